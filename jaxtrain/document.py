@@ -1,0 +1,117 @@
+"""Document and Conversation: the records that flow from collect to tokenize, and their Parquet files.
+
+A folder of records holds one Parquet file (zstd) a source: `<folder>/<source>.parquet`.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jaxtrain.runtime.errors import UserError
+
+ROWS_PER_GROUP = 1024
+
+
+def record_id(source: str, key: str) -> str:
+    """A stable 16-digit id: the same page, file or chapter has it in every run."""
+    return hashlib.blake2b(f"{source}\0{key}".encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """One text and where it came from."""
+
+    id: str
+    """16 hex digits, `record_id(source, key)`."""
+    text: str
+    source: str
+    """Name of the source in the config, for example `wiki`; also the name of its file."""
+    url: str = ""
+    """Where a reader finds it. Documents cut from one work (chapters of a book) share it."""
+    language: str = ""
+    """ISO 639-1; for code the programming language (`python`). Empty: not known yet."""
+    license: str = ""
+    """SPDX identifier, or `public-domain`. Empty: not known."""
+    created: str = ""
+    """ISO 8601 date of the text, where the source has one."""
+    meta: dict[str, Any] = field(default_factory=dict)
+    """Anything else; stored as a JSON string."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversation:
+    """Turns of `{"role": "system" | "user" | "assistant", "content": str}` (TRL's `messages`)."""
+
+    id: str
+    messages: list[dict[str, str]]
+    source: str
+    license: str = ""
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+_TYPES = {"messages": _MESSAGES}
+Record = Document | Conversation
+
+
+def schema(kind: type[Record], signals: dict[str, pa.DataType] | None = None) -> pa.Schema:
+    """The Parquet columns of `kind`, with signal columns (numbers measured by clean) behind them."""
+    columns = [(f.name, _TYPES.get(f.name, pa.string())) for f in fields(kind)]
+    return pa.schema(columns + list((signals or {}).items()))
+
+
+def to_row(record: Record) -> dict[str, Any]:
+    row = asdict(record)
+    row["meta"] = json.dumps(record.meta, sort_keys=True, ensure_ascii=False)
+    return row
+
+
+def write_records(path: Path, kind: type[Record], records: Iterable[Record]) -> int:
+    """Write one Parquet file of `kind`, in the order given; returns the number of records."""
+    return write_rows(path, schema(kind), map(to_row, records))
+
+
+def write_rows(path: Path, columns: pa.Schema, rows: Iterable[dict[str, Any]]) -> int:
+    """Write dictionaries as one Parquet file, a row group every `ROWS_PER_GROUP`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count, group = 0, []
+    with pq.ParquetWriter(path, columns, compression="zstd") as writer:
+        for row in rows:
+            group.append(row)
+            count += 1
+            if len(group) == ROWS_PER_GROUP:
+                writer.write_table(pa.Table.from_pylist(group, schema=columns))
+                group = []
+        if group:
+            writer.write_table(pa.Table.from_pylist(group, schema=columns))
+    return count
+
+
+def read_rows(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Rows of one Parquet file, a row group in memory at a time."""
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowInvalid, FileNotFoundError) as error:
+        raise UserError(f"{path} is not a readable Parquet file ({error}); run its stage again") from error
+    with file:
+        for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, columns=columns):
+            yield from batch.to_pylist()
+
+
+def read_records(path: Path, kind: type[Record]) -> Iterator[Record]:
+    """Records of one file; signal columns are left aside."""
+    names = [f.name for f in fields(kind)]
+    for row in read_rows(path, names):
+        record = kind(**row)
+        yield replace(record, meta=json.loads(row["meta"] or "{}"))
+
+
+def source_files(folder: Path) -> list[Path]:
+    """The Parquet files of a folder of records, by name; an absent folder has none."""
+    return sorted(folder.glob("*.parquet"))
