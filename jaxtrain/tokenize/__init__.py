@@ -1,0 +1,7 @@
+"""Clean documents and conversations -> token records and the tokenizer that made them.
+
+In: an artifact of clean. Out: an artifact as in docs/formats.md, section 3.
+tokenizer.py    Tokenizer: byte-level BPE, trained by rustbpe, run by tiktoken; stored as plain text
+chat.py         render a conversation as ids, and the mask of what the assistant said
+run.py          the stage: train the tokenizer, encode every source
+"""
