@@ -23,6 +23,7 @@ from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 
 MANIFEST, COST, STARTED = "manifest.json", "cost.json", "started.json"
+INSTALLED = {"__pycache__", "site-packages", "dist-packages"}  # beside an input's own files, not of it
 Counts = dict[str, Any]
 
 
@@ -94,7 +95,8 @@ def input_fingerprint(path: str | Path) -> str:
         return manifest["fingerprint"]
     if not path.exists():
         raise UserError(f"no such input: {path}")
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    files = [path] if path.is_file() else sorted(
+        p for p in path.rglob("*") if p.is_file() and INSTALLED.isdisjoint(p.relative_to(path).parts))
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file.relative_to(path).as_posix()}\0{_sha256(file.read_bytes())}\n".encode())
