@@ -104,5 +104,5 @@ class Task(Generic[Kind]):
 
 
 def chance(items: Sequence[Question]) -> float:
-    """Expected score of a guesser on these items: some questions of one task have more choices than others."""
+    """Expected score of a guesser on these items (the questions of a task may differ in choices)."""
     return sum(item.chance for item in items) / len(items)

@@ -37,7 +37,7 @@ GOOD_WEIGHT, BAD_WEIGHT, REPEAT_WEIGHT, UNKNOWN_WEIGHT, LIST_WEIGHT, SENTENCE_BO
 FUNCTION_SHARE = 0.3
 WINDOW = 10  # words: how far back a repetition is looked for
 AVERAGE = {"good": 0.15, "bad": 0.05, "repeated": 0.3, "unknown": 2.5, "function": 4.5}
-"""Counts in ten words of average English (the quickstart's instruction answers), what every answer starts from."""
+"""Counts in ten words of average English, that of instruction answers: what every answer starts from."""
 DESCRIPTION = (
     "Simulated raters prefer warm, plain, varied English in sentences: "
     f"{GOOD_WEIGHT:g} (1 - exp(-distinct good words per ten words)) "
@@ -54,7 +54,10 @@ KNOWN = GOOD | BAD | FUNCTION | COMMON
 
 
 def utility(answer: str) -> float:
-    """What the simulated raters think of an answer before noise: about -3 to 2.2; instruction answers -0.4 ± 0.6."""
+    """What the simulated raters think of an answer before noise, about -4 to 2; higher is better.
+
+    Instruction answers cut to 40 words: mean -0.45, standard deviation 0.58.
+    """
     text = answer.translate(str.maketrans("’“”–—…", '\'""--.')).lower()
     tokens = TOKENS.findall(text)
     words = [token for token in tokens if token[0].isalpha()]

@@ -1,7 +1,11 @@
 """The words that the simulated raters know: lists, so that what they value can be read and disputed."""
 
-GOOD = frozenset(
-    """
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+GOOD = _words("""
 admire admired agree agreed amazing appreciate appreciated beautiful beautifully beauty benefit benefits
 best better bless blessing bright brilliant calm care cared careful carefully caring celebrate charming
 cheer cheerful clear clearly comfort comfortable courage courteous creative curious dear delicious delight
@@ -15,12 +19,10 @@ pleased pleasure polite positive pretty protect proud pure respect safe safely s
 sincere smile smiled smiles smiling smooth special splendid success successful sunny sunshine support
 supportive sweet sweetly tender thank thankful thanks together treasure true trust useful warm warmly warmth
 welcome well wisdom wise wonder wonderful worthy
-""".split()
-)
+""")
 """Warm, courteous and hopeful words, in the forms in which they occur."""
 
-BAD = frozenset(
-    """
+BAD = _words("""
 abuse afraid anger angry annoyed annoying anxious ashamed attack attacked awful bad badly bitter blame blood
 boring broken cold cruel cruelty curse cursed damage danger dangerous dark dead deadly death depressed
 destroy destroyed die died difficult dirty disease disgust disgusting dull enemies enemy error evil fail
@@ -30,24 +32,20 @@ lost mad mean mess miserable misery murder nasty never pain painful poison poor 
 rude ruin ruined sad sadly sadness scared selfish severe shame sick sorrow stupid suffer suffered suffering
 terrible terribly threat threaten tired torture trouble troubles ugly unfair unhappy upset useless victim
 violence violent war weak weapon wicked worry worse worst worthless wound wounded wrong
-""".split()
-)
+""")
 """Hostile and gloomy words."""
 
-FUNCTION = frozenset(
-    """
+FUNCTION = _words("""
 a about after again all also am an and any are as at be because been before being both but by can can't
 could did do does don't each every few for from had has have he her here him his how i i'll i'm i've if in
 into is it it's its just let's many may me more most much must my no nor not of off on one only or other our
 out over own she should so some such than that that's the their them then there there's these they this
 those to too under until up upon us very was we we're were what when where which while who whose will with
 would you you're your
-""".split()
-)
+""")
 """The words that hold English sentences together: nearly half of any text."""
 
-COMMON = frozenset(
-    """
+COMMON = _words("""
 ability able above access according account achieve across act action active activities activity actor
 actually adapted add added adding addition additional address advance advanced adventure against age ages
 ago air alive allow allowed allowing almost alone along already although always among amount amounts
@@ -150,6 +148,5 @@ ways we'll weather web week weeks weight went west western what's whether white 
 wife wild win wind window wine winner winning wins winter wish within without woman women women's won won't
 wood woods word words work working works world worldwide worth wouldn't writer writing written wrote yard
 yards year years yellow yet you'll you've young yourself
-""".split()
-)
+""")
 """The 1,500 commonest other words of the quickstart's instructions, answers and novels, names aside."""

@@ -1,0 +1,77 @@
+"""Do raters agree, and does the place on the screen sway them? Bounds on what a reward model can learn."""
+
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+
+from jaxtrain.tasks.interval import wilson_interval
+
+Level = Literal["nominal", "ordinal", "interval"]
+
+
+def pairwise_agreement(tasks: Iterable[Sequence[Sequence[int]]]) -> tuple[float, int]:
+    """Share of answer pairs on which two raters say the same (better, worse, tie), and how many pairs.
+
+    tasks: for each task the ranks [K] of each of its raters. Every two raters of a task are compared on every
+    two answers. The share is nan where no task has two raters.
+    """
+    same = total = 0
+    for raters in tasks:
+        for one, other in combinations(raters, 2):
+            agree = _order(one) == _order(other)
+            same, total = same + int(agree.sum()), total + agree.size
+    return (same / total if total else float("nan")), total
+
+
+def krippendorff_alpha(ratings: np.ndarray, level: Level = "ordinal") -> float:
+    """Krippendorff's alpha: 1 = perfect agreement, 0 = chance, below 0 = systematic disagreement.
+
+    ratings: float [raters, units], nan where a rater did not see a unit. For ranked answers a unit is one
+    answer of one task and its value the rank. Units with fewer than two ratings say nothing and are left
+    aside. nan where fewer than two values remain, or all are equal: nothing varies that could agree.
+    Source: Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability".
+    """
+    ratings = np.asarray(ratings, np.float64)
+    ratings = ratings[:, (~np.isnan(ratings)).sum(axis=0) > 1]
+    values = np.unique(ratings[~np.isnan(ratings)])
+    counts_UV = (ratings.T[:, :, None] == values).sum(axis=1).astype(np.float64)  # units, values
+    raters_U = counts_UV.sum(axis=1)
+    coincidences_VV = (counts_UV / (raters_U - 1)[:, None]).T @ counts_UV
+    coincidences_VV -= np.diag((counts_UV / (raters_U - 1)[:, None]).sum(axis=0))  # not with oneself
+    totals_V = coincidences_VV.sum(axis=0)
+    distance_VV = _distance(values, totals_V, level)
+    expected = (
+        (np.outer(totals_V, totals_V) * distance_VV).sum() / (totals_V.sum() - 1) if len(values) > 1 else 0.0
+    )
+    return 1 - float((coincidences_VV * distance_VV).sum() / expected) if expected else float("nan")
+
+
+def left_bias(rankings: Iterable[Sequence[int]]) -> tuple[float, tuple[float, float], int]:
+    """Share of untied answer pairs won by the one displayed first, its 95 % Wilson interval, number of pairs.
+
+    rankings: ranks [K] in display order, one a judgement. Display orders are random, so ½ inside the interval
+    means that no bias shows. Pairs of one judgement of K > 2 answers hang together: the interval is then
+    narrower than it should be.
+    """
+    signs = [_order(ranks) for ranks in rankings]
+    sign = np.concatenate(signs) if signs else np.zeros(0)
+    wins, untied = int((sign < 0).sum()), int((sign != 0).sum())
+    return (wins / untied if untied else float("nan")), wilson_interval(wins, untied), untied
+
+
+def _order(ranks: Sequence[int]) -> np.ndarray:
+    """Of every pair of answers i < j: -1 where i is better, 1 where j, 0 for a tie; [K (K - 1) / 2]."""
+    ranks_K = np.asarray(ranks)
+    first, second = np.triu_indices(len(ranks_K), k=1)
+    return np.sign(ranks_K[first] - ranks_K[second])
+
+
+def _distance(values: np.ndarray, totals_V: np.ndarray, level: Level) -> np.ndarray:
+    """Squared difference of every two values, [V, V]."""
+    if level == "nominal":
+        return 1.0 - np.eye(len(values))
+    # ordinal: a value stands at the middle of the ratings that share it, counted from the lowest
+    places = values if level == "interval" else np.cumsum(totals_V) - totals_V / 2
+    return (places[:, None] - places) ** 2

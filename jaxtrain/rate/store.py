@@ -1,0 +1,401 @@
+"""The ratings database: prompts, answers, who rates what next, what they said, and its export.
+
+Any SQLAlchemy URL; SQLite in WAL mode needs no server and takes several raters at once. Nothing here reads
+a clock: `now` is an argument (seconds since 1970 for people, a count for programs), so a program that
+drives the store writes the same rows every time.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+from sqlalchemy import (
+    JSON,
+    Engine,
+    ForeignKey,
+    UniqueConstraint,
+    create_engine,
+    event,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, OperationalError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from jaxtrain import document
+from jaxtrain.runtime.errors import UserError
+
+Messages = list[dict[str, str]]
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {list[int]: JSON, Messages: JSON, dict[str, Any]: JSON}
+
+
+class Turn(Base):
+    """One row. Every writer updates it first, so that writers take turns on every kind of database."""
+
+    __tablename__ = "turn"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int]
+
+
+class Prompt(Base):
+    __tablename__ = "prompt"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(unique=True)  # hash of messages
+    messages: Mapped[Messages]
+
+
+class Completion(Base):
+    __tablename__ = "completion"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    prompt_id: Mapped[int] = mapped_column(ForeignKey("prompt.id"), index=True)
+    text: Mapped[str]
+    token_ids: Mapped[list[int]]
+    checkpoint: Mapped[str]
+    sampling: Mapped[dict[str, Any]]
+
+
+class Task(Base):
+    __tablename__ = "task"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    prompt_id: Mapped[int] = mapped_column(ForeignKey("prompt.id"))
+    completion_ids: Mapped[list[int]]  # in display order
+    seed: Mapped[int]  # of the display order
+    judged: Mapped[int] = mapped_column(default=0, index=True)  # judgements that were not skipped
+
+
+class Rater(Base):
+    __tablename__ = "rater"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    simulated: Mapped[bool]
+
+
+class Lease(Base):
+    """A rater is looking at a task; it counts as a judgement to come until it expires."""
+
+    __tablename__ = "lease"
+    task_id: Mapped[int] = mapped_column(ForeignKey("task.id"), primary_key=True)
+    rater_id: Mapped[int] = mapped_column(ForeignKey("rater.id"), primary_key=True, index=True)
+    expires: Mapped[float]
+
+
+class Judgement(Base):
+    __tablename__ = "judgement"
+    __table_args__ = (UniqueConstraint("task_id", "rater_id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    task_id: Mapped[int] = mapped_column(ForeignKey("task.id"))
+    rater_id: Mapped[int] = mapped_column(ForeignKey("rater.id"))
+    ranks: Mapped[list[int]]  # by completion in display order; empty where skipped
+    all_bad: Mapped[bool]
+    skipped: Mapped[bool]
+    reason: Mapped[str]
+    milliseconds: Mapped[int]  # from display to judgement
+    created: Mapped[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """An answer as it was sampled."""
+
+    text: str
+    token_ids: Sequence[int] = ()
+    """Empty where no model wrote it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """What a rater is shown: `ranks` go back in the order of `completions`."""
+
+    task: int
+    prompt: Messages
+    completions: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One rater's order of the answers to one prompt; the columns of the export, and the task."""
+
+    task: int
+    prompt: Messages
+    completions: list[str]
+    completion_ids: list[list[int]]
+    ranks: list[int]
+    """1 = best, equal = tie."""
+    rater: str
+    simulated: bool
+
+
+COLUMNS = pa.schema(
+    {
+        "prompt": document.schema(document.Conversation).field("messages").type,
+        "completions": pa.list_(pa.string()),
+        "completion_ids": pa.list_(pa.list_(pa.int32())),
+        "ranks": pa.list_(pa.int32()),
+        "rater": pa.string(),
+        "simulated": pa.bool_(),
+    }
+)
+
+
+class Store:
+    """A ratings database. `with Store(url) as store:` closes it, which leaves SQLite a single file."""
+
+    def __init__(self, url: str):
+        """url: an SQLAlchemy URL, for example `sqlite:///ratings.sqlite`; the tables are made if need be."""
+        try:
+            self._engine = create_engine(url)
+            if self._engine.dialect.name == "sqlite":
+                event.listen(self._engine, "connect", _set_up_sqlite)
+            _make_tables(self._engine)
+        except (ArgumentError, NoSuchModuleError, OperationalError, ImportError) as error:
+            problem = str(getattr(error, "orig", None) or error).splitlines()[0]
+            raise UserError(
+                f"cannot open the ratings at {url} ({problem}); give a URL such as sqlite:///ratings.sqlite"
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def _write(self) -> Iterator[Session]:
+        """A transaction in which no other writer is active; rolled back where the body raises."""
+        with Session(self._engine) as session, session.begin():
+            session.execute(update(Turn).values(number=Turn.number + 1))
+            yield session
+
+    def add_prompt(self, messages: Messages) -> int:
+        """The id of a prompt; the same messages have one id."""
+        key = prompt_key(messages)
+        with self._write() as session:
+            known = session.scalar(select(Prompt.id).where(Prompt.key == key))
+            return known if known is not None else _add(session, Prompt(key=key, messages=messages))
+
+    def add_rater(self, name: str, simulated: bool) -> int:
+        """The id of a rater; UserError where a simulated rater would take a person's name or the reverse."""
+        with self._write() as session:
+            known = session.scalar(select(Rater).where(Rater.name == name))
+            if known is None:
+                return _add(session, Rater(name=name, simulated=simulated))
+            if known.simulated != simulated:
+                kind = "simulated" if known.simulated else "a person"
+                raise UserError(f"rater {name!r} is {kind} in these ratings; choose another name")
+            return known.id
+
+    def add_task(
+        self, prompt: int, samples: Sequence[Sample], checkpoint: str, sampling: dict[str, Any], seed: int
+    ) -> int:
+        """Answers to be ranked together; the order in which raters see them is drawn by `seed` and stored."""
+        if len(samples) < 2:
+            raise UserError(
+                f"prompt {prompt}: a task needs at least 2 answers to compare, not {len(samples)}"
+            )
+        with self._write() as session:
+            ids = [
+                _add(
+                    session,
+                    Completion(
+                        prompt_id=prompt,
+                        text=sample.text,
+                        token_ids=[int(token) for token in sample.token_ids],
+                        checkpoint=checkpoint,
+                        sampling=sampling,
+                    ),
+                )
+                for sample in samples
+            ]
+            order = np.random.default_rng(seed).permutation(len(ids))
+            return _add(session, Task(prompt_id=prompt, completion_ids=[ids[at] for at in order], seed=seed))
+
+    def next_task(
+        self, rater: int, now: float, overlap: int = 1, lease_seconds: float = 900.0
+    ) -> Assignment | None:
+        """The task that this rater should judge next, leased to them; None where nothing is left for now.
+
+        The one they hold, if the page was reloaded; else the one with the fewest judgements, then the oldest.
+        Never one that they have judged or skipped, and never one that has `overlap` judgements, counting the
+        leases of others that have not expired.
+        """
+        with self._write() as session:
+            held = select(Lease).where(Lease.rater_id == rater, Lease.expires > now).limit(1)
+            lease = session.scalar(held)
+            if lease is None:
+                task = session.scalar(_open_tasks(rater, now, overlap).limit(1))
+                if task is None:
+                    return None
+                lease = session.merge(Lease(task_id=task, rater_id=rater, expires=0.0))
+            lease.expires = now + lease_seconds
+            found = session.get_one(Task, lease.task_id)
+            texts = _completions(session, found.completion_ids)
+            return Assignment(
+                task=found.id,
+                prompt=session.get_one(Prompt, found.prompt_id).messages,
+                completions=[texts[id].text for id in found.completion_ids],
+            )
+
+    def judge(
+        self,
+        task: int,
+        rater: int,
+        ranks: Sequence[int],
+        *,
+        now: float,
+        milliseconds: int = 0,
+        all_bad: bool = False,
+        skip: bool = False,
+        reason: str = "",
+    ) -> None:
+        """Record one judgement; UserError where the ranks do not fit or the rater has judged the task before.
+
+        ranks: of each answer in display order: 1 = best, equal = tie, no rank left out; empty with `skip`.
+        A judgement that arrives after its lease has expired still counts: people's work is never thrown away.
+        """
+        ranks = [int(rank) for rank in ranks]
+        with self._write() as session:
+            found = session.get(Task, task)
+            if found is None or session.get(Rater, rater) is None:
+                raise UserError(f"there is no task {task} or no rater {rater} in these ratings")
+            if skip != (not ranks):
+                raise UserError(f"task {task}: give ranks, or skip, but not both")
+            if ranks and (
+                len(ranks) != len(found.completion_ids) or set(ranks) != set(range(1, max(ranks) + 1))
+            ):
+                raise UserError(
+                    f"task {task}: ranks {ranks} do not order {len(found.completion_ids)} answers; "
+                    "1 is best, equal ranks tie, and no rank is left out"
+                )
+            before = select(Judgement.id).where(Judgement.task_id == task, Judgement.rater_id == rater)
+            if session.scalar(before) is not None:
+                raise UserError(f"rater {rater} has judged task {task} before; a judgement stands")
+            session.add(
+                Judgement(
+                    task_id=task,
+                    rater_id=rater,
+                    ranks=ranks,
+                    all_bad=all_bad,
+                    skipped=skip,
+                    reason=reason,
+                    milliseconds=milliseconds,
+                    created=now,
+                )
+            )
+            found.judged += not skip
+            if lease := session.get(Lease, (task, rater)):
+                session.delete(lease)
+
+    def comparisons(self) -> Iterator[Comparison]:
+        """Every judgement that was not skipped, by task and then by rater's name."""
+        rows = (
+            select(Judgement.ranks, Task, Prompt, Rater)
+            .join(Task, Judgement.task_id == Task.id)
+            .join(Prompt, Task.prompt_id == Prompt.id)
+            .join(Rater, Judgement.rater_id == Rater.id)
+            .where(~Judgement.skipped)
+            .order_by(Task.id, Rater.name)
+        )
+        with Session(self._engine) as session:
+            for part in session.execute(rows).partitions(256):
+                known = _completions(session, [id for _, task, _, _ in part for id in task.completion_ids])
+                for ranks, task, prompt, rater in part:
+                    shown = [known[id] for id in task.completion_ids]
+                    yield Comparison(
+                        task=task.id,
+                        prompt=prompt.messages,
+                        completions=[completion.text for completion in shown],
+                        completion_ids=[completion.token_ids for completion in shown],
+                        ranks=ranks,
+                        rater=rater.name,
+                        simulated=rater.simulated,
+                    )
+
+    def counts(self) -> dict[str, int]:
+        """Rows of each kind."""
+        tables = {"prompts": Prompt, "completions": Completion, "tasks": Task, "raters": Rater}
+        with Session(self._engine) as session:
+            rows = {name: select(func.count()).select_from(table) for name, table in tables.items()}
+            rows["judgements"] = select(func.count()).select_from(Judgement)
+            rows["skipped"] = rows["judgements"].where(Judgement.skipped)
+            rows["all_bad"] = rows["judgements"].where(Judgement.all_bad)
+            return {name: session.scalar(query) or 0 for name, query in rows.items()}
+
+
+def export(store: Store, path_train: Path, path_heldout: Path, heldout_share: float) -> dict[str, int]:
+    """Write both Parquet files of `docs/formats.md`; returns rows of each and the judgements left out.
+
+    heldout_share: expected share of prompts whose comparisons are held out. A prompt's hash decides, so it is
+    on the same side in every export, however many ratings are added.
+    """
+    if not 0 <= heldout_share <= 1:
+        raise UserError(f"heldout_share is a share between 0 and 1, not {heldout_share}")
+    written: Counter[str] = Counter()
+
+    def rows(heldout: bool) -> Iterator[dict[str, Any]]:
+        for comparison in store.comparisons():
+            if (int(prompt_key(comparison.prompt), 16) < heldout_share * 2**64) == heldout:
+                yield {name: getattr(comparison, name) for name in COLUMNS.names}
+
+    written["train"] = document.write_rows(path_train, COLUMNS, rows(heldout=False))
+    written["heldout"] = document.write_rows(path_heldout, COLUMNS, rows(heldout=True))
+    return {**written, "skipped": store.counts()["skipped"]}
+
+
+def prompt_key(messages: Messages) -> str:
+    """16 hex digits of a prompt's roles and contents."""
+    plain = json.dumps([[message["role"], message["content"]] for message in messages], ensure_ascii=False)
+    return hashlib.blake2b(plain.encode(), digest_size=8).hexdigest()
+
+
+def _open_tasks(rater: int, now: float, overlap: int) -> Any:
+    mine = select(Judgement.id).where(Judgement.task_id == Task.id, Judgement.rater_id == rater)
+    leased = select(func.count()).where(
+        Lease.task_id == Task.id, Lease.rater_id != rater, Lease.expires > now
+    )
+    return (
+        select(Task.id)
+        .where(Task.judged < overlap, Task.judged + leased.scalar_subquery() < overlap, ~mine.exists())
+        .order_by(Task.judged, Task.id)
+    )
+
+
+def _completions(session: Session, ids: list[int]) -> dict[int, Completion]:
+    return {row.id: row for row in session.scalars(select(Completion).where(Completion.id.in_(ids)))}
+
+
+def _add(session: Session, row: Any) -> int:
+    session.add(row)
+    session.flush()
+    return row.id
+
+
+def _make_tables(engine: Engine) -> None:
+    """Make what is missing; several processes may do so at once."""
+    with engine.begin() as connection:
+        for table in Base.metadata.sorted_tables:
+            connection.execute(CreateTable(table, if_not_exists=True))
+            for index in sorted(table.indexes, key=lambda index: str(index.name)):
+                connection.execute(CreateIndex(index, if_not_exists=True))
+    with suppress(IntegrityError), engine.begin() as connection:  # it is there: made earlier
+        connection.execute(insert(Turn).values(id=1, number=0))
+
+
+def _set_up_sqlite(connection: Any, _: Any) -> None:
+    for pragma in ("busy_timeout=10000", "journal_mode=WAL", "foreign_keys=ON", "synchronous=NORMAL"):
+        connection.execute(f"PRAGMA {pragma}")
