@@ -1,0 +1,98 @@
+"""Benchmarks: the files load, prompts read as in published harnesses, bad files are named."""
+
+import gzip
+import json
+
+import pytest
+
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.tasks import arc_easy, human_preference, piqa, winogrande
+from jaxtrain.tasks.human_preference import grade
+from jaxtrain.tasks.task import chance
+
+TASKS = [arc_easy.task, piqa.task, winogrande.task, human_preference.task]
+
+
+def items(task, expected):
+    loaded = task.load()
+    assert len(loaded) == expected
+    return loaded
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"), [(arc_easy.task, 570), (piqa.task, 460), (winogrande.task, 423)]
+)
+def test_every_choice_reads_on_from_its_context(task, expected):
+    for item in items(task, expected):
+        assert all(text.startswith(" ") and text.strip() for text in item.continuations)
+        assert all(text and not text[-1].isspace() for text in item.contexts)
+        assert len({c + t for c, t in zip(item.contexts, item.continuations, strict=True)}) > 1
+
+
+def test_arc_reads_as_in_lm_eval():
+    item = arc_easy.task.load()[0]
+    assert set(item.contexts) == {"Question: Which technology was developed most recently?\nAnswer:"}
+    assert item.continuations == (" cellular telephone", " television", " refrigerator", " airplane")
+    assert (item.answer, item.lengths) == (0, (18, 10, 12, 8))
+
+
+def test_piqa_reads_as_in_lm_eval():
+    item = piqa.task.load()[3]
+    assert item.contexts[0] == "Question: Find spices easily in the kitchen.\nAnswer:"
+    assert item.continuations[item.answer] == " Arrange your spices alphabetically to make finding them easy."
+
+
+def test_winogrande_scores_the_same_words_after_each_option():
+    item = winogrande.task.load()[1]
+    assert item.contexts == (
+        "Terry tried to bake the eggplant in the toaster oven but the eggplant",
+        "Terry tried to bake the eggplant in the toaster oven but the toaster",
+    )
+    assert item.continuations == (" was too big.",) * 2
+    assert item.answer == 0
+
+
+def test_answers_are_not_at_one_place():
+    for task in TASKS[:3]:
+        answers = [item.answer for item in task.load()]
+        assert max(answers.count(place) for place in set(answers)) < 0.6 * len(answers)
+
+
+def test_chance_follows_the_number_of_choices():
+    assert chance(piqa.task.load()) == chance(human_preference.task.load()) == 0.5
+    assert chance(arc_easy.task.load()) == pytest.approx(0.25, abs=1e-3)  # a few have three choices or five
+
+
+def test_human_preferences_grade_the_order_of_scores():
+    pairs = items(human_preference.task, 855)
+    assert grade([2, 1, 3], [1, 2, 3]).tolist() == [1, 0, 0.5]
+    length = grade([len(pair.chosen) for pair in pairs], [len(pair.rejected) for pair in pairs])
+    assert 0.4 < length.mean() < 0.7  # people are not merely counting words
+    with pytest.raises(ValueError, match="finite"):
+        grade([float("nan")], [0])
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_a_missing_or_damaged_file_is_named_with_its_remedy(task, tmp_path):
+    with pytest.raises(UserError, match=f"{task.path}.*data/quickstart"):
+        task.load(tmp_path)
+    file = tmp_path / task.path
+    file.parent.mkdir(exist_ok=True)
+    whole = task.file().read_bytes()
+    for content, problem in [
+        (whole[: len(whole) // 2], "not a whole gzip file"),
+        (b"{}", "not a whole gzip file"),
+        (gzip.compress(json.dumps({"question": "?"}).encode()), "line 1 is no"),
+        (gzip.compress(b"not json\n"), "line 1 is no"),
+        (gzip.compress(b""), "is empty"),
+    ]:
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=problem):
+            task.load(tmp_path)
+
+
+def test_a_label_that_is_no_choice_is_refused():
+    with pytest.raises(ValueError, match="answer 2"):
+        piqa.parse({"goal": "g", "sol1": "a", "sol2": "b", "label": 2})
+    with pytest.raises(ValueError):
+        winogrande.parse({"sentence": "no blank", "option1": "a", "option2": "b", "answer": "1"})
