@@ -73,6 +73,12 @@ def heldout_batches(
     return _batch(rows, batch_size, process)
 
 
+def heldout_sources(folder: str | Path) -> list[str]:
+    """Sources that have held-out text, sorted."""
+    data = TokenData.open(folder)
+    return [source for source in data.names("heldout") if len(data.lengths("heldout", source))]
+
+
 def heldout_bytes(folder: str | Path, source: str) -> int:
     """UTF-8 bytes of a source's held-out text: nats of all its targets / ln 2 / bytes = bits per byte."""
     return TokenData.open(folder).heldout_bytes(source)
@@ -149,8 +155,8 @@ def needs(
             enough = int(steps * max_epochs / need.epochs)
             raise UserError(
                 f"{steps} steps read {source} {need.epochs:.1f} times ({need.needed:,} tokens "
-                f"of {need.tokens:,}); take at most {enough} steps, collect more, lower its weight in clean's mixture, "
-                f"or raise max_epochs = {max_epochs:g}"
+                f"of {need.tokens:,}); take at most {enough} steps, collect more, lower its weight in "
+                f"clean's mixture, or raise max_epochs = {max_epochs:g}"
             )
     return found
 

@@ -4,8 +4,6 @@ Grain's own shuffle is not used: at sizes that are powers of two it spreads rows
 """
 
 import hashlib
-import sys
-from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -17,6 +15,7 @@ from jaxtrain.runtime.errors import UserError
 
 ROUNDS = 6
 BLOCK = 4096  # rows; each block of the mixture has every source in its exact proportion
+ENDLESS = 2**53  # rows; Grain divides lengths as floats, which are exact up to here
 _U64 = 2**64 - 1
 
 
@@ -72,7 +71,7 @@ class Epochs(grain.MapDataset):
         self._order = lru_cache(2)(lambda epoch: Permutation(self._size, key(seed, name, epoch)))
 
     def __len__(self) -> int:
-        return sys.maxsize
+        return ENDLESS
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
@@ -82,26 +81,34 @@ class Epochs(grain.MapDataset):
 
 
 class Mixture(grain.MapDataset):
-    """Rows of endless parents: every block of `BLOCK` rows has each parent's share, in random order."""
+    """Rows of endless parents: every block of `BLOCK` rows has each parent's share, sources in random order.
+
+    Each parent is read in its own order, so a source ends an epoch before it begins the next.
+    """
 
     def __init__(self, parents: Sequence[grain.MapDataset], weights: dict[str, float], seed: int):
         super().__init__(parents)
-        counts = block_counts(weights)
-        self._ends = np.cumsum(counts).tolist()
-        self._counts = counts
-        self._order = lru_cache(2)(lambda block: Permutation(BLOCK, key(seed, "mixture", block)))
+        self._counts = np.array(block_counts(weights))
+        self._seed = seed
+        self._block = lru_cache(4)(self._arrange)
 
     def __len__(self) -> int:
-        return sys.maxsize
+        return ENDLESS
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return self.slice(index)
         block, at = divmod(index, BLOCK)
-        slot = self._order(block)[at]
-        source = bisect_right(self._ends, slot)
-        count = self._counts[source]
-        return self.parents[source][block * count + slot - (self._ends[source] - count)]
+        sources, nth = self._block(block)
+        source = int(sources[at])
+        return self.parents[source][block * int(self._counts[source]) + int(nth[at])]
+
+    def _arrange(self, block: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of each row of a block its source, and how many rows of that source come before it."""
+        order = Permutation(BLOCK, key(self._seed, "mixture", block))
+        sources = np.repeat(np.arange(len(self._counts)), self._counts)[[order[i] for i in range(BLOCK)]]
+        is_source = sources == np.arange(len(self._counts))[:, None]
+        return sources, np.cumsum(is_source, 1)[sources, np.arange(BLOCK)] - 1
 
 
 def block_counts(weights: dict[str, float]) -> list[int]:

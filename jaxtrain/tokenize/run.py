@@ -53,6 +53,11 @@ def run(config: TokenizeConfig) -> Path:
 def _write(config: TokenizeConfig, folder: Path) -> artifact.Counts:
     clean = Path(config.documents)
     mixture = json.loads((clean / "mixture.json").read_text())
+    sources = [path.stem for path in source_files(clean / "documents")]
+    if sorted(mixture) != sources:
+        raise UserError(
+            f"{clean}: mixture.json names {sorted(mixture)} but documents/ has {sources}; run clean again"
+        )
     sample = Counter[str]()
     tokenizer = train(_sample(clean, mixture, config.sample_bytes, sample), config.vocab_size)
     tokenizer.save(folder / "tokenizer")

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -35,7 +35,7 @@ RANKS, SETTINGS = "ranks.tiktoken", "tokenizer.json"
 class Tokenizer:
     """Text to ids and back; `decode(encode(text)) == text` for all text without lone surrogates."""
 
-    ranks: dict[bytes, int]
+    ranks: dict[bytes, int] = field(repr=False)
     """Bytes of each token to its id, 0..n-1; a lower rank is merged first."""
     pattern: str
     """Regular expression that splits text before merging; no token crosses a split."""

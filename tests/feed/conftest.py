@@ -6,6 +6,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from array_record.python.array_record_module import ArrayRecordWriter
 
 from jaxtrain.document import Conversation, Document, record_id, write_records
 from jaxtrain.tokenize.run import TokenizeConfig, run
@@ -45,16 +46,23 @@ def documents(source: str, texts: list[str]) -> list[Document]:
 
 
 @pytest.fixture(scope="session")
-def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def texts() -> dict[str, list[str]]:
+    """Documents of each source; the first three are held out."""
+    return {"books": books(), "code": code()}
+
+
+@pytest.fixture(scope="session")
+def tokens(tmp_path_factory: pytest.TempPathFactory, texts: dict[str, list[str]]) -> Path:
     """The finished artifact of tokenize: sources books (weight 0.7) and code (0.3), chat `alpaca`."""
     folder = tmp_path_factory.mktemp("feed")
     clean = folder / "clean"
-    for source, texts in (("books", books()), ("code", code())):
-        kept, heldout = texts[3:], texts[:3]
-        write_records(clean / "documents" / f"{source}.parquet", Document, documents(source, kept))
-        write_records(clean / "heldout" / f"{source}.parquet", Document, documents(source, heldout))
+    for source in texts:
+        heldout, kept = documents(source, texts[source])[:3], documents(source, texts[source])[3:]
+        write_records(clean / "documents" / f"{source}.parquet", Document, kept)
+        write_records(clean / "heldout" / f"{source}.parquet", Document, heldout)
     write_records(clean / "conversations" / "alpaca.parquet", Conversation, conversations())
     (clean / "mixture.json").write_text(json.dumps({"books": 0.7, "code": 0.3}))
     (clean / "manifest.json").write_text(json.dumps({"stage": "clean", "fingerprint": "by hand"}))
+    ArrayRecordWriter(str(folder / "empty.arrayrecord"), "group_size:1").close()
     config = TokenizeConfig(documents=str(clean), out=str(folder / "tokens"), vocab_size=1024)
     return run(config)
