@@ -27,10 +27,11 @@ DAMAGED = (
 
 
 def find(source: str, paths: tuple[str, ...]) -> list[Path]:
-    """The files that `paths` (each a file or a glob pattern) name, sorted; a path without files is an error."""
+    """The files that `paths` (files or glob patterns) name, sorted; UserError for one that names none."""
     found: set[str] = set()
     for pattern in paths:
-        matches = [name for name in glob.glob(pattern, recursive=True) if Path(name).is_file()]
+        matches = [pattern, *glob.glob(pattern, recursive=True)]  # noqa: PTH207 (Path.glob: relative only)
+        matches = [name for name in matches if Path(name).is_file()]
         if not matches:
             raise UserError(
                 f"source {source!r}: no file at {pattern}; paths are relative to where you run jaxtrain"

@@ -65,8 +65,8 @@ def _inputs(config: CollectConfig) -> dict[str, Path]:
         if isinstance(source, CodeSource):
             inputs[source.name] = root_of(source)
         else:
-            for path in find(source.name, source.paths):
-                inputs[f"{source.name}/{path.name}"] = path
+            for number, path in enumerate(find(source.name, source.paths), 1):
+                inputs[f"{source.name}/{number}/{path.name}"] = path
     return inputs
 
 

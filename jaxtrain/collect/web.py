@@ -72,9 +72,16 @@ def _page(record: WarcRecord, source: WebSource, unread: Unread) -> Document | N
     if status != 200 or kind not in HTML:
         unread[f"HTTP status {status}" if status != 200 else f"not HTML: {kind}"] += 1
         return None
+    encoded = record.http_headers and not {"transfer-encoding", "content-encoding"}.isdisjoint(
+        key.lower()
+        for key in record.http_headers.keys()  # noqa: SIM118 (no dictionary)
+    )
+    declared = record.content_length
     try:
         body = record.reader.read()
     except DAMAGED:
+        body = b""
+    if len(body) < declared and (not encoded or not body):  # an encoded body has its own end mark
         unread["record cut short or wrongly encoded"] += 1
         return None
     page = bytes_to_str(body, record.http_charset or detect_encoding(body, from_html_meta=True) or "utf-8")

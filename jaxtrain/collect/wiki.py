@@ -55,6 +55,17 @@ WORDS = {
     "snd": " – ",
 }
 RANGES = {"-", "–", "to", "and", "or", "by", "x", "+/-", "±"}  # between the numbers of {{convert|5|to|9|km}}
+APPARATUS = {
+    "see also",
+    "references",
+    "external links",
+    "further reading",
+    "notes",
+    "footnotes",
+    "citations",
+    "notes and references",
+    "sources",
+}
 INTERLANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z-]+)?:")
 MENDS = (  # what the text shows where something was taken out
     (re.compile(r"__[A-Z]+__"), ""),
@@ -142,7 +153,8 @@ def article_text(markup: str, hidden_namespaces: set[str]) -> str:
     kept: list[tuple[int, str]] = []
     for level, title, body in reversed(list(zip(rest[::3], rest[1::3], rest[2::3], strict=True))):
         body = body.strip()
-        apparatus = not kept and not _has_prose(body)  # the last lists: See also, References, External links
+        last_lists = not kept and not _has_prose(body)  # link lists at the end, whatever their language
+        apparatus = last_lists or title.strip().lower() in APPARATUS
         above_kept = bool(kept) and kept[-1][0] > int(level)
         if not apparatus and (body or above_kept):
             kept.append((int(level), f"{title.strip()}\n\n{body}"))

@@ -1,0 +1,133 @@
+"""WARC reading, on the crawl in data/quickstart and on damaged copies of it."""
+
+import gzip
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from jaxtrain.collect.web import WebSource, read_web, stated_license
+
+CRAWL = Path("data/quickstart/web.warc.gz")
+
+
+def read(*paths: Path):
+    unread = Counter()
+    source = WebSource(name="web", paths=tuple(map(str, paths)), license="CC-BY-SA-3.0")
+    return list(read_web(source, unread)), unread
+
+
+def warc(kind: str, block: bytes, url: str = "http://a.example/") -> bytes:
+    head = f"WARC/1.1\r\nWARC-Type: {kind}\r\nWARC-Target-URI: {url}\r\nWARC-Date: 2024-01-02T03:04:05Z\r\n"
+    kinds = {"response": "application/http; msgtype=response", "resource": "text/html"}
+    head += f"WARC-Record-ID: <urn:uuid:6f6ea9a0-0000-0000-0000-{abs(len(block)):012d}>\r\n"
+    head += f"Content-Type: {kinds[kind]}\r\nContent-Length: {len(block)}\r\n\r\n"
+    return head.encode() + block + b"\r\n\r\n"
+
+
+def response(body: bytes, content_type: str = "text/html", status: str = "200 OK") -> bytes:
+    return warc("response", f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\n\r\n".encode() + body)
+
+
+def test_pages_of_the_crawl_read_like_pages():
+    pages, unread = read(CRAWL)
+    by_url = {page.url: page for page in pages}
+    assert len(pages) == len(by_url) == 132
+    assert unread == {"request record": 5, "warcinfo record": 3}
+    mission = by_url["https://creativecommons.org/mission/"]
+    assert mission.text.startswith("Who We Are\n\nCreative Commons (CC) is an international nonprofit")
+    assert "Donate" not in mission.text  # the banner
+    assert mission.license == "CC-BY-4.0" and mission.created == "2024-04-25T16:27:48Z"
+    debian = by_url["file:///usr/share/doc/debian-handbook/html/en-US/sect.knoppix.html"]
+    assert "first popular distribution to provide a live CD" in debian.text
+    assert debian.license == "CC-BY-SA-3.0"
+    assert not any(
+        "</p>" in page.text for page in pages if "selinux" not in page.url
+    )  # whose example has some
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["gzip", "plain"])
+def test_a_cut_file_keeps_whole_pages_and_says_so(tmp_path, packed):
+    whole = {page.id: page.text for page in read(CRAWL)[0]}
+    raw = CRAWL.read_bytes() if packed else gzip.decompress(CRAWL.read_bytes())
+    for share in (0.2, 0.5, 0.8):
+        cut = tmp_path / "cut.warc"
+        cut.write_bytes(raw[: int(len(raw) * share)])
+        pages, unread = read(cut)
+        assert 0 < len(pages) < len(whole)
+        assert all(whole[page.id] == page.text for page in pages)
+        assert any("damaged" in reason or "cut short" in reason for reason in unread), unread
+
+
+@pytest.mark.parametrize("content", [b"", b"not a warc at all\n" * 400, bytes(range(256)) * 40])
+def test_a_file_without_records_says_so(tmp_path, content):
+    bad = tmp_path / "bad.warc.gz"
+    bad.write_bytes(content)
+    pages, unread = read(bad, CRAWL)
+    assert len(pages) == 132, "one bad file must not take the others along"
+    assert unread["bad.warc.gz holds no readable WARC record"] == 1
+
+
+def test_a_flipped_block_is_told(tmp_path):
+    raw = bytearray(CRAWL.read_bytes())
+    raw[300_000:301_000] = bytes(1000)
+    bad = tmp_path / "flipped.warc.gz"
+    bad.write_bytes(raw)
+    pages, unread = read(bad)
+    assert 0 < len(pages) < 132
+    assert any(reason.startswith("flipped.warc.gz is damaged") for reason in unread)
+
+
+def test_other_content_is_counted_by_type_and_status(tmp_path):
+    page = b"<html><body><main><p>Some words that stand on a page.</p></main></body></html>"
+    crawl = tmp_path / "mixed.warc"
+    crawl.write_bytes(
+        response(page, status="404 Not Found")
+        + response(b"\x89PNG", "image/png")
+        + response(b"<html><body></body></html>")
+        + warc("resource", page)
+        + response(page, "text/html; charset=utf-8")
+    )
+    pages, unread = read(crawl)
+    assert [p.text for p in pages] == ["Some words that stand on a page."] * 2
+    assert unread == {"HTTP status 404": 1, "not HTML: image/png": 1, "no main text on the page": 1}
+
+
+@pytest.mark.parametrize(
+    ("content_type", "meta", "encoding"),
+    [
+        ("text/html; charset=windows-1251", "", "cp1251"),
+        ("text/html", '<meta charset="iso-8859-2">', "iso-8859-2"),
+        ("text/html", "", "utf-8"),
+        ("text/html", '<meta charset="shift_jis">', "shift_jis"),
+    ],
+)
+def test_encodings(tmp_path, content_type, meta, encoding):
+    sentence = {
+        "cp1251": "Съешь ещё этих мягких французских булок",
+        "iso-8859-2": "Příliš žluťoučký kůň úpěl",
+        "utf-8": "naïve façade — “quoted”",
+        "shift_jis": "これは日本語の文章です。",
+    }[encoding]
+    html = f"<html><head>{meta}</head><body><main><p>{sentence}</p></main></body></html>"
+    crawl = tmp_path / "page.warc"
+    crawl.write_bytes(response(html.encode(encoding), content_type))
+    pages, _ = read(crawl)
+    assert [p.text for p in pages] == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("html", "license"),
+    [
+        (
+            '<a href="https://creativecommons.org/licenses/by-sa/4.0/" rel="license noopener">x</a>',
+            "CC-BY-SA-4.0",
+        ),
+        ('<link rel="license" href="https://creativecommons.org/publicdomain/zero/1.0/">', "CC0-1.0"),
+        ('content on this site is licensed under a <a href="/licenses/by/4.0/">Creative', "CC-BY-4.0"),
+        ('the photo “Cats” is by <a href="https://creativecommons.org/licenses/by-nc/2.0/">CC BY-NC</a>', ""),
+        ("<p>All rights reserved</p>", ""),
+    ],
+)
+def test_only_a_licence_for_the_page_itself_counts(html, license):
+    assert stated_license(html) == license
