@@ -44,7 +44,8 @@ def test_plain_text_with_project_gutenbergs_frame(tmp_path):
     novel = tmp_path / "novel.txt"
     novel.write_bytes(
         b"\xef\xbb\xbfThe eBook of X\r\n*** START OF THE PROJECT GUTENBERG EBOOK X ***\r\n\r\n"
-        b"Call me Ishmael.\r\nSome years ago.\r\n\r\n*** END OF THE PROJECT GUTENBERG EBOOK X ***\r\nLicense terms"
+        b"Call me Ishmael.\r\nSome years ago.\r\n\r\n"
+        b"*** END OF THE PROJECT GUTENBERG EBOOK X ***\r\nLicense terms"
     )
     chapters, _ = read(novel)
     assert [c.text for c in chapters] == ["Call me Ishmael.\nSome years ago."]

@@ -9,8 +9,8 @@ import pytest
 from jaxtrain.collect.chats import ChatSource, read_chats, to_messages
 
 ALPACA = (
-    "Below is an instruction that describes a task. Write a response that appropriately completes the request."
-    "\n\n### Instruction:\n{}\n\n### Response:\n"
+    "Below is an instruction that describes a task. Write a response that appropriately completes the "
+    "request.\n\n### Instruction:\n{}\n\n### Response:\n"
 )
 HI = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 
