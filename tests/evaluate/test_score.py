@@ -45,6 +45,7 @@ def test_the_right_choices_of_all_answers_add_up_to_one(loglikelihoods, shift):
 def test_standard_error_is_the_spread_of_many_means():
     draws = np.random.default_rng(0).random((20_000, 50))
     assert standard_error(draws[0]) == pytest.approx(draws.mean(axis=1).std(), rel=0.15)
+    assert standard_error([0.0, 1.0]) == pytest.approx(0.5)
     assert math.isnan(standard_error([1.0]))
 
 
