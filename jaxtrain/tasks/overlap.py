@@ -1,0 +1,95 @@
+"""Does a text quote a benchmark? The phrases of benchmark items, for cleaning training data.
+
+An item of 13 words or more is quoted by any 13 of its words in a row (Brown et al. 2020, appendix C,
+arXiv 2005.14165), a shorter one of at least 8 words only by the whole of it; below 8 words chance
+matches outnumber quotations. Words are compared in lower case without punctuation.
+"""
+
+import gzip
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxtrain.runtime.errors import UserError
+
+LONGEST, SHORTEST = 13, 8  # words
+_WORD = re.compile(r"[^\W_]+")
+_NOT_TEXT = {"id", "ind", "label", "labels", "answer", "answerKey", "option1", "option2"}
+
+
+def plain_words(text: str) -> list[str]:
+    """Lower-case words without punctuation; an apostrophe or underscore ends a word."""
+    return _WORD.findall(text.lower())
+
+
+def item_texts(row: dict[str, Any]) -> Iterator[str]:
+    """The texts of one benchmark row: questions, goals, solutions, and sentences with their blank filled."""
+    if "sentence" in row and "option1" in row:
+        yield from (row["sentence"].replace("_", row[option]) for option in ("option1", "option2"))
+        return
+    for key, value in row.items():
+        if key in _NOT_TEXT:
+            continue
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            yield from item_texts(value)
+        elif isinstance(value, list):
+            yield from (text for text in value if isinstance(text, str))
+
+
+def read_items(path: str | Path) -> Iterator[str]:
+    """The item texts of a `.jsonl` or `.jsonl.gz` file."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no benchmark file {path}; mend `benchmarks` in the config")
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield from item_texts(json.loads(line))
+            except (json.JSONDecodeError, AttributeError) as error:
+                raise UserError(f"{path}, line {number} is not a JSON object: {error}") from error
+
+
+class Phrases:
+    """Word sequences to look for: built once, then `find` in linear time."""
+
+    def __init__(self, items: Iterable[str]) -> None:
+        phrases: set[tuple[str, ...]] = set()
+        for item in items:
+            words = plain_words(item)
+            length = min(len(words), LONGEST)
+            if length >= SHORTEST:
+                phrases.update(tuple(words[i : i + length]) for i in range(len(words) - length + 1))
+        self._phrases = phrases
+        self._lengths = sorted({len(phrase) for phrase in phrases})
+        words = sorted({word for phrase in phrases for word in phrase})
+        self._number = {word: i for i, word in enumerate(words, 1)}  # 0: a word that no benchmark has
+        self._starts = np.unique([self._keys(list(phrase))[0] for phrase in phrases]).astype(np.uint64)
+
+    def __len__(self) -> int:
+        return len(self._phrases)
+
+    def find(self, text: str) -> str | None:
+        """The first benchmark phrase that `text` holds, or None."""
+        words = plain_words(text)
+        if len(words) < SHORTEST:
+            return None
+        for i in np.flatnonzero(np.isin(self._keys(words), self._starts)).tolist():
+            for length in self._lengths:
+                phrase = tuple(words[i : i + length])
+                if phrase in self._phrases:
+                    return " ".join(phrase)
+        return None
+
+    def _keys(self, words: list[str]) -> np.ndarray:
+        """A 64-bit key (wrapping polynomial) of each window of `SHORTEST` words; `find` verifies a hit."""
+        numbers = np.fromiter((self._number.get(word, 0) for word in words), np.uint64, len(words))
+        windows = np.zeros(len(words) - SHORTEST + 1, np.uint64)
+        for k in range(SHORTEST):
+            windows = windows * np.uint64(0x9E3779B97F4A7C15) + numbers[k : k + len(windows)]
+        return windows
