@@ -37,7 +37,8 @@ class TokenizeConfig:
     vocab_size: int = 4096
     """Number of ids, the seven special tokens included."""
     sample_bytes: int = 50_000_000
-    """UTF-8 bytes of text that BPE is trained on, in the proportions of `mixture.json`."""
+    """UTF-8 bytes of text that BPE is trained on, in the proportions of `mixture.json`, conversations about a
+    tenth; a source that has less than its share gives all it has."""
 
 
 configs: tuple[type, ...] = (TokenizeConfig,)
@@ -53,11 +54,11 @@ def run(config: TokenizeConfig) -> Path:
 def _write(config: TokenizeConfig, folder: Path) -> artifact.Counts:
     clean = Path(config.documents)
     mixture = json.loads((clean / "mixture.json").read_text())
-    sources = [path.stem for path in source_files(clean / "documents")]
-    if sorted(mixture) != sources:
-        raise UserError(
-            f"{clean}: mixture.json names {sorted(mixture)} but documents/ has {sources}; run clean again"
-        )
+    sources = {path.stem for path in source_files(clean / "documents")}
+    if missing := sorted(set(mixture) - sources):
+        raise UserError(f"{clean}: mixture.json names {missing}, which documents/ lacks; run clean again")
+    if unused := sorted(sources - set(mixture)):
+        say(f"tokenize: not in mixture.json, so encoded but not trained on: {', '.join(unused)}")
     sample = Counter[str]()
     tokenizer = train(_sample(clean, mixture, config.sample_bytes, sample), config.vocab_size)
     tokenizer.save(folder / "tokenizer")

@@ -3,6 +3,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 import grain
 import numpy as np
@@ -50,9 +51,9 @@ def counted_pairs(batches: list[Batch]) -> Counter[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("packing", ["best_fit", "concat_and_split"])
-def test_a_batch_is_as_documented(tokens: Path, packing: str) -> None:
+def test_a_batch_is_as_documented(tokens: Path, packing: Literal["best_fit", "concat_and_split"]) -> None:
     tokenizer = TokenData.open(tokens).tokenizer
-    batches = document_batches(tokens, seed=0, packing=packing, **SIZE)  # ty: ignore
+    batches = document_batches(tokens, seed=0, packing=packing, **SIZE)
     begun = ended = 0
     for step in range(150):
         batch = batches[step]
