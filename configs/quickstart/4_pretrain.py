@@ -1,0 +1,24 @@
+"""A 4-layer language model from scratch, on whatever devices there are.
+
+    jaxtrain pretrain configs/quickstart/4_pretrain.py
+"""
+
+from jaxtrain.model.config import ModelConfig
+from jaxtrain.pretrain.run import PretrainConfig
+from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.train.optimizer import OptimizerConfig
+
+config = PretrainConfig(
+    data="runs/quickstart/3_tokenize",
+    model=ModelConfig(
+        vocab_size=4096, layers=4, d_model=256, heads=4, kv_heads=4, head_dim=64, d_hidden=704, max_length=256
+    ),
+    optimizer=OptimizerConfig(lr=4e-3, warmup_steps=20, schedule="linear", final_lr_share=0.05),
+    mesh=MeshConfig(fsdp=-1),
+    steps=400,
+    batch_size=16,
+    evaluate_every=200,
+    checkpoint_every=200,
+    sample_prompts=("The city of ", "She said ", "def "),
+    out="runs/quickstart/4_pretrain",
+)

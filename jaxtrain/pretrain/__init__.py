@@ -1,0 +1,5 @@
+"""Token records to a language model.
+
+In: a tokenize artifact. Out: checkpoint, metrics, samples (`docs/formats.md`).
+run.py   PretrainConfig, run()
+"""

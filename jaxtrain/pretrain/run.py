@@ -1,0 +1,136 @@
+"""PretrainConfig and run(): next-token prediction on documents."""
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxtrain import artifact
+from jaxtrain.feed import loader
+from jaxtrain.feed.sources import TokenData
+from jaxtrain.model import store
+from jaxtrain.model.config import ModelConfig
+from jaxtrain.model.generate import sample
+from jaxtrain.model.transformer import Transformer
+from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.runtime.progress import say
+from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.train import optimizer as optimizers
+from jaxtrain.train.evaluation import bits_per_byte, summed_nats
+from jaxtrain.train.loop import Schedule, train
+from jaxtrain.train.losses import token_loss
+from jaxtrain.train.optimizer import OptimizerConfig
+from jaxtrain.train.state import initializer
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """Train a transformer on a tokenize artifact."""
+
+    data: str
+    """Folder of a tokenize artifact."""
+    out: str
+    """Folder to write."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    steps: int = 400
+    """Optimizer steps."""
+    batch_size: int = 16
+    """Rows of the global batch; tokens a step = batch_size x model.max_length."""
+    microbatches: int = 1
+    """Parts that a batch is cut into, to save memory; the gradient is the same."""
+    z_loss: float = 1e-4
+    """Weight of log²Z (PaLM), which keeps logits from drifting."""
+    evaluate_every: int = 100
+    """Steps between evaluations on held-out documents."""
+    heldout_batches: int = 2
+    """Held-out batches of each source in those evaluations; after the last step all are read."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints."""
+    sample_prompts: tuple[str, ...] = ("The ", "She said ", "def ")
+    """Continued at every evaluation, to watch it learn."""
+    seed: int = 0
+    """Of weights, shuffling and samples."""
+
+
+configs: tuple[type, ...] = (PretrainConfig,)
+
+
+def run(config: PretrainConfig) -> Path:
+    return artifact.produce(config, {"data": config.data}, partial(_pretrain, config), resume=True)
+
+
+def _pretrain(config: PretrainConfig, folder: Path) -> dict[str, Any]:
+    artifact.require(config.data, "tokenize")
+    tokenizer = Tokenizer.load(Path(config.data) / "tokenizer")
+    _check(config, tokenizer)
+    mesh = meshes.make(config.mesh)
+    say(f"mesh {dict(mesh.shape)} on {jax.devices()[0].device_kind}")
+    with jax.set_mesh(mesh):
+        return _train(config, tokenizer, folder)
+
+
+def _check(config: PretrainConfig, tokenizer: Tokenizer) -> None:
+    if config.model.vocab_size != tokenizer.vocab_size:
+        raise UserError(f"model.vocab_size is {config.model.vocab_size}, but the tokenizer of {config.data} has "
+                        f"{tokenizer.vocab_size}; set model.vocab_size to that")
+    needs = loader.needs(config.data, config.steps, config.batch_size, config.model.max_length)
+    for source, need in needs.items():
+        say(f"  {source:<10}{need.tokens:>12,} tokens, {need.needed:>12,} needed: {need.epochs:.2f} epochs")
+
+
+def _train(config: PretrainConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
+    store.write_config(folder, config.model)
+    shutil.copytree(Path(config.data) / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+    optimizer = optimizers.make(config.optimizer, config.steps)
+    dataset = loader.document_batches(
+        config.data, batch_size=config.batch_size, length=config.model.max_length, seed=config.seed,
+        tokenizer_fingerprint=tokenizer.fingerprint, process=(jax.process_index(), jax.process_count()))
+    final: dict[str, Any] = {}
+
+    def evaluate(model: Transformer, step: int) -> dict[str, Any]:
+        last = step == config.steps
+        values = heldout(model, config, None if last else config.heldout_batches)
+        _write_samples(folder / "samples.jsonl", model, tokenizer, config, step)
+        if last:
+            final.update(values)
+        return values
+
+    schedule = Schedule(steps=config.steps, evaluate_every=config.evaluate_every, checkpoint_every=config.checkpoint_every)
+    train(folder, schedule, init=initializer(partial(Transformer, config.model), optimizer, config.seed),
+          loss=partial(token_loss, z_loss=config.z_loss), optimizer=optimizer,
+          batches=partial(loader.prefetch, dataset), evaluate=evaluate, microbatches=config.microbatches)
+    return {"steps": config.steps, "tokens": config.steps * config.batch_size * config.model.max_length,
+            "matmul_parameters": config.model.matmul_parameters, "heldout": final}
+
+
+def heldout(model: Transformer, config: PretrainConfig, most: int | None) -> dict[str, Any]:
+    """Bits per byte of held-out documents, by source and of all; estimated from `most` batches of each, or from all."""
+    data = TokenData.open(config.data)
+    nats_of, bytes_of = {}, {}
+    for source in data.names("heldout"):
+        batches = loader.heldout_batches(config.data, source, batch_size=config.batch_size, length=config.model.max_length)
+        stride = 1 if most is None else max(1, len(batches) // most)
+        nats, targets = summed_nats(model, batches[::stride])
+        lengths = data.heldout(source).lengths
+        nats_of[source] = nats * (lengths.sum() + len(lengths)) / targets  # <|eos|> is a target too
+        bytes_of[source] = data.heldout_bytes(source)
+    by_source = {f"bits_per_byte/{source}": bits_per_byte(nats_of[source], bytes_of[source]) for source in nats_of}
+    return {"bits_per_byte": bits_per_byte(sum(nats_of.values()), sum(bytes_of.values())), **by_source}
+
+
+def _write_samples(path: Path, model: Transformer, tokenizer: Tokenizer, config: PretrainConfig, step: int) -> None:
+    prompts = [[tokenizer.bos, *tokenizer.encode(text)] for text in config.sample_prompts]
+    completions = sample(model, prompts, seed=config.seed, max_new=48, stop=tokenizer.eos, pad=tokenizer.pad, temperature=0.8)
+    with path.open("a") as file:
+        for prompt, ids in zip(config.sample_prompts, completions, strict=True):
+            text = tokenizer.decode([i for i in ids if i != tokenizer.eos])
+            file.write(json.dumps({"step": step, "prompt": prompt, "completion": text}, ensure_ascii=False) + "\n")
+            say(f"  {prompt!r} -> {text!r}")

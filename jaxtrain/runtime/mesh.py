@@ -1,0 +1,77 @@
+"""The device mesh: JAX's explicit sharding mode, one mesh of named axes.
+
+A mesh axis of size 1 is a no-op, so the mesh alone chooses the parallelism and no model text branches
+on it. Axes, outermost (slowest network) first:
+  data     copies of the model, gradients summed        stage    pipeline stages
+  fsdp     batch, weights and optimizer all sharded     expert   experts of a mixture
+  context  the sequence                                 tensor   heads and hidden units
+"""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxtrain.runtime.errors import UserError
+
+BATCH = ("data", "fsdp", "expert")
+"""The mesh axes that the rows of a batch are sharded over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """Devices along each axis; -1 for one of them: all that remain."""
+
+    data: int = 1
+    stage: int = 1
+    fsdp: int = -1
+    expert: int = 1
+    context: int = 1
+    tensor: int = 1
+
+
+AXES = tuple(f.name for f in fields(MeshConfig))
+
+
+def make(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:
+    """A mesh over all devices (or those given); UserError where the sizes do not multiply to them."""
+    devices = devices or jax.devices()
+    sizes = [getattr(config, axis) for axis in AXES]
+    known = math.prod(size for size in sizes if size != -1)
+    if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
+        raise UserError(f"mesh {config}: every axis is at least 1, and at most one may be -1")
+    sizes = [len(devices) // known if size == -1 else size for size in sizes]
+    if math.prod(sizes) != len(devices):
+        text = " x ".join(f"{axis} {size}" for axis, size in zip(AXES, sizes, strict=True) if size > 1)
+        raise UserError(f"mesh {text or '1'} needs {math.prod(sizes)} devices, but there are {len(devices)}; set one axis to -1")
+    return jax.make_mesh(tuple(sizes), AXES, (AxisType.Explicit,) * len(AXES), devices=devices)
+
+
+def ensure() -> None:
+    """Set a mesh of one device where none is set, so that a bare interpreter or notebook works."""
+    if jax.sharding.get_abstract_mesh().empty:
+        jax.set_mesh(make(MeshConfig(), jax.devices()[:1]))
+
+
+def batch_rows() -> int:
+    """How many ways the rows of a batch are sharded on the mesh that is set."""
+    return math.prod(jax.sharding.get_abstract_mesh().shape[axis] for axis in BATCH)
+
+
+def put_batch(batch: dict[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
+    """Numpy arrays `[B, T]` (this process's rows) to device arrays sharded over rows and sequence."""
+    sharding = NamedSharding(mesh, P(BATCH, "context"))
+    return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}
+
+
+def abstract(init: Any, mesh: Mesh) -> Any:
+    """Shapes, dtypes and shardings of `init()`'s tree without computing it; what a restore needs."""
+
+    def leaf(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        spec = x.sharding.spec if x.sharding is not None else P()
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, spec))
+
+    return jax.tree.map(leaf, jax.eval_shape(init))

@@ -1,0 +1,91 @@
+"""The loop that pretrain, finetune and the reward model share: plain, and in one place."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.checkpoint import Checkpoints
+from jaxtrain.runtime.metrics import MetricsLog, show
+from jaxtrain.runtime.progress import say
+from jaxtrain.train.state import TrainState
+from jaxtrain.train.step import Loss, make_step
+
+MOST_REFUSED = 20
+"""Steps refused in a row after which going on is pointless."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """When the loop does what."""
+
+    steps: int
+    """Optimizer steps of the whole run."""
+    evaluate_every: int
+    """Steps between evaluations (and after the last step)."""
+    checkpoint_every: int
+    """Steps between checkpoints (and after the last step)."""
+    log_every: int = 10
+    """Steps between console lines; metrics.jsonl has every step."""
+
+
+def train(folder: Path, schedule: Schedule, *, init: Callable[[], TrainState], loss: Loss,
+          optimizer: optax.GradientTransformation, batches: Callable[[int, int], Iterator[dict[str, np.ndarray]]],
+          evaluate: Callable[[Any, int], dict[str, Any]], microbatches: int = 1) -> TrainState:
+    """Train to the last step, from the newest checkpoint in `folder` where one stands.
+
+    batches(start, stop): host batches of those steps, a pure function of the step.
+    evaluate(model, step): numbers for metrics.jsonl, written with `"kind": "heldout"`.
+    """
+    mesh = jax.sharding.get_mesh()
+    checkpoints = Checkpoints(folder / "checkpoint")
+    state = _start(checkpoints, init, mesh)
+    start = int(state.step)
+    log = MetricsLog(folder / "metrics.jsonl", resume_step=start)
+    step_function = make_step(loss, optimizer, microbatches)
+    for step, batch in enumerate(batches(start, schedule.steps), start + 1):
+        state, metrics = step_function(state, meshes.put_batch(batch, mesh))
+        before = log.step(step, metrics)
+        if before is not None:
+            _watch(before, schedule)
+        # once in a while: held-out numbers
+        if step % schedule.evaluate_every == 0 or step == schedule.steps:
+            log.flush()
+            values = evaluate(state.model, step)
+            log.write(step, {"kind": "heldout", **values})
+            show(step, schedule.steps, {k: v for k, v in values.items() if isinstance(v, float)}, "held-out")
+            log.pause()
+        # once in a while: a checkpoint, written while the next steps run
+        if step % schedule.checkpoint_every == 0 or step == schedule.steps:
+            checkpoints.save(step, state.model, dataclasses.replace(state, model=None))
+    log.close()
+    checkpoints.close()
+    return state
+
+
+def _start(checkpoints: Checkpoints, init: Callable[[], TrainState], mesh: jax.sharding.Mesh) -> TrainState:
+    if checkpoints.latest is None:
+        return jax.jit(init)()
+    abstract = meshes.abstract(init, mesh)
+    step, model, training = checkpoints.restore(abstract.model, dataclasses.replace(abstract, model=None))
+    say(f"resuming after step {step}")
+    return dataclasses.replace(training, model=model)
+
+
+def _watch(metrics: dict[str, float], schedule: Schedule) -> None:
+    step = int(metrics["step"])
+    if not metrics["accepted"]:
+        say(f"step {step} refused: loss {metrics['loss']:.4g}, gradient norm {metrics['grad_norm']:.4g}; weights unchanged")
+    if metrics["refused_in_a_row"] >= MOST_REFUSED:
+        raise RuntimeError(f"{MOST_REFUSED} steps refused in a row up to step {step}: loss {metrics['loss']:.4g}, "
+                           f"gradient norm {metrics['grad_norm']:.4g}; lower the learning rate or look at the data")
+    if step % schedule.log_every == 0:
+        shown = {"loss": metrics["loss"], "grad_norm": metrics["grad_norm"],
+                 "tokens/s": metrics["targets"] / metrics["seconds"]}
+        show(step, schedule.steps, shown)
