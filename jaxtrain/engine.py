@@ -56,6 +56,8 @@ def same_bucket(keys: np.ndarray, buckets: list[str]) -> list[tuple[int, int]]:
 
     Buckets are strings because Daft 0.7.26 joins every row with every row on binary columns.
     """
+    if not buckets:
+        return []
     frame = daft.from_pydict({"key": keys.tolist(), "bucket": buckets})
     first = frame.groupby("bucket").agg(col("key").min().alias("first"))
     pairs = (

@@ -53,8 +53,8 @@ def heldout_shares(
 def hold_out(source: str, items: list[Item], share: int) -> set[str]:
     """Ids to hold out: documents of one group (url) after another, in the order of the hashes of the groups.
 
-    A corpus that grows so keeps most of its held-out documents. The last document may pass the share, if that is
-    nearer to it than to stop before.
+    A corpus that grows so keeps most of its held-out documents. The last document passes the share
+    only where that is nearer to it than to stop before.
     """
     groups: dict[str, list[Item]] = {}
     for item in items:

@@ -47,7 +47,7 @@ def document(row: Row, rules: Rules, languages: tuple[str, ...], phrases: Phrase
         probabilities = language.detect(verdict.text)
         found = next(iter(probabilities), "")
         score = sum(probabilities.get(name, 0.0) for name in languages)
-        reason = "language" if verdict.text and score < rules.language_score else ""
+        reason = "language" if probabilities and score < rules.language_score else ""
     reason = reason or verdict.reason
     if not reason and phrases.find(verdict.text):
         reason = contamination.REASON
@@ -72,7 +72,7 @@ def conversation(row: Row, language_score: float, languages: tuple[str, ...], ph
     whole = transcript(messages)
     probabilities = language.detect("\n".join(message["content"] for message in messages))
     reason = _turn_fault(messages)
-    if not reason and sum(probabilities.get(name, 0.0) for name in languages) < language_score:
+    if not reason and probabilities and sum(probabilities.get(x, 0.0) for x in languages) < language_score:
         reason = "language"
     if not reason and phrases.find(whole):
         reason = contamination.REASON

@@ -4,8 +4,12 @@ import ipaddress
 import re
 
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,24}\b")
-_IPV4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)")
-_IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")
+# Four numbers behind "section" or "version" are no address, nor are those that number a heading.
+_IPV4 = re.compile(
+    r"(?im)(?<!section )(?<!version )(?<![\w.-])(?!^[\d.]+\.\s)\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)"
+)
+# Global unicast is 2000::/3; shorter forms are rather slices of a list, a[::2].
+_IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")
 _CARD = re.compile(
     r"(?<![\w.-])(?:\d{4}[ -]\d{4}[ -]\d{4}[ -]\d{4}|\d{4}[ -]\d{6}[ -]\d{5}|\d{13,16})(?![\w-]|\.\d)"
 )

@@ -111,10 +111,8 @@ def _write(config: CleanConfig, folder: Path) -> artifact.Counts:
             "exact duplicates",
             lambda kind=kind: _drop_duplicates(kind, dedup.exact_duplicates, "exact duplicate"),
         )
-        _step(
-            "near duplicates",
-            lambda kind=kind: _drop_duplicates(kind, dedup.near_duplicates, "near duplicate"),
-        )
+    # Not for conversations: two questions about one long passage are no duplicates.
+    _step("near duplicates", lambda: _drop_duplicates(documents, dedup.near_duplicates, "near duplicate"))
     if not any(not entry.reason for entry in documents):
         raise UserError(_nothing_left(config, documents))
     mixture = _step("hold out", lambda: _balance(config, documents))

@@ -5,8 +5,9 @@ import unicodedata
 
 import ftfy
 
-# Curly quotes and HTML entities may be meant; collect has already decoded HTML.
-_REPAIR = ftfy.TextFixerConfig(unescape_html=False, uncurl_quotes=False, normalization=None, explain=False)
+# Curly quotes are meant. A conversation may be about HTML entities, so it keeps them.
+_REPAIR = ftfy.TextFixerConfig(uncurl_quotes=False, normalization=None, explain=False)
+_REPAIR_TURN = _REPAIR._replace(unescape_html=False)
 _INVISIBLE = re.compile(
     "[\u00ad\u200b\u2060\ufeff]"
 )  # soft hyphen, zero-width space, word joiner, byte order mark
@@ -23,8 +24,7 @@ SHORTEST_LINE = 3  # words
 
 def normalize_prose(text: str) -> str:
     """Repaired text: single spaces, none at the ends of lines, at most one blank line between paragraphs."""
-    text = _INVISIBLE.sub("", ftfy.fix_text(text, _REPAIR))
-    text = _SPACES.sub(" ", _NEWLINES.sub("\n", unicodedata.normalize("NFC", text)))
+    text = _SPACES.sub(" ", _NEWLINES.sub("\n", _repair(text, _REPAIR)))
     text = "\n".join(line.strip() for line in text.split("\n"))
     return _BLANK_LINES.sub("\n\n", text).strip()
 
@@ -37,9 +37,14 @@ def normalize_code(text: str) -> str:
 
 def normalize_turn(text: str) -> str:
     """A turn of a conversation: repaired, with its indentation and blank lines, since it may hold code."""
-    return normalize_code(
-        unicodedata.normalize("NFC", _INVISIBLE.sub("", ftfy.fix_text(text, _REPAIR)))
-    ).strip()
+    return normalize_code(_repair(text, _REPAIR_TURN)).strip()
+
+
+def _repair(text: str, config: ftfy.TextFixerConfig) -> str:
+    """Until nothing changes: an invisible character may have hidden a fault."""
+    while (repaired := unicodedata.normalize("NFC", _INVISIBLE.sub("", ftfy.fix_text(text, config)))) != text:
+        text = repaired
+    return text
 
 
 def remove_boilerplate(text: str) -> str:

@@ -77,9 +77,11 @@ class Phrases:
     def find(self, text: str) -> str | None:
         """The first benchmark phrase that `text` holds, or None."""
         words = plain_words(text)
-        if len(words) < SHORTEST:
+        if len(words) < SHORTEST or not self._phrases:
             return None
-        for i in np.flatnonzero(np.isin(self._keys(words), self._starts)).tolist():
+        keys = self._keys(words)
+        nearest = np.searchsorted(self._starts[:-1], keys)
+        for i in np.flatnonzero(self._starts[nearest] == keys).tolist():
             for length in self._lengths:
                 phrase = tuple(words[i : i + length])
                 if phrase in self._phrases:
