@@ -3,7 +3,7 @@
 Keeps nearly all of the novels, the encyclopedia and the code and nine in ten
 web pages; holds out some 400 kB.
 `funnel.json` counts every drop by its reason, `dropped/` has each dropped text whole.
-Half a minute on two cores.
+A quarter of a minute on two cores.
 """
 
 from jaxtrain.clean.examine import Rules
