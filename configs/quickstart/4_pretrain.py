@@ -1,6 +1,6 @@
 """A 4-layer language model from scratch, on whatever devices there are.
 
-    jaxtrain pretrain configs/quickstart/4_pretrain.py
+jaxtrain pretrain configs/quickstart/4_pretrain.py
 """
 
 from jaxtrain.model.config import ModelConfig

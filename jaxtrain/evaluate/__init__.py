@@ -1,6 +1,7 @@
-"""Scores of a model on tasks, and how sure they are.
+"""Language models to numbers with standard errors.
 
-In: a checkpoint and the data files of tasks. Out: `results.json`, one row a task.
-score.py   log-likelihoods to accuracy, bits per byte, standard errors; no model
-run.py     the stage
+In: finished models, benchmark items, held-out text. Out: results.json.
+score.py     what grades make of log-likelihoods; bits per byte, xz
+choices.py   log-likelihoods of the choices of benchmark items
+run.py       EvaluateConfig, run()
 """

@@ -45,13 +45,15 @@ def visible(segments_BT: jax.Array, segments_BS: jax.Array, offset: jax.Array | 
 
 
 def attend(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, mask_BTS: jax.Array) -> jax.Array:
-    """Scaled dot-product attention with grouped queries; scores and softmax in float32. Returns [B, T, N, H]."""
+    """Scaled dot-product attention with grouped queries, [B, T, N, H]; scores and softmax in float32."""
     B, T, N, H = q_BTNH.shape
     K = k_BSKH.shape[2]
     heads = P(BATCH, "context", "tensor", None, None)
     q_BTKGH = jnp.reshape(q_BTNH, (B, T, K, N // K, H), out_sharding=heads)
     scores = P(BATCH, "tensor", None, "context", None)
-    score_BKGTS = jnp.einsum("btkgh,bskh->bkgts", q_BTKGH, k_BSKH, preferred_element_type=jnp.float32, out_sharding=scores)
+    score_BKGTS = jnp.einsum(
+        "btkgh,bskh->bkgts", q_BTKGH, k_BSKH, preferred_element_type=jnp.float32, out_sharding=scores
+    )
     score_BKGTS = jnp.where(mask_BTS[:, None, None], score_BKGTS * H**-0.5, -1e30)
     share_BKGTS = jax.nn.softmax(score_BKGTS, axis=-1).astype(v_BSKH.dtype)
     out_BTKGH = jnp.einsum("bkgts,bskh->btkgh", share_BKGTS, v_BSKH, out_sharding=heads)
@@ -66,13 +68,20 @@ class Attention(nnx.Module):
         self.q_DNH = normal(key, "q", (D, N, H), P("fsdp", "tensor", None), D**-0.5)
         self.k_DKH = normal(key, "k", (D, K, H), P("fsdp", "tensor", None), D**-0.5)
         self.v_DKH = normal(key, "v", (D, K, H), P("fsdp", "tensor", None), D**-0.5)
-        self.o_NHD = normal(key, "o", (N, H, D), P("tensor", None, "fsdp"), (2 * config.layers * N * H) ** -0.5)
+        self.o_NHD = normal(
+            key, "o", (N, H, D), P("tensor", None, "fsdp"), (2 * config.layers * N * H) ** -0.5
+        )
         self.q_norm = RMSNorm(H, config.norm_eps) if config.qk_norm else None
         self.k_norm = RMSNorm(H, config.norm_eps) if config.qk_norm else None
         self.theta = config.rope_theta
 
-    def __call__(self, x_BTD: jax.Array, positions_BT: jax.Array, mask_BTS: jax.Array,
-                 cached: tuple[jax.Array, jax.Array, jax.Array] | None = None):
+    def __call__(
+        self,
+        x_BTD: jax.Array,
+        positions_BT: jax.Array,
+        mask_BTS: jax.Array,
+        cached: tuple[jax.Array, jax.Array, jax.Array] | None = None,
+    ):
         """x after attention, and the keys and values to keep (`cached` = k, v [B, S, K, H], slots used)."""
         heads = P(BATCH, "context", "tensor", None)
         q_BTNH = project("btd,dnh->btnh", x_BTD, self.q_DNH, heads)

@@ -25,7 +25,7 @@ class ModelConfig:
     """Base of the rotary frequencies (Su et al. 2021)."""
     norm_eps: float = 1e-6
     qk_norm: bool = True
-    """Normalise queries and keys a head (Dehghani et al. 2023): training stays stable at high learning rates."""
+    """Normalise queries and keys of each head (Dehghani et al. 2023): stable at high learning rates."""
     dtype: str = "float32"
     """Of activations and matmul inputs; weights stay float32. bfloat16 on accelerators."""
 

@@ -32,8 +32,17 @@ class Completions:
 
 
 @partial(jax.jit, static_argnames=("max_new", "temperature", "stop", "pad"))
-def generate(model: Transformer, prompt_BP: jax.Array, segments_BP: jax.Array, keys_B: jax.Array, *,
-             max_new: int, temperature: float, stop: int, pad: int) -> Completions:
+def generate(
+    model: Transformer,
+    prompt_BP: jax.Array,
+    segments_BP: jax.Array,
+    keys_B: jax.Array,
+    *,
+    max_new: int,
+    temperature: float,
+    stop: int,
+    pad: int,
+) -> Completions:
     """Sample after prompts padded on the left (segment 0), a key a row; temperature 0 takes the likeliest.
 
     A row's text depends on its own prompt and key alone, whatever else is in the batch.
@@ -51,7 +60,9 @@ def generate(model: Transformer, prompt_BP: jax.Array, segments_BP: jax.Array, k
             choice_B = jnp.argmax(logits_BV, axis=-1)
         else:
             logits_BV = logits_BV / temperature
-            noise_BV = jax.vmap(lambda key: jax.random.gumbel(jax.random.fold_in(key, n), logits_BV.shape[-1:]))(keys_B)
+            noise_BV = jax.vmap(
+                lambda key: jax.random.gumbel(jax.random.fold_in(key, n), logits_BV.shape[-1:])
+            )(keys_B)
             choice_B = jnp.argmax(logits_BV + noise_BV, axis=-1)
         is_choice_BV = choice_B[:, None] == jnp.arange(logits_BV.shape[-1])
         logprob_B = jnp.sum(logits_BV, axis=-1, where=is_choice_BV) - jax.nn.logsumexp(logits_BV, axis=-1)
@@ -68,16 +79,22 @@ def generate(model: Transformer, prompt_BP: jax.Array, segments_BP: jax.Array, k
         live_B = 1.0 - done_B
         columns = (choice_B, live_B, logprob_B * live_B)
         whole = (out.tokens_BN, out.mask_BN, out.logprobs_BN)
-        out = Completions(*(jax.lax.dynamic_update_slice_in_dim(w, c[:, None].astype(w.dtype), n, axis=1)
-                            for w, c in zip(whole, columns, strict=True)))
+        out = Completions(
+            *(
+                jax.lax.dynamic_update_slice_in_dim(w, c[:, None].astype(w.dtype), n, axis=1)
+                for w, c in zip(whole, columns, strict=True)
+            )
+        )
         done_B = done_B | (choice_B == stop)
         ones_B1 = jnp.ones_like(choice_B[:, None])
         hidden_B1D, cache = model.extend(choice_B[:, None], ones_B1, position_B[:, None], cache)
         return n + 1, hidden_B1D[:, 0], position_B + 1, cache, done_B, out
 
-    empty = Completions(jnp.full((B, max_new), pad, jnp.int32, out_sharding=P(BATCH, None)),
-                        jnp.zeros((B, max_new), out_sharding=P(BATCH, None)),
-                        jnp.zeros((B, max_new), out_sharding=P(BATCH, None)))
+    empty = Completions(
+        jnp.full((B, max_new), pad, jnp.int32, out_sharding=P(BATCH, None)),
+        jnp.zeros((B, max_new), out_sharding=P(BATCH, None)),
+        jnp.zeros((B, max_new), out_sharding=P(BATCH, None)),
+    )
     none_done_B = jnp.zeros((B,), bool, out_sharding=rows)
     start = (jnp.int32(0), hidden_BPD[:, -1], positions_BP[:, -1] + 1, cache, none_done_B, empty)
     return jax.lax.while_loop(unfinished, extend, start)[-1]
@@ -89,21 +106,38 @@ def pad_left(prompts: Sequence[Sequence[int]], length: int, pad: int) -> tuple[n
     segments = np.zeros((len(prompts), length), np.int32)
     for row, prompt in enumerate(prompts):
         kept = list(prompt)[-length:]
-        tokens[row, length - len(kept):] = kept
-        segments[row, length - len(kept):] = 1
+        tokens[row, length - len(kept) :] = kept
+        segments[row, length - len(kept) :] = 1
     return tokens, segments
 
 
-def sample(model: Transformer, prompts: Sequence[Sequence[int]], *, seed: int, max_new: int, stop: int, pad: int,
-           temperature: float = 1.0, prompt_length: int | None = None) -> list[list[int]]:
-    """Completions (ids, with the stop token where one came) of prompts of ids; prompt i has key fold_in(seed, i)."""
+def sample(
+    model: Transformer,
+    prompts: Sequence[Sequence[int]],
+    *,
+    seed: int,
+    max_new: int,
+    stop: int,
+    pad: int,
+    temperature: float = 1.0,
+    prompt_length: int | None = None,
+) -> list[list[int]]:
+    """Ids of the completion of each prompt, with the stop token where one came; prompt i has key fold_in(seed, i)."""
     length = prompt_length or -(-max(map(len, prompts)) // 16) * 16  # few shapes, few compilations
     rows = -(-len(prompts) // mesh.batch_rows()) * mesh.batch_rows()
     tokens, segments = pad_left([*prompts, *[[stop]] * (rows - len(prompts))], length, pad)
     batch = mesh.put_batch({"tokens": tokens, "segments": segments}, jax.sharding.get_mesh())
     keys_B = row_keys(jax.random.key(seed), rows)
-    out = generate(model, batch["tokens"], batch["segments"], keys_B, max_new=max_new, temperature=temperature,
-                   stop=stop, pad=pad)
+    out = generate(
+        model,
+        batch["tokens"],
+        batch["segments"],
+        keys_B,
+        max_new=max_new,
+        temperature=temperature,
+        stop=stop,
+        pad=pad,
+    )
     ids, lengths = np.asarray(out.tokens_BN), np.asarray(out.mask_BN).sum(axis=1).astype(int)
     return [ids[row, : lengths[row]].tolist() for row in range(len(prompts))]
 

@@ -76,7 +76,7 @@ def project(equation: str, x: jax.Array, weight: nnx.Param, sharding: P) -> jax.
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def contract(equation: str, sharding: P, x: jax.Array, w: jax.Array) -> jax.Array:
-    """`einsum(equation, x, w)` for the equations of this network, where each index stands in two of three terms.
+    """`einsum(equation, x, w)` for this network's equations: each index stands in two of the three terms.
 
     The gradients are the einsums that a reader would write, each with its operand's own sharding. JAX's
     derived ones are the same numbers transposed, which XLA for CPUs turns into strided copies of the

@@ -20,7 +20,9 @@ def read_config(folder: str | Path) -> ModelConfig:
     """The ModelConfig of an artifact; UserError where the folder holds no model."""
     path = Path(folder) / "model.json"
     if not path.is_file():
-        raise UserError(f"{folder} holds no model (model.json is absent); name a finished pretrain or finetune folder")
+        raise UserError(
+            f"{folder} holds no model (model.json is absent); name a finished pretrain or finetune folder"
+        )
     return ModelConfig(**json.loads(path.read_text()))
 
 

@@ -43,16 +43,24 @@ class Transformer(nnx.Module):
         self.norm = RMSNorm(D, config.norm_eps)
         self.head_DV = normal(key, "head", (D, V), P("fsdp", "tensor"), D**-0.5)
 
-    def __call__(self, tokens_BT: jax.Array, segment_ids_BT: jax.Array | None = None,
-                 positions_BT: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self,
+        tokens_BT: jax.Array,
+        segment_ids_BT: jax.Array | None = None,
+        positions_BT: jax.Array | None = None,
+    ) -> jax.Array:
         """Logits [B, T, V], float32."""
         return self.logits(self.hidden(tokens_BT, segment_ids_BT, positions_BT))
 
     def logits(self, x_BTD: jax.Array) -> jax.Array:
         return project("btd,dv->btv", x_BTD, self.head_DV, P(BATCH, "context", "tensor")).astype(jnp.float32)
 
-    def hidden(self, tokens_BT: jax.Array, segment_ids_BT: jax.Array | None = None,
-               positions_BT: jax.Array | None = None) -> jax.Array:
+    def hidden(
+        self,
+        tokens_BT: jax.Array,
+        segment_ids_BT: jax.Array | None = None,
+        positions_BT: jax.Array | None = None,
+    ) -> jax.Array:
         """The last hidden states [B, T, D], normed: what the output head and a reward head read."""
         if segment_ids_BT is None:
             segment_ids_BT = jnp.ones_like(tokens_BT)
@@ -66,19 +74,29 @@ class Transformer(nnx.Module):
         x_BTD, _ = jax.lax.scan(layer, self._embed(tokens_BT), self.blocks)
         return self.norm(x_BTD)
 
-    def extend(self, tokens_BT: jax.Array, segment_ids_BT: jax.Array, positions_BT: jax.Array,
-               cache: Cache) -> tuple[jax.Array, Cache]:
+    def extend(
+        self, tokens_BT: jax.Array, segment_ids_BT: jax.Array, positions_BT: jax.Array, cache: Cache
+    ) -> tuple[jax.Array, Cache]:
         """Hidden states [B, T, D] of tokens that follow those in the cache, and the cache with them in it."""
-        segments_BS = jax.lax.dynamic_update_slice_in_dim(cache.segment_ids_BS, segment_ids_BT, cache.used, axis=1)
+        segments_BS = jax.lax.dynamic_update_slice_in_dim(
+            cache.segment_ids_BS, segment_ids_BT, cache.used, axis=1
+        )
         mask_BTS = visible(segment_ids_BT, segments_BS, cache.used)
 
         def layer(x_BTD: jax.Array, inputs):
             block, k_BSKH, v_BSKH = inputs
             return block(x_BTD, positions_BT, mask_BTS, (k_BSKH, v_BSKH, cache.used))
 
-        x_BTD, (k_LBSKH, v_LBSKH) = jax.lax.scan(layer, self._embed(tokens_BT), (self.blocks, cache.k_LBSKH, cache.v_LBSKH))
-        cache = dataclasses.replace(cache, k_LBSKH=k_LBSKH, v_LBSKH=v_LBSKH, segment_ids_BS=segments_BS,
-                                    used=cache.used + tokens_BT.shape[1])
+        x_BTD, (k_LBSKH, v_LBSKH) = jax.lax.scan(
+            layer, self._embed(tokens_BT), (self.blocks, cache.k_LBSKH, cache.v_LBSKH)
+        )
+        cache = dataclasses.replace(
+            cache,
+            k_LBSKH=k_LBSKH,
+            v_LBSKH=v_LBSKH,
+            segment_ids_BS=segments_BS,
+            used=cache.used + tokens_BT.shape[1],
+        )
         return self.norm(x_BTD), cache
 
     def _embed(self, tokens_BT: jax.Array) -> jax.Array:

@@ -10,8 +10,7 @@ from typing import Any
 import jax
 
 from jaxtrain import artifact
-from jaxtrain.feed import loader
-from jaxtrain.feed.sources import TokenData
+from jaxtrain.feed import heldout, loader
 from jaxtrain.model import store
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.generate import sample
@@ -22,7 +21,6 @@ from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import optimizer as optimizers
-from jaxtrain.train.evaluation import bits_per_byte, summed_nats
 from jaxtrain.train.loop import Schedule, train
 from jaxtrain.train.losses import token_loss
 from jaxtrain.train.optimizer import OptimizerConfig
@@ -51,7 +49,7 @@ class PretrainConfig:
     evaluate_every: int = 100
     """Steps between evaluations on held-out documents."""
     heldout_batches: int = 2
-    """Held-out batches of each source in those evaluations; after the last step all are read."""
+    """Batches of each source read in those evaluations; the evaluate stage reads all."""
     checkpoint_every: int = 100
     """Steps between checkpoints."""
     sample_prompts: tuple[str, ...] = ("The ", "She said ", "def ")
@@ -79,8 +77,10 @@ def _pretrain(config: PretrainConfig, folder: Path) -> dict[str, Any]:
 
 def _check(config: PretrainConfig, tokenizer: Tokenizer) -> None:
     if config.model.vocab_size != tokenizer.vocab_size:
-        raise UserError(f"model.vocab_size is {config.model.vocab_size}, but the tokenizer of {config.data} has "
-                        f"{tokenizer.vocab_size}; set model.vocab_size to that")
+        raise UserError(
+            f"model.vocab_size is {config.model.vocab_size}, but the tokenizer of {config.data} has "
+            f"{tokenizer.vocab_size}; set model.vocab_size to that"
+        )
     needs = loader.needs(config.data, config.steps, config.batch_size, config.model.max_length)
     for source, need in needs.items():
         say(f"  {source:<10}{need.tokens:>12,} tokens, {need.needed:>12,} needed: {need.epochs:.2f} epochs")
@@ -91,46 +91,61 @@ def _train(config: PretrainConfig, tokenizer: Tokenizer, folder: Path) -> dict[s
     shutil.copytree(Path(config.data) / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
     optimizer = optimizers.make(config.optimizer, config.steps)
     dataset = loader.document_batches(
-        config.data, batch_size=config.batch_size, length=config.model.max_length, seed=config.seed,
-        tokenizer_fingerprint=tokenizer.fingerprint, process=(jax.process_index(), jax.process_count()))
+        config.data,
+        batch_size=config.batch_size,
+        length=config.model.max_length,
+        seed=config.seed,
+        tokenizer_fingerprint=tokenizer.fingerprint,
+        process=(jax.process_index(), jax.process_count()),
+    )
     final: dict[str, Any] = {}
 
     def evaluate(model: Transformer, step: int) -> dict[str, Any]:
-        last = step == config.steps
-        values = heldout(model, config, None if last else config.heldout_batches)
+        found = heldout.measure(
+            model,
+            config.data,
+            batch_size=config.batch_size,
+            length=config.model.max_length,
+            most=config.heldout_batches,
+        )
+        values = {"bits_per_byte": found.pop("all").bits_per_byte}
+        values |= {f"bits_per_byte/{source}": of.bits_per_byte for source, of in found.items()}
         _write_samples(folder / "samples.jsonl", model, tokenizer, config, step)
-        if last:
-            final.update(values)
+        final.update(values)
         return values
 
-    schedule = Schedule(steps=config.steps, evaluate_every=config.evaluate_every, checkpoint_every=config.checkpoint_every)
-    train(folder, schedule, init=initializer(partial(Transformer, config.model), optimizer, config.seed),
-          loss=partial(token_loss, z_loss=config.z_loss), optimizer=optimizer,
-          batches=partial(loader.prefetch, dataset), evaluate=evaluate, microbatches=config.microbatches)
-    return {"steps": config.steps, "tokens": config.steps * config.batch_size * config.model.max_length,
-            "matmul_parameters": config.model.matmul_parameters, "heldout": final}
+    schedule = Schedule(
+        steps=config.steps, evaluate_every=config.evaluate_every, checkpoint_every=config.checkpoint_every
+    )
+    train(
+        folder,
+        schedule,
+        init=initializer(partial(Transformer, config.model), optimizer, config.seed),
+        loss=partial(token_loss, z_loss=config.z_loss),
+        optimizer=optimizer,
+        batches=partial(loader.prefetch, dataset),
+        evaluate=evaluate,
+        microbatches=config.microbatches,
+    )
+    return {
+        "steps": config.steps,
+        "tokens": config.steps * config.batch_size * config.model.max_length,
+        "matmul_parameters": config.model.matmul_parameters,
+        "heldout": final,
+    }
 
 
-def heldout(model: Transformer, config: PretrainConfig, most: int | None) -> dict[str, Any]:
-    """Bits per byte of held-out documents, by source and of all; estimated from `most` batches of each, or from all."""
-    data = TokenData.open(config.data)
-    nats_of, bytes_of = {}, {}
-    for source in data.names("heldout"):
-        batches = loader.heldout_batches(config.data, source, batch_size=config.batch_size, length=config.model.max_length)
-        stride = 1 if most is None else max(1, len(batches) // most)
-        nats, targets = summed_nats(model, batches[::stride])
-        lengths = data.heldout(source).lengths
-        nats_of[source] = nats * (lengths.sum() + len(lengths)) / targets  # <|eos|> is a target too
-        bytes_of[source] = data.heldout_bytes(source)
-    by_source = {f"bits_per_byte/{source}": bits_per_byte(nats_of[source], bytes_of[source]) for source in nats_of}
-    return {"bits_per_byte": bits_per_byte(sum(nats_of.values()), sum(bytes_of.values())), **by_source}
-
-
-def _write_samples(path: Path, model: Transformer, tokenizer: Tokenizer, config: PretrainConfig, step: int) -> None:
+def _write_samples(
+    path: Path, model: Transformer, tokenizer: Tokenizer, config: PretrainConfig, step: int
+) -> None:
     prompts = [[tokenizer.bos, *tokenizer.encode(text)] for text in config.sample_prompts]
-    completions = sample(model, prompts, seed=config.seed, max_new=48, stop=tokenizer.eos, pad=tokenizer.pad, temperature=0.8)
+    completions = sample(
+        model, prompts, seed=config.seed, max_new=48, stop=tokenizer.eos, pad=tokenizer.pad, temperature=0.8
+    )
     with path.open("a") as file:
         for prompt, ids in zip(config.sample_prompts, completions, strict=True):
             text = tokenizer.decode([i for i in ids if i != tokenizer.eos])
-            file.write(json.dumps({"step": step, "prompt": prompt, "completion": text}, ensure_ascii=False) + "\n")
+            file.write(
+                json.dumps({"step": step, "prompt": prompt, "completion": text}, ensure_ascii=False) + "\n"
+            )
             say(f"  {prompt!r} -> {text!r}")

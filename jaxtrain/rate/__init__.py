@@ -1,8 +1,7 @@
-"""Raters compare answers; what they prefer becomes training data for a reward model.
+"""Answers compared by raters, in a database.
 
-In: prompts and a checkpoint that answers them. Out: `ratings.sqlite`, `train.parquet`, `heldout.parquet`.
-store.py       the database: who rates what next, and what was said
-tables.py      its tables
-agreement.py   do raters agree, and does the side on the screen sway them
-run.py         the stage: sample answers, let simulated raters rank them, export
+In: a finetune artifact and clean conversations. Out: ratings.sqlite, train.parquet, heldout.parquet.
+store.py       the ratings database: prompts, answers, tasks, raters, judgements (tables.py: its tables)
+agreement.py   do raters agree, and do they favour the left side
+run.py         RateConfig, run(): answers sampled and ranked by simulated raters
 """

@@ -14,7 +14,7 @@ from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.checkpoint import Checkpoints
 from jaxtrain.runtime.metrics import MetricsLog, show
 from jaxtrain.runtime.progress import say
-from jaxtrain.train.state import TrainState
+from jaxtrain.train.state import TrainState, new_state
 from jaxtrain.train.step import Loss, make_step
 
 MOST_REFUSED = 20
@@ -35,21 +35,32 @@ class Schedule:
     """Steps between console lines; metrics.jsonl has every step."""
 
 
-def train(folder: Path, schedule: Schedule, *, init: Callable[[], TrainState], loss: Loss,
-          optimizer: optax.GradientTransformation, batches: Callable[[int, int], Iterator[dict[str, np.ndarray]]],
-          evaluate: Callable[[Any, int], dict[str, Any]], microbatches: int = 1) -> TrainState:
+def train(
+    folder: Path,
+    schedule: Schedule,
+    *,
+    init: Callable[[], TrainState],
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    batches: Callable[[int, int], Iterator[dict[str, np.ndarray]]],
+    evaluate: Callable[[Any, int], dict[str, Any]],
+    microbatches: int = 1,
+    pretrained: Callable[[], Any] | None = None,
+) -> TrainState:
     """Train to the last step, from the newest checkpoint in `folder` where one stands.
 
+    init: the state of step 0; of `pretrained` weights its shapes alone are used.
+    pretrained: loads the model of an earlier stage.
     batches(start, stop): host batches of those steps, a pure function of the step.
     evaluate(model, step): numbers for metrics.jsonl, written with `"kind": "heldout"`.
     """
     mesh = jax.sharding.get_mesh()
     checkpoints = Checkpoints(folder / "checkpoint")
-    state = _start(checkpoints, init, mesh)
-    start = int(state.step)
-    log = MetricsLog(folder / "metrics.jsonl", resume_step=start)
+    state = _start(checkpoints, init, optimizer, pretrained)
+    first = int(state.step)
+    log = MetricsLog(folder / "metrics.jsonl", resume_step=first)
     step_function = make_step(loss, optimizer, microbatches)
-    for step, batch in enumerate(batches(start, schedule.steps), start + 1):
+    for step, batch in enumerate(batches(first, schedule.steps), first + 1):
         state, metrics = step_function(state, meshes.put_batch(batch, mesh))
         before = log.step(step, metrics)
         if before is not None:
@@ -69,23 +80,39 @@ def train(folder: Path, schedule: Schedule, *, init: Callable[[], TrainState], l
     return state
 
 
-def _start(checkpoints: Checkpoints, init: Callable[[], TrainState], mesh: jax.sharding.Mesh) -> TrainState:
-    if checkpoints.latest is None:
+def _start(
+    checkpoints: Checkpoints,
+    init: Callable[[], TrainState],
+    optimizer: optax.GradientTransformation,
+    pretrained: Callable[[], Any] | None = None,
+) -> TrainState:
+    """The state to go on from: the newest checkpoint, else `pretrained()` at step 0, else `init()`."""
+    if checkpoints.latest is not None:
+        abstract = meshes.abstract(init, jax.sharding.get_mesh())
+        step, model, training = checkpoints.restore(abstract.model, dataclasses.replace(abstract, model=None))
+        say(f"resuming after step {step}")
+        return dataclasses.replace(training, model=model)
+    if pretrained is None:
         return jax.jit(init)()
-    abstract = meshes.abstract(init, mesh)
-    step, model, training = checkpoints.restore(abstract.model, dataclasses.replace(abstract, model=None))
-    say(f"resuming after step {step}")
-    return dataclasses.replace(training, model=model)
+    return new_state(pretrained(), optimizer)
 
 
 def _watch(metrics: dict[str, float], schedule: Schedule) -> None:
     step = int(metrics["step"])
     if not metrics["accepted"]:
-        say(f"step {step} refused: loss {metrics['loss']:.4g}, gradient norm {metrics['grad_norm']:.4g}; weights unchanged")
+        say(
+            f"step {step} refused: loss {metrics['loss']:.4g}, gradient norm {metrics['grad_norm']:.4g}; "
+            "weights unchanged"
+        )
     if metrics["refused_in_a_row"] >= MOST_REFUSED:
-        raise RuntimeError(f"{MOST_REFUSED} steps refused in a row up to step {step}: loss {metrics['loss']:.4g}, "
-                           f"gradient norm {metrics['grad_norm']:.4g}; lower the learning rate or look at the data")
+        raise RuntimeError(
+            f"{MOST_REFUSED} steps refused in a row up to step {step}: loss {metrics['loss']:.4g}, "
+            f"gradient norm {metrics['grad_norm']:.4g}; lower the learning rate or look at the data"
+        )
     if step % schedule.log_every == 0:
-        shown = {"loss": metrics["loss"], "grad_norm": metrics["grad_norm"],
-                 "tokens/s": metrics["targets"] / metrics["seconds"]}
+        shown = {
+            "loss": metrics["loss"],
+            "grad_norm": metrics["grad_norm"],
+            "tokens/s": metrics["targets"] / metrics["seconds"],
+        }
         show(step, schedule.steps, shown)

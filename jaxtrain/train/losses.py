@@ -15,9 +15,10 @@ CHUNK = 128
 """Positions of each row whose logits exist at one time; they are computed again in the backward pass."""
 
 
-def target_logprobs(hidden_BTD: jax.Array, head_DV: jax.Array, targets_BT: jax.Array,
-                    temperature: float = 1.0) -> tuple[jax.Array, jax.Array]:
-    """log p(target) and log Σ exp(logits), both float32 [B, T], without the [B, T, V] logits of all positions."""
+def target_logprobs(
+    hidden_BTD: jax.Array, head_DV: jax.Array, targets_BT: jax.Array, temperature: float = 1.0
+) -> tuple[jax.Array, jax.Array]:
+    """log p(target) and log Σ exp(logits), float32 [B, T], never holding the logits of all positions."""
     B, T, D = hidden_BTD.shape
     C = math.gcd(T, CHUNK)
 
@@ -28,8 +29,12 @@ def target_logprobs(hidden_BTD: jax.Array, head_DV: jax.Array, targets_BT: jax.A
     @jax.checkpoint
     def one(inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         hidden_BCD, targets_BC = inputs
-        logits_BCV = jnp.einsum("bcd,dv->bcv", hidden_BCD, head_DV.astype(hidden_BCD.dtype),
-                                out_sharding=P(BATCH, "context", "tensor"))
+        logits_BCV = jnp.einsum(
+            "bcd,dv->bcv",
+            hidden_BCD,
+            head_DV.astype(hidden_BCD.dtype),
+            out_sharding=P(BATCH, "context", "tensor"),
+        )
         logits_BCV = logits_BCV.astype(jnp.float32) / temperature
         total_BC = jax.nn.logsumexp(logits_BCV, axis=-1)
         is_target_BCV = targets_BC[..., None] == jnp.arange(logits_BCV.shape[-1])  # V is sharded: no gather
@@ -41,7 +46,7 @@ def target_logprobs(hidden_BTD: jax.Array, head_DV: jax.Array, targets_BT: jax.A
 
 
 def token_loss(model, batch: dict[str, jax.Array], z_loss: float = 0.0) -> tuple[jax.Array, jax.Array]:
-    """Summed cross-entropy in nats over weighted targets (plus z_loss · log²Z, PaLM), and the sum of weights."""
+    """Summed cross-entropy of weighted targets, nats (plus z_loss · log²Z, PaLM), and the sum of weights."""
     hidden_BTD = model.hidden(batch["tokens"], batch["segment_ids"], batch["positions"])
     logprob_BT, total_BT = target_logprobs(hidden_BTD, model.head_DV[...], batch["targets"])
     weights_BT = batch["loss_weights"]

@@ -46,8 +46,14 @@ def make(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     """Clip, then AdamW. The gradient's norm before clipping is the step's `grad_norm`."""
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(learning_rate(config, steps), config.beta1, config.beta2, config.eps,
-                    weight_decay=config.weight_decay, mask=decays),
+        optax.adamw(
+            learning_rate(config, steps),
+            config.beta1,
+            config.beta2,
+            config.eps,
+            weight_decay=config.weight_decay,
+            mask=decays,
+        ),
     )
 
 

@@ -23,8 +23,14 @@ class TrainState:
     guard: Guard
 
 
-def initializer(init_model: Callable[[jax.Array], Any], optimizer: optax.GradientTransformation,
-                seed: int) -> Callable[[], TrainState]:
+def new_state(model: Any, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state of step 0 around weights that stand."""
+    return TrainState(jnp.int32(0), model, jax.jit(optimizer.init)(model), new_guard())
+
+
+def initializer(
+    init_model: Callable[[jax.Array], Any], optimizer: optax.GradientTransformation, seed: int
+) -> Callable[[], TrainState]:
     """A function without arguments that makes the state of step 0; jit it, or take its shapes alone."""
 
     def init() -> TrainState:

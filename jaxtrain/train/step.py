@@ -19,11 +19,14 @@ Loss = Callable[[Any, Batch], tuple[jax.Array, jax.Array]]
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 
 
-def make_step(loss: Loss, optimizer: optax.GradientTransformation, microbatches: int = 1) -> Step:
+def make_step(
+    loss: Loss, optimizer: optax.GradientTransformation, microbatches: int = 1, watch_loss: bool = True
+) -> Step:
     """The jitted `step(state, batch) -> state, metrics`.
 
     The loss is its sum over the whole batch divided by the weights of the whole batch, however many
     micro-batches the rows are cut into: never a mean of means.
+    watch_loss: the guard watches the loss beside the gradient norm; off where it has no scale (PPO).
     """
 
     def summed_gradient(model: Any, batch: Batch) -> tuple[jax.Array, jax.Array, Any]:
@@ -44,14 +47,24 @@ def make_step(loss: Loss, optimizer: optax.GradientTransformation, microbatches:
         mean = total / weight
         gradient = jax.tree.map(lambda g: g / weight, gradient)
         grad_norm = optax.global_norm(gradient)
-        accepted, guard = judge(state.guard, mean, grad_norm)
+        accepted, guard = judge(state.guard, mean if watch_loss else jnp.zeros_like(mean), grad_norm)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.model)
         model = optax.apply_updates(state.model, updates)
         keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(accepted, n, o), new, old)  # noqa: E731
-        after = dataclasses.replace(state, step=state.step + 1, model=keep(model, state.model),
-                                    optimizer=keep(optimizer_state, state.optimizer), guard=guard)
-        metrics = {"loss": mean, "grad_norm": grad_norm, "targets": weight, "accepted": accepted,
-                   "refused_in_a_row": guard.refused_in_a_row}
+        after = dataclasses.replace(
+            state,
+            step=state.step + 1,
+            model=keep(model, state.model),
+            optimizer=keep(optimizer_state, state.optimizer),
+            guard=guard,
+        )
+        metrics = {
+            "loss": mean,
+            "grad_norm": grad_norm,
+            "targets": weight,
+            "accepted": accepted,
+            "refused_in_a_row": guard.refused_in_a_row,
+        }
         return after, metrics
 
     return jax.jit(step, donate_argnums=0)

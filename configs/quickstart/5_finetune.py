@@ -1,0 +1,22 @@
+"""Teach the pretrained model to answer.
+
+jaxtrain finetune configs/quickstart/5_finetune.py
+"""
+
+from jaxtrain.finetune.run import FinetuneConfig
+from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.train.optimizer import OptimizerConfig
+
+config = FinetuneConfig(
+    model="runs/quickstart/4_pretrain",
+    data="runs/quickstart/3_tokenize",
+    optimizer=OptimizerConfig(
+        lr=1e-3, warmup_steps=5, schedule="linear", final_lr_share=0.0, weight_decay=0.0
+    ),
+    mesh=MeshConfig(fsdp=-1),
+    steps=70,
+    batch_size=16,
+    evaluate_every=70,
+    checkpoint_every=35,
+    out="runs/quickstart/5_finetune",
+)

@@ -1,0 +1,20 @@
+"""A reward model from the simulated raters' comparisons.
+
+jaxtrain align configs/quickstart/7_reward.py
+"""
+
+from jaxtrain.align.run import RewardConfig
+from jaxtrain.train.optimizer import OptimizerConfig
+
+config = RewardConfig(
+    model="runs/quickstart/5_finetune",
+    ratings="runs/quickstart/6_rate",
+    human="data/quickstart",
+    optimizer=OptimizerConfig(
+        lr=5e-4, warmup_steps=10, schedule="linear", final_lr_share=0.0, weight_decay=0.1
+    ),
+    epochs=2.0,
+    batch_prompts=8,
+    length=80,
+    out="runs/quickstart/7_reward",
+)

@@ -1,0 +1,20 @@
+"""Improve the fine-tuned model against the reward model by PPO.
+
+jaxtrain align configs/quickstart/8_ppo.py
+"""
+
+from jaxtrain.align.run import PPOConfig
+from jaxtrain.train.optimizer import OptimizerConfig
+
+config = PPOConfig(
+    model="runs/quickstart/5_finetune",
+    reward="runs/quickstart/7_reward",
+    conversations="runs/quickstart/2_clean",
+    optimizer=OptimizerConfig(lr=3e-4, warmup_steps=5, schedule="constant", weight_decay=0.0),
+    updates=30,
+    rollouts=128,
+    epochs=2,
+    minibatches=2,
+    kl_weight=0.05,
+    out="runs/quickstart/8_ppo",
+)

@@ -1,0 +1,19 @@
+"""Measure every model of the run on benchmarks and held-out text.
+
+jaxtrain evaluate configs/quickstart/9_evaluate.py
+"""
+
+from jaxtrain.evaluate.run import EvaluateConfig
+
+config = EvaluateConfig(
+    models={
+        "pretrained": "runs/quickstart/4_pretrain",
+        "fine-tuned": "runs/quickstart/5_finetune",
+        "PPO": "runs/quickstart/8_ppo",
+    },
+    clean="runs/quickstart/2_clean",
+    data="runs/quickstart/3_tokenize",
+    benchmarks="data/quickstart",
+    items=250,
+    out="runs/quickstart/9_evaluate",
+)

@@ -1,0 +1,125 @@
+"""Rollouts: answers sampled from the policy, scored, with what PPO needs to know of every token.
+
+B batch, P prompt, N new tokens, T = P + N, D model
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import PartitionSpec as P
+
+from jaxtrain.align.losses import generalized_advantages, whiten
+from jaxtrain.align.reward_model import RewardModel
+from jaxtrain.model.config import ModelConfig
+from jaxtrain.model.generate import Completions
+from jaxtrain.model.transformer import Transformer
+from jaxtrain.runtime.mesh import BATCH
+from jaxtrain.train.losses import target_logprobs
+
+Batch = dict[str, jax.Array]
+ROWS = P(BATCH, "context")
+
+
+class Policy(nnx.Module):
+    """The language model that is improved, and a value head on its hidden states, zero at first."""
+
+    def __init__(self, config: ModelConfig, key: jax.Array):
+        self.transformer = Transformer(config, key)
+        self.value_D = nnx.Param(jnp.zeros((config.d_model,), jnp.float32))
+
+    def __call__(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        """log p(target) and the value before each target, both float32 [B, T]."""
+        hidden_BTD = self.transformer.hidden(batch["tokens"], batch["segment_ids"], batch["positions"])
+        logprob_BT, _ = target_logprobs(hidden_BTD, self.transformer.head_DV[...], batch["targets"])
+        value_BT = jnp.einsum(
+            "btd,d->bt",
+            hidden_BTD,
+            self.value_D[...].astype(hidden_BTD.dtype),
+            out_sharding=P(BATCH, "context"),
+            preferred_element_type=jnp.float32,
+        )
+        return logprob_BT, value_BT
+
+
+def logprobs(model: Transformer, batch: Batch) -> jax.Array:
+    """log p(target), float32 [B, T]."""
+    hidden_BTD = model.hidden(batch["tokens"], batch["segment_ids"], batch["positions"])
+    return target_logprobs(hidden_BTD, model.head_DV[...], batch["targets"])[0]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Measures:
+    """Means over the rollouts of one update; float32 scalars."""
+
+    reward: jax.Array
+    """Reward model's score, centred and scaled by the fine-tuned model's answers."""
+    kl: jax.Array
+    """KL(policy ‖ fine-tuned), nats a sequence, estimated by the sampled log-ratio."""
+    surprise: jax.Array
+    """−log p of a sampled token, nats: an estimate of the entropy."""
+    length: jax.Array
+    """Tokens of an answer."""
+
+
+def rows(prompt_BP: jax.Array, segments_BP: jax.Array, answers: Completions) -> Batch:
+    """Whole rows [B, T]: prompt (padded on the left) and answer, `mask` = 1 where the target was sampled."""
+    prompt_BP, segments_BP = (jax.sharding.reshard(x_BP, P(BATCH, None)) for x_BP in (prompt_BP, segments_BP))
+    tokens_BT = jnp.concatenate([prompt_BP, answers.tokens_BN], axis=1)
+    real_BT = jnp.concatenate([segments_BP, answers.mask_BN.astype(jnp.int32)], axis=1)
+    positions_BT = jnp.maximum(jnp.cumsum(real_BT, axis=1) - 1, 0)
+    sampled_BT = jnp.concatenate([jnp.zeros_like(segments_BP, jnp.float32), answers.mask_BN], axis=1)
+    ahead = lambda x_BT: jnp.concatenate([x_BT[:, 1:], jnp.zeros_like(x_BT[:, :1])], axis=1)  # noqa: E731
+    last_BT = sampled_BT * (1 - ahead(sampled_BT))  # the answer's last token
+    batch = {
+        "tokens": tokens_BT,
+        "targets": ahead(tokens_BT),
+        "segment_ids": real_BT,
+        "positions": positions_BT,
+        "mask": ahead(sampled_BT),
+        "last": last_BT,
+    }
+    return {name: jax.sharding.reshard(x_BT, ROWS) for name, x_BT in batch.items()}
+
+
+@jax.jit
+def experience(
+    policy: Policy,
+    reference: Transformer,
+    reward_model: RewardModel,
+    batch: Batch,
+    center: jax.Array,
+    scale: jax.Array,
+    kl_weight: jax.Array,
+) -> tuple[Batch, Measures]:
+    """What PPO learns from: old log-probabilities and values, advantages and returns of every sampled token.
+
+    The reward is −kl_weight · (log p − log p_reference) at every token, plus the score, centred and scaled,
+    at the answer's last token.
+    """
+    mask_BT = batch["mask"]
+    logprob_BT, value_BT = policy(batch)
+    score_B = (reward_model(batch) - center) / scale
+    ratio_BT = (logprob_BT - logprobs(reference, batch)) * mask_BT
+    last_BT = jnp.concatenate(
+        [batch["last"][:, 1:], jnp.zeros_like(mask_BT[:, :1])], axis=1
+    )  # its target is the last token
+    reward_BT = score_B[:, None] * last_BT - kl_weight * ratio_BT
+    in_time = (jax.sharding.reshard(x_BT, P(BATCH, None)) for x_BT in (reward_BT, value_BT, mask_BT))
+    advantage_BT, return_BT = (jax.sharding.reshard(x_BT, ROWS) for x_BT in generalized_advantages(*in_time))
+    learned = {
+        "old_logprobs": logprob_BT,
+        "old_values": value_BT,
+        "advantages": whiten(advantage_BT, mask_BT),
+        "returns": return_BT,
+    }
+    count = jnp.sum(mask_BT)
+    measures = Measures(
+        jnp.mean(score_B),
+        jnp.mean(jnp.sum(ratio_BT, axis=1)),
+        -jnp.sum(logprob_BT * mask_BT) / count,
+        count / mask_BT.shape[0],
+    )
+    return batch | learned, measures
