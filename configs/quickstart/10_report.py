@@ -1,8 +1,8 @@
 """jaxtrain report configs/quickstart/10_report.py
 
-Puts the whole run on one page that opens offline, `runs/quickstart/10_report/report.html`, and its numbers in
-`results.json` beside it. Result in about five seconds: from the data funnel to benchmarks, with what each number
-is to be read beside (xz, chance, length, the ceiling), samples before and after each stage, and what it cost.
+Puts the whole run on one page that opens offline, `runs/quickstart/10_report/report.html`, and its numbers
+in `results.json` beside it. Result in about five seconds: from the data funnel to benchmarks, with what each
+number is to be read beside (xz, chance, length, the ceiling), samples before and after each stage, and the cost.
 """
 
 from jaxtrain.report.run import ReportConfig
