@@ -2,7 +2,7 @@
 
 Puts the whole run on one page that opens offline, `runs/quickstart/10_report/report.html`, and its numbers
 in `results.json` beside it. Result in about five seconds: from the data funnel to benchmarks, with what each
-number is to be read beside (xz, chance, length, the ceiling), samples before and after each stage, and the cost.
+number is to be read beside (xz, chance, length, the ceiling), samples of each stage, and what it cost.
 """
 
 from jaxtrain.report.run import ReportConfig

@@ -44,14 +44,18 @@ STYLE = {
     "legend.fontsize": 8.5,
     "lines.linewidth": 1.6,
 }
-WIDTH = 7.6  # inches; the page shows it at the width of its column
+WIDTH = {
+    1: 5.8,
+    2: 7.6,
+    3: 7.6,
+}  # inches, by panels; the page scales it to its column, one panel also to a phone
 
 
 def funnel(sources: Mapping[str, Mapping[str, Any]]) -> str:
     """Bars of what became of each source's records, as shares: kept, held out, dropped."""
     names = list(sources)[::-1]
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(1, 0.75 + 0.32 * len(names))
+        figure, axes = _figure(1, 0.7 + 0.27 * len(names))
         left = [0.0] * len(names)
         for color, part in zip((SERIES[0], SERIES[1], FAINT), ("kept", "heldout", "dropped"), strict=True):
             widths = [100 * _records(sources[name], part) / max(1, sources[name]["in"]) for name in names]
@@ -85,7 +89,7 @@ def pretraining(lines: list[dict[str, Any]]) -> str:
             heldout.plot(at, points, "o-", color=color, ms=4, lw=1.2, label=source)
         heldout.plot(at, [line["bits_per_byte"] for line in evaluated], "o-", color=INK, ms=4, label="all")
         heldout.set(title="held-out text, bits per byte", xlabel="step")
-        heldout.legend()
+        heldout.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.2)
         return _svg(figure, "pretrain", "Pretraining loss by step and held-out bits per byte by source")
 
 
@@ -93,7 +97,7 @@ def finetuning(lines: list[dict[str, Any]]) -> str:
     """Loss on the assistant's tokens, of training batches and of held-out conversations."""
     trained, evaluated = gather.steps(lines), gather.heldout(lines)
     with mpl.rc_context(STYLE):
-        figure, (axes,) = _figure(1, 2.6)
+        figure, (axes,) = _figure(1, 2.3)
         axes.plot(
             [line["step"] for line in trained],
             [line["loss"] for line in trained],
@@ -133,7 +137,7 @@ def reward_against_kl(lines: list[dict[str, Any]]) -> str:
 def benchmarks(rows: list[dict[str, Any]]) -> str:
     """Each model's score on each task with two standard errors, and chance."""
     with mpl.rc_context(STYLE):
-        figure, (axes,) = _figure(1, 0.9 + 0.5 * len(rows))
+        figure, (axes,) = _figure(1, 0.8 + 0.42 * len(rows))
         for number, row in enumerate(rows[::-1]):
             axes.plot(
                 [100 * row["chance"]] * 2,
@@ -166,11 +170,11 @@ def _records(counts: Mapping[str, Any], part: str) -> int:
 
 
 def _figure(panels: int, height: float) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH[panels], height), layout="constrained")
     FigureCanvasSVG(figure)
     axes = list(figure.subplots(1, panels, squeeze=False)[0])
     for panel in axes:
-        panel.xaxis.set_major_locator(MaxNLocator(5 if panels > 1 else 8))
+        panel.xaxis.set_major_locator(MaxNLocator(5 if panels > 1 else 8, steps=[1, 2, 5, 10]))
     return figure, axes
 
 

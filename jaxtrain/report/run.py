@@ -101,12 +101,8 @@ def duration(seconds: float) -> str:
     """`7.2 s`, `4 min 10 s`, `3 h 05 min`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
-    minutes = round(seconds / 60) if seconds >= 3600 else int(seconds / 60)
-    return (
-        f"{minutes} min {seconds % 60:02.0f} s"
-        if seconds < 3600
-        else f"{minutes // 60} h {minutes % 60:02d} min"
-    )
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def energy(kilowatt_hours: float) -> str:

@@ -29,7 +29,7 @@ CORE_WATTS = Range(5, 10, 15)
 """A busy CPU core with its share of memory and supply. Thermal design power over cores: 4 W (EPYC 9654,
 360 W / 96), 6 W (Xeon 8480+, 350 W / 56), 11 W (Core i9-13900K, 253 W / 24)."""
 PUE = Range(1.0, 1.2, 1.6)
-"""Power of the building over that of the machine: 1 at home, 1.56 the mean of Uptime Institute's 2024 survey."""
+"""Power of the building over that of the machine: 1 at home, 1.56 the mean of Uptime's 2024 survey."""
 GRID = Range(0.05, 0.4, 0.8)
 """kg CO2e of a kWh: nuclear or hydro; near the world's mean (Llama 3.1's model card implies 0.41); coal."""
 LOAD = Range(0.3, 0.7, 1.0)

@@ -150,7 +150,7 @@ def _clean(folder: Path, rng: random.Random) -> dict[str, Any]:
             "bytes_heldout": size * heldout // kept,
         }
     _json(folder / "funnel.json", funnel)
-    _json(folder / "mixture.json", {name: 0.25 for name in SOURCES})
+    _json(folder / "mixture.json", dict.fromkeys(SOURCES, 0.25))
     return {"funnel": funnel}
 
 

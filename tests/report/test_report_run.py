@@ -1,0 +1,204 @@
+"""The page opens offline, says what the artifacts say, and never lends a number from elsewhere."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from report_artifacts import HOSTILE, QUESTIONS
+
+from jaxtrain.report.run import ReportConfig, duration, energy, run, show
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.tasks import utility
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Tags, attributes and visible text; every element that opens must close."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "title"):
+            self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(report: Path) -> Page:
+    return Page((report / "report.html").read_text(encoding="utf-8"))
+
+
+def config_of(at: dict[str, Path], out: Path) -> ReportConfig:
+    return ReportConfig(**{name: str(folder) for name, folder in at.items()}, out=str(out))
+
+
+def copied(artifacts: dict[str, Path], to: Path) -> dict[str, Path]:
+    shutil.copytree(artifacts["collect"].parent, to, ignore=shutil.ignore_patterns("10_report*"))
+    return {name: to / folder.name for name, folder in artifacts.items()}
+
+
+def edit(path: Path, **values: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_the_page_is_one_file_that_needs_no_network_and_no_script(page: Page):
+    assert page.open == []
+    assert not {"script", "link", "img", "iframe", "object"}.intersection(page.tags)
+    loads = [value for name, value in page.attributes if name in ("src", "href", "xlink:href", "srcset")]
+    assert loads and all(value and value.startswith("#") for value in loads)
+
+
+def test_text_of_users_and_models_is_shown_and_never_becomes_markup(page: Page, report: Path):
+    assert HOSTILE in page.text
+    assert "<script" not in (report / "report.html").read_text(encoding="utf-8")
+
+
+def test_ids_are_unique_and_every_reference_has_its_target(page: Page, report: Path):
+    ids = [value for name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    used = re.findall(r'(?:url\(|href=")#([^)"]+)', (report / "report.html").read_text(encoding="utf-8"))
+    assert len(used) > 20 and set(used) <= set(ids)
+
+
+def test_pictures_take_their_colours_from_the_page(report: Path):
+    svgs = re.findall(r"<svg.*?</svg>", (report / "report.html").read_text(encoding="utf-8"), re.S)
+    assert len(svgs) == 5
+    for svg in svgs:
+        assert "var(--ink)" in svg and not re.search(r"#[0-9a-f]{6}\b", svg)
+
+
+def test_headline_numbers_are_those_of_the_artifacts(page: Page, report: Path, artifacts: dict[str, Path]):
+    reward = json.loads((artifacts["reward"] / "manifest.json").read_text())["counts"]
+    rows = {row["measure"]: row for row in json.loads((report / "results.json").read_text())["headline"]}
+    assert rows["Held-out text, bits per byte (lower is better)"]["value"] == "1.920"
+    assert "438,734 bytes: 2.430" in rows["Held-out text, bits per byte (lower is better)"]["beside"]
+    row = rows["Reward model on held-out comparisons of simulated raters"]
+    assert row["value"] == f"{100 * reward['heldout_accuracy']:.1f} ± {100 * reward['standard_error']:.1f} %"
+    for baseline in ("untrained_accuracy", "length_accuracy", "ceiling"):
+        assert f"{100 * reward[baseline]:.1f} %" in row["beside"]
+    ppo = rows["PPO: true utility to simulated raters"]
+    assert ppo["value"] == "+1.27 SD" and "KL 8.10 nats a sequence" in ppo["beside"]
+    for row in rows.values():
+        assert row["measure"] in page.text and row["value"] in page.text and row["beside"] in page.text
+
+
+def test_the_funnel_adds_up_on_the_page(page: Page, artifacts: dict[str, Path]):
+    funnel = json.loads((artifacts["clean"] / "funnel.json").read_text())
+    total = {key: sum(counts[key] for counts in funnel.values()) for key in ("in", "kept", "heldout")}
+    dropped = sum(sum(counts["dropped"].values()) for counts in funnel.values())
+    row = page.text[page.text.index("all " + f"{total['in']:,}") :].split("Records in")[0]
+    numbers = [int(word.replace(",", "").replace("−", "")) for word in row.split()[1:-1]]
+    assert numbers[0] == total["in"] == sum(numbers[1:])
+    assert numbers[-2:] == [total["heldout"], total["kept"]] and sum(numbers[1:-2]) == dropped
+
+
+def test_simulated_raters_are_called_so_and_their_utility_is_stated(page: Page):
+    assert utility.DESCRIPTION in page.text
+    assert "No person ranked answers" in page.text
+    ratings = re.findall(r"(\w+) raters", page.text)
+    assert len(ratings) > 10 and set(ratings) <= {"simulated", "Simulated"}
+
+
+def test_each_stage_shows_the_same_prompts_before_and_after(page: Page):
+    assert page.text.count(QUESTIONS[0]) == 2  # fine-tuning and PPO
+    assert "early, step 100" in page.text and "at the end, step 400" in page.text
+    assert "fine-tuned, step 0" in page.text and "after PPO, step 40" in page.text
+
+
+def test_costs_are_called_an_estimate_with_their_range_and_assumptions(page: Page, report: Path):
+    cost = json.loads((report / "results.json").read_text())["cost"]
+    assert cost["seconds"] == pytest.approx(1032.2)
+    energy_of_stages = sum(stage["kilowatt_hours"]["value"] for stage in cost["stages"].values())
+    assert cost["kilowatt_hours"]["value"] == pytest.approx(energy_of_stages)
+    assert cost["kilowatt_hours"]["value"] == pytest.approx(1032.2 * cost["cores"] * 10 * 1.2 / 3.6e6)
+    assert cost["kilograms"]["low"] < cost["kilograms"]["value"] < cost["kilograms"]["high"]
+    assert "energy, estimate" in page.text and "No meter was read" in page.text and "0.05 to 0.8" in page.text
+
+
+def test_pictures_say_with_which_command_they_were_made(page: Page):
+    assert "Made by jaxtrain pretrain configs/small/4_pretrain.py" in page.text.replace(" .", ".")
+
+
+def test_the_same_artifacts_give_the_same_bytes(artifacts: dict[str, Path], report: Path, tmp_path: Path):
+    again = run(config_of(copied(artifacts, tmp_path / "runs" / "small"), tmp_path / "out"))
+    for name in ("report.html", "results.json"):
+        assert (again / name).read_bytes() == (report / name).read_bytes()
+
+
+def test_show_prints_the_results_and_the_page_to_stdout(report: Path, capsys: pytest.CaptureFixture[str]):
+    show(report)
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert "78.1 ± 1.6 %" in printed.out and "simulated raters" in " ".join(printed.out.split())
+    assert printed.out.splitlines()[-1] == str(report / "report.html")
+
+
+def test_a_missing_artifact_is_named_with_its_stage(artifacts: dict[str, Path], tmp_path: Path):
+    at = copied(artifacts, tmp_path / "run")
+    (at["rate"] / "manifest.json").unlink()
+    with pytest.raises(UserError, match=r"no finished rate artifact at .*6_rate"):
+        run(config_of(at, tmp_path / "out"))
+
+
+def test_a_missing_file_of_an_artifact_is_named(artifacts: dict[str, Path], tmp_path: Path):
+    at = copied(artifacts, tmp_path / "run")
+    (at["clean"] / "funnel.json").unlink()
+    with pytest.raises(UserError, match=r"funnel\.json is missing"):
+        run(config_of(at, tmp_path / "out"))
+
+
+def test_artifacts_of_two_runs_are_not_mixed_on_one_page(artifacts: dict[str, Path], tmp_path: Path):
+    at = copied(artifacts, tmp_path / "run")
+    edit(at["tokenize"] / "manifest.json", fingerprint="f" * 64)
+    with pytest.raises(UserError, match=r"4_pretrain was not made from .*3_tokenize"):
+        run(config_of(at, tmp_path / "out"))
+
+
+def test_reward_and_ppo_swapped_are_told_apart(artifacts: dict[str, Path], tmp_path: Path):
+    at = artifacts | {"reward": artifacts["ppo"], "ppo": artifacts["reward"]}
+    with pytest.raises(UserError, match=r"8_ppo is no reward artifact"):
+        run(config_of(at, tmp_path / "out"))
+
+
+def test_a_count_that_an_artifact_lacks_is_named(artifacts: dict[str, Path], tmp_path: Path):
+    at = copied(artifacts, tmp_path / "run")
+    manifest = json.loads((at["pretrain"] / "manifest.json").read_text())
+    del manifest["counts"]["tokens"]
+    edit(at["pretrain"] / "manifest.json", counts=manifest["counts"])
+    with pytest.raises(UserError, match="lacks 'tokens'"):
+        run(config_of(at, tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(7.24, "7.2 s"), (250, "4 min 10 s"), (11_100, "3 h 05 min"), (119.7, "2 min 00 s")]
+)
+def test_durations_read_well(seconds: float, text: str):
+    assert duration(seconds) == text
+
+
+def test_energies_read_well():
+    assert (energy(0.0034), energy(2.345)) == ("3.4 Wh", "2.3 kWh")
