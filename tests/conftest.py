@@ -1,0 +1,15 @@
+"""Eight emulated CPU devices for every test, and for the processes that a test starts.
+
+The environment says so before JAX is imported, so that a test without JAX does not pay for it.
+On a GPU: `JAX_PLATFORMS=cuda .venv/bin/python -m pytest -m gpu`.
+"""
+
+import os
+
+from hypothesis import settings
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
+
+settings.register_profile("jaxtrain", deadline=None, derandomize=True)  # a slow machine is not a wrong answer
+settings.load_profile("jaxtrain")
