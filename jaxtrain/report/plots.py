@@ -7,6 +7,7 @@ the same bytes: fixed ids, no date.
 import io
 import re
 from collections.abc import Mapping
+from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
@@ -84,7 +85,7 @@ def pretraining(lines: list[dict[str, Any]]) -> str:
         )
         loss.set(title="training loss, nats a token", xlabel="step")
         at = [line["step"] for line in evaluated]
-        for color, source in zip(SERIES[1:], sources, strict=False):
+        for color, source in zip(cycle(SERIES[1:]), sources, strict=False):
             points = [line[f"bits_per_byte/{source}"] for line in evaluated]
             heldout.plot(at, points, "o-", color=color, ms=4, lw=1.2, label=source)
         heldout.plot(at, [line["bits_per_byte"] for line in evaluated], "o-", color=INK, ms=4, label="all")

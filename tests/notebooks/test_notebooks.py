@@ -1,0 +1,54 @@
+"""Every notebook is stored without outputs and runs from start to end on the artifacts of a run."""
+
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from jaxtrain.report.run import ReportConfig, run
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+sys.path.append(str(ROOT / "tests" / "report"))
+from report_artifacts import write_run  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in the formats that the stages write, with its report."""
+    folder = tmp_path_factory.mktemp("notebooks") / "runs" / "small"
+    at = {name: str(path) for name, path in write_run(folder).items()}
+    run(ReportConfig(**at, out=str(folder / "10_report")))
+    return folder
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_stored_without_outputs(path: Path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert cells and all(cell.outputs == [] and cell.execution_count is None for cell in cells)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_and_shows_figures(path: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("JAXTRAIN_RUN", str(artifacts))
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(path.parent)}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    figures = [o for o in outputs if o.output_type == "display_data" and "image/png" in o.data]
+    assert len(figures) >= 3
+    assert [output.text for output in outputs if output.get("name") == "stderr"] == []
+    printed = "".join(output.text for output in outputs if output.get("name") == "stdout")
+    assert (
+        "simulated rater" in path.read_text(encoding="utf-8") and "How can I make a friend happy?" in printed
+    )
