@@ -31,7 +31,6 @@ STAGES = {
 }
 """Each input of the report, in the order data flows, and the stage that writes it."""
 ON_ACCELERATOR = {"pretrain", "finetune", "rate", "reward", "ppo", "evaluate"}
-MODELS = ("pretrained", "finetuned", "ppo")
 Line = dict[str, Any]
 Results = dict[str, Any]
 
@@ -110,30 +109,25 @@ def funnel_total(funnel: Mapping[str, Line]) -> Line:
 def benchmark_table(benchmarks: list[Line]) -> list[Line]:
     """A row a task: `task`, `metric`, `chance`, `items`, `shots`, `version`, and `models` {name: its row}."""
     rows: dict[str, Line] = {}
-    for row in sorted(benchmarks, key=lambda row: (row["task"], model_order(row["model"]))):
+    for row in benchmarks:
         rows.setdefault(row["task"], {**row, "models": {}})["models"][row["model"]] = row
     return list(rows.values())
 
 
-def model_order(model: str) -> tuple[int, str]:
-    """Sorts models as they come out of the pipeline, any others behind."""
-    return (MODELS.index(model) if model in MODELS else len(MODELS)), model
-
-
 def models(rows: list[Line]) -> list[str]:
-    """The models that `rows` are about."""
-    return sorted({row["model"] for row in rows}, key=model_order)
+    """The models that `rows` are about, in the order in which they were trained."""
+    return list(dict.fromkeys(row["model"] for row in rows))
 
 
 def headline(results: Results) -> list[dict[str, str]]:
     """The rows on top of the page and on the terminal: `measure`, `value`, what to read it `beside`."""
-    total = next((r for r in results["heldout"] if r["source"] == "all" and r["model"] == "pretrained"), None)
+    total = next((row for row in results["heldout"] if row["source"] == "all"), None)
     if total is None:
-        raise UserError('evaluate\'s results.json has no held-out row of model "pretrained" and source "all"')
+        raise UserError("evaluate's results.json has no held-out row of all sources; run evaluate again")
     reward, ppo = results["reward"], results["ppo"]
     rows = [
         {
-            "measure": "Held-out text, bits per byte (lower is better)",
+            "measure": f"Held-out text, bits per byte of the {total['model']} model (lower is better)",
             "value": f"{total['bits_per_byte']:.3f}",
             "beside": f"xz -9e on the same {total['bytes']:,} bytes: {total['xz_bits_per_byte']:.3f}",
         },

@@ -118,21 +118,27 @@ def finetuning(lines: list[dict[str, Any]]) -> str:
         return _svg(figure, "finetune", "Fine-tuning loss by step, of training and of held-out conversations")
 
 
-def reward_against_kl(lines: list[dict[str, Any]]) -> str:
-    """The proxy reward and the true utility against KL to the fine-tuned model, and KL by update."""
+def reward_against_kl(lines: list[dict[str, Any]], counts: Mapping[str, float]) -> str:
+    """Gains of proxy reward and true utility over the fine-tuned model against KL, and KL by update.
+
+    counts: of the PPO artifact. The reward is in SD of the fine-tuned model's answers already.
+    """
     kl, updates = [line["kl"] for line in lines], [line["step"] for line in lines]
+    reward = [line["reward"] - counts["reward_before"] for line in lines]
+    utility = [(line["utility"] - counts["utility_before"]) / counts["utility_sd_before"] for line in lines]
     with mpl.rc_context(STYLE):
-        figure, (reward, utility, by_update) = _figure(3, 2.7)
-        for axes, values, color, title in (
-            (reward, [line["reward"] for line in lines], SERIES[0], "proxy reward"),
-            (utility, [line["utility"] for line in lines], SERIES[1], "true utility"),
+        figure, (gains, by_update) = _figure(2, 2.9)
+        for values, color, label in (
+            (reward, SERIES[0], "proxy reward"),
+            (utility, SERIES[1], "true utility"),
         ):
-            axes.plot(kl, values, color=color, lw=0.8, alpha=0.6)
-            axes.plot(kl, values, "o", color=color, ms=3.5)
-            axes.set(title=title, xlabel="KL, nats a sequence")
+            gains.plot(kl, values, color=color, lw=0.8, alpha=0.6)
+            gains.plot(kl, values, "o", color=color, ms=3.5, label=label)
+        gains.set(title="gain, SD of the fine-tuned model's answers", xlabel="KL, nats a sequence")
+        gains.legend()
         by_update.plot(updates, kl, color=INK)
         by_update.set(title="KL, nats a sequence", xlabel="PPO update")
-        return _svg(figure, "ppo", "Proxy reward and true utility against KL during PPO, and KL by update")
+        return _svg(figure, "ppo", "Gain in proxy reward and true utility against KL, and KL by update")
 
 
 def benchmarks(rows: list[dict[str, Any]]) -> str:

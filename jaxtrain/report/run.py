@@ -123,7 +123,7 @@ def _figures(folders: dict[str, Path], results: gather.Results) -> dict[str, str
         "funnel": plots.funnel(results["funnel"]),
         "pretrain": plots.pretraining(metrics["pretrain"]),
         "finetune": plots.finetuning(metrics["finetune"]),
-        "ppo": plots.reward_against_kl(metrics["ppo"]),
+        "ppo": plots.reward_against_kl(metrics["ppo"], results["ppo"]),
         "benchmarks": plots.benchmarks(gather.benchmark_table(results["benchmarks"])),
     }
 

@@ -268,7 +268,7 @@ def _rate(folder: Path, rng: random.Random) -> dict[str, Any]:
         "prompts": 600,
         "completions": 2400,
         "judgements": 700,
-        "ties": 0,
+        "raters": 3,
         "simulated": True,
         "noise": 0.2,
         "agreement": {"pairwise": 0.792, "pairs": 600, "krippendorff_alpha": 0.61},
@@ -284,11 +284,11 @@ def _ppo(folder: Path, rng: random.Random) -> dict[str, Any]:
         lines.append(
             {
                 "step": step,
-                "reward": 0.45 * kl + rng.gauss(0, 0.1),
+                "reward": 0.26 * kl + rng.gauss(0, 0.1),
                 "kl": kl,
-                "clip_share": 0.1,
+                "grad_norm": 0.4,
                 "utility": -0.71 + 0.9 * math.sqrt(kl / 9) - 0.02 * kl + rng.gauss(0, 0.03),
-                "entropy": 3.9 - 0.02 * step,
+                "surprise": 3.9 - 0.02 * step,
                 "length": 28.0,
                 "seconds": 5.1,
             }
@@ -308,8 +308,8 @@ def _ppo(folder: Path, rng: random.Random) -> dict[str, Any]:
         "utility_after": -0.06,
         "utility_gain_sd": 1.275,
         "kl": 8.1,
-        "reward_before": 0.02,
-        "reward_after": 3.6,
+        "reward_before": 0.0,
+        "reward_after": 2.1,
         "simulated": True,
     }
 
@@ -327,7 +327,7 @@ def _evaluate(folder: Path, rng: random.Random) -> dict[str, Any]:
             "shots": 0,
             "version": 1,
         }
-        for model in ("pretrained", "finetuned", "ppo")
+        for model in ("pretrained", "fine-tuned", "PPO")
         for task, metric, chance in (
             ("arc_easy", "accuracy_per_byte", 0.25),
             ("piqa", "accuracy_per_byte", 0.5),
@@ -349,7 +349,7 @@ def _evaluate(folder: Path, rng: random.Random) -> dict[str, Any]:
             "xz_bits_per_byte": xz,
             "bytes": size,
         }
-        for model, worse in (("pretrained", 0.0), ("finetuned", 0.21), ("ppo", 0.3))
+        for model, worse in (("pretrained", 0.0), ("fine-tuned", 0.21), ("PPO", 0.3))
         for source, (ours, xz, size) in bits.items()
     ]
     _json(folder / "results.json", {"tasks": tasks, "heldout": heldout})

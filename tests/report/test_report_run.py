@@ -94,8 +94,9 @@ def test_pictures_take_their_colours_from_the_page(report: Path):
 def test_headline_numbers_are_those_of_the_artifacts(page: Page, report: Path, artifacts: dict[str, Path]):
     reward = json.loads((artifacts["reward"] / "manifest.json").read_text())["counts"]
     rows = {row["measure"]: row for row in json.loads((report / "results.json").read_text())["headline"]}
-    assert rows["Held-out text, bits per byte (lower is better)"]["value"] == "1.920"
-    assert "438,734 bytes: 2.430" in rows["Held-out text, bits per byte (lower is better)"]["beside"]
+    row = rows["Held-out text, bits per byte of the pretrained model (lower is better)"]
+    assert row["value"] == "1.920"
+    assert "438,734 bytes: 2.430" in row["beside"]
     row = rows["Reward model on held-out comparisons of simulated raters"]
     assert row["value"] == f"{100 * reward['heldout_accuracy']:.1f} ± {100 * reward['standard_error']:.1f} %"
     for baseline in ("untrained_accuracy", "length_accuracy", "ceiling"):
@@ -108,12 +109,18 @@ def test_headline_numbers_are_those_of_the_artifacts(page: Page, report: Path, a
 
 def test_the_funnel_adds_up_on_the_page(page: Page, artifacts: dict[str, Path]):
     funnel = json.loads((artifacts["clean"] / "funnel.json").read_text())
-    total = {key: sum(counts[key] for counts in funnel.values()) for key in ("in", "kept", "heldout")}
-    dropped = sum(sum(counts["dropped"].values()) for counts in funnel.values())
-    row = page.text[page.text.index("all " + f"{total['in']:,}") :].split("Records in")[0]
-    numbers = [int(word.replace(",", "").replace("−", "")) for word in row.split()[1:-1]]
-    assert numbers[0] == total["in"] == sum(numbers[1:])
-    assert numbers[-2:] == [total["heldout"], total["kept"]] and sum(numbers[1:-2]) == dropped
+
+    def total(row: str) -> int:
+        """The last number of a row: that of all sources."""
+        found = re.search(rf" {row}((?: −?[\d,]+)+)", page.text)
+        assert found, row
+        return int(found[1].split()[-1].replace(",", "").replace("−", "-"))
+
+    reasons = {reason for counts in funnel.values() for reason in counts["dropped"]}
+    dropped = {reason: total(f"dropped: {reason}") for reason in reasons}
+    assert total("all in") == sum(counts["in"] for counts in funnel.values())
+    assert dropped == {r: -sum(counts["dropped"].get(r, 0) for counts in funnel.values()) for r in reasons}
+    assert total("all in") + sum(dropped.values()) + total("held out") == total("kept")
 
 
 def test_simulated_raters_are_called_so_and_their_utility_is_stated(page: Page):
