@@ -1,6 +1,6 @@
 """Every notebook is stored without outputs and runs from start to end on the artifacts of a run."""
 
-import sys
+import runpy
 from pathlib import Path
 
 import nbformat
@@ -11,9 +11,7 @@ from jaxtrain.report.run import ReportConfig, run
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-
-sys.path.append(str(ROOT / "tests" / "report"))
-from report_artifacts import write_run  # noqa: E402
+write_run = runpy.run_path(str(ROOT / "tests" / "report" / "conftest.py"))["write_run"]
 
 
 @pytest.fixture(scope="module")

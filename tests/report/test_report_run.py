@@ -7,12 +7,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from report_artifacts import HOSTILE, QUESTIONS
 
 from jaxtrain.report.run import ReportConfig, duration, energy, run, show
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tasks import utility
 
+HOSTILE = "<script>alert('x')</script> & \"quoted\""  # stands in a question of the artifacts
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
 
@@ -131,7 +131,7 @@ def test_simulated_raters_are_called_so_and_their_utility_is_stated(page: Page):
 
 
 def test_each_stage_shows_the_same_prompts_before_and_after(page: Page):
-    assert page.text.count(QUESTIONS[0]) == 2  # fine-tuning and PPO
+    assert page.text.count("How can I make a friend happy?") == 2  # fine-tuning and PPO
     assert "early, step 100" in page.text and "at the end, step 400" in page.text
     assert "fine-tuned, step 0" in page.text and "after PPO, step 40" in page.text
 
