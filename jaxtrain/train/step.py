@@ -46,7 +46,7 @@ def make_step(
         weight = jnp.maximum(weight, 1e-9)  # a batch without targets moves nothing
         mean = total / weight
         gradient = jax.tree.map(lambda g: g / weight, gradient)
-        grad_norm = optax.global_norm(gradient)
+        grad_norm = optax.tree.norm(gradient)
         accepted, guard = judge(state.guard, mean if watch_loss else jnp.zeros_like(mean), grad_norm)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.model)
         model = optax.apply_updates(state.model, updates)
