@@ -1,0 +1,24 @@
+"""jaxtrain align configs/tiny/8_ppo.py
+
+Four rounds of 32 answers against the reward model. Result in fifteen seconds, most of them compilation.
+"""
+
+from jaxtrain.align.run import PPOConfig
+from jaxtrain.train.optimizer import OptimizerConfig
+
+config = PPOConfig(
+    model="runs/tiny/5_finetune",
+    reward="runs/tiny/7_reward",
+    conversations="runs/tiny/2_clean",
+    optimizer=OptimizerConfig(lr=1e-3, warmup_steps=2, schedule="constant", weight_decay=0.0),
+    updates=4,
+    rollouts=32,
+    epochs=2,
+    minibatches=2,
+    longest_prompt=48,
+    max_new=12,
+    kl_weight=0.05,
+    measured=32,
+    checkpoint_every=2,
+    out="runs/tiny/8_ppo",
+)

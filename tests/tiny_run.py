@@ -1,0 +1,40 @@
+"""All stages of configs/tiny, run once for every test that reads their artifacts."""
+
+import contextlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from jaxtrain import pipeline
+
+REPOSITORY = Path(__file__).parents[1]
+CONFIGS = REPOSITORY / "configs" / "tiny"
+
+
+def workplace(folder: Path) -> Path:
+    """A folder to run the configs in: their paths are relative, to `data` and `runs`."""
+    folder.mkdir()
+    (folder / "data").symlink_to(REPOSITORY / "data")
+    return folder
+
+
+@cache
+def _finished(base: Path) -> Path:
+    folder = workplace(base / "tiny")
+    with contextlib.chdir(folder):
+        pipeline.run(CONFIGS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which `runs/tiny` stands; only to be read."""
+    return _finished(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def in_tiny(tiny: Path) -> Callable[[str], str]:
+    """Paths of its artifacts by name: `in_tiny("2_clean")`."""
+    return lambda name: str(tiny / "runs" / "tiny" / name)
