@@ -136,6 +136,14 @@ def test_each_stage_shows_the_same_prompts_before_and_after(page: Page):
     assert "fine-tuned, step 0" in page.text and "after PPO, step 40" in page.text
 
 
+def test_a_stage_that_sampled_once_shows_its_samples_once(artifacts: dict[str, Path], tmp_path: Path):
+    at = copied(artifacts, tmp_path / "run")
+    lines = (at["finetune"] / "samples.jsonl").read_text().splitlines(keepends=True)
+    (at["finetune"] / "samples.jsonl").write_text("".join(line for line in lines if '"step": 80' in line))
+    text = Page((run(config_of(at, tmp_path / "out")) / "report.html").read_text(encoding="utf-8")).text
+    assert text.count("at the end, step 80") == 3 and "early, step 80" not in text
+
+
 def test_costs_are_called_an_estimate_with_their_range_and_assumptions(page: Page, report: Path):
     cost = json.loads((report / "results.json").read_text())["cost"]
     assert cost["seconds"] == pytest.approx(1032.2)
