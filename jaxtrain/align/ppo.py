@@ -160,8 +160,9 @@ def _train(config: PPOConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, A
     )
 
     def pretrained() -> rollout.Policy:
-        fresh = jax.jit(partial(rollout.Policy, model_config))(jax.random.key(config.seed))
+        fresh = jax.eval_shape(partial(rollout.Policy, model_config), jax.random.key(config.seed))
         fresh.transformer = store.load(config.model)  # its own copy: the step donates it
+        fresh.value_D = rollout.value_head(model_config)
         return fresh
 
     before = _measure(asker, reference, reference, reward_model, (0.0, 1.0))

@@ -70,7 +70,7 @@ class RewardModel(nnx.Module):
 
     def __init__(self, config: ModelConfig, key: jax.Array):
         self.transformer = Transformer(config, key)
-        self.score_D = normal(key, "score", (config.d_model,), P(None), (config.d_model + 1) ** -0.5)
+        self.score_D = _score_head(config, key)
 
     def __call__(self, batch: dict[str, jax.Array]) -> jax.Array:
         """Scores [B] of rows whose last real token has `last` = 1."""
@@ -83,6 +83,10 @@ class RewardModel(nnx.Module):
             preferred_element_type=jnp.float32,
         )
         return jnp.sum(score_BT * batch["last"], axis=1)
+
+
+def _score_head(config: ModelConfig, key: jax.Array) -> nnx.Param:
+    return normal(key, "score", (config.d_model,), P(None), (config.d_model + 1) ** -0.5)
 
 
 @dataclass(frozen=True)
@@ -183,8 +187,10 @@ def _train(config: RewardConfig, tokenizer: Tokenizer, folder: Path) -> dict[str
         return {"accuracy": float(np.mean(pair_grades(score(model, heldout.rows), heldout.ranks_BK)))}
 
     def pretrained() -> RewardModel:
-        fresh = jax.jit(partial(RewardModel, model_config))(jax.random.key(config.seed))
+        seed = jax.random.key(config.seed)
+        fresh = jax.eval_shape(partial(RewardModel, model_config), seed)  # only its head is to be drawn
         fresh.transformer = store.load(config.model)
+        fresh.score_D = _score_head(model_config, seed)
         return fresh
 
     untrained = pair_grades(score(pretrained(), heldout.rows), heldout.ranks_BK)

@@ -27,7 +27,7 @@ class Policy(nnx.Module):
 
     def __init__(self, config: ModelConfig, key: jax.Array):
         self.transformer = Transformer(config, key)
-        self.value_D = nnx.Param(jnp.zeros((config.d_model,), jnp.float32))
+        self.value_D = value_head(config)
 
     def __call__(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """log p(target) and the value before each target, both float32 [B, T]."""
@@ -41,6 +41,10 @@ class Policy(nnx.Module):
             preferred_element_type=jnp.float32,
         )
         return logprob_BT, value_BT
+
+
+def value_head(config: ModelConfig) -> nnx.Param:
+    return nnx.Param(jnp.zeros((config.d_model,), jnp.float32))
 
 
 def logprobs(model: Transformer, batch: Batch) -> jax.Array:
