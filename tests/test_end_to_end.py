@@ -1,0 +1,192 @@
+"""`jaxtrain run configs/tiny`: all ten stages on real documents, run again, changed, and killed."""
+
+import contextlib
+import hashlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from tiny_run import CONFIGS, tiny, workplace
+
+from jaxtrain import artifact, pipeline
+from jaxtrain import config as configs
+from jaxtrain.align import reward_model
+from jaxtrain.evaluate.run import run as evaluate
+from jaxtrain.model import store
+from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.mesh import MeshConfig
+
+__all__ = ["tiny"]
+STAGES = [path.stem for path in pipeline.config_files(CONFIGS)]
+TRAINED = ["4_pretrain", "5_finetune", "7_reward", "8_ppo"]
+DATA = ["1_collect", "2_clean", "3_tokenize", "6_rate", "9_evaluate"]
+
+
+def runs(folder: Path) -> Path:
+    return folder / "runs" / "tiny"
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """sha256 of every file of an artifact but what it cost."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != artifact.COST
+    }
+
+
+def test_ten_artifacts_stand_whole_and_nothing_else(tiny):
+    assert len(STAGES) == 10
+    assert {path.name for path in runs(tiny).iterdir()} == set(STAGES)
+    for name in STAGES:
+        manifest = artifact.read_manifest(runs(tiny) / name)
+        assert manifest is not None
+        assert manifest["stage"] in name or manifest["stage"] == "align"
+        stated = {file: entry["sha256"] for file, entry in manifest["files"].items()}
+        found = contents(runs(tiny) / name)
+        del found[artifact.MANIFEST]
+        assert found == stated, name
+
+
+def test_the_numbers_of_a_run_hang_together(tiny):
+    counts = {name: json.loads((runs(tiny) / name / "manifest.json").read_text())["counts"] for name in STAGES}
+    funnel = json.loads((runs(tiny) / "2_clean" / "funnel.json").read_text())
+    for source, of in funnel.items():
+        collected = counts["1_collect"][source]
+        assert of["in"] == collected.get("documents", collected.get("conversations"))
+        assert of["in"] == of["kept"] + of["heldout"] + sum(of["dropped"].values())
+    kinds = ("documents", "heldout")
+    for source in ("web", "code"):
+        encoded = [counts["3_tokenize"][kind][source]["records"] for kind in kinds]
+        assert encoded == [funnel[source]["kept"], funnel[source]["heldout"]]
+    assert counts["6_rate"]["tasks"] == 64
+    assert counts["6_rate"]["judgements"] == 80 == counts["6_rate"]["train"] + counts["6_rate"]["heldout"]
+    pairs = counts["7_reward"]["pairs_train"] + counts["7_reward"]["pairs_heldout"]
+    assert pairs == 80 * 6, "four answers are six pairs, and noise leaves no ties"
+    results = json.loads((runs(tiny) / "9_evaluate" / "results.json").read_text())
+    trained = next(row for row in results["heldout"] if (row["model"], row["source"]) == ("pretrained", "all"))
+    assert trained["bits_per_byte"] < np.log2(1024) / counts["3_tokenize"]["heldout"]["web"]["bytes_per_token"]
+    page = (runs(tiny) / "10_report" / "report.html").read_text()
+    assert f"{trained['bits_per_byte']:.3f}" in page
+
+
+def test_training_lowers_the_loss_in_every_stage(tiny):
+    for name in ("4_pretrain", "5_finetune"):
+        losses = [line["loss"] for line in metrics(runs(tiny) / name) if "kind" not in line]
+        assert losses[-1] < losses[0] - 0.1, name
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl without their seconds."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def test_a_second_run_makes_nothing_again(tiny):
+    def written() -> dict[str, int]:
+        return {str(path): path.stat().st_mtime_ns for path in runs(tiny).rglob("*")}
+
+    before = written()
+    with contextlib.chdir(tiny):
+        artifacts = pipeline.run(CONFIGS)
+    assert [path.name for path in artifacts] == STAGES
+    assert written() == before
+
+
+def test_a_changed_config_makes_its_stage_again_and_a_lost_file_too(tiny, tmp_path):
+    folder = workplace(tmp_path / "changed")
+    shutil.copytree(runs(tiny), runs(folder))
+    with contextlib.chdir(folder):
+        config = configs.load(CONFIGS / "9_evaluate.py")
+        fewer = configs.override(config, ["--items", "8"])
+        evaluate(fewer)
+        results = json.loads((runs(folder) / "9_evaluate" / "results.json").read_text())
+        assert {row["items"] for row in results["tasks"]} == {8}
+        evaluate(config)
+        assert contents(runs(folder) / "9_evaluate") == contents(runs(tiny) / "9_evaluate")
+        (runs(folder) / "9_evaluate" / "results.json").unlink()
+        evaluate(config)
+    assert contents(runs(folder) / "9_evaluate") == contents(runs(tiny) / "9_evaluate")
+    assert {path.name for path in runs(folder).iterdir()} == set(STAGES), "no partial or old folder is left"
+
+
+class Killed:
+    """`jaxtrain run` in processes of its own, killed (SIGKILL) again and again."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.log = folder, folder / "log.txt"
+
+    def start(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "jaxtrain", "run", str(CONFIGS)]
+        with self.log.open("ab") as log:
+            return subprocess.Popen(command, cwd=self.folder, stderr=log, stdout=log, env=dict(os.environ))
+
+    def kill_after(self, seconds: float) -> None:
+        self._kill(self.start(), seconds)
+
+    def kill_behind_checkpoint(self, stage: str, seconds: float) -> None:
+        """`seconds` after the stage has its first whole checkpoint, or when it is finished."""
+        process = self.start()
+        partial = runs(self.folder) / f"{stage}.partial" / "checkpoint"
+        limit = time.monotonic() + 600
+        while not (any(partial.glob("[0-9]*[0-9]")) or (runs(self.folder) / stage).exists()):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.01)
+                raise AssertionError(f"ended before {stage} had a checkpoint:\n{self.text()[-2000:]}")
+            assert time.monotonic() < limit
+        self._kill(process, seconds)
+
+    def finish(self) -> None:
+        assert self.start().wait(timeout=600) == 0, self.text()[-3000:]
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def _kill(self, process: subprocess.Popen[bytes], seconds: float) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=seconds)
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_and_run_again_is_the_run_that_was_not(tiny, tmp_path):
+    moments = random.Random(0)
+    killed = Killed(workplace(tmp_path / "killed"))
+    for _ in range(2):
+        killed.kill_after(moments.uniform(4, 14))
+    for stage in TRAINED:
+        killed.kill_behind_checkpoint(stage, moments.uniform(0, 2))
+    killed.kill_after(moments.uniform(8, 20))
+    killed.finish()
+    assert killed.text().count("resuming after step") >= 3, "killed at moments when there was nothing to lose"
+
+    one, two = runs(tiny), runs(killed.folder)
+    assert {path.name for path in two.iterdir()} == set(STAGES), "no partial or old folder is left"
+    for name in DATA:
+        assert contents(two / name) == contents(one / name), name
+    for name in TRAINED:
+        manifests = [json.loads((folder / name / "manifest.json").read_text()) for folder in (one, two)]
+        assert manifests[0]["counts"] == manifests[1]["counts"], name
+        assert [list(m["config"]) for m in manifests][0] == list(manifests[1]["config"])
+        assert metrics(one / name) == metrics(two / name), name
+        if name != "7_reward":
+            texts = [(folder / name / "samples.jsonl").read_text() for folder in (one, two)]
+            assert texts[0] == texts[1], name
+        weights = [_weights(folder / name) for folder in (one, two)]
+        jax.tree.map(np.testing.assert_array_equal, *weights)
+
+
+def _weights(folder: Path) -> Any:
+    with jax.set_mesh(meshes.make(MeshConfig())):
+        load = reward_model.load if folder.name == "7_reward" else store.load
+        return jax.device_get(load(folder))
