@@ -1,18 +1,16 @@
 """A stage's output folder. A folder without a manifest does not exist.
 
 `produce` writes into `<out>.partial`, writes `manifest.json` last and renames, so that a stage killed
-at any moment leaves either its whole artifact or none. The manifest is free of times and paths of the
-machine: the same inputs, config and source give the same bytes. What a stage cost is in `cost.json`.
+at any moment leaves either its whole artifact or none. The manifest is free of times, and of the paths of
+its inputs: the same inputs, config and source give the same bytes. What a stage cost is in `cost.json`.
 """
 
 import ast
 import hashlib
-import importlib.util
 import json
-import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,12 +21,14 @@ from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 
 MANIFEST, COST, STARTED = "manifest.json", "cost.json", "started.json"
+PACKAGE = Path(jaxtrain.__file__).parent
 INSTALLED = {"__pycache__", "site-packages", "dist-packages"}  # beside an input's own files, not of it
 Counts = dict[str, Any]
 
 
-def produce(config: Any, inputs: Mapping[str, str | Path], write: Callable[[Path], Counts],
-            resume: bool = False) -> Path:
+def produce(
+    config: Any, inputs: Mapping[str, str | Path], write: Callable[[Path], Counts], resume: bool = False
+) -> Path:
     """The finished artifact of `config`: the one that stands, if its fingerprint matches, or a new one.
 
     config: has a field `out`, the folder to write.
@@ -37,6 +37,9 @@ def produce(config: Any, inputs: Mapping[str, str | Path], write: Callable[[Path
     resume: keep what a killed run of the same fingerprint left in `<out>.partial`.
     """
     out, partial = Path(config.out), Path(f"{config.out}.partial")
+    for name, path in inputs.items():
+        if not Path(path).exists():
+            raise UserError(f"input {name}: {path} does not exist; {_remedy(path)}")
     described = describe(config, inputs)
     stands = read_manifest(out)
     if stands is not None:
@@ -47,24 +50,41 @@ def produce(config: Any, inputs: Mapping[str, str | Path], write: Callable[[Path
     if partial.exists() and not (resume and _read_json(partial / STARTED) == described):
         shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
+    earlier, begun = _seconds_before(partial), time.monotonic()
+    _write_json(partial / COST, {"seconds": earlier})
     _write_json(partial / STARTED, described)
-    begun = time.time()
     counts = write(partial)
-    _finish(partial, out, described, counts, time.time() - begun)
+    _write_json(partial / MANIFEST, {**described, "counts": counts, "files": _list_files(partial)})
+    _write_json(partial / COST, {"seconds": round(earlier + time.monotonic() - begun, 2)})
+    (partial / STARTED).unlink()
+    _rename(partial, out)
     return out
 
 
 def describe(config: Any, inputs: Mapping[str, str | Path]) -> dict[str, Any]:
     """What the artifact is made of, and the fingerprint of that."""
     resolved = configs.to_json(config)
+    named = {str(path): f"<input {name}>" for name, path in inputs.items()}
     described = {
         "stage": configs.stage_of(config),
-        "config": {key: value for key, value in resolved.items() if key != "out"},
+        "config": {key: _name_paths(value, named) for key, value in resolved.items() if key != "out"},
         "inputs": {name: input_fingerprint(path) for name, path in inputs.items()},
         "source": source_hash(type(config).__module__),
         "version": jaxtrain.__version__,
     }
     return {"fingerprint": _sha256(json.dumps(described, sort_keys=True).encode()), **described}
+
+
+def _name_paths(value: Any, named: dict[str, str]) -> Any:
+    """An input counts by its contents, not by where it lies."""
+    match value:
+        case str():
+            return named.get(value, value)
+        case list():
+            return [_name_paths(item, named) for item in value]
+        case dict():
+            return {key: _name_paths(item, named) for key, item in value.items()}
+    return value
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any] | None:
@@ -76,16 +96,26 @@ def require(folder: str | Path, stage: str) -> dict[str, Any]:
     """The manifest of an input that must stand and come from `stage`."""
     manifest = read_manifest(folder)
     if manifest is None:
-        raise UserError(f"no finished {stage} artifact at {folder}; run `jaxtrain {stage}` with out = {str(folder)!r} first")
+        raise UserError(f"no finished {stage} artifact at {folder}; {_remedy(folder, stage)}")
     if manifest["stage"] != stage:
         raise UserError(f"{folder} was written by {manifest['stage']}, but a {stage} artifact is needed here")
     return manifest
 
 
+def _remedy(path: str | Path, stage: str = "STAGE") -> str:
+    if Path(f"{path}.partial").exists():
+        return "its stage was interrupted: run it again"
+    return (
+        f"write it first with `jaxtrain {stage} CONFIG`, or run the whole recipe with `jaxtrain run FOLDER`"
+    )
+
+
 def is_whole(folder: Path, manifest: dict[str, Any]) -> bool:
     """Every file of the manifest is there at its size."""
-    return all((folder / name).is_file() and (folder / name).stat().st_size == entry["size"]
-               for name, entry in manifest["files"].items())
+    return all(
+        (folder / name).is_file() and (folder / name).stat().st_size == entry["size"]
+        for name, entry in manifest["files"].items()
+    )
 
 
 def input_fingerprint(path: str | Path) -> str:
@@ -95,67 +125,115 @@ def input_fingerprint(path: str | Path) -> str:
         return manifest["fingerprint"]
     if not path.exists():
         raise UserError(f"no such input: {path}")
-    files = [path] if path.is_file() else sorted(
-        p for p in path.rglob("*") if p.is_file() and INSTALLED.isdisjoint(p.relative_to(path).parts))
+    files = (
+        [path]
+        if path.is_file()
+        else sorted(
+            p for p in path.rglob("*") if p.is_file() and INSTALLED.isdisjoint(p.relative_to(path).parts)
+        )
+    )
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.relative_to(path).as_posix()}\0{_sha256(file.read_bytes())}\n".encode())
+        digest.update(f"{file.relative_to(path).as_posix()}\0{_file_sha256(file)}\n".encode())
     return digest.hexdigest()
 
 
 @cache
 def source_hash(module: str) -> str:
-    """Hash of the syntax trees of a module and of all of jaxtrain that it imports, comments aside."""
+    """Hash of a module and of all of jaxtrain that it imports, without comments, docstrings and layout."""
     trees: dict[str, str] = {}
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        spec = importlib.util.find_spec(name) if name.split(".")[0] == "jaxtrain" and name not in trees else None
-        if spec is None or spec.origin is None:
+        file = None if name in trees else _source_file(name)
+        if file is None:
             continue
-        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-        trees[name] = ast.dump(tree)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                waiting += [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "jaxtrain":
-                folder = Path(importlib.util.find_spec(node.module).origin)
-                waiting.append(node.module)
-                if folder.name == "__init__.py":  # `from jaxtrain.runtime import mesh` names a module
-                    waiting += [f"{node.module}.{a.name}" for a in node.names
-                                if (folder.parent / f"{a.name}.py").is_file() or (folder.parent / a.name).is_dir()]
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        waiting += _imported(tree)
+        trees[name] = ast.dump(_WithoutStrings().visit(tree))
+        trees |= {f"{name} {page.name}": _file_sha256(page) for page in file.parent.glob("*.html")}
     return _sha256(json.dumps(sorted(trees.items())).encode())
 
 
-def _finish(partial: Path, out: Path, described: dict[str, Any], counts: Counts, seconds: float) -> None:
-    (partial / STARTED).unlink()
-    files = sorted(p for p in partial.rglob("*") if p.is_file() and p.name not in (MANIFEST, COST))
-    entries = {p.relative_to(partial).as_posix(): {"size": p.stat().st_size, "sha256": _sha256(p.read_bytes())}
-               for p in files}
-    earlier = _read_json(partial / COST) or {"seconds": 0.0}
-    _write_json(partial / COST, {**earlier, "seconds": round(earlier["seconds"] + seconds, 2)})
-    _write_json(partial / MANIFEST, {**described, "counts": counts, "files": entries})
+class _WithoutStrings(ast.NodeTransformer):
+    """Drops docstrings: a string that is a statement does nothing."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if is_text else node
+
+
+def _source_file(module: str) -> Path | None:
+    """Where a module of jaxtrain lies; None for any other, and for a name that is no module."""
+    if module.split(".")[0] != "jaxtrain":
+        return None
+    base = PACKAGE.joinpath(*module.split(".")[1:])
+    return next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    """Every module that a file may import: of `from a import b` both `a` and `a.b`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _seconds_before(partial: Path) -> float:
+    """What killed runs spent on this folder: from their start to the last file that they wrote."""
+    started = partial / STARTED
+    if not started.is_file():
+        return 0.0
+    last = max(path.stat().st_mtime for path in partial.rglob("*") if path.is_file())
+    before = _read_json(partial / COST) or {"seconds": 0.0}
+    return round(before["seconds"] + last - started.stat().st_mtime, 2)
+
+
+def _list_files(partial: Path) -> dict[str, dict[str, Any]]:
+    own = {partial / name for name in (MANIFEST, COST, STARTED)}
+    return {
+        path.relative_to(partial).as_posix(): {"size": path.stat().st_size, "sha256": _file_sha256(path)}
+        for path in sorted(partial.rglob("*"))
+        if path.is_file() and path not in own
+    }
+
+
+def _rename(partial: Path, out: Path) -> None:
     old = Path(f"{out}.old")
-    if old.exists():
-        shutil.rmtree(old)
+    _remove(old)
     if out.exists():
         out.rename(old)
     partial.rename(out)
-    if old.exists():
-        shutil.rmtree(old)
+    _remove(old)
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def _difference(stands: dict[str, Any], described: dict[str, Any]) -> str:
-    changed = [f"config.{key}" for key in described["config"]
-               if stands["config"].get(key, "absent") != described["config"][key]]
-    changed += [f"input {key}" for key in described["inputs"]
-                if stands["inputs"].get(key) != described["inputs"][key]]
+    changed = [
+        f"config.{key}"
+        for key in described["config"]
+        if stands["config"].get(key, "absent") != described["config"][key]
+    ]
+    changed += [
+        f"input {key}" for key in described["inputs"] if stands["inputs"].get(key) != described["inputs"][key]
+    ]
     changed += [key for key in ("source", "version") if stands.get(key) != described[key]]
     return "changed: " + ", ".join(changed) if changed else "a file is missing or cut short"
 
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
@@ -165,4 +243,4 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 def _write_json(path: Path, value: Any) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
-    os.replace(temporary, path)
+    temporary.replace(path)

@@ -1,78 +1,130 @@
 """`jaxtrain STAGE CONFIG [--overrides]`: picks the room and calls its run()."""
 
-import dataclasses
 import importlib
 import sys
+import textwrap
+from typing import Any
 
-import tyro
+from rich.console import Console
+from rich.text import Text
 
+import jaxtrain
 from jaxtrain import config as configs
-from jaxtrain import pipeline
+from jaxtrain import fields, pipeline
 from jaxtrain.runtime.errors import UserError
 
 STAGES = {
-    "collect": "web pages, encyclopedias, books, code and conversations become Parquet documents",
+    "collect": "web pages, encyclopedias, books, code, conversations → one file a source",
     "clean": "filter, deduplicate, balance; every drop has a reason",
-    "tokenize": "train the tokenizer; documents and conversations become token records",
-    "pretrain": "a language model from token records, on whatever devices there are",
+    "tokenize": "train the tokenizer; text → token records",
+    "pretrain": "train a language model from scratch, on whatever devices there are",
     "finetune": "teach it to answer, with a loss on the assistant's tokens",
     "rate": "sample answers and have them compared, in a database",
     "align": "a reward model from the comparisons; PPO against it",
-    "evaluate": "benchmarks and held-out text, with standard errors beside chance level",
+    "evaluate": "benchmarks and held-out text, with standard errors beside chance",
     "report": "one self-contained page of the whole run",
 }
 
-HELP = """usage: jaxtrain run FOLDER            the numbered configs of a recipe, in order, reusing what stands
-       jaxtrain STAGE CONFIG [--FIELD VALUE ...]
-       jaxtrain STAGE --help          every field with its unit and default
+HELP = """\
+Raw documents to an aligned, evaluated language model.
 
-stages, in the order data flows:
+  jaxtrain run FOLDER                  every stage of a recipe, reusing what stands
+  jaxtrain STAGE CONFIG [--FIELD VALUE ...]
+  jaxtrain STAGE [CONFIG] --help       every field with its unit and default
+
+Stages, in the order data flows:
 {stages}
 
-Config files are Python and are executed: run only your own. Start with: jaxtrain run configs/quickstart
+Start with: jaxtrain run configs/quickstart
+Config files are Python and are executed: run only your own.
 """
+
+RUN_HELP = """\
+jaxtrain run FOLDER
+
+Runs the numbered configs in FOLDER in order: 1_collect.py, 2_clean.py, …
+A stage whose config, inputs and code have not changed is reused, not run again.
+Interrupted? The same command goes on where it stopped.
+
+Example: jaxtrain run configs/quickstart
+"""
+
+COLUMN = 34  # where the meaning of a field begins
+
+HELP_FLAGS = {"-h", "--help"}
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The `jaxtrain` command; exits with 2 and one line where the user can mend it."""
-    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        dispatch(arguments)
+        dispatch(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
         print(f"jaxtrain: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("\njaxtrain: interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
 
 
 def dispatch(arguments: list[str]) -> None:
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    """Run what the arguments name; UserError where they name nothing."""
+    command, *rest = arguments or ["--help"]
+    if command in HELP_FLAGS:
         print(HELP.format(stages="\n".join(f"  {name:<10}{text}" for name, text in STAGES.items())), end="")
-        return
-    command, *rest = arguments
-    if command == "run":
-        if not rest or rest[0].startswith("-"):
-            print("usage: jaxtrain run FOLDER    FOLDER holds numbered configs, for example configs/quickstart")
-            return
-        pipeline.run(rest[0])
-        return
-    if command not in STAGES:
-        import difflib
+    elif command == "--version":
+        print(f"jaxtrain {jaxtrain.__version__}")
+    elif command == "run":
+        _run_recipe(rest)
+    elif command in STAGES:
+        _run_stage(command, rest)
+    else:
+        near = configs.nearest(command, [*STAGES, "run"])
+        raise UserError(f"no stage {command!r}; did you mean {near!r}? `jaxtrain --help` lists them")
 
-        near = difflib.get_close_matches(command, [*STAGES, "run"], 1, 0.0)
-        raise UserError(f"no stage {command!r}; did you mean {near[0]!r}? (jaxtrain --help lists them)")
-    room = importlib.import_module(f"jaxtrain.{command}.run")
-    if not rest or rest[0].startswith("-"):
-        _stage_help(command, room.configs)
+
+def _run_recipe(rest: list[str]) -> None:
+    if HELP_FLAGS & set(rest):
+        print(RUN_HELP, end="")
         return
+    if len(rest) != 1 or rest[0].startswith("-"):
+        raise UserError(
+            "run takes one folder of numbered configs, for example `jaxtrain run configs/quickstart`"
+        )
+    pipeline.run(rest[0])
+
+
+def _run_stage(stage: str, rest: list[str]) -> None:
+    if not rest or rest[0] in HELP_FLAGS:
+        print(f"jaxtrain {stage} CONFIG [--FIELD VALUE ...]\n{STAGES[stage]}")
+        for kind in importlib.import_module(f"jaxtrain.{stage}.run").configs:
+            _print_fields(kind)
+        return
+    if rest[0].startswith("-"):
+        raise UserError(f"name a config file before {rest[0]}, for example one of configs/quickstart")
     config = configs.load(rest[0])
-    if configs.stage_of(config) != command:
-        raise UserError(f"{rest[0]} is a config of {configs.stage_of(config)}; run `jaxtrain {configs.stage_of(config)} {rest[0]}`")
+    if (other := configs.stage_of(config)) != stage:
+        raise UserError(f"{rest[0]} is a config of {other}; run `jaxtrain {other} {rest[0]}`")
+    if HELP_FLAGS & set(rest):
+        print(f"jaxtrain {stage} {rest[0]} [--FIELD VALUE ...]\n{STAGES[stage]}; the values are the file's")
+        _print_fields(type(config), config)
+        return
+    room = configs.room_of(config)
+    assert room is not None, "load has seen it"
     print(room.run(configs.override(config, rest[1:])))
 
 
-def _stage_help(stage: str, kinds: tuple[type, ...]) -> None:
-    print(f"jaxtrain {stage} CONFIG [--FIELD VALUE ...]: {STAGES[stage]}\n")
-    for kind in kinds:
-        print(f"{kind.__name__}, a config file defines one as `config`:")
-        print(tyro.extras.get_parser(kind, prog=f"jaxtrain {stage} CONFIG").format_help())
-
-
+def _print_fields(kind: type, config: Any = None) -> None:
+    """A paragraph a section; a line a field: flag and type, meaning, [default]."""
+    console = Console(highlight=False)
+    for section in fields.sections(kind, config):
+        console.print(Text(f"\n{section.title}", "bold").append(f"  {section.meaning}", "not bold"))
+        for field in section.fields:
+            flag = f"  {'--' if field.settable else '  '}{field.name} {field.kind}"
+            words = f"{field.meaning} [{field.default}]".strip()
+            lines = textwrap.wrap(words, max(30, console.width - COLUMN), break_on_hyphens=False)
+            if len(flag) > COLUMN - 2:
+                lines.insert(0, "")
+            text = f"\n{'':{COLUMN}}".join(lines)
+            console.print(
+                Text(f"{flag:<{COLUMN if lines[0] else 0}}", "cyan").append(text, "default"), soft_wrap=True
+            )

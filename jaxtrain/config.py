@@ -1,4 +1,4 @@
-"""A config file is Python that defines `config`, a frozen dataclass of one stage. It is code: run only your own.
+"""A config file is Python that defines `config`, a frozen dataclass of one stage. It is code: run your own.
 
 The class says the stage: `jaxtrain.pretrain.run.PretrainConfig` belongs to the room `pretrain`.
 """
@@ -7,14 +7,17 @@ import dataclasses
 import difflib
 import importlib
 import io
-import json
+import re
 import runpy
+import traceback
 from contextlib import redirect_stderr, redirect_stdout
-from pathlib import Path
+from pathlib import Path, PurePath
+from types import ModuleType
 from typing import Any
 
 import tyro
 
+from jaxtrain import fields
 from jaxtrain.runtime.errors import UserError
 
 
@@ -23,80 +26,102 @@ def load(path: str | Path) -> Any:
     path = Path(path)
     if not path.is_file():
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")], 1, 0.4)
-        hint = f"; did you mean {path.parent / near[0]}?" if near else "; see configs/ for complete examples"
-        raise UserError(f"no config file {path}{hint}")
+        hint = f"did you mean {path.parent / near[0]}?" if near else "see configs/ for complete examples"
+        raise UserError(f"no config file {path}; {hint}")
     try:
         config = runpy.run_path(str(path)).get("config")
-    except (TypeError, SyntaxError, NameError, ImportError) as error:
-        raise UserError(f"{path}: {_explain(error)}") from error
+    except Exception as error:  # whatever goes wrong in the reader's own file, the reader can mend
+        raise UserError(_explain(path, error)) from error
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         raise UserError(f"{path} defines no `config`; end it with `config = ...Config(...)`")
+    if type(config) not in getattr(room_of(config), "configs", ()):
+        raise UserError(
+            f"{path}: a {type(config).__name__} configures no stage; `config` needs a stage's class"
+        )
     return config
 
 
-def _explain(error: Exception) -> str:
-    """Python's message, with the nearest field where a keyword is misspelt."""
-    message = str(error)
-    if "unexpected keyword argument" not in message:
-        return message
-    kind, wrong = message.split(".__init__")[0], message.split("'")[1]
-    known: list[str] = []
-    for module in list(importlib.sys.modules.values()):  # the file has just imported the class it calls
-        found = getattr(module, kind, None) if (module.__name__ or "").startswith("jaxtrain") else None
-        if dataclasses.is_dataclass(found):
-            known = [f.name for f in dataclasses.fields(found)]
-    near = difflib.get_close_matches(wrong, known, 1, 0.0)
-    return f"{kind} has no field {wrong!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+def _explain(path: Path, error: Exception) -> str:
+    """The file, the line and Python's message, with the nearest field where a keyword is misspelt."""
+    frames = [f for f in traceback.walk_tb(error.__traceback__) if f[0].f_code.co_filename == str(path)]
+    line = error.lineno if isinstance(error, SyntaxError) else frames[-1][1] if frames else None
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    if wrong := re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", message):
+        kind, name = wrong.groups()
+        known = [field.name for field in dataclasses.fields(frames[-1][0].f_globals[kind])]
+        message = f"{kind} has no field {name!r}; did you mean {nearest(name, known)!r}?"
+    elif missing := re.match(r"(\w+)\.__init__\(\) missing .*?: (.*)", message):
+        message = f"{missing[1]} needs {missing[2]}"
+    elif not isinstance(error, UserError):
+        message = f"{type(error).__name__}: {message}"
+    return f"{path}{f', line {line}' if line else ''}: {message}"
+
+
+def nearest(wrong: str, known: list[str]) -> str:
+    """The name that was probably meant."""
+    return difflib.get_close_matches(wrong, known, 1, 0.0)[0]
 
 
 def stage_of(config: Any) -> str:
-    """The room that a config belongs to."""
-    return type(config).__module__.split(".")[1]
+    """The room that a config belongs to; empty where its class is not of jaxtrain."""
+    parts = type(config).__module__.split(".")
+    return parts[1] if parts[0] == "jaxtrain" and len(parts) > 2 else ""
+
+
+def room_of(config: Any) -> ModuleType | None:
+    """The module whose `run` takes `config`, or None where no stage does."""
+    name = f"jaxtrain.{stage_of(config)}.run"
+    try:
+        return importlib.import_module(name) if stage_of(config) else None
+    except ModuleNotFoundError as error:
+        if error.name == name:
+            return None
+        raise
 
 
 def override(config: Any, arguments: list[str]) -> Any:
     """Apply `--field value` and `--nested.field value`; an unknown field is an error naming the nearest."""
+    known = {field.name: field for part in fields.sections(type(config), config) for field in part.fields}
+    for flag in [argument.split("=")[0] for argument in arguments if re.match(r"--\w", argument)]:
+        field = known.get(flag[2:].replace("-", "_"))
+        if field is None:
+            near = nearest(flag[2:], [name for name in known if known[name].settable])
+            raise UserError(f"{type(config).__name__} has no field {flag}; did you mean --{near}?")
+        if not field.settable:
+            raise UserError(f"{flag} is a list of configs; edit it in the config file")
     printed = io.StringIO()
     try:
         with redirect_stdout(printed), redirect_stderr(printed):
-            return tyro.cli(type(config), default=config, args=arguments, prog="jaxtrain", console_outputs=True)
+            return tyro.cli(
+                type(config),
+                default=config,
+                args=arguments,
+                use_underscores=True,
+                add_help=False,
+                config=(tyro.conf.FlagConversionOff,),
+            )
     except SystemExit as stop:
-        if stop.code in (0, None):  # --help
-            print(printed.getvalue())
-            raise
-        raise UserError(_override_error(config, arguments, printed.getvalue())) from stop
+        raise UserError(_refusal(printed.getvalue())) from stop
 
 
-def _override_error(config: Any, arguments: list[str], printed: str) -> str:
-    known = ["--" + name for name in flatten(config)]
-    for argument in arguments:
-        flag = argument.split("=")[0]
-        if flag.startswith("--") and flag.replace("_", "-") not in [k.replace("_", "-") for k in known]:
-            near = difflib.get_close_matches(flag, known, 1, 0.0)
-            return f"unknown field {flag}; did you mean {near[0]}?"
-    words = " ".join(printed.translate(str.maketrans("", "", "╭╮╰╯│─")).split())
-    return f"the overrides {' '.join(arguments)} do not fit: {words.removeprefix('Parsing error').strip()}"
-
-
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """`{"optimizer.lr": 3e-4, …}`: every leaf field of nested configs."""
-    leaves: dict[str, Any] = {}
-    for f in dataclasses.fields(config):
-        value = getattr(config, f.name)
-        if dataclasses.is_dataclass(value):
-            leaves |= flatten(value, f"{prefix}{f.name}.")
-        else:
-            leaves[prefix + f.name] = value
-    return leaves
+def _refusal(printed: str) -> str:
+    """What tyro says in a box, as one line without its title and its hint."""
+    lines = [line.strip("│| ") for line in printed.splitlines()]
+    body = [line for line in lines if line.strip("-─╭╮╰╯+ ")]
+    words = re.split(r" (?:Argument|For full) helptext", " ".join(body[1:]))[0]
+    return f"{words.removesuffix('.')}; overrides are --FIELD VALUE"
 
 
 def to_json(config: Any) -> Any:
     """The resolved config as JSON values; sub-configs carry the name of their class."""
     if dataclasses.is_dataclass(config):
-        values = {f.name: to_json(getattr(config, f.name)) for f in dataclasses.fields(config)}
+        values = {field.name: to_json(getattr(config, field.name)) for field in dataclasses.fields(config)}
         return {"class": type(config).__name__, **values}
     if isinstance(config, (list, tuple)):
         return [to_json(value) for value in config]
     if isinstance(config, dict):
         return {str(key): to_json(value) for key, value in config.items()}
-    return json.loads(json.dumps(config, default=str))
+    if isinstance(config, PurePath):
+        return config.as_posix()
+    assert config is None or isinstance(config, (str, int, float)), f"{config!r} has no place in a config"
+    return config

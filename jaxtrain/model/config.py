@@ -10,6 +10,7 @@ class ModelConfig:
     vocab_size: int = 4096
     """Token ids, special ones included."""
     layers: int = 6
+    """Blocks of attention and MLP."""
     d_model: int = 256
     """Width of the residual stream."""
     heads: int = 4
@@ -17,6 +18,7 @@ class ModelConfig:
     kv_heads: int = 4
     """Key and value heads; divides `heads`."""
     head_dim: int = 64
+    """Width of a head; even, for the rotary pairs."""
     d_hidden: int = 704
     """Width of the gated MLP."""
     max_length: int = 256
@@ -24,6 +26,7 @@ class ModelConfig:
     rope_theta: float = 10_000.0
     """Base of the rotary frequencies (Su et al. 2021)."""
     norm_eps: float = 1e-6
+    """Added to the mean square before the root."""
     qk_norm: bool = True
     """Normalise queries and keys of each head (Dehghani et al. 2023): stable at high learning rates."""
     dtype: str = "float32"

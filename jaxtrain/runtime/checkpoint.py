@@ -30,7 +30,9 @@ class Checkpoints:
     def save(self, step: int, model: Any, training: Any) -> None:
         """Start writing step `step` in the background; an error of the save before is raised here."""
         self.wait()
-        self._saving = self._orbax.save_checkpointables_async(step, {"model": model, "training": training}, force=True)
+        self._saving = self._orbax.save_checkpointables_async(
+            step, {"model": model, "training": training}, force=True
+        )
 
     def restore(self, model: Any, training: Any) -> tuple[int, Any, Any]:
         """The newest step, onto the shardings of the abstract trees given."""

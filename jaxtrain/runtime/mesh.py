@@ -26,11 +26,17 @@ class MeshConfig:
     """Devices along each axis; -1 for one of them: all that remain."""
 
     data: int = 1
+    """Devices that hold copies of the model; their gradients are summed."""
     stage: int = 1
+    """Devices in a pipeline, each with a part of the layers."""
     fsdp: int = -1
+    """Devices that share the batch, the weights and the optimizer state."""
     expert: int = 1
+    """Devices that share the experts of a mixture."""
     context: int = 1
+    """Devices that share the sequence."""
     tensor: int = 1
+    """Devices that share the heads and hidden units of a layer."""
 
 
 AXES = tuple(f.name for f in fields(MeshConfig))
@@ -42,11 +48,12 @@ def make(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:
     sizes = [getattr(config, axis) for axis in AXES]
     known = math.prod(size for size in sizes if size != -1)
     if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
-        raise UserError(f"mesh {config}: every axis is at least 1, and at most one may be -1")
+        text = ", ".join(f"{axis} {size}" for axis, size in zip(AXES, sizes, strict=True))
+        raise UserError(f"mesh {text}: every axis is at least 1, and at most one may be -1")
     sizes = [len(devices) // known if size == -1 else size for size in sizes]
     if math.prod(sizes) != len(devices):
         text = " x ".join(f"{axis} {size}" for axis, size in zip(AXES, sizes, strict=True) if size > 1)
-        raise UserError(f"mesh {text or '1'} needs {math.prod(sizes)} devices, but there are {len(devices)}; set one axis to -1")
+        raise UserError(f"mesh {text or '1'} does not fit {len(devices)} devices; set one axis to -1")
     return jax.make_mesh(tuple(sizes), AXES, (AxisType.Explicit,) * len(AXES), devices=devices)
 
 

@@ -11,28 +11,34 @@ from jaxtrain.runtime.progress import say
 
 
 class MetricsLog:
-    """Appends to `metrics.jsonl`; values of step n are fetched when step n+1 is logged, so the host never waits."""
+    """Appends to `metrics.jsonl`; step n is fetched when step n+1 is logged, so the host never waits.
+
+    resume_step: what a killed run wrote past this step, its checkpoint, is cut off.
+    """
 
     def __init__(self, path: Path, resume_step: int = 0):
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= resume_step] \
-            if path.is_file() else []
-        path.write_text("".join(line + "\n" for line in kept))  # what a killed run wrote past its checkpoint goes
+        lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+        whole = [line for line in lines if line.endswith("\n")]  # the last may have been cut by the kill
+        kept = [line for line in whole if json.loads(line)["step"] <= resume_step]
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text("".join(kept))
+        temporary.replace(path)
         self._file = path.open("a")
-        self._waiting: tuple[int, dict[str, Any], float] | None = None
+        self._waiting: tuple[int, dict[str, Any]] | None = None
         self._last = time.perf_counter()
 
     def step(self, step: int, values: dict[str, Any]) -> dict[str, float] | None:
         """Log the device values of a step; returns those of the step before, now on the host."""
         before = self.flush()
-        self._waiting = (step, values, time.perf_counter())
+        self._waiting = (step, values)
         return before
 
     def flush(self) -> dict[str, float] | None:
         """Write what waits."""
         if self._waiting is None:
             return None
-        step, values, _ = self._waiting
+        step, values = self._waiting
         self._waiting = None
         host = {name: float(value) for name, value in jax.device_get(values).items()}
         now = time.perf_counter()

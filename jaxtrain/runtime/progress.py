@@ -1,14 +1,13 @@
 """Long work shows a bar on a terminal and a plain line every few seconds in a log."""
 
-import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
 LINE_SECONDS = 10.0  # between two plain lines of one piece of work
 
 Item = TypeVar("Item")
@@ -21,8 +20,8 @@ def say(message: str) -> None:
 
 def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
     """Yield `items`, showing how many of `total` are done."""
-    if total is None and hasattr(items, "__len__"):
-        total = len(items)  # ty: ignore
+    if total is None and isinstance(items, Sized):
+        total = len(items)
     if console.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True) as bar:

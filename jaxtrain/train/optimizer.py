@@ -20,8 +20,11 @@ class OptimizerConfig:
     final_lr_share: float = 0.1
     """Learning rate at the last step as a share of the peak."""
     beta1: float = 0.9
+    """Decay of the mean of gradients."""
     beta2: float = 0.95
+    """Decay of the mean of squared gradients."""
     eps: float = 1e-8
+    """Added to the root of that mean."""
     weight_decay: float = 0.1
     """Decoupled, times the learning rate; on matrices only, not on norms and embeddings."""
     clip_norm: float = 1.0

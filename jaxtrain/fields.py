@@ -1,0 +1,128 @@
+"""Every field of a config with its type, default and meaning: what `jaxtrain STAGE --help` shows.
+
+The meaning is the docstring under the field, so the help is the source and cannot go stale.
+"""
+
+import ast
+import dataclasses
+import inspect
+import shlex
+import textwrap
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+MISSING = dataclasses.MISSING
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One field as a reader sees it."""
+
+    name: str
+    """Dotted from the top, for example `optimizer.lr`."""
+    kind: str
+    """`int`, `text`, `cosine|linear`, …"""
+    default: str
+    """As it is typed on the command line; `required` where there is none."""
+    meaning: str
+    """The docstring under the field."""
+    settable: bool
+    """Whether the command line can set it; a list of configs is edited in the file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """The fields of one dataclass."""
+
+    title: str
+    meaning: str
+    fields: list[Field]
+
+
+def sections(kind: type, value: Any = None, prefix: str = "", settable: bool = True) -> Iterator[Section]:
+    """The fields of `kind`, then those of the configs inside it.
+
+    value: an instance whose values are shown in place of the defaults.
+    """
+
+    def add(name: str, hint: Any, current: Any, meaning: str) -> None:
+        inside = bool(_configs_in(hint))
+        text = "in the file" if inside else _type_text(hint)
+        default = _value_text(current, inside)
+        can = settable and not inside
+        own.append(Field(name=name, kind=text, default=default, meaning=meaning, settable=can))
+
+    hints, meanings = get_type_hints(kind), docstrings(kind)
+    own: list[Field] = []
+    inner: list[Section] = []
+    for field in dataclasses.fields(kind):
+        name, hint, meaning = prefix + field.name, hints[field.name], meanings.get(field.name, "")
+        current = _default(field) if value is None else getattr(value, field.name)
+        if dataclasses.is_dataclass(hint):
+            inner += sections(hint, None if current is MISSING else current, f"{name}.", settable)
+        elif isinstance(current, Mapping) and current:
+            for key, member in current.items():
+                if dataclasses.is_dataclass(member):
+                    inner += sections(type(member), member, f"{name}.{key}.", settable)
+                else:
+                    add(f"{name}.{key}", type(member), member, meaning)
+        elif parts := _configs_in(hint):
+            add(name, hint, current, meaning)
+            keyed = get_origin(hint) is dict
+            for part in parts:
+                inner += sections(part, None, f"{name}.NAME." if keyed else "", settable and keyed)
+        else:
+            add(name, hint, current, meaning)
+    doc = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
+    meaning = "" if doc.startswith(f"{kind.__name__}(") else doc  # a dataclass without one gets its signature
+    yield Section(title=prefix.removesuffix(".") or kind.__name__, meaning=meaning, fields=own)
+    yield from inner
+
+
+def docstrings(kind: type) -> dict[str, str]:
+    """The docstring under each field of a dataclass, on one line."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    found: dict[str, str] = {}
+    for field, text in zip(body.body, body.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            match text:
+                case ast.Expr(value=ast.Constant(value=str(words))):
+                    found[field.target.id] = " ".join(words.split())
+    return found
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _configs_in(hint: Any) -> list[type]:
+    """The dataclasses inside `tuple[A | B, ...]` or `dict[str, A]`."""
+    if dataclasses.is_dataclass(hint):
+        return [hint] if isinstance(hint, type) else []
+    return [part for argument in get_args(hint) for part in _configs_in(argument)]
+
+
+def _type_text(hint: Any) -> str:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return "|".join(map(str, arguments))
+    if origin in (Union, types.UnionType):
+        return "|".join(map(_type_text, arguments))
+    if origin in (tuple, list):
+        return f"{_type_text(arguments[0])} ..."
+    if origin is dict:
+        return f"{{text: {_type_text(arguments[1])}}}"
+    return {str: "text", types.NoneType: "None"}.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _value_text(value: Any, inside: bool) -> str:
+    if value is MISSING:
+        return "required"
+    if inside:
+        return f"{len(value)} given" if value else "none"
+    if isinstance(value, (list, tuple)):
+        return " ".join(shlex.quote(str(item)) for item in value) or "none"
+    return str(value) if value != "" else "''"
