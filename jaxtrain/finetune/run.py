@@ -120,7 +120,12 @@ def _write_samples(
     answers = sample(
         model, prompts, seed=config.seed, max_new=48, stop=stop, pad=tokenizer.pad, temperature=0.8
     )
-    with path.open("a") as file:
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
+    kept = [
+        line + "\n" for line in lines if json.loads(line)["step"] < step
+    ]  # a killed run may have come further
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(kept)
         for question, ids in zip(config.sample_questions, answers, strict=True):
             text = tokenizer.decode([i for i in ids if i != stop])
             file.write(

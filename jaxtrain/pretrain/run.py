@@ -142,7 +142,12 @@ def _write_samples(
     completions = sample(
         model, prompts, seed=config.seed, max_new=48, stop=tokenizer.eos, pad=tokenizer.pad, temperature=0.8
     )
-    with path.open("a") as file:
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
+    kept = [
+        line + "\n" for line in lines if json.loads(line)["step"] < step
+    ]  # a killed run may have come further
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(kept)
         for prompt, ids in zip(config.sample_prompts, completions, strict=True):
             text = tokenizer.decode([i for i in ids if i != tokenizer.eos])
             file.write(

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,28 +56,31 @@ def train(
     evaluate(model, step): numbers for metrics.jsonl, written with `"kind": "heldout"`.
     """
     mesh = jax.sharding.get_mesh()
-    checkpoints = Checkpoints(folder / "checkpoint")
-    state = _start(checkpoints, init, optimizer, pretrained)
-    first = int(state.step)
-    log = MetricsLog(folder / "metrics.jsonl", resume_step=first)
-    step_function = make_step(loss, optimizer, microbatches)
-    for step, batch in enumerate(batches(first, schedule.steps), first + 1):
-        state, metrics = step_function(state, meshes.put_batch(batch, mesh))
-        before = log.step(step, metrics)
-        if before is not None:
-            _watch(before, schedule)
-        # once in a while: held-out numbers
-        if step % schedule.evaluate_every == 0 or step == schedule.steps:
-            log.flush()
-            values = evaluate(state.model, step)
-            log.write(step, {"kind": "heldout", **values})
-            show(step, schedule.steps, {k: v for k, v in values.items() if isinstance(v, float)}, "held-out")
-            log.pause()
-        # once in a while: a checkpoint, written while the next steps run
-        if step % schedule.checkpoint_every == 0 or step == schedule.steps:
-            checkpoints.save(step, state.model, dataclasses.replace(state, model=None))
-    log.close()
-    checkpoints.close()
+    with ExitStack() as ends:
+        checkpoints = ends.enter_context(closing(Checkpoints(folder / "checkpoint")))
+        state = _start(checkpoints, init, optimizer, pretrained)
+        first = int(state.step)
+        log = ends.enter_context(closing(MetricsLog(folder / "metrics.jsonl", resume_step=first)))
+        step_function = make_step(loss, optimizer, microbatches)
+        for step, batch in enumerate(batches(first, schedule.steps), first + 1):
+            state, metrics = step_function(state, meshes.put_batch(batch, mesh))
+            _watch(log.step(step, metrics), schedule)
+            # once in a while: held-out numbers
+            if step % schedule.evaluate_every == 0 or step == schedule.steps:
+                _watch(log.flush(), schedule)
+                values = evaluate(state.model, step)
+                log.write(step, {"kind": "heldout", **values})
+                shown = {name: value for name, value in values.items() if isinstance(value, float)}
+                show(step, schedule.steps, shown, "held-out")
+                log.pause()
+            # once in a while: a checkpoint, written while the next steps run; the log reaches up to it
+            if step % schedule.checkpoint_every == 0 or step == schedule.steps:
+                _watch(log.flush(), schedule)
+                checkpoints.save(step, state.model, dataclasses.replace(state, model=None))
+    if (
+        first == schedule.steps
+    ):  # killed behind its last checkpoint: its caller has yet to see the last numbers
+        evaluate(state.model, first)
     return state
 
 
@@ -97,7 +101,10 @@ def _start(
     return new_state(pretrained(), optimizer)
 
 
-def _watch(metrics: dict[str, float], schedule: Schedule) -> None:
+def _watch(metrics: dict[str, float] | None, schedule: Schedule) -> None:
+    """Tell a step's numbers on the console; RuntimeError where going on is pointless."""
+    if metrics is None:
+        return
     step = int(metrics["step"])
     if not metrics["accepted"]:
         say(

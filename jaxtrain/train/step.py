@@ -43,8 +43,7 @@ def make_step(
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         total, weight, gradient = summed_gradient(state.model, batch)
-        weight = jnp.maximum(weight, 1e-9)  # a batch without targets moves nothing
-        mean = total / weight
+        mean = total / weight  # a batch without targets is 0 / 0, which the guard refuses
         gradient = jax.tree.map(lambda g: g / weight, gradient)
         grad_norm = optax.tree.norm(gradient)
         accepted, guard = judge(state.guard, mean if watch_loss else jnp.zeros_like(mean), grad_norm)
