@@ -44,6 +44,7 @@ def produce(
     stands = read_manifest(out)
     if stands is not None:
         if stands["fingerprint"] == described["fingerprint"] and is_whole(out, stands):
+            _remove(Path(f"{out}.old"))  # a kill in the last moment leaves it
             say(f"{described['stage']}: reused {out}")
             return out
         say(f"{described['stage']}: {out} is out of date ({_difference(stands, described)}); making it again")
@@ -192,7 +193,7 @@ def _seconds_before(partial: Path) -> float:
 
 
 def _list_files(partial: Path) -> dict[str, dict[str, Any]]:
-    own = {partial / name for name in (MANIFEST, COST, STARTED)}
+    own = {partial / f"{name}{end}" for name in (MANIFEST, COST, STARTED) for end in ("", ".tmp")}
     return {
         path.relative_to(partial).as_posix(): {"size": path.stat().st_size, "sha256": _file_sha256(path)}
         for path in sorted(partial.rglob("*"))
