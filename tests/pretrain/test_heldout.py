@@ -1,0 +1,57 @@
+"""Bits per byte on held-out documents, against each document read alone."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxtrain.feed import heldout, loader
+from jaxtrain.feed.sources import TokenData
+from jaxtrain.model import store
+from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.mesh import MeshConfig
+
+
+@pytest.fixture(scope="module")
+def model(straight):
+    """The trained weights on one device, which is set."""
+    with jax.set_mesh(meshes.make(MeshConfig(fsdp=1), jax.devices()[:1])):
+        yield store.load(straight)
+
+
+def test_every_document_counts_whole(model, tokens):
+    """Rows so long that none is cut: nats are those of the documents one by one, in float64."""
+    data, length = TokenData.open(tokens), 320
+    found = heldout.measure(model, tokens, batch_size=4, length=length)
+    assert sorted(found) == ["all", "first", "second"]  # `third` holds out nothing
+    forward = jax.jit(lambda model, ids: model(ids))
+    for source in ("first", "second"):
+        records, nats = data.heldout(source), 0.0
+        assert len(records) == 6 and records.lengths.max() + 2 <= length
+        for index in range(len(records)):
+            ids = [data.tokenizer.bos, *records[index].tolist(), data.tokenizer.eos]
+            padded = np.zeros((1, length), np.int32)
+            padded[0, : len(ids)] = ids
+            logits = np.asarray(forward(model, padded), np.float64)[0, : len(ids) - 1]
+            total = np.log(np.exp(logits).sum(-1))
+            nats += (total - logits[np.arange(len(ids) - 1), ids[1:]]).sum()
+        text = b"".join(data.tokenizer.decode_bytes(records[i].tolist()) for i in range(6))
+        assert found[source].nats == pytest.approx(nats, rel=1e-5)
+        assert found[source].bytes == len(text)
+        assert found[source].bits_per_byte == pytest.approx(nats / np.log(2) / len(text), rel=1e-5)
+    both = found["first"], found["second"]
+    assert found["all"].nats == pytest.approx(sum(of.nats for of in both))
+    assert found["all"].bytes == sum(of.bytes for of in both)
+
+
+def test_a_part_stands_for_the_whole(model, tokens):
+    """`most` batches of each source, scaled to all of its tokens."""
+    whole = heldout.measure(model, tokens, batch_size=2, length=32)
+    part = heldout.measure(model, tokens, batch_size=2, length=32, most=3)
+    for source in ("first", "second"):
+        batches = loader.heldout_batches(tokens, source, batch_size=2, length=32)
+        assert len(batches) > 6
+        assert part[source].nats != whole[source].nats
+        assert part[source].nats == pytest.approx(whole[source].nats, rel=0.2)
+        assert part[source].bytes == whole[source].bytes
+    every = heldout.measure(model, tokens, batch_size=2, length=32, most=10_000)
+    assert every == whole

@@ -1,0 +1,135 @@
+"""The stage: what its artifact holds, killed and run again, on other meshes, and what it refuses."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxtrain import artifact
+from jaxtrain.model import store
+from jaxtrain.pretrain.run import run
+from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.tokenize.tokenizer import Tokenizer
+
+
+def lines(folder):
+    """metrics.jsonl without its times."""
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().split("\n")[:-1]]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in found]
+
+
+def command(config, folder: Path, compiled: Path, devices: int) -> subprocess.Popen:
+    """`python -m jaxtrain pretrain` of this config in a process of its own."""
+    path = folder / "4_pretrain.py"
+    path.write_text(
+        "from jaxtrain.model.config import ModelConfig\nfrom jaxtrain.pretrain.run import PretrainConfig\n"
+        "from jaxtrain.runtime.mesh import MeshConfig\nfrom jaxtrain.train.optimizer import OptimizerConfig\n"
+        f"config = {config!r}\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-m", "jaxtrain", "pretrain", str(path)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env=os.environ
+        | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+        | {"JAX_COMPILATION_CACHE_DIR": str(compiled), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5"},
+    )
+
+
+def test_the_artifact(straight, config, tokens):
+    manifest = artifact.read_manifest(straight)
+    assert manifest["counts"]["steps"] == 20 and manifest["counts"]["tokens"] == 20 * 8 * 32
+    assert store.read_config(straight) == config.model
+    tokenizer = Tokenizer.load(straight / "tokenizer")
+    assert tokenizer.fingerprint == Tokenizer.load(tokens / "tokenizer").fingerprint
+    steps = [line for line in lines(straight) if "kind" not in line]
+    assert [line["step"] for line in steps] == list(range(1, 21))
+    assert all(line["accepted"] == 1 and 0 < line["targets"] <= 8 * 32 for line in steps)
+    assert steps[-1]["loss"] < steps[0]["loss"] - 0.5
+    heldout = [line for line in lines(straight) if line.get("kind") == "heldout"]
+    assert [line["step"] for line in heldout] == [8, 16, 20]
+    assert heldout[-1].keys() >= {"bits_per_byte", "bits_per_byte/first", "bits_per_byte/second"}
+    assert heldout[-1]["bits_per_byte"] < heldout[0]["bits_per_byte"]
+    assert manifest["counts"]["heldout"] == {
+        name: value for name, value in heldout[-1].items() if name not in ("step", "kind")
+    }
+    samples = [json.loads(line) for line in (straight / "samples.jsonl").read_text("utf-8").split("\n")[:-1]]
+    assert [(line["step"], line["prompt"]) for line in samples] == [(8, "The "), (16, "The "), (20, "The ")]
+    assert all(line["completion"] for line in samples)
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(straight, config, compiled_once, tmp_path):
+    """SIGKILL at the evaluation of step 16, behind a checkpoint; then run again."""
+    again = dataclasses.replace(config, out=str(tmp_path / "model"))
+    with command(again, tmp_path, compiled_once, devices=8) as process:
+        seen = [line for line in process.stderr if _kill(process, line)]
+    assert process.returncode == -signal.SIGKILL and len(seen) == 1
+    partial = tmp_path / "model.partial"
+    assert not (tmp_path / "model").exists()
+    assert [folder for folder in (partial / "checkpoint").iterdir() if folder.name.isdigit()]
+    assert lines(partial)[-1]["step"] >= 16
+
+    folder = run(again)
+    for name in ("model.json", "samples.jsonl", "tokenizer/ranks.tiktoken", "tokenizer/tokenizer.json"):
+        assert (folder / name).read_bytes() == (straight / name).read_bytes(), name
+    assert lines(folder) == lines(straight)
+    assert artifact.read_manifest(folder)["counts"] == artifact.read_manifest(straight)["counts"]
+    with jax.set_mesh(meshes.make(config.mesh)):
+        for found, wanted in zip(
+            *(jax.tree.leaves(store.load(at)) for at in (folder, straight)), strict=True
+        ):
+            np.testing.assert_array_equal(found, wanted)
+
+
+def _kill(process: subprocess.Popen, line: str) -> bool:
+    """Kill the process when it tells of the evaluation of step 16."""
+    if not line.startswith("held-out") or " 16/20 " not in line:
+        return False
+    process.kill()
+    return True
+
+
+def test_losses_are_those_of_one_device(straight, config, compiled_once, tmp_path):
+    """Every step's, of fsdp 4 x tensor 2 and of a process with one device, to 1e-5."""
+    alone = dataclasses.replace(config, out=str(tmp_path / "model"), mesh=MeshConfig(), sample_prompts=("A",))
+    with command(alone, tmp_path, compiled_once, devices=1) as process:
+        told = process.stderr.read()
+    assert process.returncode == 0, told
+    found, wanted = lines(tmp_path / "model"), lines(straight)
+    for name in ("loss", "grad_norm", "bits_per_byte"):
+        np.testing.assert_allclose(
+            [line[name] for line in found if name in line],
+            [line[name] for line in wanted if name in line],
+            rtol=1e-4 if name == "grad_norm" else 1e-5,
+            err_msg=name,
+        )
+
+
+def test_a_finished_run_is_reused(straight, config):
+    before = (straight / "manifest.json").stat().st_mtime_ns
+    assert run(config) == straight
+    assert (straight / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_what_does_not_fit_is_told(config, tmp_path):
+    config = dataclasses.replace(config, out=str(tmp_path / "model"))
+    model = dataclasses.replace(config.model, vocab_size=4096)
+    with pytest.raises(UserError, match=r"vocab_size is 4096, but the tokenizer of .* has 512"):
+        run(dataclasses.replace(config, model=model))
+    with pytest.raises(UserError, match="take at most"):
+        run(dataclasses.replace(config, steps=10_000))
+    with pytest.raises(UserError, match="devices"):
+        run(dataclasses.replace(config, mesh=MeshConfig(fsdp=3)))
+    with pytest.raises(UserError, match="nowhere does not exist"):
+        run(dataclasses.replace(config, data=str(tmp_path / "nowhere")))
+    assert not (tmp_path / "model").exists()
