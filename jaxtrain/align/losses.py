@@ -74,7 +74,7 @@ def ppo_policy(
     mask_BT: jax.Array,
     *,
     clip: float = 0.2,
-    denominator: jax.Array | None = None,
+    denominator: jax.Array | float | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """PPO's clipped objective (Schulman et al. 2017) a token, and the share of tokens that it clips.
 
@@ -97,7 +97,7 @@ def ppo_value(
     mask_BT: jax.Array,
     *,
     clip: float = 0.2,
-    denominator: jax.Array | None = None,
+    denominator: jax.Array | float | None = None,
 ) -> jax.Array:
     """Half the squared error of the values a token, those that moved further than `clip` held back."""
     held_BT = old_value_BT + jnp.clip(value_BT - old_value_BT, -clip, clip)

@@ -23,6 +23,7 @@ from jaxtrain.model.generate import generate, pad_left, row_keys, sample
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.checkpoint import Checkpoints
+from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.metrics import MetricsLog, show
 from jaxtrain.runtime.progress import say
@@ -149,6 +150,7 @@ _rows = jax.jit(rollout.rows)
 
 
 def _train(config: PPOConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
+    _check(config)
     model_config = store.read_config(config.model)
     store.write_config(folder, model_config)
     shutil.copytree(Path(config.model) / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
@@ -175,6 +177,7 @@ def _train(config: PPOConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, A
     steps_a_round = config.epochs * config.minibatches
     first = int(state.step) // steps_a_round
     log = MetricsLog(folder / "metrics.jsonl", resume_step=first)
+    metrics: dict[str, jax.Array] = {}
     for update in range(first, config.updates):
         batch = asker.answer(
             state.model.transformer, asker.round(update), seed=key(config.seed, "answers", update) % 2**31
@@ -214,6 +217,15 @@ def _train(config: PPOConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, A
         "reward_after": after["score_mean"],
         "measured": len(asker.measured),
     }
+
+
+def _check(config: PPOConfig) -> None:
+    parts = config.minibatches * meshes.batch_rows()
+    if min(config.epochs, config.minibatches, config.rollouts) < 1 or config.rollouts % parts:
+        raise UserError(
+            f"rollouts is {config.rollouts}; {config.minibatches} minibatches, each shared by "
+            f"{meshes.batch_rows()} devices, need a multiple of {parts}, and epochs at least 1"
+        )
 
 
 def _resume(checkpoints: Checkpoints, init: Callable[[], TrainState]) -> TrainState:

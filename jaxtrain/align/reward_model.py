@@ -171,6 +171,12 @@ def _train(config: RewardConfig, tokenizer: Tokenizer, folder: Path) -> dict[str
         for name in ("train.parquet", "heldout.parquet")
     )
     comparisons, answers = kept.ranks_BK.shape
+    devices = meshes.batch_rows()
+    if config.batch_prompts * answers % devices:
+        raise UserError(
+            f"batch_prompts is {config.batch_prompts}, with {answers} answers each, but {devices} devices "
+            f"share the rows; make batch_prompts a multiple of {devices}"
+        )
     steps = max(1, round(config.epochs * comparisons / config.batch_prompts))
     optimizer = optimizers.make(config.optimizer, steps)
 
