@@ -58,7 +58,9 @@ def test_ten_artifacts_stand_whole_and_nothing_else(tiny):
 
 
 def test_the_numbers_of_a_run_hang_together(tiny):
-    counts = {name: json.loads((runs(tiny) / name / "manifest.json").read_text())["counts"] for name in STAGES}
+    counts = {
+        name: json.loads((runs(tiny) / name / "manifest.json").read_text())["counts"] for name in STAGES
+    }
     funnel = json.loads((runs(tiny) / "2_clean" / "funnel.json").read_text())
     for source, of in funnel.items():
         collected = counts["1_collect"][source]
@@ -73,8 +75,12 @@ def test_the_numbers_of_a_run_hang_together(tiny):
     pairs = counts["7_reward"]["pairs_train"] + counts["7_reward"]["pairs_heldout"]
     assert pairs == 80 * 6, "four answers are six pairs, and noise leaves no ties"
     results = json.loads((runs(tiny) / "9_evaluate" / "results.json").read_text())
-    trained = next(row for row in results["heldout"] if (row["model"], row["source"]) == ("pretrained", "all"))
-    assert trained["bits_per_byte"] < np.log2(1024) / counts["3_tokenize"]["heldout"]["web"]["bytes_per_token"]
+    trained = next(
+        row for row in results["heldout"] if (row["model"], row["source"]) == ("pretrained", "all")
+    )
+    assert (
+        trained["bits_per_byte"] < np.log2(1024) / counts["3_tokenize"]["heldout"]["web"]["bytes_per_token"]
+    )
     page = (runs(tiny) / "10_report" / "report.html").read_text()
     assert f"{trained['bits_per_byte']:.3f}" in page
 

@@ -92,7 +92,7 @@ def test_k3_is_its_formula_and_never_negative(rng):
 
 
 def test_k3_estimates_the_divergence(rng):
-    """Its mean over samples of the policy is KL(policy ‖ reference), and it varies less than the log-ratio."""
+    """Its mean over samples of the policy is the divergence, and it varies less than the log-ratio."""
     policy, reference = (np.exp(x) / np.exp(x).sum() for x in rng.normal(size=(2, 20)) * 0.3)
     drawn = rng.choice(20, size=200_000, p=policy)
     estimates = np.asarray(kl_k3(jnp.log(jnp.array(policy[drawn])), jnp.log(jnp.array(reference[drawn]))))
@@ -198,9 +198,7 @@ def test_the_value_loss_is_half_the_worse_of_two_squares(rng):
         total += 0.5 * max((v - r) ** 2, (held - r) ** 2)
     arrays = tuple(map(jnp.array, (value, old, wanted, mask)))
     np.testing.assert_allclose(ppo_value(*arrays, clip=0.4), total / mask.sum(), rtol=1e-5)
-    np.testing.assert_allclose(
-        ppo_value(*arrays, clip=0.4, denominator=jnp.float32(1)), total, rtol=1e-5
-    )
+    np.testing.assert_allclose(ppo_value(*arrays, clip=0.4, denominator=jnp.float32(1)), total, rtol=1e-5)
 
 
 @pytest.mark.parametrize("sign", [-1.0, 1.0])

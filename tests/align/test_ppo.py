@@ -1,0 +1,165 @@
+"""PPO: it raises what it is told to raise, the penalty holds it back, and a stopped run goes on as it was."""
+
+import dataclasses
+import json
+import shutil
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from tiny_run import CONFIGS
+
+from jaxtrain import config as configs
+from jaxtrain.align import ppo, rollout
+from jaxtrain.align.ppo import Asker, PPOConfig
+from jaxtrain.align.run import run
+from jaxtrain.model import store
+from jaxtrain.model.generate import generate, row_keys
+from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.train import optimizer as optimizers
+from jaxtrain.train.optimizer import OptimizerConfig
+from jaxtrain.train.state import new_state
+from jaxtrain.train.step import make_step
+
+ROWS, PROMPT, NEW = 64, 4, 8
+LIKED = 32  # ids below it
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LikesLowIds:
+    """A reward by hand: the share of an answer's tokens that are low."""
+
+    def __call__(self, batch: dict[str, jax.Array]) -> jax.Array:
+        low_BT = (batch["targets"] < LIKED) * batch["mask"]
+        return jnp.sum(low_BT, axis=1) / jnp.sum(batch["mask"], axis=1)
+
+
+def improve(policy: rollout.Policy, reference: Any, rounds: int, kl_weight: float) -> list[rollout.Measures]:
+    """Rounds of PPO as the stage does them, on the mesh that is set."""
+    optimizer = optimizers.make(OptimizerConfig(lr=1e-2, warmup_steps=1, schedule="constant"), 1000)
+    step = make_step(partial(ppo.policy_loss, clip=0.2, value_weight=0.1), optimizer, watch_loss=False)
+    config = PPOConfig(model="", reward="", conversations="", out="", rollouts=ROWS, epochs=2, minibatches=2)
+    prompt = np.random.default_rng(0).integers(0, 64, (ROWS, PROMPT), np.int32)
+    on = meshes.put_batch({"tokens": prompt, "segments": np.ones_like(prompt)}, jax.sharding.get_mesh())
+    state, found = new_state(policy, optimizer), []
+    for update in range(rounds):
+        answers = generate(
+            state.model.transformer, on["tokens"], on["segments"], row_keys(jax.random.key(update), ROWS),
+            max_new=NEW, temperature=1.0, stop=64, pad=0,
+        )  # fmt: skip
+        rows = jax.jit(rollout.rows)(on["tokens"], on["segments"], answers)
+        batch, measures = rollout.experience(state.model, reference, LikesLowIds(), rows, 0.0, 1.0, kl_weight)
+        for minibatch in ppo._minibatches(batch, config, update):
+            state, _ = step(state, minibatch)
+        found.append(jax.tree.map(float, measures))
+    return found
+
+
+def test_it_raises_a_reward_and_a_heavy_penalty_holds_it_back(small, placed, one):
+    make = partial(rollout.Policy, small)
+    free = improve(placed(make), placed(make).transformer, rounds=12, kl_weight=0.0)
+    assert free[0].kl == 0.0
+    assert free[0].reward == pytest.approx(0.5, abs=0.1)
+    assert free[-1].reward > 0.8
+    held = improve(placed(make), placed(make).transformer, rounds=12, kl_weight=5.0)
+    assert held[-1].kl < 0.3 * free[-1].kl
+    assert held[-1].reward < free[-1].reward - 0.1
+
+
+def test_every_rollout_is_in_one_minibatch_of_each_pass(eight):
+    config = PPOConfig(model="", reward="", conversations="", out="", rollouts=16, epochs=2, minibatches=2)
+    batch = meshes.put_batch({"n": np.arange(16, dtype=np.int32)[:, None]}, eight)
+    parts = [np.asarray(part["n"])[:, 0].tolist() for part in ppo._minibatches(batch, config, 3)]
+    assert [len(part) for part in parts] == [8, 8, 8, 8]
+    assert sorted(parts[0] + parts[1]) == sorted(parts[2] + parts[3]) == list(range(16))
+    assert parts[0] != parts[2], "each pass in its own order"
+
+
+@pytest.fixture
+def tiny_config(in_tiny, tmp_path) -> PPOConfig:
+    config = configs.load(CONFIGS / "8_ppo.py")
+    inputs = {
+        name: in_tiny(Path(getattr(config, name)).name) for name in ("model", "reward", "conversations")
+    }
+    return dataclasses.replace(config, **inputs, out=str(tmp_path / "ppo"))
+
+
+def test_a_run_that_stopped_after_two_rounds_goes_on_to_the_same_weights(in_tiny, tiny_config, tmp_path):
+    """Its folder as a kill would leave it: the checkpoint of round 2, and metrics beyond it."""
+    whole, folder = Path(in_tiny("8_ppo")), tmp_path / "stopped"
+    shutil.copytree(whole, folder)
+    steps = sorted(int(path.name) for path in (folder / "checkpoint").iterdir() if path.name.isdigit())
+    assert steps == [8, 16], "two passes of two minibatches a round, a checkpoint every two rounds"
+    shutil.rmtree(folder / "checkpoint" / "16")
+    counts = ppo.train_policy(tiny_config, folder)
+
+    manifest = json.loads((whole / "manifest.json").read_text())
+    assert json.loads(json.dumps(counts)) == manifest["counts"]
+    lines = [
+        [{**json.loads(line), "seconds": 0} for line in (at / "metrics.jsonl").read_text().splitlines()]
+        for at in (whole, folder)
+    ]
+    assert len(lines[0]) == 4
+    assert lines[0] == lines[1]
+    assert (whole / "samples.jsonl").read_bytes() == (folder / "samples.jsonl").read_bytes()
+    with jax.set_mesh(meshes.make(MeshConfig())):
+        jax.tree.map(np.testing.assert_array_equal, store.load(whole), store.load(folder))
+
+
+def test_what_it_states_is_what_it_measured(in_tiny):
+    folder = Path(in_tiny("8_ppo"))
+    counts = json.loads((folder / "manifest.json").read_text())["counts"]
+    rounds = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert counts["simulated"] is True
+    assert counts["measured"] == 32
+    gain = (counts["utility_after"] - counts["utility_before"]) / counts["utility_sd_before"]
+    assert counts["utility_gain_sd"] == pytest.approx(gain)
+    assert rounds[0]["kl"] == 0.0, "the first round is the fine-tuned model's own"
+    assert abs(rounds[0]["reward"]) < 1, "rewards are in SD around the fine-tuned model's mean"
+    samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in samples] == [0, 0, 4, 4]
+    assert all(line["completion"] for line in samples)
+
+
+def test_raters_training_and_measurement_never_share_a_question(in_tiny, tiny_config):
+    asker = Asker(tiny_config, Tokenizer.load(Path(in_tiny("5_finetune")) / "tokenizer"))
+    rated = {
+        row["prompt"][0]["content"]
+        for name in ("train", "heldout")
+        for row in pq.read_table(Path(in_tiny("6_rate")) / f"{name}.parquet").to_pylist()
+    }
+    texts = [{prompt.messages[0]["content"] for prompt in part} for part in (asker.measured, asker.trained)]
+    assert len(rated) == 64
+    assert len(texts[0]) == 32
+    assert len(texts[1]) > 32
+    assert not texts[0] & texts[1]
+    assert not (texts[0] | texts[1]) & rated
+    measured = {tuple(prompt.ids) for prompt in asker.measured}
+    for update in range(20):
+        assert not measured & set(map(tuple, asker.round(update)))
+
+
+def test_an_epoch_asks_every_question_once(in_tiny, tiny_config):
+    asker = Asker(tiny_config, Tokenizer.load(Path(in_tiny("5_finetune")) / "tokenizer"))
+    asked = [tuple(ids) for update in range(25) for ids in asker.round(update)]
+    size = len(asker.trained)
+    assert len(asked) >= 2 * size
+    first, second = asked[:size], asked[size : 2 * size]
+    assert sorted(first) == sorted(second) == sorted(tuple(prompt.ids) for prompt in asker.trained)
+    assert first != second
+    assert asker.round(3) == asker.round(3)
+
+
+def test_rounds_that_do_not_divide_are_refused(tiny_config):
+    with pytest.raises(UserError, match=r"rollouts is 36; 2 minibatches.* need a multiple of 16"):
+        run(dataclasses.replace(tiny_config, rollouts=36))

@@ -1,0 +1,140 @@
+"""Rollouts: what is learned from, where the reward lands, whose log-probabilities the old ones are."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+from jaxtrain.align import rollout
+from jaxtrain.align.reward_model import RewardModel, answer_rows, score
+from jaxtrain.align.rollout import Policy
+from jaxtrain.model.generate import generate, pad_left, row_keys
+from jaxtrain.model.transformer import Transformer
+from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.mesh import MeshConfig
+
+PAD, STOP, PROMPT, NEW = 0, 5, 6, 10
+LENGTHS = [1, 2, 3, 4, 5, 6, 6, 3] * 4
+
+
+@pytest.fixture
+def prompts() -> list[list[int]]:
+    rng = np.random.default_rng(3)
+    return [rng.integers(6, 64, length).tolist() for length in LENGTHS]
+
+
+@pytest.fixture
+def roll(small, placed, prompts):
+    """`roll(kl_weight)`: answers, rows and experience on the mesh that is set; another model as reference."""
+
+    def work(kl_weight: float, own_reference: bool = False):
+        policy = placed(partial(Policy, small))
+        reference = policy.transformer if own_reference else placed(partial(_other, small))
+        tokens, segments = pad_left(prompts, PROMPT, PAD)
+        on = meshes.put_batch({"tokens": tokens, "segments": segments}, jax.sharding.get_mesh())
+        keys = row_keys(jax.random.key(1), len(prompts))
+        answers = generate(
+            policy.transformer, on["tokens"], on["segments"], keys,
+            max_new=NEW, temperature=1.0, stop=STOP, pad=PAD,
+        )  # fmt: skip
+        rows = jax.jit(rollout.rows)(on["tokens"], on["segments"], answers)
+        reward = placed(partial(RewardModel, small))
+        batch, measures = rollout.experience(policy, reference, reward, rows, 0.25, 2.0, kl_weight)
+        return answers, batch, measures
+
+    return work
+
+
+def _other(config, key):
+    return Transformer(config, jax.random.fold_in(key, 1))
+
+
+def sampled(answers) -> list[list[int]]:
+    """Each answer up to its stop token, from the sampler's tokens alone."""
+    return [
+        row[: row.index(STOP) + 1] if STOP in row else row for row in np.asarray(answers.tokens_BN).tolist()
+    ]
+
+
+def test_what_is_learned_is_what_was_sampled_and_the_reward_lands_on_the_last_of_it(
+    roll, prompts, small, placed, eight
+):
+    answers, batch, measures = roll(kl_weight=0.0)
+    texts = sampled(answers)
+    ended = [ids[-1] == STOP for ids in texts]
+    assert any(ended), "some stop"
+    assert not all(ended), "and some run out of room"
+    batch = jax.tree.map(np.asarray, batch)
+
+    # the mask: exactly the targets that were sampled, the stop token among them
+    for row, ids in enumerate(texts):
+        columns = np.flatnonzero(batch["mask"][row])
+        assert columns.tolist() == list(range(PROMPT - 1, PROMPT - 1 + len(ids)))
+        assert batch["targets"][row, columns].tolist() == ids
+        assert np.flatnonzero(batch["last"][row]).tolist() == [PROMPT - 1 + len(ids)]
+
+    # the same log-probabilities as while sampling, computed another way
+    logprobs = np.asarray(answers.logprobs_BN)[np.asarray(answers.mask_BN) > 0]
+    np.testing.assert_allclose(batch["old_logprobs"][batch["mask"] > 0], logprobs, atol=1e-4)
+
+    # the score: that of prompt and answer in a row by themselves, padded on the other side
+    rows = answer_rows([p + a for p, a in zip(prompts, texts, strict=True)], PROMPT + NEW, PAD)
+    scores = (score(placed(partial(RewardModel, small)), rows, batch_size=32) - 0.25) / 2.0
+    assert float(measures.reward) == pytest.approx(scores.mean(), abs=1e-4)
+    assert float(measures.length) == pytest.approx(np.mean([len(ids) for ids in texts]))
+
+    # values are zero at first, so a return is the reward to come, shrunk by GAE's 0.95 a token
+    for row, ids in enumerate(texts):
+        wanted = scores[row] * 0.95 ** np.arange(len(ids))[::-1]
+        found = batch["returns"][row, batch["mask"][row] > 0]
+        np.testing.assert_allclose(found, wanted, atol=2e-4)
+    assert (batch["returns"][batch["mask"] == 0] == 0).all()
+
+    advantages = batch["advantages"][batch["mask"] > 0].astype(np.float64)
+    assert advantages.mean() == pytest.approx(0, abs=1e-5)
+    assert advantages.std(ddof=1) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_policy_has_no_divergence_from_itself(roll, eight):
+    _, _, measures = roll(kl_weight=0.1, own_reference=True)
+    assert float(measures.kl) == 0.0
+
+
+def test_every_token_pays_for_its_log_ratio(roll, small, placed, prompts, eight):
+    """Against float64 on whole logits, without padding before the prompt."""
+    weight = 0.3
+    answers, batch, measures = roll(kl_weight=weight)
+    free = roll(kl_weight=0.0)[1]
+    models = placed(partial(Policy, small)).transformer, placed(partial(_other, small))
+    batch, free = (jax.tree.map(np.asarray, x) for x in (batch, free))
+    texts = sampled(answers)
+    whole = [(p + a + [PAD] * 20)[: PROMPT + NEW] for p, a in zip(prompts, texts, strict=True)]
+    policy, reference = (_logprobs(model, whole) for model in models)
+    ratios = []
+    for row, ids in enumerate(texts):
+        first = len(prompts[row]) - 1
+        ratios.append((policy - reference)[row, first : first + len(ids)])
+        paid = np.zeros(len(ids) + 1)
+        for at in range(len(ids) - 1, -1, -1):
+            paid[at] = -weight * ratios[-1][at] + 0.95 * paid[at + 1]
+        mask = batch["mask"][row] > 0
+        np.testing.assert_allclose((batch["returns"] - free["returns"])[row, mask], paid[:-1], atol=1e-3)
+    assert float(measures.kl) == pytest.approx(np.mean([ratio.sum() for ratio in ratios]), abs=1e-3)
+    assert float(measures.kl) > 0.5, "the models differ"
+
+
+def _logprobs(model: Transformer, ids: list[list[int]]) -> np.ndarray:
+    """log p of each id but a row's first, float64."""
+    rows = meshes.put_batch({"ids": np.array(ids, np.int32)}, jax.sharding.get_mesh())["ids"]
+    logits = np.asarray(jax.jit(lambda model, ids: model(ids))(model, rows), np.float64)[:, :-1]
+    logits -= logits.max(axis=-1, keepdims=True)
+    logprobs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    return np.take_along_axis(logprobs, np.array(ids)[:, 1:, None], axis=-1)[..., 0]
+
+
+def test_experience_is_the_same_with_tensor_parallelism(roll, on_meshes):
+    first, other = on_meshes(
+        lambda: roll(kl_weight=0.1)[1:], (MeshConfig(fsdp=8), MeshConfig(fsdp=4, tensor=2))
+    )
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-3), other, first)
