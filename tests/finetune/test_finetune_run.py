@@ -1,0 +1,101 @@
+"""The stage: what its artifact holds, where it starts, and that only the assistant is learnt from."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from jaxtrain import artifact
+from jaxtrain.feed import loader
+from jaxtrain.feed.sources import TokenData
+from jaxtrain.finetune.run import run
+from jaxtrain.model import store
+from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.train.losses import token_loss
+from jaxtrain.train.optimizer import OptimizerConfig
+
+
+@pytest.fixture(scope="module")
+def straight(config):
+    return run(config)
+
+
+def test_the_artifact(straight, config, pretrained):
+    assert store.read_config(straight) == store.read_config(pretrained)
+    for name in ("ranks.tiktoken", "tokenizer.json"):
+        assert (straight / "tokenizer" / name).read_bytes() == (pretrained / "tokenizer" / name).read_bytes()
+    lines = [json.loads(line) for line in (straight / "metrics.jsonl").read_text().split("\n")[:-1]]
+    steps = [line for line in lines if "kind" not in line]
+    assert [line["step"] for line in steps] == list(range(1, 13)) and all(line["accepted"] for line in steps)
+    heldout = [line for line in lines if line.get("kind") == "heldout"]
+    assert [line["step"] for line in heldout] == [6, 12]
+    assert heldout[1]["loss"] < heldout[0]["loss"] < steps[0]["loss"]
+    counts = artifact.read_manifest(straight)["counts"]
+    assert counts["steps"] == 12 and counts["heldout_loss"] == heldout[1]["loss"]
+    samples = [json.loads(line) for line in (straight / "samples.jsonl").read_text("utf-8").split("\n")[:-1]]
+    assert [(line["step"], line["prompt"]) for line in samples] == [
+        (step, config.sample_questions[0]) for step in (6, 12)
+    ]
+    assert "<|end|>" not in "".join(line["completion"] for line in samples)
+
+
+def test_it_starts_from_the_weights_given(config, pretrained, tmp_path):
+    """A learning rate of zero keeps every bit of them, through the checkpoint and back."""
+    still = dataclasses.replace(
+        config, out=str(tmp_path / "still"), optimizer=OptimizerConfig(lr=0.0, warmup_steps=2), seed=5
+    )
+    folder = run(still)
+    with jax.set_mesh(meshes.make(config.mesh)):
+        found, wanted = store.load(folder), store.load(pretrained)
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_only_the_assistant_is_learnt_from(config, tokens):
+    """The weighted targets are the answers, word for word; nothing else moves the gradient."""
+    data, tokenizer = TokenData.open(tokens), Tokenizer.load(tokens / "tokenizer")
+    options = {"batch_size": 8, "length": 96, "seed": 0}
+    batch = loader.conversation_batches(tokens, **options)[0]
+    end, said = tokenizer.special["<|end|>"], []
+    for targets, weights in zip(batch["targets"], batch["loss_weights"], strict=True):
+        ids = targets[weights > 0].tolist()
+        assert ids[-1] == end
+        said += tokenizer.decode(ids).split("<|end|>")[:-1]
+    records = data.conversations("alpaca")
+    answers = set()
+    for i in range(len(records)):
+        ids, mask = records[i]
+        answers.add(tokenizer.decode(ids[mask > 0].tolist()).removesuffix("<|end|>"))
+    assert len(said) >= 8 and set(said) <= answers
+
+    mesh = meshes.make(config.mesh)
+    with jax.set_mesh(mesh):
+        model = store.load(config.model)
+        gradient = jax.jit(jax.grad(token_loss, has_aux=True))
+        unlike = np.where(batch["loss_weights"] > 0, batch["targets"], (batch["targets"] + 1) % 500)
+        found = [
+            gradient(model, meshes.put_batch(batch | {"targets": t}, mesh))
+            for t in (batch["targets"], unlike)
+        ]
+        for a, b in zip(*map(jax.tree.leaves, found), strict=True):
+            np.testing.assert_array_equal(a, b)
+        asked = batch | {"loss_weights": np.zeros_like(batch["loss_weights"])}  # only prompts
+        assert all(
+            (np.asarray(g) == 0).all()
+            for g in jax.tree.leaves(gradient(model, meshes.put_batch(asked, mesh)))
+        )
+
+
+def test_what_does_not_fit_is_told(config, tokens, tmp_path):
+    config = dataclasses.replace(config, out=str(tmp_path / "model"))
+    with pytest.raises(UserError, match=r"model\.json is absent|no tokenizer|pretrain"):
+        run(dataclasses.replace(config, model=str(tokens)))
+    with pytest.raises(UserError, match="does not exist"):
+        run(dataclasses.replace(config, model=str(tmp_path / "nowhere")))
+    with pytest.raises(UserError, match="tokenize"):
+        run(dataclasses.replace(config, data=config.model))
+    assert not (tmp_path / "model").exists()
