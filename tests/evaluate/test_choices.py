@@ -1,0 +1,105 @@
+"""Log-likelihoods of choices against float64 on the logits of one sequence a row."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxtrain.evaluate.choices import loglikelihoods
+from jaxtrain.model import store
+from jaxtrain.model.transformer import Transformer
+from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.tasks import arc_easy, winogrande
+from jaxtrain.tasks.task import Item
+from jaxtrain.tokenize.tokenizer import Tokenizer
+
+DATA = Path(__file__).parents[2] / "data" / "quickstart"
+LENGTH = 64
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny) -> Tokenizer:
+    return Tokenizer.load(tiny / "runs" / "tiny" / "5_finetune" / "tokenizer")
+
+
+@pytest.fixture(scope="module")
+def model(tiny) -> Transformer:
+    with jax.set_mesh(meshes.make(MeshConfig(), jax.devices()[:1])):
+        return store.load(tiny / "runs" / "tiny" / "5_finetune")
+
+
+@pytest.fixture(autouse=True)
+def one():
+    with jax.set_mesh(meshes.make(MeshConfig(), jax.devices()[:1])):
+        yield
+
+
+def call(model, tokenizer, items, batch_size=4, length=LENGTH) -> list[list[float]]:
+    return loglikelihoods(model, tokenizer, items, batch_size=batch_size, length=length, what="test")
+
+
+_logits = jax.jit(lambda model, tokens: model(tokens))
+
+
+def alone(model: Transformer, tokenizer: Tokenizer, item: Item) -> list[float]:
+    """Each choice in a row by itself: the sum over its continuation's tokens of log softmax, float64."""
+    found = []
+    for context, continuation in zip(item.contexts, item.continuations, strict=True):
+        whole = tokenizer.encode(context + continuation)
+        scored = len(whole) - len(tokenizer.encode(context))
+        ids = [tokenizer.bos, *whole]
+        if len(ids) > LENGTH:
+            ids = [tokenizer.bos, *whole[len(whole) - LENGTH + 1 :]]
+        row = np.array([ids + [tokenizer.pad] * (LENGTH - len(ids))], np.int32)
+        logits = np.asarray(_logits(model, row), np.float64)[0]
+        total = 0.0
+        for at in range(len(ids) - scored, len(ids)):
+            before = logits[at - 1] - logits[at - 1].max()
+            total += before[ids[at]] - np.log(np.exp(before).sum())
+        found.append(total)
+    return found
+
+
+@pytest.mark.parametrize("task", [arc_easy.task, winogrande.task], ids=lambda task: task.name)
+def test_packed_they_are_what_each_choice_gets_by_itself(model, tokenizer, task):
+    items = task.load(DATA)[:12]
+    found = call(model, tokenizer, items)
+    assert [len(values) for values in found] == [len(item.continuations) for item in items]
+    for values, item in zip(found, items, strict=True):
+        np.testing.assert_allclose(values, alone(model, tokenizer, item), atol=1e-4)
+
+
+def test_neither_batch_nor_neighbours_move_a_score(model, tokenizer):
+    items = arc_easy.task.load(DATA)[:10]
+    together = call(model, tokenizer, items)
+    np.testing.assert_allclose(
+        np.concatenate(call(model, tokenizer, items[::-1])[::-1]), np.concatenate(together), atol=1e-4
+    )
+    by_one = [call(model, tokenizer, [item])[0] for item in items[:3]]
+    np.testing.assert_allclose(np.concatenate(by_one), np.concatenate(together[:3]), atol=1e-4)
+    np.testing.assert_allclose(
+        np.concatenate(call(model, tokenizer, items, batch_size=3)), np.concatenate(together), atol=1e-4
+    )
+
+
+def test_a_long_context_loses_its_beginning(model, tokenizer):
+    """Only what is left of the context counts, and the continuation is scored whole."""
+    ending = "The answer to all of these questions is"
+    choices = (" a good friend", " the city")
+    items = [
+        Item(contexts=(start * 40 + ending,) * 2, continuations=choices, answer=0)
+        for start in ("One thing. ", "Another thing. ")
+    ]
+    assert min(len(tokenizer.encode(item.contexts[0])) for item in items) > 2 * LENGTH
+    found = call(model, tokenizer, items)
+    for values, item in zip(found, items, strict=True):
+        np.testing.assert_allclose(values, alone(model, tokenizer, item), atol=1e-4)
+
+
+def test_a_continuation_that_fills_the_row_is_scored_as_far_as_it_fits(model, tokenizer):
+    item = Item(contexts=("Say:", "Say:"), continuations=(" word" * 100, " no"), answer=1)
+    (values,) = call(model, tokenizer, [item])
+    assert np.isfinite(values).all()
+    assert values[0] < -LENGTH / 2, "every token that is left is scored"

@@ -1,0 +1,87 @@
+"""The evaluate stage: every field of results.json, from the models and the text that it names."""
+
+import dataclasses
+import json
+import lzma
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from tiny_run import CONFIGS
+
+from jaxtrain import config as configs
+from jaxtrain.evaluate.run import TASKS, run
+from jaxtrain.runtime.errors import UserError
+
+MODELS = ["pretrained", "finetuned", "ppo"]
+DATA = Path(__file__).parents[2] / "data" / "quickstart"
+
+
+@pytest.fixture
+def results(in_tiny) -> dict:
+    return json.loads((Path(in_tiny("9_evaluate")) / "results.json").read_text())
+
+
+def test_every_model_has_a_row_of_every_task_with_all_its_fields(results):
+    rows = results["tasks"]
+    assert [(row["model"], row["task"]) for row in rows] == [
+        (model, task) for model in MODELS for task in TASKS
+    ]
+    for row in rows:
+        fields = "model task metric value standard_error chance items shots version"
+        assert set(row) == set(fields.split())
+        assert row["items"] == 16
+        assert row["shots"] == 0
+        assert row["version"] == TASKS[row["task"]].version
+        assert row["metric"] == TASKS[row["task"]].metric
+        assert 0 <= row["value"] <= 1
+        # the spread of 16 grades of 0 and 1 with that mean
+        wanted = np.sqrt(row["value"] * (1 - row["value"]) / 15)
+        assert row["standard_error"] == pytest.approx(wanted, abs=0.02)
+    assert {row["task"]: round(row["chance"], 3) for row in rows} == {
+        "arc_easy": 0.25,
+        "piqa": 0.5,
+        "winogrande": 0.5,
+    }
+
+
+def test_held_out_text_stands_beside_what_xz_makes_of_the_same_bytes(results, in_tiny):
+    texts = {
+        path.stem: "".join(pq.read_table(path, columns=["text"]).column("text").to_pylist()).encode()
+        for path in sorted((Path(in_tiny("2_clean")) / "heldout").glob("*.parquet"))
+    }
+    assert set(texts) == {"web", "code"}
+    texts["all"] = b"".join(texts[source] for source in sorted(texts))
+    rows = {(row["model"], row["source"]): row for row in results["heldout"]}
+    assert set(rows) == {(model, source) for model in MODELS for source in texts}
+    for (_, source), row in rows.items():
+        assert row["bytes"] == len(texts[source])
+        packed = len(lzma.compress(texts[source], preset=9 | lzma.PRESET_EXTREME))
+        assert row["xz_bits_per_byte"] == pytest.approx(8 * packed / len(texts[source]))
+    for model in MODELS:
+        parts = [rows[model, source] for source in ("code", "web")]
+        whole = sum(part["bits_per_byte"] * part["bytes"] for part in parts) / len(texts["all"])
+        assert rows[model, "all"]["bits_per_byte"] == pytest.approx(whole)
+
+
+def test_it_measures_what_training_measured(results, in_tiny):
+    """The last evaluation in pretraining read a part of the same text with the same model."""
+    lines = (Path(in_tiny("4_pretrain")) / "metrics.jsonl").read_text().splitlines()
+    last = [line for line in map(json.loads, lines) if line.get("kind") == "heldout"][-1]
+    rows = {row["source"]: row["bits_per_byte"] for row in results["heldout"] if row["model"] == "pretrained"}
+    assert rows["code"] == pytest.approx(last["bits_per_byte/code"], rel=1e-4)
+    assert rows["web"] == pytest.approx(last["bits_per_byte/web"], rel=0.05)
+
+
+def test_a_wrong_task_or_folder_is_named(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tiny)
+    config = dataclasses.replace(configs.load(CONFIGS / "9_evaluate.py"), out=str(tmp_path / "out"))
+    with pytest.raises(UserError, match="no task 'arc_hard'; tasks are arc_easy, piqa, winogrande"):
+        run(dataclasses.replace(config, tasks=("arc_hard",)))
+    with pytest.raises(UserError, match="task arc_easy has no data at"):
+        run(dataclasses.replace(config, benchmarks=str(tmp_path)))
+    with pytest.raises(UserError, match="runs/tiny/4_nothing"):
+        run(dataclasses.replace(config, models={"pretrained": "runs/tiny/4_nothing"}))
+    with pytest.raises(UserError, match="holds no model"):
+        run(dataclasses.replace(config, models={"clean": "runs/tiny/2_clean"}))
