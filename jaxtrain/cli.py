@@ -14,21 +14,21 @@ from jaxtrain import fields, pipeline
 from jaxtrain.runtime.errors import UserError
 
 STAGES = {
-    "collect": "web pages, encyclopedias, books, code, conversations → one file a source",
+    "collect": "web pages, wikis, code, books, chats → one file a source",
     "clean": "filter, deduplicate, balance; every drop has a reason",
     "tokenize": "train the tokenizer; text → token records",
-    "pretrain": "train a language model from scratch, on whatever devices there are",
+    "pretrain": "train a language model from scratch, on any devices",
     "finetune": "teach it to answer, with a loss on the assistant's tokens",
     "rate": "sample answers and have them compared, in a database",
     "align": "a reward model from the comparisons; PPO against it",
-    "evaluate": "benchmarks and held-out text, with standard errors beside chance",
+    "evaluate": "benchmarks and held-out text, with standard errors",
     "report": "one self-contained page of the whole run",
 }
 
 HELP = """\
 Raw documents to an aligned, evaluated language model.
 
-  jaxtrain run FOLDER                  every stage of a recipe, reusing what stands
+  jaxtrain run FOLDER                  every stage in order, reusing what stands
   jaxtrain STAGE CONFIG [--FIELD VALUE ...]
   jaxtrain STAGE [CONFIG] --help       every field with its unit and default
 

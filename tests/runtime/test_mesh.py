@@ -64,7 +64,7 @@ def test_abstract_says_shapes_and_shardings_without_computing() -> None:
 
 
 def test_a_bare_interpreter_gets_a_mesh_of_one_device() -> None:
-    words = "import jax; from jaxtrain.runtime import mesh; mesh.ensure(); mesh.ensure(); print(mesh.batch_rows(), "
-    words += "jax.sharding.get_abstract_mesh().size, len(jax.devices()))"
+    words = "import jax; from jaxtrain.runtime import mesh; mesh.ensure(); mesh.ensure();"
+    words += "print(mesh.batch_rows(), jax.sharding.get_abstract_mesh().size, len(jax.devices()))"
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
     assert done.stdout == "1 1 8\n"
