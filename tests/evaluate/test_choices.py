@@ -16,7 +16,7 @@ from jaxtrain.tasks.task import Item
 from jaxtrain.tokenize.tokenizer import Tokenizer
 
 DATA = Path(__file__).parents[2] / "data" / "quickstart"
-LENGTH = 64
+LENGTH = 128  # room for two or three choices a row
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_a_long_context_loses_its_beginning(model, tokenizer):
     ending = "The answer to all of these questions is"
     choices = (" a good friend", " the city")
     items = [
-        Item(contexts=(start * 40 + ending,) * 2, continuations=choices, answer=0)
+        Item(contexts=(start * 120 + ending,) * 2, continuations=choices, answer=0)
         for start in ("One thing. ", "Another thing. ")
     ]
     assert min(len(tokenizer.encode(item.contexts[0])) for item in items) > 2 * LENGTH
