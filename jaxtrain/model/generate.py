@@ -122,7 +122,7 @@ def sample(
     temperature: float = 1.0,
     prompt_length: int | None = None,
 ) -> list[list[int]]:
-    """Ids of the completion of each prompt, with the stop token where one came; prompt i has key fold_in(seed, i)."""
+    """Ids of each prompt's completion, with the stop token where one came; prompt i: key fold_in(seed, i)."""
     length = prompt_length or -(-max(map(len, prompts)) // 16) * 16  # few shapes, few compilations
     rows = -(-len(prompts) // mesh.batch_rows()) * mesh.batch_rows()
     tokens, segments = pad_left([*prompts, *[[stop]] * (rows - len(prompts))], length, pad)
