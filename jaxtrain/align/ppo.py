@@ -106,6 +106,11 @@ class Asker:
     def __init__(self, config: PPOConfig, tokenizer: Tokenizer):
         asked = questions.load(config.conversations, tokenizer, config.longest_prompt, part=1, parts=2)
         held = min(config.measured, len(asked) // 2)
+        if held < 2:
+            raise UserError(
+                f"measured is {config.measured} and {config.conversations} has {len(asked)} questions of at "
+                f"most {config.longest_prompt} tokens; give at least 2 and 4: raise one of them"
+            )
         self.measured, self.trained = asked[:held], asked[held:]
         self.config, self.tokenizer = config, tokenizer
         self.stop = tokenizer.special["<|end|>"]
