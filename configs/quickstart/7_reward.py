@@ -11,10 +11,10 @@ config = RewardConfig(
     ratings="runs/quickstart/6_rate",
     human="data/quickstart",
     optimizer=OptimizerConfig(
-        lr=5e-4, warmup_steps=10, schedule="linear", final_lr_share=0.0, weight_decay=0.1
+        lr=1e-3, warmup_steps=10, schedule="linear", final_lr_share=0.0, weight_decay=0.1
     ),
-    epochs=2.0,
-    batch_prompts=8,
-    length=80,
+    epochs=1.25,
+    batch_prompts=4,
+    length=58,
     out="runs/quickstart/7_reward",
 )

@@ -140,7 +140,7 @@ class Asker:
             stop=self.stop,
             pad=self.tokenizer.pad,
         )
-        return _rows(batch["tokens"], batch["segments"], answers)
+        return _rows(batch["tokens"], batch["segments"], answers, end=self.stop)
 
     def texts(self, batch: dict[str, Any]) -> list[str]:
         """The sampled answers as text."""
@@ -151,7 +151,7 @@ class Asker:
         ]
 
 
-_rows = jax.jit(rollout.rows)
+_rows = jax.jit(rollout.rows, static_argnames="end")
 
 
 def _train(config: PPOConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:

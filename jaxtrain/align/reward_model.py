@@ -66,7 +66,11 @@ class RewardConfig:
 
 
 class RewardModel(nnx.Module):
-    """A transformer whose last real token is scored."""
+    """A transformer whose last real token is scored.
+
+    That token is always `<|end|>`, put behind answers that were cut short: read at whatever word came last,
+    the same comparisons taught it less (held-out accuracy .666 against .684, `benchmarks/notes.md`).
+    """
 
     def __init__(self, config: ModelConfig, key: jax.Array):
         self.transformer = Transformer(config, key)
@@ -134,13 +138,13 @@ def read_comparisons(path: Path, tokenizer: Tokenizer, length: int) -> Compariso
         raise UserError(
             f"{path} mixes comparisons of {sorted(counts)} answers; rate them in separate artifacts"
         )
+    end = tokenizer.special["<|end|>"]
     tokens = []
     for row in found:
         prompt = render(row["prompt"], tokenizer, generation_prompt=True)[0]
-        tokens += [
-            prompt + (ids or tokenizer.encode(text))
-            for ids, text in zip(row["completion_ids"], row["completions"], strict=True)
-        ]
+        for sampled, text in zip(row["completion_ids"], row["completions"], strict=True):
+            ids = sampled or tokenizer.encode(text)
+            tokens.append(prompt + ids + [end] * (ids[-1:] != [end]))  # scored at `<|end|>`, cut short or not
     return Comparisons(
         answer_rows(tokens, length, tokenizer.pad),
         np.array([row["ranks"] for row in found], np.int32),

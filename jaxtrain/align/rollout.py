@@ -68,24 +68,36 @@ class Measures:
     """Tokens of an answer."""
 
 
-def rows(prompt_BP: jax.Array, segments_BP: jax.Array, answers: Completions) -> Batch:
-    """Whole rows [B, T]: prompt (padded on the left) and answer, `mask` = 1 where the target was sampled."""
+def rows(prompt_BP: jax.Array, segments_BP: jax.Array, answers: Completions, end: int) -> Batch:
+    """Whole rows [B, T]: prompt (padded on the left), answer, and `end` behind an answer that was cut short.
+
+    `mask` = 1 where the target was sampled; `last` = 1 at the end token, where the reward model scores;
+    `rewarded` = 1 where the target is the last sampled token.
+    """
     prompt_BP, segments_BP = (jax.sharding.reshard(x_BP, P(BATCH, None)) for x_BP in (prompt_BP, segments_BP))
-    tokens_BT = jnp.concatenate([prompt_BP, answers.tokens_BN], axis=1)
-    real_BT = jnp.concatenate([segments_BP, answers.mask_BN.astype(jnp.int32)], axis=1)
-    positions_BT = jnp.maximum(jnp.cumsum(real_BT, axis=1) - 1, 0)
-    sampled_BT = jnp.concatenate([jnp.zeros_like(segments_BP, jnp.float32), answers.mask_BN], axis=1)
-    ahead = lambda x_BT: jnp.concatenate([x_BT[:, 1:], jnp.zeros_like(x_BT[:, :1])], axis=1)  # noqa: E731
-    last_BT = sampled_BT * (1 - ahead(sampled_BT))  # the answer's last token
+    cut_B1 = 1 - jnp.sum((answers.tokens_BN == end) * answers.mask_BN, axis=1, keepdims=True)
+    tokens_BT = jnp.concatenate([prompt_BP, answers.tokens_BN, jnp.full_like(prompt_BP[:, :1], end)], axis=1)
+    real_BT = jnp.concatenate([segments_BP.astype(jnp.float32), answers.mask_BN, cut_B1], axis=1)
+    positions_BT = jnp.maximum(jnp.cumsum(real_BT.astype(jnp.int32), axis=1) - 1, 0)
+    sampled_BT = jnp.concatenate(
+        [jnp.zeros_like(segments_BP, jnp.float32), answers.mask_BN, jnp.zeros_like(cut_B1)], axis=1
+    )
+    mask_BT = _ahead(sampled_BT)
     batch = {
         "tokens": tokens_BT,
-        "targets": ahead(tokens_BT),
-        "segment_ids": real_BT,
+        "targets": _ahead(tokens_BT),
+        "segment_ids": real_BT.astype(jnp.int32),
         "positions": positions_BT,
-        "mask": ahead(sampled_BT),
-        "last": last_BT,
+        "mask": mask_BT,
+        "last": real_BT * (1 - _ahead(real_BT)),
+        "rewarded": mask_BT * (1 - _ahead(mask_BT)),
     }
     return {name: jax.sharding.reshard(x_BT, ROWS) for name, x_BT in batch.items()}
+
+
+def _ahead(x_BT: jax.Array) -> jax.Array:
+    """What stands one position later, 0 behind the last."""
+    return jnp.concatenate([x_BT[:, 1:], jnp.zeros_like(x_BT[:, :1])], axis=1)
 
 
 @jax.jit
@@ -101,16 +113,13 @@ def experience(
     """What PPO learns from: old log-probabilities and values, advantages and returns of every sampled token.
 
     The reward is −kl_weight · (log p − log p_reference) at every token, plus the score, centred and scaled,
-    at the answer's last token.
+    at the answer's last sampled token.
     """
     mask_BT = batch["mask"]
     logprob_BT, value_BT = policy(batch)
     score_B = (reward_model(batch) - center) / scale
     ratio_BT = (logprob_BT - logprobs(reference, batch)) * mask_BT
-    last_BT = jnp.concatenate(
-        [batch["last"][:, 1:], jnp.zeros_like(mask_BT[:, :1])], axis=1
-    )  # its target is the last token
-    reward_BT = score_B[:, None] * last_BT - kl_weight * ratio_BT
+    reward_BT = score_B[:, None] * batch["rewarded"] - kl_weight * ratio_BT
     in_time = (jax.sharding.reshard(x_BT, P(BATCH, None)) for x_BT in (reward_BT, value_BT, mask_BT))
     advantage_BT, return_BT = (jax.sharding.reshard(x_BT, ROWS) for x_BT in generalized_advantages(*in_time))
     learned = {

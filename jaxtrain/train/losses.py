@@ -3,8 +3,6 @@
 B batch, T time, C chunk of time, D model, V vocab
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
@@ -20,7 +18,7 @@ def target_logprobs(
 ) -> tuple[jax.Array, jax.Array]:
     """log p(target) and log Σ exp(logits), float32 [B, T], never holding the logits of all positions."""
     B, T, D = hidden_BTD.shape
-    C = math.gcd(T, CHUNK)
+    C = max(size for size in range(1, min(T, CHUNK) + 1) if T % size == 0)
 
     def chunks(x: jax.Array, *rest: None) -> jax.Array:
         split = jnp.reshape(x, (B, T // C, C, *x.shape[2:]), out_sharding=P(BATCH, None, "context", *rest))
