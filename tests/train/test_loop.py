@@ -19,7 +19,7 @@ from jaxtrain.train.state import initializer
 
 
 class Killed(Exception):
-    """The process ends here."""
+    """The process ends here, with a log that reaches to the step given."""
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def run(config, make_mesh, make_batch):
         def batches(start, stop):
             for step in range(start, stop):
                 if step == fails_at:
-                    raise Killed
+                    raise Killed(lines(folder)[-1]["step"])
                 batch = make_batch(step)
                 if step in poisoned:
                     batch["loss_weights"][:] = np.nan
@@ -85,13 +85,14 @@ def test_every_step_and_evaluation_has_a_line(straight):
 
 
 def test_stopped_and_resumed_is_the_same_run(run, straight, tmp_path):
-    """Stopped in step 6, 9 and behind the last step."""
+    """Stopped in step 6, behind the checkpoint of step 6, and behind the last step."""
     folder, state = straight
     with pytest.raises(Killed):
         run(tmp_path, fails_at=5)
     assert lines(tmp_path) == lines(folder)[: len(lines(tmp_path))]
-    with pytest.raises(Killed):
-        run(tmp_path, fails_at=8)
+    with pytest.raises(Killed) as killed:
+        run(tmp_path, fails_at=6)
+    assert killed.value.args == (6,)  # no checkpoint is ahead of the log
     resumed = run(tmp_path)
     same(resumed, state)
     assert lines(tmp_path) == lines(folder)
@@ -102,11 +103,12 @@ def test_stopped_and_resumed_is_the_same_run(run, straight, tmp_path):
     assert lines(tmp_path) == lines(folder) and evaluated == [10]
 
 
-def test_weights_of_an_earlier_stage_are_where_it_starts(run, config, tmp_path):
+def test_weights_of_an_earlier_stage_are_where_it_starts(run, straight, config, tmp_path):
     other = lambda: jax.jit(lambda: Transformer(config, jax.random.key(9)))()  # noqa: E731
     with pytest.raises(Killed):
         run(tmp_path, fails_at=4, pretrained=other)
     first = lines(tmp_path)[0]["loss"]
+    assert first != lines(straight[0])[0]["loss"]
     state = run(tmp_path, pretrained=other)
     assert lines(tmp_path)[0]["loss"] == first
     assert int(state.step) == 10 and [line["step"] for line in lines(tmp_path)].count(10) == 2
