@@ -31,7 +31,7 @@ from jaxtrain.train.state import new_state
 from jaxtrain.train.step import make_step
 
 ROWS, PROMPT, NEW = 64, 4, 8
-LIKED = 32  # ids below it
+LIKED, STOP = 32, 63  # ids below the one are liked; the other ends an answer
 
 
 @jax.tree_util.register_dataclass
@@ -55,9 +55,9 @@ def improve(policy: rollout.Policy, reference: Any, rounds: int, kl_weight: floa
     for update in range(rounds):
         answers = generate(
             state.model.transformer, on["tokens"], on["segments"], row_keys(jax.random.key(update), ROWS),
-            max_new=NEW, temperature=1.0, stop=64, pad=0,
+            max_new=NEW, temperature=1.0, stop=STOP, pad=0,
         )  # fmt: skip
-        rows = jax.jit(rollout.rows)(on["tokens"], on["segments"], answers)
+        rows = jax.jit(rollout.rows, static_argnames="end")(on["tokens"], on["segments"], answers, end=STOP)
         batch, measures = rollout.experience(state.model, reference, LikesLowIds(), rows, 0.0, 1.0, kl_weight)
         for minibatch in ppo._minibatches(batch, config, update):
             state, _ = step(state, minibatch)
@@ -163,3 +163,9 @@ def test_an_epoch_asks_every_question_once(in_tiny, tiny_config):
 def test_rounds_that_do_not_divide_are_refused(tiny_config):
     with pytest.raises(UserError, match=r"rollouts is 36; 2 minibatches.* need a multiple of 16"):
         run(dataclasses.replace(tiny_config, rollouts=36))
+
+
+def test_too_few_questions_to_measure_are_refused(in_tiny, tiny_config):
+    tokenizer = Tokenizer.load(Path(in_tiny("5_finetune")) / "tokenizer")
+    with pytest.raises(UserError, match="measured is 1 and .*2_clean has [0-9]+ questions of at most 48"):
+        Asker(dataclasses.replace(tiny_config, measured=1), tokenizer)

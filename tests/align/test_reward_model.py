@@ -155,22 +155,23 @@ def test_comparisons_that_cannot_be_trained_on_are_refused(in_tiny, tmp_path):
         rewards.read_comparisons(empty, tokenizer, 16)
 
 
-def test_an_answer_is_read_as_it_was_sampled(in_tiny):
-    """Not encoded again: the ids that the policy drew, the stop token included, are what is scored."""
+def test_an_answer_is_read_as_it_was_sampled_and_scored_at_its_end_token(in_tiny):
+    """Not encoded again: the ids that the policy drew, and `<|end|>` behind those that were cut short."""
     tokenizer = Tokenizer.load(Path(in_tiny("3_tokenize")) / "tokenizer")
     path = Path(in_tiny("6_rate")) / "train.parquet"
     rows = pq.read_table(path).to_pylist()
-    comparisons = rewards.read_comparisons(path, tokenizer, 60)
+    comparisons = rewards.read_comparisons(path, tokenizer, 62)
     assert len(comparisons.rows["tokens"]) == 4 * len(rows)
-    ended = 0
+    end, ended = tokenizer.special["<|end|>"], 0
     for number, row in enumerate(rows):
         for answer, ids in enumerate(row["completion_ids"]):
+            whole = ids if ids[-1] == end else [*ids, end]
             tokens = comparisons.rows["tokens"][4 * number + answer]
-            end = int(comparisons.rows["last"][4 * number + answer].argmax()) + 1
-            assert tokens[end - len(ids) : end].tolist() == ids
-            assert tokens[end - len(ids) - 1] == tokenizer.special["<|assistant|>"]
-            ended += ids[-1] == tokenizer.special["<|end|>"]
-    assert ended > 0
+            (last,) = np.flatnonzero(comparisons.rows["last"][4 * number + answer])
+            assert tokens[last + 1 - len(whole) : last + 1].tolist() == whole
+            assert tokens[last - len(whole)] == tokenizer.special["<|assistant|>"]
+            ended += ids[-1] == end
+    assert 0 < ended < 4 * len(rows)
 
 
 def test_the_sign_of_length_is_chosen_on_the_training_comparisons(in_tiny, tmp_path):

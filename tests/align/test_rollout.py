@@ -38,7 +38,7 @@ def roll(small, placed, prompts):
             policy.transformer, on["tokens"], on["segments"], keys,
             max_new=NEW, temperature=1.0, stop=STOP, pad=PAD,
         )  # fmt: skip
-        rows = jax.jit(rollout.rows)(on["tokens"], on["segments"], answers)
+        rows = jax.jit(rollout.rows, static_argnames="end")(on["tokens"], on["segments"], answers, end=STOP)
         reward = placed(partial(RewardModel, small))
         batch, measures = rollout.experience(policy, reference, reward, rows, 0.25, 2.0, kl_weight)
         return answers, batch, measures
@@ -72,14 +72,18 @@ def test_what_is_learned_is_what_was_sampled_and_the_reward_lands_on_the_last_of
         columns = np.flatnonzero(batch["mask"][row])
         assert columns.tolist() == list(range(PROMPT - 1, PROMPT - 1 + len(ids)))
         assert batch["targets"][row, columns].tolist() == ids
-        assert np.flatnonzero(batch["last"][row]).tolist() == [PROMPT - 1 + len(ids)]
+        assert np.flatnonzero(batch["rewarded"][row]).tolist() == [columns[-1]]
+        scored = np.flatnonzero(batch["last"][row])
+        assert scored.tolist() == [PROMPT - 1 + len(ids) + (ids[-1] != STOP)]
+        assert batch["tokens"][row, scored] == STOP
 
     # the same log-probabilities as while sampling, computed another way
     logprobs = np.asarray(answers.logprobs_BN)[np.asarray(answers.mask_BN) > 0]
     np.testing.assert_allclose(batch["old_logprobs"][batch["mask"] > 0], logprobs, atol=1e-4)
 
     # the score: that of prompt and answer in a row by themselves, padded on the other side
-    rows = answer_rows([p + a for p, a in zip(prompts, texts, strict=True)], PROMPT + NEW, PAD)
+    whole = [p + a + [STOP] * (a[-1] != STOP) for p, a in zip(prompts, texts, strict=True)]
+    rows = answer_rows(whole, PROMPT + NEW + 1, PAD)
     scores = (score(placed(partial(RewardModel, small)), rows, batch_size=32) - 0.25) / 2.0
     assert float(measures.reward) == pytest.approx(scores.mean(), abs=1e-4)
     assert float(measures.length) == pytest.approx(np.mean([len(ids) for ids in texts]))
