@@ -15,10 +15,10 @@ config = PretrainConfig(
     ),
     optimizer=OptimizerConfig(lr=4e-3, warmup_steps=20, schedule="linear", final_lr_share=0.05),
     mesh=MeshConfig(fsdp=-1),
-    steps=400,
+    steps=200,
     batch_size=16,
-    evaluate_every=200,
-    checkpoint_every=200,
+    evaluate_every=100,
+    checkpoint_every=50,
     sample_prompts=("The city of ", "She said ", "def "),
     out="runs/quickstart/4_pretrain",
 )

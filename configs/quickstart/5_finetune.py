@@ -14,9 +14,9 @@ config = FinetuneConfig(
         lr=1e-3, warmup_steps=5, schedule="linear", final_lr_share=0.0, weight_decay=0.0
     ),
     mesh=MeshConfig(fsdp=-1),
-    steps=70,
+    steps=50,
     batch_size=16,
-    evaluate_every=70,
-    checkpoint_every=35,
+    evaluate_every=25,
+    checkpoint_every=25,
     out="runs/quickstart/5_finetune",
 )
