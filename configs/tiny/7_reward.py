@@ -15,7 +15,7 @@ config = RewardConfig(
     ),
     epochs=2.0,
     batch_prompts=8,
-    length=60,
+    length=61,
     evaluate_every=8,
     checkpoint_every=4,
     out="runs/tiny/7_reward",

@@ -192,7 +192,7 @@ def test_the_artifact_loads_to_the_model_whose_accuracy_it_states(in_tiny, eight
     folder = Path(in_tiny("7_reward"))
     model = rewards.load(folder)
     tokenizer = Tokenizer.load(folder / "tokenizer")
-    heldout = rewards.read_comparisons(Path(in_tiny("6_rate")) / "heldout.parquet", tokenizer, 60)
+    heldout = rewards.read_comparisons(Path(in_tiny("6_rate")) / "heldout.parquet", tokenizer, 61)
     grades = pair_grades(score(model, heldout.rows), heldout.ranks_BK)
     counts = json.loads((folder / "manifest.json").read_text())["counts"]
     assert counts["heldout_accuracy"] == pytest.approx(grades.mean())
