@@ -10,6 +10,8 @@ from hypothesis import settings
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
+# Nearly all of the tests' time is compilation; XLA's backend optimises nothing that they assert.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 settings.register_profile("jaxtrain", deadline=None, derandomize=True)  # a slow machine is not a wrong answer
 settings.load_profile("jaxtrain")

@@ -58,7 +58,7 @@ def read_json(path: Path) -> Any:
 
 def read_lines(path: Path) -> list[Line]:
     """The objects of a `.jsonl` file."""
-    return [_parse(path, line) for line in _read(path).splitlines()]
+    return [_parse(path, line) for line in _read(path).split("\n") if line]  # text may hold other line ends
 
 
 def gather(folders: Mapping[str, Path]) -> Results:
