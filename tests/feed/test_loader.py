@@ -1,4 +1,3 @@
-import io
 import json
 import shutil
 from collections import Counter
@@ -12,7 +11,6 @@ import pytest
 from jaxtrain.feed import loader
 from jaxtrain.feed.loader import Batch, conversation_batches, document_batches, heldout_batches, prefetch
 from jaxtrain.feed.sources import TokenData, TokenRecords
-from jaxtrain.runtime import progress
 from jaxtrain.runtime.errors import UserError
 
 DTYPES = {
@@ -153,11 +151,9 @@ def first_ids(batches: grain.MapDataset, count: int) -> set[tuple[int, ...]]:
 
 
 def test_the_split_of_conversations_is_stable_and_complete(
-    tokens: Path, monkeypatch: pytest.MonkeyPatch
+    tokens: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     size = {"batch_size": 4, "length": 256, "heldout_share": 0.2}
-    told = io.StringIO()
-    monkeypatch.setattr(progress.console, "file", told)
     heldout = conversation_batches(tokens, seed=0, split="heldout", **size)
     steps = loader.conversation_steps(tokens, **size)
     train = first_ids(conversation_batches(tokens, seed=0, **size), steps)
@@ -168,7 +164,7 @@ def test_the_split_of_conversations_is_stable_and_complete(
     short = {tuple(records[i][0].tolist()) for i in np.flatnonzero(lengths <= 256)}
     assert train | kept == short
     assert len(kept) == pytest.approx(0.2 * len(short), rel=0.4)
-    assert "heldout conversations, longer than 256 tokens" in told.getvalue()
+    assert "heldout conversations, longer than 256 tokens" in capsys.readouterr().err
     again = conversation_batches(tokens, seed=9, split="heldout", batch_size=8, length=512, heldout_share=0.2)
     assert kept <= first_ids(again, len(again))
 

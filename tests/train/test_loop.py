@@ -1,6 +1,5 @@
 """The loop: stopped and gone on with is the same as never stopped, bit for bit."""
 
-import io
 import json
 
 import jax
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 
 from jaxtrain.model.transformer import Transformer
-from jaxtrain.runtime import progress
 from jaxtrain.train import loop
 from jaxtrain.train import optimizer as optimizers
 from jaxtrain.train.evaluation import bits_per_byte, summed_nats
@@ -114,11 +112,10 @@ def test_weights_of_an_earlier_stage_are_where_it_starts(run, straight, config, 
     assert int(state.step) == 10 and [line["step"] for line in lines(tmp_path)].count(10) == 2
 
 
-def test_a_refused_step_is_told(run, tmp_path, monkeypatch):
+def test_a_refused_step_is_told(run, tmp_path, monkeypatch, capsys):
     """Also the one before an evaluation; and after too many the run ends."""
-    monkeypatch.setattr(progress.console, "file", said := io.StringIO())
     state = run(tmp_path / "few", poisoned=(2, 3))
-    told = [line for line in said.getvalue().splitlines() if "refused" in line]
+    told = [line for line in capsys.readouterr().err.splitlines() if "refused" in line]
     assert [line.split()[1] for line in told] == ["3", "4"] and all(
         "weights unchanged" in line for line in told
     )
