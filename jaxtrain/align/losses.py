@@ -25,12 +25,6 @@ def ranking_loss(scores_BK: jax.Array, ranks_BK: jax.Array) -> jax.Array:
     return jnp.sum(loss_BKK, axis=(1, 2)) / jnp.maximum(jnp.sum(weight_BKK, axis=(1, 2)), 1e-9)
 
 
-def kl_k3(logprob: jax.Array, reference: jax.Array) -> jax.Array:
-    """Schulman's low-variance, non-negative estimate of KL(policy ‖ reference) a sampled token, in nats."""
-    difference = reference - logprob
-    return jnp.exp(difference) - 1 - difference
-
-
 def generalized_advantages(
     rewards_BT: jax.Array,
     values_BT: jax.Array,

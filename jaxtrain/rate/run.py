@@ -71,6 +71,8 @@ def run(config: RateConfig) -> Path:
 
 
 def _rate(config: RateConfig, folder: Path) -> dict[str, Any]:
+    if config.raters < 2 or config.rated_twice < 1:
+        raise UserError("agreement needs raters of at least 2 and rated_twice of at least 1")
     tokenizer = Tokenizer.load(Path(config.model) / "tokenizer")
     asked = questions.load(config.conversations, tokenizer, config.longest_prompt, part=0, parts=2)
     if len(asked) < config.prompts:

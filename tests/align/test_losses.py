@@ -10,7 +10,6 @@ import pytest
 
 from jaxtrain.align.losses import (
     generalized_advantages,
-    kl_k3,
     ppo_policy,
     ppo_value,
     ranking_loss,
@@ -80,25 +79,6 @@ def test_a_missing_answer_gets_no_gradient():
     gradient = jax.grad(lambda s: ranking_loss(s, ranks).sum())(jnp.array([[0.3, -0.2, 5.0]]))
     assert float(gradient[0, 0]) < 0 < float(gradient[0, 1])
     assert float(gradient[0, 2]) == 0
-
-
-def test_k3_is_its_formula_and_never_negative(rng):
-    logprob, reference = (rng.normal(size=(4, 9)).astype(np.float32) for _ in range(2))
-    difference = logprob.astype(np.float64) - reference
-    found = np.asarray(kl_k3(jnp.array(logprob), jnp.array(reference)))
-    np.testing.assert_allclose(found, np.exp(-difference) - 1 + difference, rtol=1e-4, atol=1e-6)
-    assert (found >= 0).all()
-    assert (np.asarray(kl_k3(jnp.array(logprob), jnp.array(logprob))) == 0).all()
-
-
-def test_k3_estimates_the_divergence(rng):
-    """Its mean over samples of the policy is the divergence, and it varies less than the log-ratio."""
-    policy, reference = (np.exp(x) / np.exp(x).sum() for x in rng.normal(size=(2, 20)) * 0.3)
-    drawn = rng.choice(20, size=200_000, p=policy)
-    estimates = np.asarray(kl_k3(jnp.log(jnp.array(policy[drawn])), jnp.log(jnp.array(reference[drawn]))))
-    true = float(np.sum(policy * np.log(policy / reference)))
-    assert estimates.mean() == pytest.approx(true, rel=0.02)
-    assert estimates.std() < np.log(policy[drawn] / reference[drawn]).std()
 
 
 def gae_of_row(rewards, values, discount, smoothing) -> list[float]:

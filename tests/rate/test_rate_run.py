@@ -103,7 +103,7 @@ def test_made_again_it_is_the_same_bytes(tiny, folder, tmp_path, monkeypatch):
     assert counts_of(again) == counts_of(folder)
 
 
-def test_too_few_questions_is_said_before_anything_is_sampled(tiny, tmp_path, monkeypatch):
+def test_what_cannot_be_rated_is_said_before_anything_is_sampled(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tiny)
     config = configs.load(CONFIGS / "6_rate.py")
     with pytest.raises(
@@ -112,3 +112,5 @@ def test_too_few_questions_is_said_before_anything_is_sampled(tiny, tmp_path, mo
         run(dataclasses.replace(config, prompts=5000, out=str(tmp_path / "out")))
     with pytest.raises(UserError, match="no question of at most 3 tokens"):
         run(dataclasses.replace(config, longest_prompt=3, out=str(tmp_path / "out")))
+    with pytest.raises(UserError, match="agreement needs raters .* rated_twice"):
+        run(dataclasses.replace(config, rated_twice=0, out=str(tmp_path / "out")))
