@@ -13,7 +13,7 @@ config = PPOConfig(
     optimizer=OptimizerConfig(lr=3e-4, warmup_steps=5, schedule="constant", weight_decay=0.0),
     longest_prompt=32,
     max_new=24,
-    updates=14,
+    updates=11,
     rollouts=128,
     epochs=2,
     minibatches=2,

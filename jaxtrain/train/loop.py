@@ -120,6 +120,6 @@ def _watch(metrics: dict[str, float] | None, schedule: Schedule) -> None:
         shown = {
             "loss": metrics["loss"],
             "grad_norm": metrics["grad_norm"],
-            "tokens/s": metrics["targets"] / metrics["seconds"],
+            "targets/s": metrics["targets"] / metrics["seconds"],
         }
         show(step, schedule.steps, shown)
