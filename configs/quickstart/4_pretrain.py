@@ -17,8 +17,8 @@ config = PretrainConfig(
     mesh=MeshConfig(fsdp=-1),
     steps=200,
     batch_size=16,
-    evaluate_every=100,
+    evaluate_every=50,
     checkpoint_every=50,
-    sample_prompts=("The city of ", "She said ", "def "),
+    sample_prompts=("The city of", "She said", "def"),
     out="runs/quickstart/4_pretrain",
 )

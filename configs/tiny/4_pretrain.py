@@ -20,6 +20,6 @@ config = PretrainConfig(
     batch_size=16,
     evaluate_every=20,
     checkpoint_every=10,
-    sample_prompts=("The city of ", "def "),
+    sample_prompts=("The city of", "def"),
     out="runs/tiny/4_pretrain",
 )

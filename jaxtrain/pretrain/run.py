@@ -52,7 +52,7 @@ class PretrainConfig:
     """Batches of each source read in those evaluations; the evaluate stage reads all."""
     checkpoint_every: int = 100
     """Steps between checkpoints."""
-    sample_prompts: tuple[str, ...] = ("The ", "She said ", "def ")
+    sample_prompts: tuple[str, ...] = ("The", "She said", "def")
     """Continued at every evaluation, to watch it learn."""
     seed: int = 0
     """Of weights, shuffling and samples."""

@@ -52,13 +52,20 @@ def left_bias(rankings: Iterable[Sequence[int]]) -> tuple[float, tuple[float, fl
     """Share of untied answer pairs won by the one displayed first, its 95 % Wilson interval, number of pairs.
 
     rankings: ranks [K] in display order, one a judgement. Display orders are random, so ½ inside the interval
-    means that no bias shows. Pairs of one judgement of K > 2 answers hang together: the interval is then
-    narrower than it should be.
+    means that no bias shows. Pairs of one judgement of K > 2 answers hang together: they count for as many
+    independent pairs as explain the spread between judgements (Kish's design effect).
     """
     signs = [_order(ranks) for ranks in rankings]
-    sign = np.concatenate(signs) if signs else np.zeros(0)
-    wins, untied = int((sign < 0).sum()), int((sign != 0).sum())
-    return (wins / untied if untied else float("nan")), wilson_interval(wins, untied), untied
+    wins = np.array([(sign < 0).sum() for sign in signs])
+    untied = np.array([(sign != 0).sum() for sign in signs])
+    pairs = int(untied.sum())
+    if pairs == 0:
+        return float("nan"), wilson_interval(0, 0), 0
+    share = float(wins.sum() / pairs)
+    alone = share * (1 - share) * pairs  # the variance of `wins` if every pair were judged by itself
+    together = float(((wins - share * untied) ** 2).sum())
+    independent = pairs / max(1.0, together / alone) if alone else pairs
+    return share, wilson_interval(share * independent, independent), pairs
 
 
 def _order(ranks: Sequence[int]) -> np.ndarray:
