@@ -1,6 +1,7 @@
-"""Improve the fine-tuned model against the reward model by PPO.
+"""jaxtrain align configs/quickstart/8_ppo.py
 
-jaxtrain align configs/quickstart/8_ppo.py
+Improves the fine-tuned model against the reward model by PPO. Result in 100 seconds on two cores: the true
+utility rises by 1.9 standard deviations of the fine-tuned model's answers, at a KL of 7.5 nats a sequence.
 """
 
 from jaxtrain.align.run import PPOConfig

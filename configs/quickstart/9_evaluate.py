@@ -1,6 +1,7 @@
-"""Measure every model of the run on benchmarks and held-out text.
+"""jaxtrain evaluate configs/quickstart/9_evaluate.py
 
-jaxtrain evaluate configs/quickstart/9_evaluate.py
+Measures every model of the run on benchmarks and on held-out text. Result in a minute on two cores: all near
+chance on ARC-Easy, PIQA and WinoGrande, with standard errors of 3 points; bits per byte beside `xz -9e`.
 """
 
 from jaxtrain.evaluate.run import EvaluateConfig
