@@ -8,7 +8,8 @@ Z95 = 1.959963984540054  # standard normal, 97.5 %
 def wilson_interval(successes: float, trials: float, z: float = Z95) -> tuple[float, float]:
     """The share's confidence interval (95 % by default), good for few trials and for shares near 0 or 1.
 
-    Source: Wilson 1927, J. Am. Stat. Assoc. 22:209. Successes may be halves (ties), trials an effective number. Without trials: (0, 1).
+    Source: Wilson 1927, J. Am. Stat. Assoc. 22:209. Successes may be halves (ties),
+    trials an effective number. Without trials: (0, 1).
     """
     if not 0 <= successes <= trials:
         raise ValueError(f"{successes} successes of {trials} trials")
