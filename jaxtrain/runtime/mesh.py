@@ -8,6 +8,7 @@ on it. Axes, outermost (slowest network) first:
 """
 
 import math
+import os
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -16,6 +17,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain.runtime.errors import UserError
+
+IN_ORDER = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
+if "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+    # Emulated devices: that scheduler lets each run its collectives in an order of its own, and (jaxlib 0.12)
+    # they wait for each other for ever. XLA reads its flags when it is first used, which is later than this.
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {IN_ORDER}"
 
 BATCH = ("data", "fsdp", "expert")
 """The mesh axes that the rows of a batch are sharded over."""
