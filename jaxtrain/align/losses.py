@@ -1,99 +1,289 @@
 """Losses of alignment as pure functions of arrays; the model is the caller's.
 
-B batch, K answers of one prompt, T time. Masks are 1 at tokens that the policy sampled.
+B batch, G answers of a group, T time, V vocab. Masks are 1 at tokens that the policy sampled. A loss is a
+scalar: a mean, or a sum over `denominator` where one is given (the count of the global batch, so that parts
+of a batch add up to the whole).
 """
+
+import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
+from jaxtrain.align.preference_losses import (
+    bradley_terry,
+    dpo,
+    kto,
+    orpo,
+    plackett_luce,
+    ranking_loss,
+    simpo,
+    unknown,
+)
 
-def ranking_loss(scores_BK: jax.Array, ranks_BK: jax.Array) -> jax.Array:
-    """Bradley-Terry negative log-likelihood of every pair of answers to a prompt, its mean a prompt, [B].
+__all__ = [
+    "bradley_terry",
+    "clip_fraction",
+    "dpo",
+    "gae",
+    "gkd",
+    "group_advantage",
+    "grpo",
+    "kl",
+    "kto",
+    "orpo",
+    "plackett_luce",
+    "ppo_policy",
+    "ppo_value",
+    "ranking_loss",
+    "simpo",
+    "truncated_importance",
+    "whiten",
+]
 
-    ranks_BK: 1 = best, equal = tie (half a win for each), 0 = no answer here. InstructGPT (Ouyang et al.
-    2022) takes all K (K - 1) / 2 pairs of a prompt together, so that none is overfitted.
-    """
-    difference_BKK = scores_BK[:, :, None] - scores_BK[:, None, :]
-    wins_BKK = ranks_BK[:, :, None] < ranks_BK[:, None, :]
-    ties_BKK = ranks_BK[:, :, None] == ranks_BK[:, None, :]
-    there_BKK = (
-        (ranks_BK[:, :, None] > 0) & (ranks_BK[:, None, :] > 0) & ~jnp.eye(ranks_BK.shape[1], dtype=bool)
-    )
-    # each unordered pair stands twice, so a tie's half win is counted once from either side
-    weight_BKK = there_BKK * (wins_BKK + 0.5 * ties_BKK)
-    loss_BKK = -jax.nn.log_sigmoid(difference_BKK) * weight_BKK
-    return jnp.sum(loss_BKK, axis=(1, 2)) / jnp.maximum(jnp.sum(weight_BKK, axis=(1, 2)), 1e-9)
+FARTHEST = 20.0
+"""Log-ratios are held to ±20 before they are exponentiated; e^20 is far beyond any clip."""
+
+Estimator = Literal["k1", "k2", "k3"]
+Baseline = Literal["grpo", "dr_grpo", "rloo"]
+Group = Literal["grpo", "bnpo", "dapo", "dr_grpo", "gspo", "cispo"]
 
 
-def generalized_advantages(
-    rewards_BT: jax.Array,
-    values_BT: jax.Array,
-    mask_BT: jax.Array,
-    *,
-    discount: float = 1.0,
-    smoothing: float = 0.95,
+def gae(
+    reward_BT: jax.Array, value_BT: jax.Array, mask_BT: jax.Array, *, gamma: float = 1.0, lam: float = 0.95
 ) -> tuple[jax.Array, jax.Array]:
-    """GAE (Schulman et al. 2016), and returns = advantage + value. Masked-out tokens are passed through."""
+    """GAE (Schulman et al. 2016): advantages Σ (γλ)^l δ_(t+l), and returns = advantage + value, [B, T].
+
+    δ_t = r_t + γ V_(t+1) − V_t; behind the last token V = 0. Masked-out tokens are passed through.
+    """
 
     def back(after: tuple[jax.Array, jax.Array], now: tuple[jax.Array, jax.Array, jax.Array]):
         next_value_B, next_advantage_B = after
         reward_B, value_B, mask_B = now
-        delta_B = reward_B + discount * next_value_B - value_B
-        advantage_B = delta_B + discount * smoothing * next_advantage_B
+        delta_B = reward_B + gamma * next_value_B - value_B
+        advantage_B = delta_B + gamma * lam * next_advantage_B
         kept = (
             jnp.where(mask_B > 0, value_B, next_value_B),
             jnp.where(mask_B > 0, advantage_B, next_advantage_B),
         )
         return kept, jnp.where(mask_B > 0, advantage_B, 0.0)
 
-    zeros_B = jnp.zeros_like(rewards_BT[:, 0])
-    columns = (rewards_BT.T, values_BT.T, mask_BT.T)
-    _, advantages_TB = jax.lax.scan(back, (zeros_B, zeros_B), columns, reverse=True)
-    advantages_BT = advantages_TB.T
-    return advantages_BT, (advantages_BT + values_BT) * mask_BT
+    value_BT = jnp.asarray(value_BT, jnp.float32)
+    reward_BT = jnp.asarray(reward_BT, jnp.float32)  # never an integer's: fractions of a reward count
+    zeros_B = jnp.zeros_like(reward_BT[:, 0])
+    columns = (reward_BT.T, value_BT.T, jnp.asarray(mask_BT).T)
+    _, advantage_TB = jax.lax.scan(back, (zeros_B, zeros_B), columns, reverse=True)
+    advantage_BT = advantage_TB.T
+    return advantage_BT, jnp.where(mask_BT > 0, advantage_BT + value_BT, 0.0)
 
 
-def whiten(values_BT: jax.Array, mask_BT: jax.Array) -> jax.Array:
-    """Mean 0 and (Bessel's) variance 1 over the mask."""
+def whiten(x_BT: jax.Array, mask_BT: jax.Array) -> jax.Array:
+    """Mean 0 and (Bessel's) variance 1 over the mask, 0 outside."""
     count = jnp.sum(mask_BT)
-    mean = jnp.sum(values_BT * mask_BT) / count
-    variance = jnp.sum((values_BT - mean) ** 2 * mask_BT) / jnp.maximum(count - 1, 1)
-    return (values_BT - mean) * jax.lax.rsqrt(variance + 1e-8) * mask_BT
+    mean = jnp.sum(x_BT, where=mask_BT > 0) / count
+    variance = jnp.sum((x_BT - mean) ** 2, where=mask_BT > 0) / jnp.maximum(count - 1, 1)
+    return jnp.where(mask_BT > 0, (x_BT - mean) * jax.lax.rsqrt(variance + 1e-8), 0.0)
 
 
 def ppo_policy(
-    logprob_BT: jax.Array,
-    old_logprob_BT: jax.Array,
-    advantage_BT: jax.Array,
-    mask_BT: jax.Array,
+    logp: jax.Array,
+    old_logp: jax.Array,
+    advantage: jax.Array,
+    mask: jax.Array,
     *,
     clip: float = 0.2,
+    dual_clip: float | None = None,
     denominator: jax.Array | float | None = None,
-) -> tuple[jax.Array, jax.Array]:
-    """PPO's clipped objective (Schulman et al. 2017) a token, and the share of tokens that it clips.
+    max_length: int | None = None,
+) -> jax.Array:
+    """max(−A R, −A clip(R, 1 ± clip)) a token, R = e^(logp − old_logp); all [B, T] (Schulman et al. 2017).
 
-    denominator: what the sum over tokens is divided by; None: the tokens of the mask.
+    dual_clip: where A < 0 a token's loss is at most −A · dual_clip (Ye et al. 2020), c > 1.
+    denominator: what the sum over tokens is divided by; None: the tokens of the mask, or B · max_length where
+    that is given.
     """
-    ratio_BT = jnp.exp(jnp.clip(logprob_BT - old_logprob_BT, -20, 20))
-    plain_BT = -advantage_BT * ratio_BT
-    clipped_BT = -advantage_BT * jnp.clip(ratio_BT, 1 - clip, 1 + clip)
-    count = jnp.sum(mask_BT)
-    total = jnp.sum(jnp.maximum(plain_BT, clipped_BT) * mask_BT)
-    return total / (count if denominator is None else denominator), jnp.sum(
-        (clipped_BT > plain_BT) * mask_BT
-    ) / count
+    ratio = _ratio(logp, old_logp)
+    loss = jnp.maximum(-advantage * ratio, -advantage * jnp.clip(ratio, 1 - clip, 1 + clip))
+    if dual_clip is not None:
+        loss = jnp.where(advantage < 0, jnp.minimum(loss, -advantage * dual_clip), loss)
+    if max_length is not None and denominator is None:
+        denominator = mask.shape[0] * max_length
+    return _mean(loss, mask, denominator)
+
+
+def clip_fraction(
+    logp: jax.Array, old_logp: jax.Array, advantage: jax.Array, mask: jax.Array, *, clip: float = 0.2
+) -> jax.Array:
+    """Share of tokens whose objective in `ppo_policy` is the clipped one: they teach nothing more."""
+    ratio = _ratio(logp, old_logp)
+    clipped = advantage * jnp.clip(ratio, 1 - clip, 1 + clip) < advantage * ratio
+    return _mean(clipped.astype(jnp.float32), mask, None)
 
 
 def ppo_value(
-    value_BT: jax.Array,
-    old_value_BT: jax.Array,
-    return_BT: jax.Array,
-    mask_BT: jax.Array,
+    value: jax.Array,
+    old_value: jax.Array,
+    return_: jax.Array,
+    mask: jax.Array,
     *,
     clip: float = 0.2,
     denominator: jax.Array | float | None = None,
 ) -> jax.Array:
-    """Half the squared error of the values a token, those that moved further than `clip` held back."""
-    held_BT = old_value_BT + jnp.clip(value_BT - old_value_BT, -clip, clip)
-    error_BT = jnp.maximum((value_BT - return_BT) ** 2, (held_BT - return_BT) ** 2)
-    return 0.5 * jnp.sum(error_BT * mask_BT) / (jnp.sum(mask_BT) if denominator is None else denominator)
+    """½ max((V − R)², (clip(V, V_old ± clip) − R)²) a token: values that moved too far are held back."""
+    held = old_value + jnp.clip(value - old_value, -clip, clip)
+    error = jnp.maximum((value - return_) ** 2, (held - return_) ** 2)
+    return 0.5 * _mean(error, mask, denominator)
+
+
+def kl(logp: jax.Array, ref_logp: jax.Array, kind: Estimator = "k1") -> jax.Array:
+    """Estimates of KL(policy ‖ reference) from tokens that the policy sampled, d = logp − ref_logp.
+
+    k1: d, unbiased; its gradient as a loss is zero on average, so it belongs in the reward. k2: d² / 2,
+    whose gradient is right. k3: e^(−d) − 1 + d, unbiased and never negative. Schulman 2020,
+    "Approximating KL divergence".
+    """
+    difference = logp - ref_logp
+    match kind:
+        case "k1":
+            return difference
+        case "k2":
+            return difference**2 / 2
+        case "k3":
+            return jnp.exp(-jnp.clip(difference, -FARTHEST, FARTHEST)) - 1 + difference
+    raise unknown(kind, Estimator)
+
+
+def group_advantage(reward_BG: jax.Array, *, kind: Baseline = "grpo") -> jax.Array:
+    """How much better each of the G answers to a prompt is than the others, [B, G].
+
+    grpo     (r − mean) / (σ + 1e-4), σ with Bessel's correction     Shao et al. 2024
+    dr_grpo  r − mean                                                Liu et al. 2025
+    rloo     r − mean of the others                                  Ahmadian et al. 2024
+
+    A reward that is NaN (no reward) is left out of its group and has advantage 0; a group of equal rewards,
+    or of one, has advantages of exactly 0.
+    """
+    reward_BG = jnp.asarray(reward_BG, jnp.float32)
+    there_BG = ~jnp.isnan(reward_BG)
+    known_BG = jnp.where(there_BG, reward_BG, 0.0)
+    count_B1 = jnp.sum(there_BG, axis=1, keepdims=True)
+    centered_BG = known_BG - jnp.sum(known_BG, axis=1, keepdims=True) / jnp.maximum(count_B1, 1)
+    match kind:
+        case "grpo":
+            squares_B1 = jnp.sum(centered_BG**2, axis=1, keepdims=True, where=there_BG)
+            advantage_BG = centered_BG / (jnp.sqrt(squares_B1 / jnp.maximum(count_B1 - 1, 1)) + 1e-4)
+        case "dr_grpo":
+            advantage_BG = centered_BG
+        case "rloo":
+            advantage_BG = centered_BG * count_B1 / jnp.maximum(count_B1 - 1, 1)
+        case _:
+            raise unknown(kind, Baseline)
+    most_B1 = jnp.max(reward_BG, axis=1, keepdims=True, where=there_BG, initial=-jnp.inf)
+    least_B1 = jnp.min(reward_BG, axis=1, keepdims=True, where=there_BG, initial=jnp.inf)
+    return jnp.where(there_BG & (most_B1 > least_B1), advantage_BG, 0.0)
+
+
+def grpo(
+    logp: jax.Array,
+    old_logp: jax.Array,
+    advantage_B: jax.Array,
+    mask: jax.Array,
+    *,
+    kind: Group = "grpo",
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    ref_logp: jax.Array | None = None,
+    beta: float = 0.0,
+    denominator: jax.Array | float | None = None,
+    max_length: int | None = None,
+) -> jax.Array:
+    """Group-relative policy optimisation: −min(A R, A clip(R, 1 − clip_low, 1 + clip_high)) + β · k3 a token.
+
+    logp, old_logp, ref_logp, mask: [B, T]; R = e^(logp − old_logp). advantage_B: [B], or [B, T] where tokens
+    are weighted (`truncated_importance`).
+    What the kinds differ in, and what `denominator` counts over the global batch:
+    grpo     mean over answers of the mean over their tokens; answers            Shao et al. 2024
+    bnpo     mean over the tokens of this batch; tokens                          Xiao et al. 2025
+    dapo     sum over tokens / tokens of the global batch; tokens                Yu et al. 2025
+    dr_grpo  sum over tokens / (answers × max_length); answers × max_length      Liu et al. 2025
+    gspo     as grpo, R = e^(mean of the answer's log-ratios); answers           Zheng et al. 2025
+    cispo    −min(R, clip_high) A logp, no gradient through R; tokens            MiniMax 2025
+    denominator: None counts this batch. max_length: longest answer, for dr_grpo; None: T.
+    """
+    advantage = advantage_B[:, None] if advantage_B.ndim == 1 else advantage_B
+    tokens_B1 = jnp.maximum(jnp.sum(mask, axis=1, keepdims=True), 1)
+    match kind:
+        case "gspo":
+            mean_B1 = jnp.sum(logp - old_logp, axis=1, keepdims=True, where=mask > 0) / tokens_B1
+            ratio = jnp.exp(jnp.clip(mean_B1, -FARTHEST, FARTHEST)) * jnp.ones_like(logp)
+        case "grpo" | "bnpo" | "dapo" | "dr_grpo" | "cispo":
+            ratio = _ratio(logp, old_logp)
+        case _:
+            raise unknown(kind, Group)
+    if kind == "cispo":
+        loss = -jax.lax.stop_gradient(jnp.minimum(ratio, clip_high)) * advantage * logp
+    else:
+        loss = -jnp.minimum(advantage * ratio, advantage * jnp.clip(ratio, 1 - clip_low, 1 + clip_high))
+    if ref_logp is not None:
+        loss = loss + beta * kl(logp, ref_logp, "k3")
+    elif beta:
+        raise ValueError(f"beta is {beta}, but there is no ref_logp to be near to; give it, or beta 0")
+    if kind in ("grpo", "gspo"):
+        by_answer_B = jnp.sum(loss, axis=1, where=mask > 0) / tokens_B1[:, 0]
+        return jnp.sum(by_answer_B) / (mask.shape[0] if denominator is None else denominator)
+    if kind == "dr_grpo" and denominator is None:
+        denominator = mask.shape[0] * (max_length or mask.shape[1])
+    return _mean(loss, mask, denominator)
+
+
+def truncated_importance(
+    logp: jax.Array, sampler_logp: jax.Array, mask: jax.Array, *, cap: float = 2.0
+) -> jax.Array:
+    """min(p / p_sampler, cap) a token, without a gradient: corrects a sampler that is not the trainer.
+
+    logp: the trainer's log-probabilities at sampling time, [B, T]. 0 outside the mask.
+    Source: Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL training".
+    """
+    weight = jnp.minimum(_ratio(logp, sampler_logp), cap)
+    return jax.lax.stop_gradient(jnp.where(mask > 0, weight, 0.0))
+
+
+def gkd(
+    logits_BTV: jax.Array,
+    teacher_logits_BTV: jax.Array,
+    mask_BT: jax.Array,
+    *,
+    beta: float = 0.5,
+    temperature: float = 1.0,
+    denominator: jax.Array | float | None = None,
+) -> jax.Array:
+    """Generalised Jensen-Shannon divergence of teacher and student a token (Agarwal et al. 2024, GKD).
+
+    β KL(teacher ‖ m) + (1 − β) KL(student ‖ m), m = β teacher + (1 − β) student; at β = 0 it is
+    KL(teacher ‖ student), at β = 1 KL(student ‖ teacher).
+    """
+    student = jax.nn.log_softmax(logits_BTV / temperature)
+    teacher = jax.nn.log_softmax(teacher_logits_BTV / temperature)
+    if beta == 0:
+        loss_BT = _divergence(teacher, student)
+    elif beta == 1:
+        loss_BT = _divergence(student, teacher)
+    else:
+        middle = jnp.logaddexp(teacher + math.log(beta), student + math.log1p(-beta))
+        loss_BT = beta * _divergence(teacher, middle) + (1 - beta) * _divergence(student, middle)
+    return _mean(loss_BT, mask_BT, denominator)
+
+
+def _ratio(logp: jax.Array, old_logp: jax.Array) -> jax.Array:
+    return jnp.exp(jnp.clip(logp - old_logp, -FARTHEST, FARTHEST))
+
+
+def _mean(loss: jax.Array, mask: jax.Array, denominator: jax.Array | float | None) -> jax.Array:
+    """Sum over the mask, whatever stands outside it, by its count or by `denominator`."""
+    return jnp.sum(loss, where=mask > 0) / (jnp.sum(mask) if denominator is None else denominator)
+
+
+def _divergence(logp_V: jax.Array, logq_V: jax.Array) -> jax.Array:
+    """KL(p ‖ q) over the last axis."""
+    return jnp.sum(jnp.exp(logp_V) * (logp_V - logq_V), axis=-1)

@@ -93,7 +93,7 @@ def policy_loss(
     """Summed PPO loss of policy and value, and the number of sampled tokens."""
     logprob_BT, value_BT = policy(batch)
     mask_BT = batch["mask"]
-    loss, _ = ppo_policy(
+    loss = ppo_policy(
         logprob_BT, batch["old_logprobs"], batch["advantages"], mask_BT, clip=clip, denominator=1.0
     )
     value = ppo_value(value_BT, batch["old_values"], batch["returns"], mask_BT, clip=clip, denominator=1.0)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain.align.losses import generalized_advantages, whiten
+from jaxtrain.align.losses import gae, whiten
 from jaxtrain.align.reward_model import RewardModel
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.generate import Completions
@@ -121,7 +121,7 @@ def experience(
     ratio_BT = (logprob_BT - logprobs(reference, batch)) * mask_BT
     reward_BT = score_B[:, None] * batch["rewarded"] - kl_weight * ratio_BT
     in_time = (jax.sharding.reshard(x_BT, P(BATCH, None)) for x_BT in (reward_BT, value_BT, mask_BT))
-    advantage_BT, return_BT = (jax.sharding.reshard(x_BT, ROWS) for x_BT in generalized_advantages(*in_time))
+    advantage_BT, return_BT = (jax.sharding.reshard(x_BT, ROWS) for x_BT in gae(*in_time))
     learned = {
         "old_logprobs": logprob_BT,
         "old_values": value_BT,
