@@ -1,7 +1,7 @@
-"""Batches as a pure function of (seed, step), and what a run needs of the data.
+"""Batches as a pure function of (seed, step), the same for any number of processes.
 
-Every dataset is a Grain MapDataset, so `dataset[step]` is the whole state: pack -> shuffle -> mix -> batch.
-The global batch of a step is the same for any number of processes; each loads only its own rows.
+Every dataset is a Grain MapDataset, so `dataset[step]` is the whole state. The rows of a batch are chosen
+first, by index arithmetic (shuffle -> mix -> this process' rows), and then read and laid out all at once.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,16 +13,19 @@ from typing import Literal
 import grain
 import numpy as np
 
-from jaxtrain.feed.packing import Piece, Plan, best_fit, concat_and_split
-from jaxtrain.feed.shuffle import Epochs, Mixture, key, splitmix64
-from jaxtrain.feed.sources import ConversationRecords, TokenData, TokenRecords
+from jaxtrain.feed import rows
+from jaxtrain.feed.documents import Documents, Need, Packing, Phase
+from jaxtrain.feed.packing import best_fit
+from jaxtrain.feed.rows import Batch, Marked, Packed
+from jaxtrain.feed.shuffle import Epochs, key, splitmix64
+from jaxtrain.feed.sources import ConversationRecords, TokenData
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 
-Batch = dict[str, np.ndarray]
-Marked = tuple[np.ndarray, np.ndarray]  # ids of a record; 1 where an id counts as a target
 Process = tuple[int, int]
-PACKINGS: dict[str, Callable[..., Plan]] = {"best_fit": best_fit, "concat_and_split": concat_and_split}
+Draw = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Numbers of rows of the endless stream -> of each its source and its row there; all int64 [n]."""
+ENDLESS = 2**53  # batches; Grain divides lengths as floats, which are exact up to here
 
 
 def document_batches(
@@ -33,24 +36,40 @@ def document_batches(
     seed: int,
     tokenizer_fingerprint: str | None = None,
     process: Process = (0, 1),
-    packing: Literal["best_fit", "concat_and_split"] = "best_fit",
+    packing: Packing = "best_fit",
+    curriculum: Sequence[Phase] = (),
 ) -> grain.MapDataset:
     """Endless batches of documents in the proportions of `mixture.json`.
 
     batch_size: rows of the global batch. length: T, tokens a row.
-    process: (this process, number of processes); it gets its contiguous rows of every global batch.
     tokenizer_fingerprint: of the model's tokenizer; data of another is a UserError.
+    process: (this process, number of processes); it gets its contiguous rows of every global batch.
+    curriculum: proportions that take over at stated steps.
     """
     data = TokenData.open(folder, tokenizer_fingerprint)
-    sources = []
-    for source in data.mixture:
-        records = data.documents(source)
-        if not len(records):
-            raise _no_tokens(data, source)
-        plan = PACKINGS[packing](records.lengths + 2, length)
-        rows = _rows(plan, partial(_document, data, records), length, data.tokenizer.pad)
-        sources.append(Epochs(rows, seed, source))
-    return _batch(Mixture(sources, data.mixture, seed), batch_size, process)
+    documents = Documents.open(data, batch_size, length, seed, packing, curriculum)
+    return _batches(data, documents.packed, documents.draw, ENDLESS, batch_size, length, process)
+
+
+def needs(
+    folder: str | Path,
+    steps: int,
+    *,
+    batch_size: int,
+    length: int,
+    seed: int,
+    packing: Packing = "best_fit",
+    curriculum: Sequence[Phase] = (),
+    max_epochs: float = 4.0,
+) -> dict[str, Need]:
+    """Tokens there and needed of each source by the first `steps` of `document_batches`, before the run.
+
+    Errors: UserError where a source has no tokens, or would be read more than `max_epochs` times: beyond four
+    repeats are worth ever less than new text (Muennighoff et al. 2023, arXiv 2305.16264).
+    """
+    data = TokenData.open(folder)
+    documents = Documents.open(data, batch_size, length, seed, packing, curriculum)
+    return documents.needs(steps, max_epochs)
 
 
 def heldout_batches(
@@ -69,8 +88,8 @@ def heldout_batches(
     data = TokenData.open(folder, tokenizer_fingerprint)
     records = data.heldout(source)
     plan = best_fit(records.lengths + 2, length)
-    rows = _rows(plan, partial(_document, data, records), length, data.tokenizer.pad, fill=batch_size)
-    return _batch(rows, batch_size, process)
+    packed = Packed(plan, rows.documents(records, data.tokenizer))
+    return _batches(data, [packed], _in_order, -(-len(plan) // batch_size), batch_size, length, process)
 
 
 def heldout_sources(folder: str | Path) -> list[str]:
@@ -104,12 +123,12 @@ def conversation_batches(
     """
     data = TokenData.open(folder, tokenizer_fingerprint)
     chats = _Conversations.choose(data, length, split, heldout_share)
-    plan = best_fit(chats.lengths, length)
+    packed = Packed(best_fit(chats.lengths, length), chats.read)
     if split == "heldout":
-        rows = _rows(plan, chats.__getitem__, length, data.tokenizer.pad, fill=batch_size)
-        return _batch(rows, batch_size, process)
-    rows = _rows(plan, chats.__getitem__, length, data.tokenizer.pad)
-    return _batch(Epochs(rows, seed, "conversations"), batch_size, process)
+        draw, count = _in_order, -(-len(packed.plan) // batch_size)
+    else:
+        draw, count = partial(_one_source, Epochs(len(packed.plan), seed, "conversations")), ENDLESS
+    return _batches(data, [packed], draw, count, batch_size, length, process)
 
 
 def conversation_steps(
@@ -120,47 +139,6 @@ def conversation_steps(
     return -(-len(best_fit(chats.lengths, length)) // batch_size)
 
 
-@dataclass(frozen=True)
-class Need:
-    """What a run takes of one source."""
-
-    tokens: int
-    """Tokens there, `<|bos|>` and `<|eos|>` included."""
-    needed: int
-    """Tokens that the run trains on."""
-
-    @property
-    def epochs(self) -> float:
-        """How often the source is read."""
-        return self.needed / self.tokens
-
-
-def needs(
-    folder: str | Path, steps: int, batch_size: int, length: int, max_epochs: float = 4.0
-) -> dict[str, Need]:
-    """Tokens there and needed of each source of the mixture, for a check before the run.
-
-    Errors: UserError where a source has no tokens, or would be read more than `max_epochs` times: beyond four
-    repeats are worth ever less than new text (Muennighoff et al. 2023, arXiv 2305.16264).
-    """
-    data = TokenData.open(folder)
-    total = steps * batch_size * length
-    found: dict[str, Need] = {}
-    for source, weight in data.mixture.items():
-        lengths = data.lengths("documents", source)
-        if not len(lengths):
-            raise _no_tokens(data, source)
-        found[source] = need = Need(int(lengths.sum()) + 2 * len(lengths), round(total * weight))
-        if need.epochs > max_epochs:
-            enough = int(steps * max_epochs / need.epochs)
-            raise UserError(
-                f"{steps} steps read {source} {need.epochs:.1f} times ({need.needed:,} tokens "
-                f"of {need.tokens:,}); take at most {enough} steps, collect more, lower its weight in "
-                f"clean's mixture, or raise max_epochs = {max_epochs:g}"
-            )
-    return found
-
-
 def prefetch(dataset: grain.MapDataset, start: int, stop: int, threads: int = 2) -> Iterator[Batch]:
     """Batches start..stop-1 in order, loaded ahead on `threads` threads."""
     if start >= stop:
@@ -169,58 +147,34 @@ def prefetch(dataset: grain.MapDataset, start: int, stop: int, threads: int = 2)
     yield from dataset[start:stop].to_iter_dataset(options)
 
 
-def _rows(
-    plan: Plan, read: Callable[[int], Marked], length: int, pad: int, fill: int = 1
+def _batches(
+    data: TokenData,
+    packed: list[Packed],
+    draw: Draw,
+    count: int,
+    batch_size: int,
+    length: int,
+    process: Process,
 ) -> grain.MapDataset:
-    """The rows of a plan, and empty ones behind them up to a multiple of `fill`."""
-
-    def row(index: int) -> Batch:
-        return _row(plan[index] if index < len(plan) else [], read, length, pad)
-
-    return grain.MapDataset.range(-(-len(plan) // fill) * fill).map(row)
-
-
-def _row(pieces: Sequence[Piece], read: Callable[[int], Marked], length: int, pad: int) -> Batch:
-    """One row of a batch. `read(record)` is the record's ids and which of them count as targets."""
-    row = {
-        "tokens": np.full(length, pad, np.int32),
-        "targets": np.full(length, pad, np.int32),
-        "loss_weights": np.zeros(length, np.float32),
-        "segment_ids": np.zeros(length, np.int32),
-        "positions": np.zeros(length, np.int32),
-    }
-    at = 0
-    for segment, (record, start, stop) in enumerate(pieces, 1):
-        ids, counted = read(record)
-        end = at + stop - start
-        row["tokens"][at:end] = ids[start:stop]
-        row["segment_ids"][at:end] = segment
-        row["positions"][at:end] = np.arange(stop - start)
-        # A piece that is cut off still knows its next token; only a record's last token has no target.
-        known = at + len(ids[start + 1 : stop + 1])
-        row["targets"][at:known] = ids[start + 1 : stop + 1]
-        row["loss_weights"][at:known] = counted[start + 1 : stop + 1]
-        at = end
-    return row
-
-
-def _document(data: TokenData, records: TokenRecords, index: int) -> Marked:
-    ids = np.concatenate([[data.tokenizer.bos], records[index], [data.tokenizer.eos]])
-    return ids, np.ones(len(ids), np.float32)
-
-
-def _batch(rows: grain.MapDataset, batch_size: int, process: Process) -> grain.MapDataset:
     this, processes = process
     if batch_size % processes:
         raise UserError(f"batch_size = {batch_size} does not divide among {processes} processes")
-    return rows.batch(batch_size // processes)[this::processes]
+    own = batch_size // processes
+
+    def batch(step: int) -> Batch:
+        first = step * batch_size + this * own
+        return rows.assemble(packed, *draw(np.arange(first, first + own)), data.tokenizer, length)
+
+    return grain.MapDataset.range(count).map(batch)
 
 
-def _no_tokens(data: TokenData, source: str) -> UserError:
-    return UserError(
-        f"{data.folder}: source {source!r} has a weight in mixture.json but no tokens; "
-        "collect some of it or take it out of clean's mixture"
-    )
+def _in_order(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of one plan as they come; those behind its last are empty."""
+    return np.zeros_like(numbers), numbers
+
+
+def _one_source(epochs: Epochs, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros_like(numbers), epochs[numbers]
 
 
 @dataclass(frozen=True)
@@ -263,6 +217,11 @@ class _Conversations:
         lengths = np.array([sources[at].lengths[index] for at, index in chosen], np.int64)
         return cls(sources, table, lengths)
 
-    def __getitem__(self, record: int) -> Marked:
-        at, index = self.chosen[record].tolist()
-        return self.sources[at][index]
+    def read(self, indices: np.ndarray) -> list[Marked]:
+        found: list[Marked] = [(b"", b"")] * len(indices)
+        for source in np.unique(self.chosen[indices, 0]).tolist():
+            here = np.flatnonzero(self.chosen[indices, 0] == source)
+            marked = rows.conversations(self.sources[source], self.chosen[indices[here], 1])
+            for at, record in zip(here.tolist(), marked, strict=True):
+                found[at] = record
+        return found

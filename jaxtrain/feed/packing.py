@@ -8,6 +8,7 @@ import bisect
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -32,8 +33,21 @@ class Plan:
         return len(self.row_ends)
 
     def __getitem__(self, row: int) -> list[Piece]:
-        begin = self.row_ends[row - 1] if row else 0
-        return [(r, a, b) for r, a, b in self.pieces[begin : self.row_ends[row]].tolist()]
+        begin, end = self._bounds[row : row + 2]
+        return [(r, a, b) for r, a, b in self.pieces[begin:end].tolist()]
+
+    def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The pieces of these rows, one row behind the other: int64 [n, 3], and n of each row.
+
+        A row behind the last has no pieces.
+        """
+        begins = self._bounds[np.minimum(rows, len(self))]
+        counts = self._bounds[np.minimum(rows + 1, len(self))] - begins
+        return self.pieces[ranges(begins, counts)], counts
+
+    @cached_property
+    def _bounds(self) -> np.ndarray:
+        return np.concatenate([[0], self.row_ends])
 
     @property
     def placed(self) -> int:
@@ -69,35 +83,79 @@ def concat_and_split(lengths: Sequence[int] | np.ndarray, length: int) -> Plan:
 def best_fit(lengths: Sequence[int] | np.ndarray, length: int) -> Plan:
     """The longest piece first, each into the fullest row that has room; every row starts with a whole piece.
 
-    Records longer than `length` are cut into pieces of `length` and a rest. Ties go to the older row.
-    O(n log n): rows with equal room wait in a queue; the rooms in use are a sorted list of at most `length`.
+    Records longer than `length` are cut into pieces of `length` and a rest. Among rows with equal room, the
+    one that has waited longest. All pieces of one size are placed together, so the steps in Python grow
+    with `length` and not with the number of records.
     """
     lengths = np.asarray(lengths, np.int64)
     pieces = _cut(lengths, length)
     sizes = pieces[:, 2] - pieces[:, 1]
     order = np.argsort(-sizes, kind="stable")
     row_of = np.zeros(len(pieces), np.int64)
-    waiting: list[deque[int]] = [deque() for _ in range(length + 1)]  # by room left
-    rooms: list[int] = []  # those with a row waiting, ascending
+    waiting = _Waiting()
     rows = 0
-    for piece, size in zip(order.tolist(), sizes[order].tolist(), strict=True):
-        at = bisect.bisect_left(rooms, size)
-        if at == len(rooms):
-            row, room = rows, length
-            rows += 1
-        else:
-            room = rooms[at]
-            row = waiting[room].popleft()
-            if not waiting[room]:
-                rooms.pop(at)
-        row_of[piece] = row
-        if left := room - size:
-            if not waiting[left]:
-                bisect.insort(rooms, left)
-            waiting[left].append(row)
+    for equal in np.split(order, np.flatnonzero(np.diff(sizes[order])) + 1) if len(pieces) else []:
+        size = int(sizes[equal[0]])
+        while len(equal):
+            room = waiting.smallest(size)
+            if room is None:
+                room = length
+                each = room // size
+                chosen = np.arange(rows, rows + -(-len(equal) // each))
+                rows += len(chosen)
+            else:
+                each = room // size  # its first piece makes a row the fullest that has room for the next
+                chosen = waiting.take(room, -(-len(equal) // each))
+            placed = min(len(equal), each * len(chosen))
+            row_of[equal[:placed]] = np.repeat(chosen, each)[:placed]
+            in_last = placed - each * (len(chosen) - 1)
+            waiting.add(room - each * size, chosen[:-1])
+            waiting.add(room - in_last * size, chosen[-1:])
+            equal = equal[placed:]
     by_row = order[np.argsort(row_of[order], kind="stable")]
     row_ends = np.cumsum(np.bincount(row_of, minlength=rows)) if rows else np.zeros(0, np.int64)
     return Plan(pieces[by_row], row_ends, length, int(lengths.sum()))
+
+
+class _Waiting:
+    """Rows with room left: by room, first come first served."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, deque[np.ndarray]] = {}
+        self._rooms: list[int] = []  # those with a row waiting, ascending
+
+    def smallest(self, size: int) -> int | None:
+        """The least room that holds `size`."""
+        at = bisect.bisect_left(self._rooms, size)
+        return self._rooms[at] if at < len(self._rooms) else None
+
+    def add(self, room: int, rows: np.ndarray) -> None:
+        if not room or not len(rows):
+            return
+        if room not in self._rows:
+            self._rows[room] = deque()
+            bisect.insort(self._rooms, room)
+        self._rows[room].append(rows)
+
+    def take(self, room: int, most: int) -> np.ndarray:
+        """The first `most` rows with exactly this room, or all there are."""
+        queue, taken = self._rows[room], []
+        while queue and most:
+            rows = queue.popleft()
+            if len(rows) > most:
+                queue.appendleft(rows[most:])
+                rows = rows[:most]
+            taken.append(rows)
+            most -= len(rows)
+        if not queue:
+            del self._rows[room]
+            self._rooms.remove(room)
+        return np.concatenate(taken)
+
+
+def ranges(begins: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """begins[0], begins[0] + 1, … (counts[0] numbers), then those from begins[1], and so on."""
+    return np.arange(counts.sum()) + np.repeat(begins - (np.cumsum(counts) - counts), counts)
 
 
 def _cut(lengths: np.ndarray, length: int) -> np.ndarray:

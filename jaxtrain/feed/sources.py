@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import grain
 import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader
 
 from jaxtrain import artifact
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.tokenizer import Tokenizer
 
+AT_RANDOM = "readahead_buffer_size:0,max_parallelism:0"
 KINDS = ("documents", "heldout", "conversations")
 
 
@@ -19,29 +20,42 @@ class TokenRecords:
     """Documents of one source: `records[i]` is int32 [lengths[i]], without special tokens."""
 
     def __init__(self, folder: Path, dtype: np.dtype):
+        self.dtype = dtype
         self.lengths: np.ndarray = np.load(folder / "lengths.npy", allow_pickle=False)
-        self._source = grain.sources.ArrayRecordDataSource([str(folder / "00000.arrayrecord")])
-        self._dtype = dtype
-        if len(self._source) != len(self.lengths):
+        paths = sorted(folder.glob("*.arrayrecord"))
+        self._readers = [ArrayRecordReader(str(path), AT_RANDOM) for path in paths]
+        self._ends = np.cumsum([reader.num_records() for reader in self._readers], dtype=np.int64)
+        found = int(self._ends[-1]) if len(self._ends) else 0
+        if found != len(self.lengths):
             raise UserError(
-                f"{folder}: {len(self._source)} records but {len(self.lengths)} lengths; "
-                "run `jaxtrain tokenize` again"
+                f"{folder}: {found} records but {len(self.lengths)} lengths; run `jaxtrain tokenize` again"
             )
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return np.frombuffer(self._source[index], self._dtype).astype(np.int32)
+        return np.frombuffer(self.stored(np.array([index]))[0], self.dtype).astype(np.int32)
+
+    def stored(self, indices: np.ndarray) -> list[bytes]:
+        """The records as they lie on disk, in the order asked for: one call a file, not one a record."""
+        shards = np.searchsorted(self._ends, indices, side="right")
+        found: list[bytes] = [b""] * len(indices)
+        for shard in np.unique(shards).tolist():
+            here = np.flatnonzero(shards == shard)
+            inside = indices[here] - (self._ends[shard - 1] if shard else 0)
+            for at, record in zip(here.tolist(), self._readers[shard].read(inside.tolist()), strict=True):
+                found[at] = record
+        return found
 
 
 class ConversationRecords(TokenRecords):
     """Conversations of one source, rendered: `records[i]` is int32 ids and uint8 mask, both [lengths[i]]."""
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        data, length = self._source[index], int(self.lengths[index])
-        ids = np.frombuffer(data, self._dtype, count=length).astype(np.int32)
-        return ids, np.frombuffer(data, np.uint8, offset=length * self._dtype.itemsize)
+        (data,), length = self.stored(np.array([index])), int(self.lengths[index])
+        ids = np.frombuffer(data, self.dtype, count=length).astype(np.int32)
+        return ids, np.frombuffer(data, np.uint8, offset=length * self.dtype.itemsize)
 
 
 @dataclass(frozen=True)

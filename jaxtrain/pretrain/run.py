@@ -81,7 +81,13 @@ def _check(config: PretrainConfig, tokenizer: Tokenizer) -> None:
             f"model.vocab_size is {config.model.vocab_size}, but the tokenizer of {config.data} has "
             f"{tokenizer.vocab_size}; set model.vocab_size to that"
         )
-    needs = loader.needs(config.data, config.steps, config.batch_size, config.model.max_length)
+    needs = loader.needs(
+        config.data,
+        config.steps,
+        batch_size=config.batch_size,
+        length=config.model.max_length,
+        seed=config.seed,
+    )
     for source, need in needs.items():
         say(f"  {source:<10}{need.tokens:>12,} tokens, {need.needed:>12,} needed: {need.epochs:.2f} epochs")
 

@@ -1,5 +1,6 @@
 import json
 import shutil
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from jaxtrain.feed import loader
+from jaxtrain.feed.documents import Phase
 from jaxtrain.feed.loader import Batch, conversation_batches, document_batches, heldout_batches, prefetch
 from jaxtrain.feed.sources import TokenData, TokenRecords
 from jaxtrain.runtime.errors import UserError
@@ -82,19 +84,49 @@ def test_a_step_is_a_pure_function_of_seed_and_step(tokens: Path) -> None:
     assert list(prefetch(first, 3, 3)) == []
 
 
-@pytest.mark.parametrize("processes", [2, 4])
+def joined(parts: list[Batch]) -> Batch:
+    """The rows of several processes as one batch."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+@pytest.mark.parametrize("processes", [2, 4, 8])
 def test_any_number_of_processes_gets_the_same_global_batch(tokens: Path, processes: int) -> None:
-    for make in (
-        lambda process: document_batches(tokens, seed=0, process=process, **SIZE),
-        lambda process: conversation_batches(tokens, seed=0, process=process, **SIZE),
-        lambda process: heldout_batches(tokens, "books", process=process, **SIZE),
+    phases = [Phase(step=70, weights={"code": 1, "books": 1})]
+    for make, steps in (
+        (lambda process: document_batches(tokens, seed=0, process=process, curriculum=phases, **SIZE), 201),
+        (lambda process: conversation_batches(tokens, seed=0, process=process, **SIZE), 201),
+        (lambda process: heldout_batches(tokens, "books", process=process, **SIZE), 10),
     ):
         whole, parts = make((0, 1)), [make((p, processes)) for p in range(processes)]
-        for step in (0, 3):
-            rows = [part[step] for part in parts]
-            assert equal(whole[step], {n: np.concatenate([part[n] for part in rows]) for n in whole[step]})
+        for step in range(steps):
+            assert equal(whole[step], joined([part[step] for part in parts])), step
     with pytest.raises(UserError, match="does not divide"):
         document_batches(tokens, batch_size=9, length=128, seed=0, process=(0, 2))
+
+
+def test_asked_for_the_next_step_from_anywhere_it_gives_the_same_bytes(tokens: Path) -> None:
+    whole = list(prefetch(document_batches(tokens, seed=0, **SIZE), 0, 200))
+    for stop in range(0, 200, 7):
+        rest = prefetch(document_batches(tokens, seed=0, **SIZE), stop, stop + 3)
+        assert all(equal(a, b) for a, b in zip(whole[stop : stop + 3], rest, strict=False)), stop
+    far = 10**9
+    first, again = (document_batches(tokens, seed=0, **SIZE)[far] for _ in range(2))
+    assert equal(first, again) and not equal(first, whole[0])
+
+
+def test_memory_does_not_grow_with_the_steps(tokens: Path) -> None:
+    batches = document_batches(tokens, seed=0, batch_size=2, length=64)
+    tracemalloc.start()
+    try:
+        for step in range(0, 10**9, 10**7):  # another block of the mixture and another epoch every time
+            batches[step]
+        before = tracemalloc.get_traced_memory()[0]
+        for step in range(0, 10**9, 10**6):
+            batches[step]
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < 30_000  # bytes; one block of the mixture is 65,536
 
 
 def test_an_epoch_trains_every_token_of_a_source_once(tokens: Path, tmp_path: Path) -> None:
@@ -175,15 +207,65 @@ def test_no_conversation_short_enough_is_an_error(tokens: Path) -> None:
 
 
 def test_needs_count_epochs_and_stop_at_too_many(tokens: Path) -> None:
-    found = loader.needs(tokens, steps=50, batch_size=16, length=256)
+    size = {"batch_size": 16, "length": 256, "seed": 0}
+    found = loader.needs(tokens, 50, **size)
     lengths = TokenData.open(tokens).documents("books").lengths
-    assert found["books"].tokens == lengths.sum() + 2 * len(lengths)
-    assert found["books"].needed == round(0.7 * 50 * 16 * 256)
-    assert found["books"].epochs == pytest.approx(found["books"].needed / found["books"].tokens)
+    books = found["books"]
+    assert books.tokens == lengths.sum() + 2 * len(lengths)
+    batches = document_batches(tokens, **size)
+    real = sum(np.count_nonzero(batches[step]["segment_ids"]) for step in range(50))
+    assert sum(need.needed for need in found.values()) == pytest.approx(real, rel=0.01)
+    assert 0 < books.share_padded < 0.05
+    assert books.share_headless == pytest.approx(np.maximum(lengths + 2 - 256, 0).sum() / books.tokens)
     with pytest.raises(UserError, match=r"read books \d+\.\d times .* take at most (\d+) steps") as error:
-        loader.needs(tokens, steps=1000, batch_size=16, length=256)
+        loader.needs(tokens, 1000, **size)
     allowed = int(str(error.value).split("at most ")[1].split()[0])
-    assert loader.needs(tokens, steps=allowed, batch_size=16, length=256)
+    assert loader.needs(tokens, allowed, **size)["books"].epochs <= 4
+    with pytest.raises(UserError, match=f"take at most {allowed} steps"):
+        loader.needs(tokens, allowed + 1, **size)
+    assert loader.needs(tokens, 1000, **size, max_epochs=100)
+
+
+def test_weights_change_at_their_steps(tokens: Path) -> None:
+    size = {"batch_size": 8, "length": 128, "seed": 0}
+    plain = document_batches(tokens, **size)
+    phases = [Phase(step=10, weights={"code": 1}), Phase(step=20, weights={"books": 1, "code": 1})]
+    changed = document_batches(tokens, **size, curriculum=phases)
+    assert all(equal(plain[step], changed[step]) for step in range(10))
+    only = [row.tolist() for step in range(10, 20) for row in changed[step]["tokens"]]
+    code = [row.tolist() for step in range(40) for row in one_source(tokens, "code", **size)[step]["tokens"]]
+    drawn = sum(row in code for step in range(10) for row in plain[step]["tokens"].tolist())
+    assert only == code[drawn : drawn + 80]  # where the first phase left off
+    for stop in (5, 15, 40):
+        found = loader.needs(tokens, stop, **size, curriculum=phases)
+        counted = sum(row in code for step in range(stop) for row in changed[step]["tokens"].tolist())
+        assert found["code"].epochs == counted / len(
+            loader.best_fit(TokenData.open(tokens).documents("code").lengths + 2, 128)
+        )
+
+
+def one_source(tokens: Path, source: str, **size: int) -> grain.MapDataset:
+    """Batches of one source of the artifact."""
+    folder = tokens.parent / f"only_{source}"
+    if not folder.exists():
+        shutil.copytree(tokens, folder)
+        (folder / "mixture.json").write_text(json.dumps({source: 1.0}))
+    return document_batches(folder, **size)
+
+
+@pytest.mark.parametrize(
+    ("phases", "message"),
+    [
+        ([Phase(step=0, weights={"code": 1})], "a step above 0"),
+        ([Phase(step=9, weights={"code": 1}), Phase(step=3, weights={"code": 1})], "above that of the phase"),
+        ([Phase(step=9, weights={"wiki": 1})], "no documents of wiki are there, but of: books, code"),
+        ([Phase(step=9, weights={"code": 0})], "at least one must be above 0"),
+        ([Phase(step=9, weights={"code": 2, "books": -1})], "must not be negative"),
+    ],
+)
+def test_phases_that_cannot_be_are_refused(tokens: Path, phases: list[Phase], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        document_batches(tokens, seed=0, curriculum=phases, **SIZE)
 
 
 def test_a_source_without_tokens_is_an_error(tokens: Path, tmp_path: Path) -> None:
@@ -192,11 +274,14 @@ def test_a_source_without_tokens_is_an_error(tokens: Path, tmp_path: Path) -> No
     shutil.copy(tokens.parent / "empty.arrayrecord", folder / "documents/code/00000.arrayrecord")
     np.save(folder / "documents/code/lengths.npy", np.zeros(0, np.int64))
     for make in (
-        lambda: loader.needs(folder, 1, 1, 8),
+        lambda: loader.needs(folder, 1, batch_size=1, length=8, seed=0),
         lambda: document_batches(folder, batch_size=1, length=8, seed=0),
     ):
-        with pytest.raises(UserError, match="'code' has a weight in mixture.json but no tokens"):
+        with pytest.raises(UserError, match="'code' has a weight in the mixture but no tokens"):
             make()
+    (folder / "mixture.json").write_text("{}")
+    with pytest.raises(UserError, match=r"mixture.json: .* at least one must be above 0"):
+        document_batches(folder, batch_size=1, length=8, seed=0)
 
 
 def test_data_of_another_tokenizer_is_refused(tokens: Path) -> None:
