@@ -4,7 +4,7 @@ The engine maps these functions over a source; `reason` in what they return is e
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -41,7 +41,8 @@ class Rules:
 
 def document(row: Row, rules: Rules, languages: tuple[str, ...], phrases: Phrases) -> Row:
     """Cleaned `text`, `language`, `reason`, counts of personal data, and signals of one document."""
-    verdict = quality.judge(row["text"], rules.preset)
+    preset = replace(quality.preset_named(rules.preset), as_it_stands=False)
+    verdict = quality.judge(row["text"], preset)
     found, score, reason = row["language"], None, ""
     if rules.language_score is not None:
         probabilities = language.detect(verdict.text)

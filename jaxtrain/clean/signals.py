@@ -1,0 +1,205 @@
+"""Signals: numbers measured on a text in one pass, over words that are split once.
+
+They are columns of the output, so limits can be changed and judged against them without reading the texts
+again. The definitions are those by which the published limits are applied to the web (datatrove 0.10):
+  Gopher   Rae et al. 2021, appendix A.1.1, arXiv 2112.11446
+  C4       Raffel et al. 2020, section 2.2, arXiv 1910.10683
+  FineWeb  Penedo et al. 2024, sections 3.3 to 3.6, arXiv 2406.17557
+  code     Chen et al. 2021 (line lengths), arXiv 2107.03374; Kocetkov et al. 2022, arXiv 2211.15533
+"""
+
+import re
+import string
+from functools import cache
+
+import numpy as np
+
+# A word runs from the first to the last letter or digit between spaces or dashes; punctuation that
+# stands alone is a word too.
+_WORD = re.compile(r"[^\W_](?:[^\s—–/]*[^\W_])?|(?<!\S)[^\w\s]+(?!\S)")
+_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s|$)")
+_PARAGRAPH_END = re.compile(r"\n{2,}")
+_GENERATED = re.compile(r"auto-?generated|automatically generated|do not edit", re.I)
+_STOP_WORDS = {"the", "be", "to", "of", "and", "that", "have", "with"}
+_BULLETS = ("•", "-")
+_ELLIPSES = ("...", "…")
+_CLOSING = "\"'”’)]"
+_SHORT_LINE = 30  # characters
+_HEAD_LINES = 5  # where generated code says so
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+_KNOWN_WORDS = 1 << 20  # whose features are kept between documents, about 100 MB
+
+
+def _characters(ranges: str) -> str:
+    parts = [[int(end, 16) for end in item.split("-")] for item in ranges.split()]
+    return "".join(chr(c) for part in parts for c in range(part[0], part[-1] + 1))
+
+
+# What ends a sentence in any script: Unicode's property Sentence_Terminal.
+TERMINAL = _characters(
+    "21 2E 3F 589 61D-61F 6D4 700-702 7F9 837 839 83D-83E 964-965 104A-104B 1362 1367-1368 166E 1735-1736 "
+    "17D4-17D6 17D9-17DA 1803 1809 1944-1945 1AA8-1AAB 1B5A-1B5B 1B5E-1B5F 1B7D-1B7E 1C3B-1C3C 1C7E-1C7F "
+    "203C-203D 2047-2049 2E2E 2E3C 2E53-2E54 3002 A4FF A60E-A60F A6F3 A6F7 A876-A877 A8CE-A8CF A92F "
+    "A9C8-A9C9 AA5D-AA5F AAF0-AAF1 ABEB FE52 FE56-FE57 FF01 FF0E FF1F FF61 10A56-10A57 10F55-10F59 10F86-10F89 "
+    "11047-11048 110BE-110C1 11141-11143 111C5-111C6 111CD 111DE-111DF 11238-11239 1123B-1123C 112A9 "
+    "1144B-1144C 115C2-115C3 115C9-115D7 11641-11642 1173C-1173E 11944 11946 11A42-11A43 11A9B-11A9C "
+    "11C41-11C42 11EF7-11EF8 11F43-11F44 16A6E-16A6F 16AF5 16B37-16B38 16B44 16E98 1BC9F 1DA88"
+)
+# Words of these alone are no words to Gopher's rules: CCNet's punctuation (Wenzek et al. 2020), controls.
+_SYMBOLS = frozenset(
+    string.punctuation
+    + TERMINAL
+    + "—–”“„’´«»►…：；，、。？！～．％〈〉《》「」【】（）━１∶"
+    + _characters("0-1F 7F-9F")
+)
+_LINE_END = tuple(TERMINAL)
+
+
+class _Words(dict[str, int]):
+    """Word → number of the word << 22 | its characters << 2 | is it no symbol << 1 | has it a letter.
+
+    Each word is looked at once, not once a document.
+    """
+
+    def __missing__(self, word: str) -> int:
+        real = not _SYMBOLS.issuperset(word)
+        letter = any(map(str.isalpha, word))
+        value = len(self) << 22 | min(len(word), (1 << 20) - 1) << 2 | real << 1 | letter
+        self[word] = value
+        return value
+
+
+_words = _Words()
+
+
+def split_words(text: str) -> list[str]:
+    """Words by spaces and dashes, without punctuation at their ends. For scripts that write spaces."""
+    return _WORD.findall(text)
+
+
+def count_sentences(text: str) -> int:
+    """Sentences by their closing marks; the end of a line ends one too."""
+    marks = len(_SENTENCE_END.findall(text))
+    tails = (line.rstrip().rstrip(_CLOSING) for line in text.split("\n") if line.strip())
+    return marks + sum(not tail.endswith((".", "!", "?", "…")) for tail in tails)
+
+
+def measure(text: str) -> dict[str, float]:
+    """Every signal of a text."""
+    if len(_words) > _KNOWN_WORDS:
+        _words.clear()
+    words = split_words(text)
+    features = np.fromiter(map(_words.__getitem__, words), np.uint64, len(words))
+    lengths = (features >> np.uint64(2) & np.uint64((1 << 20) - 1)).astype(np.int64)
+    filled = [line for line in text.split("\n") if line.strip()]
+    return (
+        _word_signals(text, words, features, lengths)
+        | _line_signals(text, filled, len(words))
+        | _code_signals(text, filled)
+        | _repetition_signals(text, features, lengths)
+    )
+
+
+def _word_signals(text: str, words: list[str], features: np.ndarray, lengths: np.ndarray) -> dict[str, float]:
+    real = features & np.uint64(2) > 0
+    count, real_count = max(len(words), 1), int(real.sum())
+    return {
+        "words": real_count,
+        "mean_word_length": int(lengths[real].sum()) / max(real_count, 1),
+        "hash_ratio": text.count("#") / count,
+        "ellipsis_ratio": (text.count("...") + text.count("…")) / count,
+        "alphabetic_words": int((features & np.uint64(1)).sum()) / count,
+        "stop_words": len(_STOP_WORDS.intersection(words)),
+        "sentences": count_sentences(text),
+        "lorem_ipsum": float("lorem ipsum" in text.lower()),
+        "curly_brackets": text.count("{"),
+    }
+
+
+def _line_signals(text: str, filled: list[str], words: int) -> dict[str, float]:
+    lines, count = text.splitlines(), max(len(filled), 1)
+    _, repeated = _duplicates(filled)
+    return {
+        "bullet_lines": sum(line.lstrip().startswith(_BULLETS) for line in lines) / max(len(lines), 1),
+        "ellipsis_lines": sum(line.rstrip().endswith(_ELLIPSES) for line in lines) / max(len(lines), 1),
+        "punctuated_lines": sum(line.endswith(_LINE_END) for line in filled) / count,
+        "short_lines": sum(len(line) <= _SHORT_LINE for line in filled) / count,
+        "repeated_line_characters": repeated / max(len(text) - text.count("\n"), 1),
+        "lines_per_word": text.count("\n") / max(words, 1),
+    }
+
+
+def _code_signals(text: str, filled: list[str]) -> dict[str, float]:
+    lengths = list(map(len, filled)) or [0]
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    return {
+        "longest_line": max(lengths),
+        "mean_line_length": sum(lengths) / len(lengths),
+        "alphanumeric": int(_alphanumeric()[points].sum()) / max(len(text), 1),
+        "generated": float(bool(_GENERATED.search("\n".join(filled[:_HEAD_LINES])))),
+    }
+
+
+@cache
+def _alphanumeric() -> np.ndarray:
+    """Whether each Unicode code point is a letter or digit."""
+    return np.fromiter((chr(point).isalnum() for point in range(0x110000)), bool, 0x110000)
+
+
+def _repetition_signals(text: str, words: np.ndarray, lengths: np.ndarray) -> dict[str, float]:
+    signals, size = {}, max(len(text), 1)
+    paragraphs = _PARAGRAPH_END.split(text.strip())
+    lines = [line for line in text.split("\n") if line]
+    lines += [""] * (text.startswith("\n") + text.endswith("\n"))  # no other blank line is counted
+    for name, parts in (("paragraph", paragraphs), ("line", lines)):
+        count, characters = _duplicates(parts)
+        signals[f"duplicate_{name}s"] = count / max(len(parts), 1)
+        signals[f"duplicate_{name}_characters"] = characters / size
+    signals |= {f"top_{n}_gram": 0.0 for n in range(2, 5)} | {
+        f"duplicate_{n}_grams": 0.0 for n in range(5, 11)
+    }
+    ends = np.concatenate([[0], np.cumsum(lengths)])  # characters before each word
+    places, keys = np.arange(len(words)), words
+    for n in range(2, min(len(words), 10) + 1):
+        # Only where an n-1-gram is repeated can an n-gram be. Keys are rolling, 64 bits: equal by chance
+        # once in billions.
+        if len(places) and places[-1] + n > len(words):
+            places, keys = places[:-1], keys[:-1]
+        keys = keys * _MIX + words[places + (n - 1)]
+        ordered = np.sort(keys)
+        repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+        if not len(repeated) and n > 4:
+            break
+        more = repeated.searchsorted(keys, "right") - repeated.searchsorted(keys)  # than once
+        again = more > 0
+        places, keys, more = places[again], keys[again], more[again]
+        if n <= 4:  # the most frequent one, of several the first
+            most, first = (int(more.max()) + 1, int(places[more.argmax()])) if len(places) else (1, 0)
+            signals[f"top_{n}_gram"] = (int(ends[first + n] - ends[first]) + n - 1) * most / size
+        else:
+            signals[f"duplicate_{n}_grams"] = _covered(places, keys, ends, n) / size
+    return signals
+
+
+def _duplicates(parts: list[str]) -> tuple[int, int]:
+    """How many parts stood earlier, and their characters."""
+    once = set(parts)
+    if len(once) == len(parts):
+        return 0, 0
+    return len(parts) - len(once), sum(map(len, parts)) - sum(map(len, once))
+
+
+def _covered(places: np.ndarray, grams: np.ndarray, ends: np.ndarray, n: int) -> int:
+    """Characters of words in n-grams that stood earlier, each counted once."""
+    seen: set[int] = set()
+    covered = free = 0
+    for place, gram in zip(places.tolist(), grams.tolist(), strict=True):
+        if place < free:  # inside the n-gram just counted
+            continue
+        if gram in seen:
+            covered, free = covered + int(ends[place + n] - ends[place]), place + n
+        seen.add(gram)
+    return covered
+
+
+SIGNALS = tuple(measure(""))
