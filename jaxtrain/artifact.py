@@ -23,6 +23,7 @@ from jaxtrain.runtime.progress import say
 MANIFEST, COST, STARTED = "manifest.json", "cost.json", "started.json"
 PACKAGE = Path(jaxtrain.__file__).parent
 INSTALLED = {"__pycache__", "site-packages", "dist-packages"}  # beside an input's own files, not of it
+WHERE = {"out", "engine", "workers"}  # fields of where and how the work is done: the result is the same
 Counts = dict[str, Any]
 
 
@@ -68,7 +69,7 @@ def describe(config: Any, inputs: Mapping[str, str | Path]) -> dict[str, Any]:
     named = {str(path): f"<input {name}>" for name, path in inputs.items()}
     described = {
         "stage": configs.stage_of(config),
-        "config": {key: _name_paths(value, named) for key, value in resolved.items() if key != "out"},
+        "config": {key: _name_paths(value, named) for key, value in resolved.items() if key not in WHERE},
         "inputs": {name: input_fingerprint(path) for name, path in inputs.items()},
         "source": source_hash(type(config).__module__),
         "version": jaxtrain.__version__,

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -78,19 +79,48 @@ def write_records(path: Path, kind: type[Record], records: Iterable[Record]) -> 
 
 
 def write_rows(path: Path, columns: pa.Schema, rows: Iterable[dict[str, Any]]) -> int:
-    """Write dictionaries as one Parquet file, a row group every `ROWS_PER_GROUP`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    count, group = 0, []
-    with pq.ParquetWriter(path, columns, compression="zstd") as writer:
-        for row in rows:
-            group.append(row)
-            count += 1
-            if len(group) == ROWS_PER_GROUP:
-                writer.write_table(pa.Table.from_pylist(group, schema=columns))
-                group = []
-        if group:
-            writer.write_table(pa.Table.from_pylist(group, schema=columns))
-    return count
+    """Write dictionaries as one Parquet file; returns their number."""
+    with TableWriter(path, columns) as writer:
+        for group in batched(rows, ROWS_PER_GROUP):
+            writer.write(pa.Table.from_pylist(group, schema=columns))
+    return writer.rows
+
+
+class TableWriter:
+    """One Parquet file from tables of any length: the same rows give the same row groups, and so bytes."""
+
+    def __init__(self, path: Path, columns: pa.Schema) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._columns, self._waiting, self.rows = columns, columns.empty_table(), 0
+        self._writer = pq.ParquetWriter(path, columns, compression="zstd")
+
+    def __enter__(self) -> "TableWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what waits for a full row group."""
+        if self._waiting.num_rows:
+            self._writer.write_table(self._waiting.combine_chunks())
+        self._writer.close()
+
+    def write(self, table: pa.Table) -> None:
+        """Append rows; columns beyond those of the file are left out."""
+        self.rows += table.num_rows
+        table = table.select(self._columns.names).cast(self._columns)
+        self._waiting = pa.concat_tables([self._waiting, table])
+        while self._waiting.num_rows >= ROWS_PER_GROUP:
+            self._writer.write_table(self._waiting.slice(0, ROWS_PER_GROUP).combine_chunks())
+            self._waiting = self._waiting.slice(ROWS_PER_GROUP)
+
+
+def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of `size` items; the last may be shorter."""
+    iterator = iter(items)
+    while group := list(islice(iterator, size)):
+        yield group
 
 
 def read_rows(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:

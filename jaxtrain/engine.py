@@ -1,66 +1,78 @@
-"""The one file that imports Daft: embedded by default, the same code on a Ray cluster.
+"""The one file that imports Daft: tasks over shards, embedded by default, the same code on a Ray cluster.
 
-`DAFT_RUNNER=ray` in the environment runs every function here on the cluster that Ray finds. Results do
-not depend on the runner: nothing is read from the order in which rows come back. Native Daft keeps all
-in memory, so the bands of MinHash are joined one at a time.
+A task reads its shard from a file and writes what it makes beside it, so nothing large passes through here,
+a killed run finds the shards that are done, and no result depends on the engine, on the number of workers or
+on the order in which they finish.
 """
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 os.environ.setdefault("DO_NOT_TRACK", "true")  # before the import: Daft sends usage data otherwise
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # Ray writes a token into the home folder otherwise
 
 import daft
-import numpy as np
-import pyarrow as pa
 from daft import DataType, Series, col
-from daft.functions import minhash
+from daft.exceptions import DaftCoreException
 
-BATCH_ROWS = 64  # Daft would hand 131,072 whole texts to one call
-Row = dict[str, Any]
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.progress import track
 
-
-def map_rows(table: pa.Table, function: Callable[[Row], Row], returns: pa.Schema) -> pa.Table:
-    """`function` of every row of `table`, in its order, as a table of the columns `returns`."""
-    names = table.column_names
-    result = pa.struct(list(returns))
-
-    @daft.func.batch(return_dtype=DataType.from_arrow_type(result), batch_size=BATCH_ROWS)
-    def apply(*columns: Series) -> pa.Array:
-        values = zip(*(column.to_pylist() for column in columns), strict=True)
-        return pa.array([function(dict(zip(names, row, strict=True))) for row in values], type=result)
-
-    if not table.num_rows:
-        return returns.empty_table()
-    frame = daft.from_arrow(table.append_column("row__", pa.array(range(table.num_rows))))
-    done = frame.select("row__", apply(*map(col, names)).alias("result")).to_arrow().sort_by("row__")
-    rows = done["result"].combine_chunks().cast(result)
-    return pa.Table.from_arrays(rows.flatten(), schema=returns)
+EMBEDDED = "embedded"
+Task = dict[str, Any]
 
 
-def minhash_signatures(texts: list[str], hashes: int, ngram: int) -> np.ndarray:
-    """MinHash signatures [text, hash] (uint32) of word n-grams; one space stands between words."""
-    if not texts:
-        return np.zeros((0, hashes), np.uint32)
-    frame = daft.from_pydict({"row": list(range(len(texts))), "text": texts})
-    signature = minhash(col("text"), num_hashes=hashes, ngram_size=ngram, seed=1, hash_function="xxhash")
-    done = frame.select("row", signature.alias("signature")).to_arrow().sort_by("row")
-    flat = done["signature"].combine_chunks().flatten()
-    return flat.to_numpy(zero_copy_only=False).reshape(len(texts), hashes)
+def run_tasks(
+    function: Callable[[Task], Task],
+    tasks: Sequence[Task],
+    engine: str = EMBEDDED,
+    workers: int = 0,
+    what: str = "tasks",
+) -> list[Task]:
+    """`function` of every task (values as in JSON), in the order of `tasks`.
 
-
-def same_bucket(keys: np.ndarray, buckets: list[str]) -> list[tuple[int, int]]:
-    """(smallest key of the bucket, key) for every other key of each bucket; sorted.
-
-    Buckets are strings because Daft 0.7.26 joins every row with every row on binary columns.
+    engine: `embedded` (processes of this machine), `ray` (a local Ray), or the `ray://` address of a
+    cluster, whose machines must see the files that the tasks name under the same paths.
+    workers: how many tasks at once; 0: one a core.
     """
-    if not buckets:
-        return []
-    frame = daft.from_pydict({"key": keys.tolist(), "bucket": buckets})
-    first = frame.groupby("bucket").agg(col("key").min().alias("first"))
-    pairs = (
-        frame.join(first, on="bucket").where(col("key") != col("first")).select("first", "key").to_pydict()
-    )
-    return sorted(zip(pairs["first"], pairs["key"], strict=True))
+    workers = min(workers or len(os.sched_getaffinity(0)), len(tasks))
+    _use(engine)
+    if engine == EMBEDDED and workers <= 1:
+        return [function(task) for task in track(tasks, what)]
+
+    @daft.cls(max_concurrency=workers, use_process=engine == EMBEDDED)
+    class Worker:
+        @daft.method.batch(return_dtype=DataType.string(), batch_size=1)
+        def work(self, numbers: Series) -> list[str]:
+            return [json.dumps(function(tasks[number])) for number in numbers.to_pylist()]
+
+    frame = daft.from_pydict({"number": list(range(len(tasks)))})
+    if engine != EMBEDDED:
+        frame = frame.repartition(len(tasks), "number")  # a partition a task, so that workers share them
+    done: dict[int, str] = {}
+    rows = frame.select("number", Worker().work(col("number")).alias("result")).iter_rows()
+    for row in track(rows, what, len(tasks)):
+        done[row["number"]] = row["result"]
+    return [json.loads(done[number]) for number in range(len(tasks))]
+
+
+@cache
+def _use(engine: str) -> None:
+    """Choose Daft's runner; UserError where this process already has another, which Daft cannot change."""
+    if engine not in (EMBEDDED, "ray") and not engine.startswith("ray://"):
+        raise UserError(f"no engine {engine!r}; choose embedded, ray, or ray://HOST:PORT")
+    if _use.cache_info().currsize:
+        raise UserError(f"this process already runs on another engine than {engine!r}; start it again")
+    if engine == EMBEDDED:
+        daft.set_runner_native()
+        return
+    try:
+        daft.set_runner_ray(None if engine == "ray" else engine)
+    except (ImportError, DaftCoreException) as error:
+        raise UserError(
+            f"engine {engine!r} did not start ({error}); it needs pip install 'jaxtrain[cluster]'"
+        ) from error

@@ -1,9 +1,13 @@
 """What is held out for evaluation, and how much of each source a training batch has."""
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
+from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 
 MOST_CODE = 0.2  # of the held-out bytes: bits per byte of code is another quantity than of prose
@@ -11,13 +15,18 @@ MOST_OF_SOURCE = 0.1  # of a source's bytes may be held out
 MOST_REPEATS = 4  # epochs; more teach little (Muennighoff et al. 2023, arXiv 2305.16264)
 
 
-@dataclass(frozen=True)
-class Item:
-    """What balance needs to know of a document."""
+@dataclass(frozen=True, kw_only=True)
+class Balance:
+    """Temperature, caps and limits between the weights of the config and those of training."""
 
-    id: str
-    url: str
-    bytes: int
+    temperature: float | None = None
+    """None: the weights as given. Else a source's share of the bytes counts too, as share^(1/temperature): 1
+    reads each source as often as the others, 3.3 lifts small ones (Conneau et al. 2020, arXiv 1911.02116)."""
+    most_share: float = 1.0
+    """Largest weight (0 to 1) of one source; what is over goes to the others."""
+    most_repeats: float | None = None
+    """None: no limit. Else the largest number of epochs of a source while as many bytes are read as there
+    are; what is over goes to the others."""
 
 
 def mixture(weights: dict[str, float], kept_bytes: dict[str, int]) -> dict[str, float]:
@@ -27,13 +36,42 @@ def mixture(weights: dict[str, float], kept_bytes: dict[str, int]) -> dict[str, 
     return {source: weight / total for source, weight in sorted(having.items())}
 
 
-def say_repeats(mixture: dict[str, float], kept_bytes: dict[str, int]) -> None:
-    """Tell which sources come round more often than is useful while as many bytes are read as there are."""
-    everything = sum(kept_bytes[source] for source in mixture)
-    for source, weight in mixture.items():
-        repeats = weight * everything / kept_bytes[source]
+def plan(weights: dict[str, float], kept_bytes: dict[str, int], balance: Balance) -> dict[str, float]:
+    """The mixture of training: weights by temperature, then under the caps; tells what is read too often."""
+    total = sum(kept_bytes.values())
+    if balance.temperature is not None:
+        power = 1 / balance.temperature
+        weights = {
+            name: weight * (kept_bytes.get(name, 0) / total) ** power for name, weight in weights.items()
+        }
+    shares = mixture(weights, kept_bytes)
+    repeats = math.inf if balance.most_repeats is None else balance.most_repeats
+    caps = {name: min(balance.most_share, repeats * kept_bytes[name] / total) for name in shares}
+    shares = capped(shares, caps)
+    for name, share in shares.items():
+        repeats = share * total / kept_bytes[name]
         if repeats > MOST_REPEATS:
-            say(f"clean: {source} comes round {repeats:.1f} times for one round of all; lower its weight")
+            say(f"clean: {name} comes round {repeats:.1f} times for one round of all; lower its weight")
+    return shares
+
+
+def capped(shares: dict[str, float], caps: dict[str, float]) -> dict[str, float]:
+    """Shares (sum 1) of which none is over its cap; the surplus goes to the others in proportion.
+
+    UserError where the caps leave no room for all.
+    """
+    if sum(caps.values()) < 1 - 1e-9:
+        raise UserError(
+            f"`balance`: most_share and most_repeats let all sources have {sum(caps.values()):.2f} of the "
+            "mixture together; raise one of them"
+        )
+    full: set[str] = set()
+    while over := {name for name, share in shares.items() if share > caps[name] + 1e-12}:
+        full |= over
+        room = 1 - sum(caps[name] for name in full)
+        free = sum(share for name, share in shares.items() if name not in full)
+        shares = {name: caps[name] if name in full else share * room / free for name, share in shares.items()}
+    return shares
 
 
 def heldout_shares(
@@ -50,27 +88,28 @@ def heldout_shares(
     }
 
 
-def hold_out(source: str, items: list[Item], share: int) -> set[str]:
-    """Ids to hold out: documents of one group (url) after another, in the order of the hashes of the groups.
+def group_key(url_or_id: str) -> int:
+    """64 bits that order groups: the first of the hash of their url."""
+    return int.from_bytes(hashlib.blake2b(url_or_id.encode()).digest()[:8], "big")
 
-    A corpus that grows so keeps most of its held-out documents. The last document passes the share
-    only where that is nearer to it than to stop before.
+
+def hold_out(source: str, groups: np.ndarray, sizes: np.ndarray, share: int) -> np.ndarray:
+    """Which rows to hold out: documents of one group after another, in the order of their keys.
+
+    groups: uint64 `group_key` of each row. sizes: its bytes. A corpus that grows so keeps most of its
+    held-out documents. The last one passes the share only where that is nearer to it than to stop before.
     """
-    groups: dict[str, list[Item]] = {}
-    for item in items:
-        groups.setdefault(item.url or item.id, []).append(item)
-    limit = int(MOST_OF_SOURCE * sum(item.bytes for item in items))
+    limit = int(MOST_OF_SOURCE * int(sizes.sum()))
     if share > limit:
         say(f"clean: {source} holds out {limit:,} bytes, a tenth of it, instead of {share:,}")
         share = limit
-    if len(groups) == 1:
+    if len(np.unique(groups)) == 1:
         say(f"clean: all of {source} has one url, so none of it is held out")
-        return set()
-    taken, heldout = 0, set()
-    for group in sorted(groups, key=lambda group: hashlib.blake2b(group.encode()).digest()):
-        for item in groups[group]:
-            if taken >= share or (heldout and taken + item.bytes / 2 > share):
-                return heldout
-            heldout.add(item.id)
-            taken += item.bytes
-    return heldout
+        return np.zeros(0, np.int64)
+    taken, heldout = 0, []
+    for row in np.argsort(groups, kind="stable").tolist():
+        if taken >= share or (heldout and taken + sizes[row] / 2 > share):
+            break
+        heldout.append(row)
+        taken += int(sizes[row])
+    return np.array(heldout, np.int64)

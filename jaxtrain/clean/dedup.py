@@ -1,84 +1,158 @@
 """Duplicates: texts of equal words, and MinHash near duplicates (Broder 1997).
 
-FineWeb's setting: word 5-grams, 112 hashes in 14 bands of 8, which finds a pair of similarity 0.75 with
-probability 0.77, of 0.85 with 0.99. A shared band only makes a pair a candidate; the Jaccard similarity of
-the 5-gram sets decides.
+FineWeb's setting: word 5-grams, 112 hashes in 14 bands of 8. A pair of similarity s shares a band with
+probability 1 - (1 - s^8)^14: .77 at s = .75, .99 at .85. A shared band only makes a pair a candidate; the
+Jaccard similarity of the two sets of 5-grams decides.
+
+Rows are numbered in the order in which copies are preferred, so the first of a cluster stays, and nothing
+depends on the order of the input. One band is in memory at a time: about 40 bytes a row, whatever the texts.
 """
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-from jaxtrain import engine
-from jaxtrain.tasks.overlap import plain_words
+from jaxtrain.classify.words import scatter, windows, word_hashes
 
 BANDS, ROWS, NGRAM = 14, 8, 5
 SIMILARITY = 0.75
+_CHUNK = 1024  # shingles hashed at once: 112 hashes of each fit into a core's cache
 
 
-def normalize(text: str) -> str:
-    """The words that are compared: lower case, no punctuation, single spaces. "" never equals anything."""
-    return " ".join(plain_words(text))
+def _permutations() -> tuple[np.ndarray, np.ndarray]:
+    """x -> a x + b modulo 2^32, a odd: one permutation a hash."""
+    numbers = np.random.Generator(np.random.PCG64(1)).integers(0, 1 << 32, (2, BANDS * ROWS, 1), np.uint32)
+    return numbers[0] | np.uint32(1), numbers[1]
 
 
-def exact_duplicates(normalized: list[str]) -> list[int]:
-    """Rows whose words are those of an earlier row."""
-    seen: set[bytes] = set()
-    duplicates = []
-    for row, text in enumerate(normalized):
-        digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
-        if text and digest in seen:
-            duplicates.append(row)
-        seen.add(digest)
-    return duplicates
+_FACTORS, _OFFSETS = _permutations()
+_POWERS = np.uint64(0x9E3779B97F4A7C15) ** np.arange(ROWS, dtype=np.uint64)
 
 
-def near_duplicates(normalized: list[str], similarity: float = SIMILARITY) -> list[int]:
-    """Rows to drop so that of each cluster of similar texts the first row stays.
+@dataclass(frozen=True)
+class Sketch:
+    """What of a text is compared with other texts."""
 
-    Within a bucket every row is compared with the first one only, so work is linear also where a template
-    fills the bucket; the rounds repeat without the dropped rows until none is found, so that a second run
-    over the kept rows drops nothing.
+    digest: np.ndarray
+    """uint64[2], of the words in their order: equal where the words are."""
+    bands: np.ndarray
+    """uint64[14], a key of the eight minima of each band."""
+    shingles: np.ndarray
+    """uint32, sorted: hashes of the different 5-grams; of the whole text where it is shorter."""
+
+
+def sketch(text: str) -> Sketch | None:
+    """None for a text without words, which is nobody's duplicate."""
+    hashes = word_hashes(text)
+    if not len(hashes):
+        return None
+    digest = np.frombuffer(hashlib.blake2b(hashes.tobytes(), digest_size=16).digest(), np.uint64)
+    shingles = np.sort((windows(hashes, min(NGRAM, len(hashes))) >> np.uint64(32)).astype(np.uint32))
+    shingles = shingles[np.append(True, shingles[1:] != shingles[:-1])]
+    return Sketch(digest, band_keys(minima(shingles)), shingles)
+
+
+def minima(shingles: np.ndarray) -> np.ndarray:
+    """MinHash: the least value of the shingles under each of the 112 permutations, uint32."""
+    least = np.full(BANDS * ROWS, np.iinfo(np.uint32).max, np.uint32)
+    for start in range(0, len(shingles), _CHUNK):
+        permuted = _FACTORS * shingles[start : start + _CHUNK]
+        permuted += _OFFSETS
+        np.minimum(least, permuted.min(axis=1), out=least)
+    return least
+
+
+def band_keys(minima: np.ndarray) -> np.ndarray:
+    """A uint64 for each band of eight minima."""
+    return scatter((minima.reshape(BANDS, ROWS) * _POWERS).sum(axis=1, dtype=np.uint64))
+
+
+def jaccard(one: np.ndarray, two: np.ndarray) -> float:
+    """Shared shingles of all shingles of two sorted arrays."""
+    both = np.concatenate([one, two])
+    both.sort()
+    shared = int((both[1:] == both[:-1]).sum())
+    return shared / (len(both) - shared)
+
+
+def exact_copies(digests: np.ndarray) -> np.ndarray:
+    """For each row of uint64[n, 2] digests the first row that has its digest, int64."""
+    order = np.lexsort((np.arange(len(digests)), digests[:, 1], digests[:, 0]))
+    again = np.zeros(len(order), bool)
+    again[1:] = (digests[order[1:]] == digests[order[:-1]]).all(axis=1)
+    first = np.empty(len(digests), np.int64)
+    first[order] = order[np.maximum.accumulate(np.where(again, 0, np.arange(len(order))))]
+    return first
+
+
+def near_copies(
+    rows: int,
+    band: Callable[[int], np.ndarray],
+    shingles: Callable[[int], np.ndarray],
+    alive: np.ndarray,
+    similarity: float = SIMILARITY,
+) -> np.ndarray:
+    """For each row the first row of its cluster, int64; a row that is not `alive` is its own.
+
+    band: the uint64 keys of all rows in band i. shingles: those of row i.
+
+    Within a bucket a row is compared with the first one and with the one before it, so work is linear also
+    where a template fills the bucket. The rounds repeat with the rows that stay until no pair is found, so
+    that a second run over them finds nothing.
     """
-    rows = np.array([row for row, text in enumerate(normalized) if text], np.int64)
-    signatures = engine.minhash_signatures([normalized[row] for row in rows], BANDS * ROWS, NGRAM)
-    checked: dict[tuple[int, int], bool] = {}
-    dropped: set[int] = set()
+    first, alive = np.arange(rows), alive.copy()
+    checked = np.zeros(0, np.int64)
     while True:
-        alive = np.array([row not in dropped for row in rows.tolist()], bool)
-        root = {row: row for row in rows[alive].tolist()}
-        for band in range(BANDS):
-            slots = np.ascontiguousarray(signatures[alive, band * ROWS : (band + 1) * ROWS])
-            for pair in engine.same_bucket(rows[alive], [slot.tobytes().hex() for slot in slots]):
-                if pair not in checked:
-                    checked[pair] = jaccard(normalized[pair[0]], normalized[pair[1]]) >= similarity
-                if checked[pair]:
-                    _join(root, *pair)
-        found = {row for row in root if _first(root, row) != row}
-        if not found:
-            return sorted(dropped)
-        dropped |= found
+        pairs = np.unique(np.concatenate([_candidates(band(i), alive) for i in range(BANDS)]))
+        pairs = np.setdiff1d(pairs, checked, assume_unique=True)
+        checked = np.union1d(checked, pairs)
+        one, two = np.divmod(pairs, rows)
+        similar = np.fromiter(
+            (
+                jaccard(shingles(a), shingles(b)) >= similarity
+                for a, b in zip(one.tolist(), two.tolist(), strict=True)
+            ),
+            bool,
+            len(pairs),
+        )
+        if not similar.any():
+            return first
+        first = components(
+            rows, np.concatenate([first, one[similar]]), np.concatenate([np.arange(rows), two[similar]])
+        )
+        alive &= first == np.arange(rows)
 
 
-def shingles(normalized: str) -> set[tuple[str, ...]]:
-    """Word 5-grams; the whole text where it is shorter."""
-    words = normalized.split(" ")
-    return {tuple(words[i : i + NGRAM]) for i in range(max(len(words) - NGRAM + 1, 1))}
+def _candidates(keys: np.ndarray, alive: np.ndarray) -> np.ndarray:
+    """Pairs of rows of one bucket as row × rows + row, the smaller first."""
+    living = np.flatnonzero(alive)
+    order = living[np.argsort(keys[living], kind="stable")]
+    same = np.zeros(len(order), bool)
+    same[1:] = keys[order[1:]] == keys[order[:-1]]
+    places = np.arange(len(order))
+    starts = np.maximum.accumulate(np.where(same, 0, places))  # of the bucket of each place
+    members = places[same]
+    pairs = [
+        order[starts[members]] * len(keys) + order[members],
+        order[members - 1] * len(keys) + order[members],
+    ]
+    return np.unique(np.concatenate(pairs))
 
 
-def jaccard(first: str, second: str) -> float:
-    """Shared shingles of all shingles."""
-    one, two = shingles(first), shingles(second)
-    return len(one & two) / len(one | two)
+def components(rows: int, one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """The first row of the connected component of each row, where `one[i]` and `two[i]` are connected.
 
-
-def _first(root: dict[int, int], row: int) -> int:
-    while root[row] != row:
-        root[row] = root[root[row]]
-        row = root[row]
-    return row
-
-
-def _join(root: dict[int, int], one: int, two: int) -> None:
-    low, high = sorted((_first(root, one), _first(root, two)))
-    root[high] = low
+    Union-find without a loop over rows: every root takes the least root it is connected to, then all paths
+    are halved until they are one step long; the number of rounds is about the logarithm of the longest path.
+    """
+    root = np.arange(rows)
+    while True:
+        low, high = np.minimum(root[one], root[two]), np.maximum(root[one], root[two])
+        open_ = low != high
+        if not open_.any():
+            return root
+        np.minimum.at(root, high[open_], low[open_])
+        while not np.array_equal(up := root[root], root):
+            root = up

@@ -4,23 +4,36 @@ The engine maps these functions over a source; `reason` in what they return is e
 """
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 
-from jaxtrain.clean import contamination, language, personal, quality, text
-from jaxtrain.tasks.overlap import Phrases
+from jaxtrain.classify import linear
+from jaxtrain.clean import contamination, language, personal, quality, text, toxicity, urls
 
 Row = dict[str, Any]
 Message = dict[str, str]
 
-SIGNALS = (*quality.SIGNALS, "language_score")
+LISTED_WORDS = "listed_words"
 _PERSONAL = [(f"personal_{kind}", pa.int32()) for kind in personal.KINDS]
-_DECISION = [("text", pa.string()), ("language", pa.string()), ("reason", pa.string()), *_PERSONAL]
-DOCUMENT_RESULT = pa.schema(_DECISION + [(name, pa.float32()) for name in SIGNALS])
+_DECISION = [(name, pa.string()) for name in ("text", "language", "reason", "benchmark")]
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-CONVERSATION_RESULT = pa.schema([*_DECISION, ("messages", _MESSAGES)])
+CONVERSATION_RESULT = pa.schema([*_DECISION, *_PERSONAL, ("messages", _MESSAGES)])
+
+
+def signal_names(classifiers: Iterable[str], word_lists: bool) -> tuple[str, ...]:
+    """The signal columns of a clean artifact."""
+    listed = (LISTED_WORDS,) if word_lists else ()
+    return (*quality.SIGNALS, "language_score", *(f"score_{name}" for name in classifiers), *listed)
+
+
+def document_result(signals: Iterable[str]) -> pa.Schema:
+    """The columns that examining a document gives."""
+    return pa.schema([*_DECISION, *_PERSONAL, *((name, pa.float32()) for name in signals)])
+
 
 _REFUSAL = re.compile(
     r"\bas an AI(?: language model| assistant|,)|\bas a (?:large )?language model, I\b", re.I
@@ -37,53 +50,114 @@ class Rules:
     """Least probability (0 to 1) that the text is in one of `languages`; None: not asked, as for code."""
     personal: tuple[str, ...] = personal.KINDS
     """Kinds of personal data that become placeholders."""
+    licenses: tuple[str, ...] = ()
+    """SPDX identifiers to keep; none: any licence, also an unknown one."""
+    listed_words: float = 1.0
+    """Largest share (0 to 1) of words that stand on one of `word_lists`."""
+    scores: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Least and largest probability (0 to 1) of each named classifier; others only measure."""
 
 
-def document(row: Row, rules: Rules, languages: tuple[str, ...], phrases: Phrases) -> Row:
-    """Cleaned `text`, `language`, `reason`, counts of personal data, and signals of one document."""
-    preset = replace(quality.preset_named(rules.preset), as_it_stands=False)
-    verdict = quality.judge(row["text"], preset)
-    found, score, reason = row["language"], None, ""
-    if rules.language_score is not None:
-        probabilities = language.detect(verdict.text)
-        found = next(iter(probabilities), "")
-        score = sum(probabilities.get(name, 0.0) for name in languages)
-        reason = "language" if probabilities and score < rules.language_score else ""
-    reason = reason or verdict.reason
-    if not reason and phrases.find(verdict.text):
-        reason = contamination.REASON
-    redacted, counts = personal.redact(verdict.text, rules.personal)
-    return {
-        "text": redacted,
-        "language": found,
-        "reason": reason,
-        **_counts(counts),
-        **verdict.signals,
-        "language_score": score,
-    }
+@dataclass(frozen=True, kw_only=True)
+class Examination:
+    """Everything that one record is judged by. It travels to the workers as JSON; files are read there."""
 
+    rules: Rules
+    languages: tuple[str, ...]
+    conversation_language_score: float
+    benchmarks: tuple[str, ...]
+    blocked_urls: tuple[str, ...]
+    word_lists: tuple[str, ...]
+    classifiers: dict[str, str]
 
-def conversation(row: Row, language_score: float, languages: tuple[str, ...], phrases: Phrases) -> Row:
-    """The same for a conversation: cleaned `messages`, and their transcript as `text`."""
-    messages, counts = [], dict.fromkeys(personal.KINDS, 0)
-    for message in row["messages"]:
-        content, found = personal.redact(text.normalize_turn(message["content"]))
-        messages.append({"role": message["role"], "content": content})
-        counts = {kind: counts[kind] + found[kind] for kind in counts}
-    whole = transcript(messages)
-    probabilities = language.detect("\n".join(message["content"] for message in messages))
-    reason = _turn_fault(messages)
-    if not reason and probabilities and sum(probabilities.get(x, 0.0) for x in languages) < language_score:
-        reason = "language"
-    if not reason and phrases.find(whole):
-        reason = contamination.REASON
-    return {
-        "text": whole,
-        "language": next(iter(probabilities), ""),
-        "reason": reason,
-        **_counts(counts),
-        "messages": messages,
-    }
+    @classmethod
+    def of(cls, described: Row) -> "Examination":
+        """From what `dataclasses.asdict` and JSON made of one."""
+        return cls(**(described | {"rules": Rules(**described["rules"])}))
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        return signal_names(self.classifiers, bool(self.word_lists))
+
+    @cached_property
+    def _phrases(self) -> contamination.Benchmarks:
+        return contamination.load(tuple(self.benchmarks))
+
+    @cached_property
+    def _blocked(self) -> urls.Blocklist:
+        return urls.Blocklist.read(self.blocked_urls)
+
+    @cached_property
+    def _listed(self) -> toxicity.WordLists:
+        return toxicity.WordLists.read(self.word_lists)
+
+    @cached_property
+    def _classifiers(self) -> dict[str, linear.Classifier]:
+        return {name: linear.load(folder) for name, folder in self.classifiers.items()}
+
+    def document(self, row: Row) -> Row:
+        """Cleaned `text`, `language`, `reason`, counts of personal data, and signals of one document."""
+        rules = self.rules
+        preset = replace(quality.preset_named(rules.preset), as_it_stands=False)
+        verdict = quality.judge(row["text"], preset)
+        found, score, reason = row["language"], None, ""
+        if rules.licenses and row["license"] not in rules.licenses:
+            reason = "license"
+        elif self.blocked_urls and self._blocked.holds(row["url"]):
+            reason = "blocked url"
+        if rules.language_score is not None:
+            probabilities = language.detect(verdict.text)
+            found = next(iter(probabilities), "")
+            score = sum(probabilities.get(name, 0.0) for name in self.languages)
+            if not reason and probabilities and score < rules.language_score:
+                reason = "language"
+        signals = verdict.signals | {"language_score": score} | self._scores(verdict.text)
+        reason = reason or verdict.reason or self._broken_score(signals)
+        benchmark = "" if reason else self._phrases.find(verdict.text)
+        redacted, counts = personal.redact(verdict.text, rules.personal)
+        return {
+            "text": redacted,
+            "language": found,
+            "reason": contamination.REASON if benchmark else reason,
+            "benchmark": benchmark,
+            **_counts(counts),
+            **signals,
+        }
+
+    def conversation(self, row: Row) -> Row:
+        """The same for a conversation: cleaned `messages`, and their transcript as `text`."""
+        messages, counts = [], dict.fromkeys(personal.KINDS, 0)
+        for message in row["messages"]:
+            content, found = personal.redact(text.normalize_turn(message["content"]))
+            messages.append({"role": message["role"], "content": content})
+            counts = {kind: counts[kind] + found[kind] for kind in counts}
+        whole = transcript(messages)
+        probabilities = language.detect("\n".join(message["content"] for message in messages))
+        reason = _turn_fault(messages)
+        score = sum(probabilities.get(name, 0.0) for name in self.languages)
+        if not reason and probabilities and score < self.conversation_language_score:
+            reason = "language"
+        benchmark = "" if reason else self._phrases.find(whole)
+        return {
+            "text": whole,
+            "language": next(iter(probabilities), ""),
+            "reason": contamination.REASON if benchmark else reason,
+            "benchmark": benchmark,
+            **_counts(counts),
+            "messages": messages,
+        }
+
+    def _scores(self, text: str) -> Row:
+        scores = {f"score_{name}": model.score(text) for name, model in self._classifiers.items()}
+        return scores | ({LISTED_WORDS: self._listed.share(text)} if self.word_lists else {})
+
+    def _broken_score(self, signals: Row) -> str:
+        if signals.get(LISTED_WORDS, 0.0) > self.rules.listed_words:
+            return "too many listed words"
+        for name, (low, high) in self.rules.scores.items():
+            if not low <= signals[f"score_{name}"] <= high:
+                return f"classifier {name}"
+        return ""
 
 
 def transcript(messages: list[Message]) -> str:

@@ -1,25 +1,29 @@
-"""Cleaning, step by step: a record is dropped for one reason, that of the first step to reject it."""
+"""Cleaning, step by step: a record is dropped for one reason, that of the first step to reject it.
+
+Texts pass through in shards (shards.py); of all records together only some facts are in memory.
+"""
 
 import json
+import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
 
-from jaxtrain import artifact, engine
-from jaxtrain.clean import balance, contamination, dedup, examine, personal, quality
-from jaxtrain.clean.examine import Row, Rules
-from jaxtrain.document import Conversation, Document, schema, source_files, write_rows
+from jaxtrain import artifact
+from jaxtrain.clean import balance, contamination, dedup, examine, personal, quality, shards, substrings
+from jaxtrain.clean.balance import Balance
+from jaxtrain.clean.examine import Examination, Rules
+from jaxtrain.clean.shards import Facts
+from jaxtrain.clean.write import write_source
+from jaxtrain.document import source_files
+from jaxtrain.engine import EMBEDDED
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.progress import say, track
-
-DROPPED = pa.schema([(name, pa.string()) for name in ("id", "source", "url", "reason", "text")])
+from jaxtrain.runtime.progress import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +42,28 @@ class CleanConfig:
     """Least probability that a conversation is in one of `languages`; low: turns are short, some are code."""
     benchmarks: tuple[str, ...] = ()
     """Files (`.jsonl.gz`) whose items must not be in the training data."""
+    blocked_urls: tuple[str, ...] = ()
+    """Text files of domains and words, one a line; a page whose URL has one is dropped."""
+    word_lists: tuple[str, ...] = ()
+    """Text files or folders of listed words, one entry a line; `rules` limit their share."""
+    classifiers: dict[str, str] = field(default_factory=dict)
+    """Name to folder of a classify artifact: each is a signal `score_NAME`, which `rules` may limit."""
+    similarity: float = dedup.SIMILARITY
+    """Least Jaccard similarity (0 to 1) of the word 5-grams of near duplicates."""
+    repeated_paragraphs: bool = False
+    """Paragraphs of five words or more that stood before are cut out."""
+    repeated_lines: bool = False
+    """Lines of five words or more that stood before are cut out."""
+    repeated_words: int = 0
+    """Passages of this many words or more that stood before are cut out; 0: none, 50: usual."""
     heldout_bytes: int = 400_000
     """UTF-8 bytes of documents to hold out for evaluation, shared out by weight, code at most a fifth."""
+    balance: Balance = Balance()
+    """How `mixture` becomes the weights of training."""
+    engine: str = EMBEDDED
+    """Where the work is done: `embedded`, `ray` (a local Ray) or `ray://HOST:PORT`. The results are equal."""
+    workers: int = 0
+    """Shards at work at once; 0: one a core."""
     out: str
     """Output folder."""
 
@@ -47,76 +71,62 @@ class CleanConfig:
 configs: tuple[type, ...] = (CleanConfig,)
 
 
-@dataclass(kw_only=True)
-class Entry:
-    """A record on its way through the steps."""
-
-    row: Row
-    """As collected."""
-    cleaned: Row
-    """What `examine` made of it."""
-    reason: str
-    """Why it was dropped; empty while it stands."""
-    heldout: bool = False
-    source: str = field(init=False)
-    bytes: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.source = self.row["source"]
-        self.bytes = len(self.cleaned["text"].encode())
-
-    @property
-    def collected_text(self) -> str:
-        return self.row["text"] if "text" in self.row else examine.transcript(self.row["messages"])
-
-
 def run(config: CleanConfig) -> Path:
     """The clean artifact of `config`; UserError where its sources, benchmarks or presets do not exist."""
     artifact.require(config.documents, "collect")
-    inputs = {"documents": config.documents} | {path: path for path in config.benchmarks}
-    return artifact.produce(config, inputs=inputs, write=lambda folder: _write(config, folder))
+    files = (*config.benchmarks, *config.blocked_urls, *config.word_lists, *config.classifiers.values())
+    inputs = {"documents": config.documents} | {path: path for path in files}
+    return artifact.produce(config, inputs=inputs, write=lambda folder: _write(config, folder), resume=True)
 
 
 def _write(config: CleanConfig, folder: Path) -> artifact.Counts:
-    collected = Path(config.documents)
+    collected, working = Path(config.documents), folder / "working"
     _check(config, {path.stem for path in source_files(collected / "documents")})
-    phrases = contamination.load(config.benchmarks)
-    say(f"clean: {len(phrases):,} benchmark phrases")
-
-    def examine_documents() -> list[Entry]:
-        return [
-            entry
-            for source, rules in track(config.rules.items(), "clean: documents")
-            for entry in _examine(
-                collected / "documents" / f"{source}.parquet",
-                partial(examine.document, rules=rules, languages=config.languages, phrases=phrases),
-                examine.DOCUMENT_RESULT,
-            )
-        ]
-
-    def examine_conversations() -> list[Entry]:
-        judge = partial(
-            examine.conversation,
-            language_score=config.conversation_language_score,
-            languages=config.languages,
-            phrases=phrases,
+    say(f"clean: {len(contamination.load(config.benchmarks)):,} benchmark phrases")
+    documents = _step("examine documents", lambda: _examine(config, "documents", list(config.rules), working))
+    chats = [path.stem for path in source_files(collected / "conversations")]
+    conversations = _step("examine conversations", lambda: _examine(config, "conversations", chats, working))
+    if both := sorted(set(chats) & set(config.rules)):
+        raise UserError(
+            f"{both[0]} names documents and conversations; give one of them another name in collect"
         )
-        files = track(source_files(collected / "conversations"), "clean: conversations")
-        return [entry for path in files for entry in _examine(path, judge, examine.CONVERSATION_RESULT)]
-
-    documents = _step("examine documents", examine_documents)
-    conversations = _step("examine conversations", examine_conversations)
-    for kind in (documents, conversations):
-        _step(
-            "exact duplicates",
-            lambda kind=kind: _drop_duplicates(kind, dedup.exact_duplicates, "exact duplicate"),
-        )
+    for facts in (documents, conversations):
+        _step("exact duplicates", facts.drop_exact)
     # Not for conversations: two questions about one long passage are no duplicates.
-    _step("near duplicates", lambda: _drop_duplicates(documents, dedup.near_duplicates, "near duplicate"))
-    if not any(not entry.reason for entry in documents):
+    _step("near duplicates", lambda: documents.drop_near(config.similarity))
+    for name, units in _repeats(config):
+        _step(f"repeated {name}", lambda units=units: substrings.cut_repeats(documents, units))
+    if not documents.alive_R.any():
         raise UserError(_nothing_left(config, documents))
-    mixture = _step("hold out", lambda: _balance(config, documents))
-    return _step("write", lambda: _write_all(folder, documents, conversations, mixture))
+    heldout_R, mixture = _step("hold out", lambda: _hold_out(config, documents))
+    counts = _step("write", lambda: _write_all(config, folder, documents, conversations, heldout_R))
+    (folder / "mixture.json").write_text(json.dumps(mixture, indent=2, sort_keys=True) + "\n")
+    (folder / "funnel.json").write_text(json.dumps(counts["funnel"], indent=2, sort_keys=True) + "\n")
+    shutil.rmtree(working)
+    return counts
+
+
+def _examine(config: CleanConfig, kind: str, sources: list[str], working: Path) -> Facts:
+    parts = [
+        shard
+        for source in sources
+        for shard in shards.list_shards(kind, Path(config.documents) / kind / f"{source}.parquet", working)
+    ]
+    examinations = {source: _examination(config, config.rules.get(source)) for source in sources}
+    shards.examine_all(parts, examinations, config.engine, config.workers, f"clean: shards of {kind}")
+    return Facts(parts, {source: i for i, source in enumerate(sources)})
+
+
+def _examination(config: CleanConfig, rules: Rules | None) -> Examination:
+    return Examination(
+        rules=rules or Rules(preset="prose"),  # conversations have no limits of quality
+        languages=config.languages,
+        conversation_language_score=config.conversation_language_score,
+        benchmarks=config.benchmarks,
+        blocked_urls=config.blocked_urls,
+        word_lists=config.word_lists,
+        classifiers=config.classifiers,
+    )
 
 
 def _check(config: CleanConfig, found: set[str]) -> None:
@@ -131,6 +141,8 @@ def _check(config: CleanConfig, found: set[str]) -> None:
             )
     for source, rules in config.rules.items():
         quality.preset_named(rules.preset)
+        if unknown := sorted(set(rules.scores) - set(config.classifiers)):
+            raise UserError(f"rules[{source!r}].scores names {unknown[0]!r}, which `classifiers` does not")
         if unknown := sorted(set(rules.personal) - set(personal.KINDS)):
             raise UserError(
                 f"rules[{source!r}].personal: no kind {unknown[0]!r}; choose of {', '.join(personal.KINDS)}"
@@ -146,113 +158,63 @@ def _step(name: str, work: Callable[[], Any]) -> Any:
     return result
 
 
-def _examine(path: Path, function: Callable[[Row], Row], returns: pa.Schema) -> list[Entry]:
-    table = pq.read_table(path)
-    cleaned = engine.map_rows(table, function, returns).to_pylist()
-    return [
-        Entry(row=row, cleaned=result, reason=result["reason"])
-        for row, result in zip(table.to_pylist(), cleaned, strict=True)
-    ]
+def _repeats(config: CleanConfig) -> Iterator[tuple[str, Callable[[str], substrings.Units]]]:
+    if config.repeated_paragraphs:
+        yield "paragraphs", substrings.parts_between("\n\n")
+    if config.repeated_lines:
+        yield "lines", substrings.parts_between("\n")
+    if config.repeated_words:
+        yield "passages", substrings.runs_of(config.repeated_words)
 
 
-def _drop_duplicates(entries: list[Entry], find: Callable[[list[str]], list[int]], reason: str) -> None:
-    alive = [entry for entry in entries if not entry.reason]
-    for row in find([dedup.normalize(entry.cleaned["text"]) for entry in alive]):
-        alive[row].reason = reason
-
-
-def _balance(config: CleanConfig, documents: list[Entry]) -> dict[str, float]:
-    """Marks what is held out, drops the rest of their urls, and returns the mixture of what is left."""
-    alive = [entry for entry in documents if not entry.reason]
-    mixture = balance.mixture(config.mixture, _bytes(alive))
+def _hold_out(config: CleanConfig, documents: Facts) -> tuple[np.ndarray, dict[str, float]]:
+    """Which rows are held out, and the mixture of what is left; the rest of their urls is dropped."""
+    heldout_R = np.zeros(len(documents.id_R), bool)
+    mixture = balance.mixture(config.mixture, _bytes(config, documents, documents.alive_R))
     shares = balance.heldout_shares(
         mixture, config.heldout_bytes, lambda source: config.rules[source].preset == "code"
     )
     for source, share in shares.items():
-        entries = {entry.row["id"]: entry for entry in alive if entry.source == source}
-        items = [balance.Item(id, entry.row["url"], entry.bytes) for id, entry in entries.items()]
-        for id in balance.hold_out(source, items, share):
-            entries[id].heldout = True
-    urls = {entry.row["url"] for entry in alive if entry.heldout} - {""}
-    for entry in alive:
-        if not entry.heldout and entry.row["url"] in urls:
-            entry.reason = "heldout surplus"
-    left = _bytes(entry for entry in alive if not entry.heldout and not entry.reason)
-    mixture = balance.mixture(config.mixture, left)
-    balance.say_repeats(mixture, left)
-    return mixture
+        own = documents.rows_of(source)
+        rows = np.arange(own.start, own.stop)[documents.alive_R[own]]
+        heldout_R[rows[balance.hold_out(source, documents.group_R[rows], documents.bytes_R[rows], share)]] = (
+            True
+        )
+    held = np.unique(documents.group_R[heldout_R & documents.url_R])
+    surplus_R = documents.alive_R & ~heldout_R & documents.url_R & np.isin(documents.group_R, held)
+    documents.reason_R[surplus_R] = "heldout surplus"
+    left = _bytes(config, documents, documents.alive_R & ~heldout_R)
+    return heldout_R, balance.plan(config.mixture, left, config.balance)
 
 
-def _bytes(entries: Iterable[Entry]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for entry in entries:
-        total[entry.source] += entry.bytes
-    return dict(total)
+def _bytes(config: CleanConfig, documents: Facts, rows_R: np.ndarray) -> dict[str, int]:
+    """UTF-8 bytes of some rows, by source."""
+    slices = {source: documents.rows_of(source) for source in config.rules}
+    return {source: int(documents.bytes_R[own][rows_R[own]].sum()) for source, own in slices.items()}
 
 
-def _nothing_left(config: CleanConfig, documents: list[Entry]) -> str:
-    reasons = Counter(entry.reason for entry in documents)
+def _nothing_left(config: CleanConfig, documents: Facts) -> str:
+    reasons = Counter(documents.reason_R.tolist())
     if not reasons:
         return f"{config.documents} holds no documents; look at its unread.json"
     reason, count = reasons.most_common(1)[0]
     return (
-        f"none of {len(documents)} documents is left; most, {count}, were dropped for {reason!r}: "
+        f"none of {len(documents.id_R)} documents is left; most, {count}, were dropped for {reason!r}: "
         "mend `rules` or `languages`"
     )
 
 
 def _write_all(
-    folder: Path, documents: list[Entry], conversations: list[Entry], mixture: dict[str, float]
+    config: CleanConfig, folder: Path, documents: Facts, conversations: Facts, heldout_R: np.ndarray
 ) -> artifact.Counts:
-    document_columns = schema(Document, dict.fromkeys(examine.SIGNALS, pa.float32()))
-    funnel = {}
-    redacted: dict[str, dict[str, int]] = {}
-    for kind, entries, columns in (
-        ("documents", documents, document_columns),
-        ("conversations", conversations, schema(Conversation)),
-    ):
-        for source in sorted({entry.source for entry in entries}):
-            own = [entry for entry in entries if entry.source == source]
-            if source in funnel:
-                raise UserError(
-                    f"{source} names documents and conversations; give one of them another name in collect"
-                )
-            kept = [entry for entry in own if not entry.reason and not entry.heldout]
-            heldout = [entry for entry in own if entry.heldout]
-            dropped = [entry for entry in own if entry.reason]
-            assert len(own) == len(kept) + len(heldout) + len(dropped), source
-            write_rows(folder / kind / f"{source}.parquet", columns, map(_cleaned_row, kept))
-            if heldout:
-                write_rows(folder / "heldout" / f"{source}.parquet", columns, map(_cleaned_row, heldout))
-            write_rows(folder / "dropped" / f"{source}.parquet", DROPPED, map(_dropped_row, dropped))
-            funnel[source] = {
-                "in": len(own),
-                "kept": len(kept),
-                "heldout": len(heldout),
-                "dropped": dict(sorted(Counter(entry.reason for entry in dropped).items())),
-                "bytes_in": sum(len(entry.collected_text.encode()) for entry in own),
-                "bytes_kept": sum(entry.bytes for entry in kept),
-                "bytes_heldout": sum(entry.bytes for entry in heldout),
-            }
-            redacted[source] = {
-                found: sum(entry.cleaned[f"personal_{found}"] for entry in kept + heldout)
-                for found in personal.KINDS
-            }
-    for name, value in (("funnel.json", funnel), ("mixture.json", mixture)):
-        (folder / name).write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
-    return {"funnel": funnel, "personal": redacted}
-
-
-def _cleaned_row(entry: Entry) -> Row:
-    names = set(entry.cleaned) - ({"text", "language"} if "messages" in entry.row else set())
-    return entry.row | {name: entry.cleaned[name] for name in names}
-
-
-def _dropped_row(entry: Entry) -> Row:
-    return {
-        "id": entry.row["id"],
-        "source": entry.source,
-        "url": entry.row.get("url", ""),
-        "reason": entry.reason,
-        "text": entry.collected_text,
-    }
+    signals = examine.signal_names(config.classifiers, bool(config.word_lists))
+    counts: dict[str, dict[str, Any]] = {"funnel": {}, "personal": {}, "benchmarks": {}}
+    none_R = np.zeros(len(conversations.id_R), bool)
+    for facts, held_R, names in ((documents, heldout_R, signals), (conversations, none_R, None)):
+        for source in dict.fromkeys(shard.source for shard in facts.shards):
+            counts["funnel"][source], counts["personal"][source], quoted = write_source(
+                folder, facts, source, held_R, names
+            )
+            for benchmark, number in quoted.items():
+                counts["benchmarks"][benchmark] = counts["benchmarks"].get(benchmark, 0) + number
+    return counts

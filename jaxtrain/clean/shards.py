@@ -1,0 +1,206 @@
+"""The records of collect in shards: examined one by one on the engine, then looked at together.
+
+A shard is one row group (1,024 records) of one file of collect. Examining it writes what is needed later
+beside each other in the working folder, the `.parquet` last; a killed run goes on at the first shard without
+one. Of all records together only facts of some 80 bytes each are in memory, never their texts.
+
+Legend: R records, S shards.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jaxtrain import engine
+from jaxtrain.clean import balance, dedup, examine
+from jaxtrain.clean.examine import Examination
+
+SMALL = 2_000_000  # bytes of Parquet that one process has done before two have started
+FACTS = ("id", "group", "url", "bytes", "bytes_in", "worded")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One row group of one file of collect."""
+
+    kind: str
+    """`documents` or `conversations`."""
+    source: str
+    path: Path
+    """The file of collect."""
+    group: int
+    working: Path
+    """The working folder."""
+
+    def file(self, end: str) -> Path:
+        return self.working / self.kind / f"{self.source}.{self.group:06d}.{end}"
+
+    def collected(self) -> pa.Table:
+        with pq.ParquetFile(self.path) as file:
+            return file.read_row_group(self.group)
+
+    def examined(self) -> pa.Table:
+        """What examining gave; the text without the passages that were cut out since."""
+        table = pq.read_table(self.file("parquet"))
+        if self.file("cut").exists():
+            text = pq.read_table(self.file("cut"))["text"]
+            table = table.set_column(table.column_names.index("text"), "text", text)
+        return table
+
+
+def list_shards(kind: str, path: Path, working: Path) -> list[Shard]:
+    with pq.ParquetFile(path) as file:
+        return [Shard(kind, path.stem, path, group, working) for group in range(file.num_row_groups)]
+
+
+def examine_all(
+    shards: list[Shard], examinations: dict[str, Examination], engine_name: str, workers: int, what: str
+) -> None:
+    """Examine every shard that is not examined yet, on the engine.
+
+    examinations: how the records of each source are judged.
+    """
+    tasks = [
+        {"shard": {key: str(value) for key, value in asdict(shard).items()},
+         "examination": asdict(examinations[shard.source])}
+        for shard in shards
+        if not shard.file("parquet").exists()
+    ]  # fmt: skip
+    size = sum(path.stat().st_size for path in {shard.path for shard in shards})
+    if tasks:
+        workers = workers or int(size < SMALL)
+        engine.run_tasks(_examine, tasks, engine_name, workers, what)
+
+
+def _examine(task: dict[str, Any]) -> dict[str, Any]:
+    """Runs on a worker: one shard to its working files."""
+    names = task["shard"]
+    shard = Shard(
+        names["kind"], names["source"], Path(names["path"]), int(names["group"]), Path(names["working"])
+    )
+    examination = _examination(json.dumps(task["examination"]))
+    is_document = shard.kind == "documents"
+    judge = examination.document if is_document else examination.conversation
+    columns = examine.document_result(examination.signals) if is_document else examine.CONVERSATION_RESULT
+    rows, results, sketches = [], [], []
+    for row in shard.collected().to_pylist():
+        result = judge(row)
+        rows.append(row)
+        results.append(result)
+        sketches.append(dedup.sketch(result["text"]) if not result["reason"] else None)
+    shard.file("").parent.mkdir(parents=True, exist_ok=True)
+    _write_facts(shard, rows, results, sketches)
+    table = pa.Table.from_pylist(results, schema=columns)
+    temporary = shard.file("parquet.tmp")
+    pq.write_table(table, temporary, compression="zstd")
+    temporary.replace(shard.file("parquet"))
+    return {}
+
+
+@cache
+def _examination(described: str) -> Examination:
+    """Once a worker: word lists, classifiers and benchmark phrases are loaded with it."""
+    return Examination.of(json.loads(described))
+
+
+def _write_facts(
+    shard: Shard, rows: list[examine.Row], results: list[examine.Row], sketches: list[dedup.Sketch | None]
+) -> None:
+    texts = [row["text"] if "text" in row else examine.transcript(row["messages"]) for row in rows]
+    urls = [row.get("url", "") for row in rows]
+    nothing = np.zeros(2, np.uint64), np.zeros(dedup.BANDS, np.uint64), np.zeros(0, np.uint32)
+    digests, bands, shingles = zip(
+        *((s.digest, s.bands, s.shingles) if s is not None else nothing for s in sketches), strict=True
+    )
+    np.savez(
+        shard.file("npz"),
+        id=np.array([int(row["id"], 16) for row in rows], np.uint64),
+        group=np.array(
+            [balance.group_key(url or row["id"]) for url, row in zip(urls, rows, strict=True)], np.uint64
+        ),
+        url=np.array([bool(url) for url in urls]),
+        bytes=np.array([len(result["text"].encode()) for result in results], np.int64),
+        bytes_in=np.array([len(text.encode()) for text in texts], np.int64),
+        worded=np.array([s is not None for s in sketches]),
+        digest=np.stack(digests),
+        ends=np.cumsum([0, *map(len, shingles)]),
+    )
+    np.save(shard.file("bands.npy"), np.stack(bands, axis=1))
+    np.concatenate(shingles).tofile(shard.file("shingles"))
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
+class Facts:
+    """What is known of every record of one kind, in the order of the shards."""
+
+    def __init__(self, shards: list[Shard], priorities: dict[str, int]) -> None:
+        self.shards = shards
+        for shard in shards:
+            shard.file("cut").unlink(missing_ok=True)  # of a killed run
+        loaded = [_load(shard.file("npz")) for shard in shards]
+        self.starts_S = np.cumsum([0, *(len(facts["id"]) for facts in loaded)])
+        self.id_R, self.group_R, self.url_R, self.bytes_R, self.bytes_in_R, self.worded_R = (
+            np.concatenate([facts[name] for facts in loaded]) for name in FACTS
+        )
+        self.digest_R2 = np.concatenate([facts["digest"] for facts in loaded])
+        self._ends = [facts["ends"] for facts in loaded]
+        reasons = (pq.read_table(shard.file("parquet"), columns=["reason"])["reason"] for shard in shards)
+        self.reason_R = np.concatenate([column.to_numpy() for column in reasons])
+        priority_R = np.repeat([priorities[shard.source] for shard in shards], np.diff(self.starts_S))
+        self.order_R = np.lexsort((self.id_R, priority_R))
+        """Row numbers in the order in which copies are preferred."""
+        self.copy_of_R = np.full(len(self.id_R), -1, np.int64)
+        """The row that stays in place of a dropped copy; -1 for all others."""
+
+    @property
+    def alive_R(self) -> np.ndarray:
+        return self.reason_R == ""
+
+    def rows_of(self, source: str) -> slice:
+        """The rows of one source, which stand together."""
+        own = [i for i, shard in enumerate(self.shards) if shard.source == source]
+        return slice(int(self.starts_S[own[0]]), int(self.starts_S[own[-1] + 1])) if own else slice(0, 0)
+
+    def drop_exact(self) -> None:
+        rows = self.order_R[(self.alive_R & self.worded_R)[self.order_R]]
+        self._drop(rows, dedup.exact_copies(self.digest_R2[rows]), "exact duplicate")
+
+    def drop_near(self, similarity: float) -> None:
+        alive = (self.alive_R & self.worded_R)[self.order_R]
+
+        def band(number: int) -> np.ndarray:
+            bands = [np.load(shard.file("bands.npy"), mmap_mode="r")[number] for shard in self.shards]
+            return np.concatenate(bands)[self.order_R]
+
+        first = dedup.near_copies(
+            len(alive), band, lambda row: self._shingles(self.order_R[row]), alive, similarity
+        )
+        self._drop(self.order_R, first, "near duplicate")
+
+    def _drop(self, rows: np.ndarray, first: np.ndarray, reason: str) -> None:
+        copies = first != np.arange(len(rows))
+        self.reason_R[rows[copies]] = reason
+        self.copy_of_R[rows[copies]] = rows[first[copies]]
+
+    def _shingles(self, row: int) -> np.ndarray:
+        number = int(np.searchsorted(self.starts_S, row, "right")) - 1
+        start, end = self._ends[number][row - self.starts_S[number] :][:2]
+        path = self.shards[number].file("shingles")
+        return np.fromfile(path, np.uint32, int(end - start), offset=4 * int(start))
+
+    def each_shard(self, source: str) -> Iterator[tuple[Shard, slice]]:
+        """The shards of a source with their rows."""
+        for shard, start, end in zip(self.shards, self.starts_S, self.starts_S[1:], strict=False):
+            if shard.source == source:
+                yield shard, slice(start, end)
