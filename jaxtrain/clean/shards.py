@@ -23,7 +23,15 @@ from jaxtrain.clean import balance, dedup, examine
 from jaxtrain.clean.examine import Examination
 
 SMALL = 2_000_000  # bytes of Parquet that one process has done before two have started
-FACTS = ("id", "group", "url", "bytes", "bytes_in", "worded")
+FACTS = {
+    "id": np.zeros(0, np.uint64),
+    "group": np.zeros(0, np.uint64),
+    "url": np.zeros(0, bool),
+    "bytes": np.zeros(0, np.int64),
+    "bytes_in": np.zeros(0, np.int64),
+    "worded": np.zeros(0, bool),
+    "digest": np.zeros((0, 2), np.uint64),
+}
 
 
 @dataclass(frozen=True)
@@ -141,6 +149,12 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
+def _band(path: Path, number: int) -> np.ndarray:
+    """One row of the [band, record] array at `path`."""
+    rows = np.load(path, mmap_mode="r")
+    return np.array(rows[number])
+
+
 class Facts:
     """What is known of every record of one kind, in the order of the shards."""
 
@@ -150,14 +164,17 @@ class Facts:
             shard.file("cut").unlink(missing_ok=True)  # of a killed run
         loaded = [_load(shard.file("npz")) for shard in shards]
         self.starts_S = np.cumsum([0, *(len(facts["id"]) for facts in loaded)])
-        self.id_R, self.group_R, self.url_R, self.bytes_R, self.bytes_in_R, self.worded_R = (
-            np.concatenate([facts[name] for facts in loaded]) for name in FACTS
-        )
-        self.digest_R2 = np.concatenate([facts["digest"] for facts in loaded])
+        of = {
+            name: np.concatenate([empty, *(facts[name] for facts in loaded)]) for name, empty in FACTS.items()
+        }
+        self.id_R, self.group_R, self.url_R, self.bytes_R = of["id"], of["group"], of["url"], of["bytes"]
+        self.bytes_in_R, self.worded_R, self.digest_R2 = of["bytes_in"], of["worded"], of["digest"]
         self._ends = [facts["ends"] for facts in loaded]
-        reasons = (pq.read_table(shard.file("parquet"), columns=["reason"])["reason"] for shard in shards)
-        self.reason_R = np.concatenate([column.to_numpy() for column in reasons])
-        priority_R = np.repeat([priorities[shard.source] for shard in shards], np.diff(self.starts_S))
+        reasons = [pq.read_table(shard.file("parquet"), columns=["reason"])["reason"] for shard in shards]
+        self.reason_R = np.array([text for column in reasons for text in column.to_pylist()], object)
+        priority_R = np.repeat(
+            np.array([priorities[shard.source] for shard in shards], np.int64), np.diff(self.starts_S)
+        )
         self.order_R = np.lexsort((self.id_R, priority_R))
         """Row numbers in the order in which copies are preferred."""
         self.copy_of_R = np.full(len(self.id_R), -1, np.int64)
@@ -180,7 +197,7 @@ class Facts:
         alive = (self.alive_R & self.worded_R)[self.order_R]
 
         def band(number: int) -> np.ndarray:
-            bands = [np.load(shard.file("bands.npy"), mmap_mode="r")[number] for shard in self.shards]
+            bands = [_band(shard.file("bands.npy"), number) for shard in self.shards]
             return np.concatenate(bands)[self.order_R]
 
         first = dedup.near_copies(

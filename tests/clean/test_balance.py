@@ -1,8 +1,20 @@
+import math
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxtrain.clean.balance import Item, heldout_shares, hold_out, mixture
+from jaxtrain.clean.balance import (
+    Balance,
+    capped,
+    group_key,
+    heldout_shares,
+    hold_out,
+    mixture,
+    plan,
+)
+from jaxtrain.runtime.errors import UserError
 
 
 def test_weights_are_normalised_over_the_sources_that_have_documents():
@@ -17,19 +29,59 @@ def test_code_is_at_most_a_fifth_of_what_is_held_out():
     assert heldout_shares({"code": 0.1, "web": 0.9}, 1000, lambda s: s == "code") == {"code": 100, "web": 900}
 
 
+def keys(names: list[str]) -> np.ndarray:
+    return np.array([group_key(name) for name in names], np.uint64)
+
+
 def test_a_source_of_one_url_is_all_for_training():
-    assert hold_out("books", [Item(str(i), "novel", 100) for i in range(50)], 300) == set()
+    assert not len(hold_out("books", keys(["novel"] * 50), np.full(50, 100), 300))
 
 
 @given(st.lists(st.integers(1, 300), min_size=2, max_size=60), st.integers(0, 2000))
 def test_the_share_is_met_to_half_a_document_and_a_tenth_of_the_source_at_most(sizes, share):
-    items = [Item(str(i), f"url{i // 3}", size) for i, size in enumerate(sizes)]
-    taken = sum(item.bytes for item in items if item.id in hold_out("web", items, share))
+    groups = keys([f"url{i // 3}" for i in range(len(sizes))])
+    taken = sum(sizes[row] for row in hold_out("web", groups, np.array(sizes), share).tolist())
     goal = min(share, sum(sizes) // 10)
     assert taken <= goal + max(sizes) and (taken >= goal - max(sizes) / 2 or len(sizes) <= 3)
 
 
 def test_a_growing_corpus_keeps_what_was_held_out():
-    items = [Item(str(i), f"url{i}", 100) for i in range(200)]
-    before = hold_out("web", items[:150], 1000)
-    assert len(before & hold_out("web", items, 1000)) >= 5
+    groups, sizes = keys([f"url{i}" for i in range(200)]), np.full(200, 100)
+    before = hold_out("web", groups[:150], sizes[:150], 1000)
+    after = hold_out("web", groups, sizes, 1000)
+    assert len(set(before.tolist()) & set(after.tolist())) >= 5
+
+
+def test_temperature_goes_from_proportional_to_uniform():
+    weights, kept = {"en": 1, "fi": 1}, {"en": 900, "fi": 100}
+    assert plan(weights, kept, Balance()) == pytest.approx({"en": 0.5, "fi": 0.5})
+    assert plan(weights, kept, Balance(temperature=1)) == pytest.approx({"en": 0.9, "fi": 0.1})
+    assert plan(weights, kept, Balance(temperature=2)) == pytest.approx({"en": 0.75, "fi": 0.25})
+    assert plan(weights, kept, Balance(temperature=1e9)) == pytest.approx({"en": 0.5, "fi": 0.5})
+
+
+def test_caps_and_upsampling_limits_hand_the_surplus_to_the_others():
+    weights, kept = {"a": 8, "b": 1, "c": 1}, {"a": 100, "b": 100, "c": 800}
+    assert plan(weights, kept, Balance(most_share=0.5)) == pytest.approx({"a": 0.5, "b": 0.25, "c": 0.25})
+    limited = plan(weights, kept, Balance(most_repeats=2))
+    assert limited == pytest.approx({"a": 0.2, "b": 0.2, "c": 0.6})  # b too is full once a gives
+    with pytest.raises(UserError, match="raise one of them"):
+        plan(weights, kept, Balance(most_share=0.3))
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)), min_size=1, max_size=8))
+def test_capped_shares_sum_to_one_and_keep_their_order_below_the_cap(pairs):
+    total = sum(share for share, _ in pairs)
+    shares = {str(i): share / total for i, (share, _) in enumerate(pairs)}
+    caps = {str(i): cap for i, (_, cap) in enumerate(pairs)}
+    if sum(caps.values()) < 1:
+        with pytest.raises(UserError):
+            capped(shares, caps)
+        return
+    found = capped(shares, caps)
+    assert math.isclose(sum(found.values()), 1, rel_tol=1e-6)
+    free = {name for name in found if found[name] < caps[name] - 1e-9}
+    assert all(found[name] <= caps[name] + 1e-9 for name in found)
+    ratios = [found[name] / shares[name] for name in free]
+    assert not ratios or max(ratios) == pytest.approx(min(ratios), rel=1e-6)
+    assert all(found[name] >= shares[name] * (1 - 1e-9) for name in free)
