@@ -15,8 +15,8 @@ from jaxtrain.runtime.errors import UserError
 
 STAGES = {
     "collect": "web pages, wikis, code, books, chats → one file a source",
+    "classify": "a text classifier from labelled documents, for clean to measure with",
     "clean": "filter, deduplicate, balance; every drop has a reason",
-    "classify": "a text classifier from labelled documents, which clean measures with",
     "tokenize": "train the tokenizer; text → token records",
     "pretrain": "train a language model from scratch, on any devices",
     "finetune": "teach it to answer, with a loss on the assistant's tokens",

@@ -40,7 +40,7 @@ def test_help_lists_the_stages_in_pipeline_order_one_line_each(capsys: pytest.Ca
     assert text == shown(capsys)
     listed = text.split("data flows:\n")[1].split("\n\n")[0]
     stages = " ".join(line.split()[0] for line in listed.splitlines())
-    assert stages == "collect clean tokenize pretrain finetune rate align evaluate report"
+    assert stages == "collect classify clean tokenize pretrain finetune rate align evaluate report"
     assert max(map(len, text.splitlines())) <= 80
 
 

@@ -12,6 +12,7 @@ are checked: `python -m pytest -m peers tests/clean/test_datatrove.py`; they are
 """
 
 import hashlib
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -27,32 +28,22 @@ PRESETS = ("gopher_quality", "gopher_repetition", "c4", "fineweb")
 
 def datatrove_verdicts(texts: list[str]) -> dict[str, list[bool | None]]:
     """Whether each of its filters keeps each text; None where it raises ZeroDivisionError."""
-    from datatrove.data import Document
-    from datatrove.pipeline.filters import (
-        C4QualityFilter,
-        FineWebQualityFilter,
-        GopherQualityFilter,
-        GopherRepetitionFilter,
-        c4_filters,
-        fineweb_quality_filter,
-        gopher_quality_filter,
-        gopher_repetition_filter,
-    )
+    filters = importlib.import_module("datatrove.pipeline.filters")
+    Document = importlib.import_module("datatrove.data").Document
 
     def words(text: str, language: str) -> list[str]:
         return quality.split_words(text)
 
-    for module in (gopher_quality_filter, gopher_repetition_filter, fineweb_quality_filter):
-        module.split_into_words = words
-    c4_filters.split_into_sentences = lambda text, language: [""] * signals.count_sentences(text)
-    filters = dict(
-        zip(
-            PRESETS,
-            (GopherQualityFilter(), GopherRepetitionFilter(), C4QualityFilter(),
-             FineWebQualityFilter(char_duplicates_ratio=0.1)),
-            strict=True,
-        )
-    )  # fmt: skip
+    for module in ("gopher_quality_filter", "gopher_repetition_filter", "fineweb_quality_filter"):
+        importlib.import_module(f"datatrove.pipeline.filters.{module}").split_into_words = words
+    sentences = importlib.import_module("datatrove.pipeline.filters.c4_filters")
+    sentences.split_into_sentences = lambda text, language: [""] * signals.count_sentences(text)
+    built = {
+        "gopher_quality": filters.GopherQualityFilter(),
+        "gopher_repetition": filters.GopherRepetitionFilter(),
+        "c4": filters.C4QualityFilter(),
+        "fineweb": filters.FineWebQualityFilter(char_duplicates_ratio=0.1),
+    }
 
     def keeps(filter, text: str) -> bool | None:
         try:
@@ -61,7 +52,7 @@ def datatrove_verdicts(texts: list[str]) -> dict[str, list[bool | None]]:
             return None
         return result if isinstance(result, bool) else result[0]
 
-    return {name: [keeps(filter, text) for text in texts] for name, filter in filters.items()}
+    return {name: [keeps(filter, text) for text in texts] for name, filter in built.items()}
 
 
 def stored_form(texts: list[str], verdicts: dict[str, list[bool | None]]) -> dict:
@@ -104,11 +95,9 @@ def test_the_stored_verdicts_are_datatroves(texts, stored):
 @pytest.mark.peers
 def test_the_text_that_c4_keeps_is_datatroves(texts):
     pytest.importorskip("datatrove", reason="datatrove is not installed (make test-peers)")
-    from datatrove.data import Document
-    from datatrove.pipeline.filters import C4QualityFilter
-
+    Document = importlib.import_module("datatrove.data").Document
     datatrove_verdicts([])  # puts our splitter into it
-    filter = C4QualityFilter()
+    filter = importlib.import_module("datatrove.pipeline.filters").C4QualityFilter()
     for text in texts:
         verdict = judge(text, "c4")
         theirs = Document(text=text, id="")
