@@ -15,13 +15,14 @@ from jaxtrain.model import store
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.generate import sample
 from jaxtrain.model.transformer import Transformer
+from jaxtrain.runtime import cost, distributed
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import optimizer as optimizers
-from jaxtrain.train.loop import Schedule, train
+from jaxtrain.train.loop import SafetyConfig, Schedule, train
 from jaxtrain.train.losses import token_loss
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.train.state import initializer
@@ -54,6 +55,7 @@ class PretrainConfig:
     """Steps between checkpoints."""
     sample_prompts: tuple[str, ...] = ("The", "She said", "def")
     """Continued at every evaluation, to watch it learn."""
+    safety: SafetyConfig = field(default_factory=SafetyConfig)
     seed: int = 0
     """Of weights, shuffling and samples."""
 
@@ -67,6 +69,7 @@ def run(config: PretrainConfig) -> Path:
 
 def _pretrain(config: PretrainConfig, folder: Path) -> dict[str, Any]:
     artifact.require(config.data, "tokenize")
+    distributed.initialize()
     tokenizer = Tokenizer.load(Path(config.data) / "tokenizer")
     _check(config, tokenizer)
     mesh = meshes.make(config.mesh)
@@ -123,7 +126,7 @@ def _train(config: PretrainConfig, tokenizer: Tokenizer, folder: Path) -> dict[s
     schedule = Schedule(
         steps=config.steps, evaluate_every=config.evaluate_every, checkpoint_every=config.checkpoint_every
     )
-    train(
+    state = train(
         folder,
         schedule,
         init=initializer(partial(Transformer, config.model), optimizer, config.seed),
@@ -132,10 +135,19 @@ def _train(config: PretrainConfig, tokenizer: Tokenizer, folder: Path) -> dict[s
         batches=partial(loader.prefetch, dataset),
         evaluate=evaluate,
         microbatches=config.microbatches,
+        watch="bits_per_byte",
+        learning_rate=optimizers.learning_rate(config.optimizer, config.steps),
+        flops_per_token=cost.flops_per_token(
+            config.model.matmul_parameters,
+            config.model.layers,
+            config.model.max_length,
+            config.model.heads * config.model.head_dim,
+        ),
+        safety=config.safety,
     )
     return {
-        "steps": config.steps,
-        "tokens": config.steps * config.batch_size * config.model.max_length,
+        "steps": int(state.step),
+        "tokens": int(state.step) * config.batch_size * config.model.max_length,
         "matmul_parameters": config.model.matmul_parameters,
         "heldout": final,
     }

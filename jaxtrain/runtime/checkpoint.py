@@ -1,62 +1,279 @@
-"""Checkpoints through Orbax: saved while training goes on, restored onto any mesh.
+"""Checkpoints through Orbax: saved while training goes on, verified, restored onto any mesh.
 
 A checkpoint of step n holds two trees: `model`, which later stages load alone, and `training`, the rest.
+Beside them lies `checksums.txt`, written last: a checkpoint without it was cut short and does not count.
+A folder is local or any URL that Orbax takes (`gs://bucket/run`).
 """
 
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from etils import epath
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.progress import say
+
+CHECKSUMS = "checksums.txt"
+ASIDE = ".corrupt"
+"""Behind the name of a checkpoint that failed verification."""
+METADATA = ("_CHECKPOINT_METADATA", "metrics")
+"""What Orbax reads of every checkpoint when it opens their folder."""
+HASHERS = 4  # threads; hashing and reading leave the interpreter to others
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepConfig:
+    """Which checkpoints stay on disk; one that any of these names stays."""
+
+    last: int = 2
+    """The newest so many; at least 2, so that there is one to fall back on."""
+    best: bool = True
+    """The one with the lowest held-out number."""
+    every: int = 0
+    """Those whose step is a multiple of this; 0: none."""
+
+    def policy(self) -> Any:
+        """As Orbax takes it."""
+        policies = ocp.training.preservation_policies
+        if self.last < 2:
+            raise UserError(f"keep.last is {self.last}; keep at least 2, one to fall back on")
+        chosen: list[Any] = [policies.LatestN(self.last)]
+        if self.best:
+            lowest = policies.BestN(
+                get_metric_fn=lambda found: -found["heldout"], n=1, keep_checkpoints_without_metrics=False
+            )
+            chosen.append(lowest)
+        if self.every:
+            chosen.append(policies.EveryNSteps(self.every))
+        return policies.AnyPreservationPolicy(chosen)
 
 
 class Checkpoints:
-    """The checkpoints of one training run, the latest `keep` of them."""
+    """The checkpoints of one training run.
 
-    def __init__(self, folder: Path, keep: int = 2):
-        policy = ocp.training.preservation_policies.LatestN(keep)
-        self._orbax = ocp.training.Checkpointer(folder.absolute(), preservation_policy=policy)
-        self._saving: Any = None
+    Several processes share one folder: the first of them verifies and writes the checksums, and says to the
+    others which step stands.
+    """
+
+    def __init__(self, folder: Path | str, keep: KeepConfig | None = None):
+        self.folder = _path(folder)
+        self._verified = self._verify()  # before Orbax reads what may be corrupt
+        self._orbax = ocp.training.Checkpointer(
+            self.folder, preservation_policy=(keep or KeepConfig()).policy(), cleanup_tmp_directories=True
+        )
+        self._thread = ThreadPoolExecutor(1, "checksums")
+        self._saving: Future[None] | None = None
 
     @property
     def latest(self) -> int | None:
-        """The newest complete step."""
-        newest = self._orbax.latest
-        return None if newest is None else newest.step
+        """The newest step that verifies. Newer ones that do not are named and set aside.
 
-    def save(self, step: int, model: Any, training: Any) -> None:
-        """Start writing step `step` in the background; an error of the save before is raised here."""
+        Errors: UserError where checkpoints stand and none verifies.
+        """
         self.wait()
-        self._saving = self._orbax.save_checkpointables_async(
-            step, {"model": model, "training": training}, force=True
-        )
+        if self._verified is None:
+            self._verified = self._verify()
+            self._orbax.reload()
+        return None if self._verified < 0 else self._verified
+
+    def _verify(self) -> int:
+        """The newest whole step as the first process finds it; -1: there is none."""
+        newest = _newest_whole(self.folder) if jax.process_index() == 0 else -1
+        if jax.process_count() == 1:
+            return newest
+        return int(multihost_utils.broadcast_one_to_all(np.int32(newest)))
+
+    def save(self, step: int, model: Any, training: Any, heldout: float | None = None) -> None:
+        """Start writing step `step` in the background; a failure is raised at the next `check` or save.
+
+        heldout: the number of which the lowest is kept.
+        """
+        self.wait()
+        metrics = None if heldout is None else {"heldout": heldout}
+        with self._explained(step):
+            response = self._orbax.save_checkpointables_async(
+                step, {"model": model, "training": training}, force=True, metrics=metrics
+            )
+        assert response is not None, "a forced save is never declined"
+        self._verified = None
+        self._saving = self._thread.submit(self._finish, step, response)
+
+    def _finish(self, step: int, response: Any) -> None:
+        with self._explained(step):
+            response.result()
+            if jax.process_index() == 0:
+                _write_checksums(self.folder / str(step))
+
+    def _explained(self, step: int) -> "_Explained":
+        return _Explained(f"checkpoint of step {step} could not be written to {self.folder}")
+
+    @property
+    def is_saving(self) -> bool:
+        return self._saving is not None and not self._saving.done()
+
+    def check(self) -> None:
+        """Raise what went wrong in the background; UserError naming the step and the cause."""
+        if self._saving is not None and self._saving.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Until what is being saved is on disk with its checksums."""
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
 
     def restore(self, model: Any, training: Any) -> tuple[int, Any, Any]:
-        """The newest step, onto the shardings of the abstract trees given."""
+        """The newest step that verifies, onto the shardings of the abstract trees given."""
         step = self.latest
         assert step is not None, "restore is asked for only where a checkpoint stands"
         loaded = self._orbax.load_checkpointables(step, {"model": model, "training": training})
         return step, loaded["model"], loaded["training"]
 
-    def wait(self) -> None:
-        if self._saving is not None:
-            self._saving.result()
-            self._saving = None
+    def discard_after(self, step: int) -> None:
+        """Remove newer checkpoints: the run goes on from `step` another way."""
+        self.wait()
+        for found in list(self._orbax.checkpoints):
+            if found.step > step:
+                self._orbax.delete(found.step)
+        self._verified = None
+
+    def best(self) -> int | None:
+        """The step with the lowest held-out number among those that stand."""
+        scored = [found for found in self._orbax.checkpoints if found.metrics]
+        return min(scored, key=lambda found: found.metrics["heldout"]).step if scored else None
 
     def close(self) -> None:
-        self.wait()
-        self._orbax.close()
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+            self._orbax.close()
 
 
-def load_model(folder: Path, init: Any) -> Any:
-    """The newest `model` tree under `folder`, on the mesh that is set; `init()` says its shape."""
-    if not folder.is_dir():
+class _Explained:
+    """Turns whatever a save raises into one line with its remedy."""
+
+    def __init__(self, what: str):
+        self.what = what
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception):
+            cause = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise UserError(
+                f"{self.what}: {cause[:300]}; checkpoints before it are untouched: free space or mend the "
+                "disk, and run the same command again"
+            ) from error
+
+
+def load_model(folder: Path | str, init: Callable[[], Any]) -> Any:
+    """The newest `model` tree under `folder`, on the mesh that is set; `init()` says its shape.
+
+    Errors: UserError where there is none, and where a file of it is not what was written.
+    """
+    path = _path(folder)
+    if not path.is_dir():
         raise UserError(f"no checkpoint folder {folder}; is its stage finished?")
-    with ocp.training.Checkpointer(folder.absolute()) as orbax:
-        if orbax.latest is None:
-            raise UserError(f"no complete checkpoint in {folder}")
-        abstract = meshes.abstract(init, jax.sharding.get_mesh())
-        return orbax.load_checkpointables(orbax.latest.step, {"model": abstract})["model"]
+    steps = _steps(path)
+    if not steps:
+        raise UserError(f"no complete checkpoint in {folder}")
+    newest = path / str(steps[-1])
+    if problem := _problem(newest, ("model", *METADATA)):
+        raise UserError(f"checkpoint of step {newest.name} in {folder} is corrupt ({problem}); make it again")
+    abstract = meshes.abstract(init, jax.sharding.get_mesh())
+    return ocp.load_checkpointables(newest, {"model": abstract})["model"]
+
+
+def _newest_whole(folder: epath.Path) -> int:
+    """The newest step that verifies, -1 where none stands; what does not verify is removed or set aside."""
+    steps = _steps(folder) if folder.exists() else []
+    for step in [step for step in steps if not (folder / str(step) / CHECKSUMS).exists()]:
+        say(f"checkpoint of step {step} was cut short: removed")
+        (folder / str(step)).rmtree()
+        steps.remove(step)
+    wrong: dict[int, str] = {}
+    newest = -1
+    for step in reversed(steps):  # of those behind the newest whole one, what Orbax reads when it opens them
+        problem = _problem(folder / str(step), ("",) if newest < 0 else METADATA)
+        if problem is not None:
+            wrong[step] = problem
+        elif newest < 0:
+            newest = step
+    if wrong and newest < 0:
+        told = "; ".join(f"step {step}: {problem}" for step, problem in wrong.items())
+        raise UserError(
+            f"no checkpoint in {folder} verifies ({told}); put a whole copy there, "
+            "or remove the folder to begin again"
+        )
+    for step, problem in wrong.items():
+        aside = folder / f"{step}{ASIDE}"
+        if aside.exists():
+            aside.rmtree()
+        (folder / str(step)).rename(aside)
+        say(f"checkpoint of step {step} is corrupt ({problem}): set aside as {aside.name}")
+    return newest
+
+
+def _steps(folder: epath.Path) -> list[int]:
+    """Steps whose folder Orbax has committed, ascending."""
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+
+
+def _path(folder: Path | str) -> epath.Path:
+    return epath.Path(folder) if "://" in str(folder) else epath.Path(Path(folder).absolute())
+
+
+def _files(step: epath.Path) -> Iterator[epath.Path]:
+    for path in sorted(step.iterdir()):
+        if path.is_dir():
+            yield from _files(path)
+        elif path.name != CHECKSUMS:
+            yield path
+
+
+def _sha256(path: epath.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_checksums(step: epath.Path) -> None:
+    """`sha256  path` a line, as sha256sum prints it; the last line is the list's own."""
+    files = list(_files(step))
+    with ThreadPoolExecutor(HASHERS) as hashers:
+        digests = list(hashers.map(_sha256, files))
+    lines = [f"{digest}  {file.relative_to(step)}\n" for digest, file in zip(digests, files, strict=True)]
+    body = "".join(lines)
+    temporary = step / (CHECKSUMS + ".tmp")
+    temporary.write_text(body + f"{hashlib.sha256(body.encode()).hexdigest()}  {CHECKSUMS}\n")
+    temporary.rename(step / CHECKSUMS)
+
+
+def _problem(step: epath.Path, parts: tuple[str, ...] = ("",)) -> str | None:
+    """What differs from the list of checksums, or None. parts: paths whose bytes are read begin so."""
+    if not (step / CHECKSUMS).exists():
+        return f"{CHECKSUMS} is absent: the save was cut short"
+    body, _, own = (step / CHECKSUMS).read_bytes().rstrip(b"\n").rpartition(b"\n")
+    body += b"\n"
+    if own != f"{hashlib.sha256(body).hexdigest()}  {CHECKSUMS}".encode():
+        return f"{CHECKSUMS} was changed"
+    listed = {path: digest for digest, path in (line.split("  ", 1) for line in body.decode().splitlines())}
+    if missing := [path for path in listed if not (step / path).is_file()]:
+        return f"{missing[0]} is missing"
+    if extra := [path for path in _files(step) if str(path.relative_to(step)) not in listed]:
+        return f"{extra[0].relative_to(step)} is not in {CHECKSUMS}"
+    read = [path for path in listed if path.startswith(parts)]
+    with ThreadPoolExecutor(HASHERS) as hashers:
+        for path, digest in zip(read, hashers.map(lambda path: _sha256(step / path), read), strict=True):
+            if digest != listed[path]:
+                return f"{path} was changed"
+    return None

@@ -1,32 +1,71 @@
 """metrics.jsonl: one JSON object a line, the record of a run. Device values are read one step late."""
 
 import json
+import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 
 from jaxtrain.runtime.progress import say
+
+Line = dict[str, Any]
+
+
+class Mirror(Protocol):
+    """Another place that shows the numbers; metrics.jsonl is the record."""
+
+    def restart(self, lines: list[Line]) -> None:
+        """What was written so far is these lines: at the start, after a restart, after a rollback."""
+
+    def write(self, line: Line) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class MetricsLog:
     """Appends to `metrics.jsonl`; step n is fetched when step n+1 is logged, so the host never waits.
 
     resume_step: what a killed run wrote past this step, its checkpoint, is cut off.
+    Of several processes the first alone writes; all read.
     """
 
-    def __init__(self, path: Path, resume_step: int = 0):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
-        whole = [line for line in lines if line.endswith("\n")]  # the last may have been cut by the kill
-        kept = [line for line in whole if json.loads(line)["step"] <= resume_step]
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text("".join(kept))
-        temporary.replace(path)
-        self._file = path.open("a")
+    def __init__(self, path: Path, resume_step: int = 0, mirrors: Sequence[Mirror] = ()):
+        self._path = path
+        self._writes = jax.process_index() == 0
+        self._mirrors = mirrors if self._writes else ()
+        self._file: Any = None
         self._waiting: tuple[int, dict[str, Any]] | None = None
         self._last = time.perf_counter()
+        self.kept, self.lost_seconds = self._cut(resume_step)
+        """The lines that stood, and the seconds of the steps that were cut off."""
+
+    def _cut(self, step: int, *, but: str = "") -> tuple[list[Line], float]:
+        """The lines up to `step` (and of kind `but`), which alone stay, and the seconds of steps cut off."""
+        text = self._path.read_text() if self._path.is_file() else ""
+        whole = text.splitlines()[: text.count("\n")]  # the last may have been cut by the kill
+        lines = [json.loads(line) for line in whole]
+        kept = [line for line in lines if line["step"] <= step or (but and line.get("kind") == but)]
+        lost = sum(line["seconds"] for line in lines if line["step"] > step and "seconds" in line)
+        if self._writes:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self._path.with_name(self._path.name + ".tmp")
+            temporary.write_text("".join(_json(line) for line in kept))
+            temporary.replace(self._path)
+            self._file = self._path.open("a")
+            for mirror in self._mirrors:
+                mirror.restart(kept)
+        return kept, lost
+
+    def rewind(self, step: int, *, but: str) -> float:
+        """The run goes back to `step`: later lines go, but those of kind `but`. Seconds of steps lost."""
+        self._waiting = None
+        if self._file is not None:
+            self._file.close()
+        self.kept, lost = self._cut(step, but=but)
+        return lost
 
     def step(self, step: int, values: dict[str, Any]) -> dict[str, float] | None:
         """Log the device values of a step; returns those of the step before, now on the host."""
@@ -49,16 +88,32 @@ class MetricsLog:
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Write host values now (evaluations, events)."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
+        line = {"step": step, **values}
+        if self._writes:
+            self._file.write(_json(line))
+            self._file.flush()
+            for mirror in self._mirrors:
+                mirror.write(line)
 
     def pause(self) -> None:
         """Time spent since the last step (evaluation, samples) is not the next step's."""
         self._last = time.perf_counter()
 
     def close(self) -> None:
-        self.flush()
-        self._file.close()
+        """What still waits is not fetched: after an error it may never come."""
+        if self._file is not None:
+            self._file.close()
+        for mirror in self._mirrors:
+            mirror.close()
+
+
+def _json(line: Line) -> str:
+    """JSON has no word for nan and infinity: they are null."""
+    plain = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in line.items()
+    }
+    return json.dumps(plain, allow_nan=False) + "\n"
 
 
 def show(step: int, steps: int, values: dict[str, float], what: str = "step") -> None:

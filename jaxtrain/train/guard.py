@@ -30,9 +30,19 @@ def new_guard() -> Guard:
     return Guard(jnp.zeros((WINDOW, 2), jnp.float32), jnp.int32(0), jnp.int32(0))
 
 
-def judge(guard: Guard, loss: jax.Array, grad_norm: jax.Array) -> tuple[jax.Array, Guard]:
-    """Whether the step is accepted (bool), and the guard after it."""
-    seen = jnp.stack([loss, grad_norm]).astype(jnp.float32)
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Limits:
+    """What a step's loss and gradient norm are held against, float32 [2] each."""
+
+    mean: jax.Array
+    sigma: jax.Array
+    limit: jax.Array
+    """Infinite while the window is empty."""
+
+
+def limits(guard: Guard) -> Limits:
+    """Of the next step."""
     filled = jnp.arange(WINDOW)[:, None] < jnp.minimum(guard.accepted, WINDOW)
     count = jnp.maximum(jnp.minimum(guard.accepted, WINDOW), 1)
     mean = jnp.sum(guard.window, axis=0, where=filled) / count
@@ -40,7 +50,13 @@ def judge(guard: Guard, loss: jax.Array, grad_norm: jax.Array) -> tuple[jax.Arra
     usual = mean + SIGMAS * jnp.maximum(sigma, 0.01 * jnp.abs(mean))
     early = EARLY_FACTOR * jnp.max(guard.window, axis=0, where=filled, initial=0.0)
     limit = jnp.where(guard.accepted >= ENOUGH, usual, jnp.where(guard.accepted > 0, early, jnp.inf))
-    accepted = jnp.all(jnp.isfinite(seen) & (seen <= limit))
+    return Limits(mean, sigma, limit)
+
+
+def judge(guard: Guard, loss: jax.Array, grad_norm: jax.Array) -> tuple[jax.Array, Guard]:
+    """Whether the step is accepted (bool), and the guard after it."""
+    seen = jnp.stack([loss, grad_norm]).astype(jnp.float32)
+    accepted = jnp.all(jnp.isfinite(seen) & (seen <= limits(guard).limit))
     slot = guard.accepted % WINDOW
     after = Guard(
         window=jnp.where(accepted & (jnp.arange(WINDOW)[:, None] == slot), seen, guard.window),

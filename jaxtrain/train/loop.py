@@ -1,25 +1,62 @@
-"""The loop that pretrain, finetune and the reward model share: plain, and in one place."""
+"""The loop that pretrain, finetune and the reward model share: plain, and in one place.
+
+A run may be killed, starved, poisoned or moved to other devices at any moment: it goes on from the newest
+checkpoint that verifies, with the batches that it would have seen, and `metrics.jsonl` has each step once.
+"""
 
 import dataclasses
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from jaxtrain.runtime import mesh as meshes
-from jaxtrain.runtime.checkpoint import Checkpoints
+from jaxtrain.runtime.checkpoint import Checkpoints, KeepConfig
+from jaxtrain.runtime.compiled import keep_compiled
+from jaxtrain.runtime.distributed import Wishes
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.goodput import Goodput
 from jaxtrain.runtime.metrics import MetricsLog, show
 from jaxtrain.runtime.progress import say
+from jaxtrain.runtime.signals import Stopped, StopSignals
+from jaxtrain.runtime.watchdog import Watchdog, WatchdogConfig
+from jaxtrain.train.guard import Limits
+from jaxtrain.train.heldout import Heldout
+from jaxtrain.train.incident import Incidents
+from jaxtrain.train.pace import Pace
+from jaxtrain.train.replay import Replay, SilentCorruption
 from jaxtrain.train.state import TrainState, new_state
-from jaxtrain.train.step import Loss, make_step
+from jaxtrain.train.step import CompiledStep, Loss, make_step, out_of_memory
 
-MOST_REFUSED = 20
-"""Steps refused in a row after which going on is pointless."""
+Batch = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SafetyConfig:
+    """What a run does against faults."""
+
+    rollback_after: int = 20
+    """Refused steps in a row after which the run goes back to its last checkpoint and past their batches."""
+    replay_every: int = 0
+    """Steps between checks for silent corruption, each about two steps long; 0: never."""
+    on_corruption: Literal["stop", "roll back"] = "stop"
+    """End the run, or go on from the last checkpoint that a check has passed."""
+    checkpoint_minutes: float = 0.0
+    """A checkpoint also when the last is so many minutes old; 0: by steps alone."""
+    keep: KeepConfig = field(default_factory=KeepConfig)
+    early_stop: int = 0
+    """Evaluations in a row without a better held-out number after which the best checkpoint is the result; 0:
+    never."""
+    watchdog: WatchdogConfig = field(default_factory=WatchdogConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +70,7 @@ class Schedule:
     checkpoint_every: int
     """Steps between checkpoints (and after the last step)."""
     log_every: int = 10
-    """Steps between console lines; metrics.jsonl has every step."""
+    """Steps between console lines and lines of speed; metrics.jsonl has every step."""
 
 
 def train(
@@ -43,52 +80,61 @@ def train(
     init: Callable[[], TrainState],
     loss: Loss,
     optimizer: optax.GradientTransformation,
-    batches: Callable[[int, int], Iterator[dict[str, np.ndarray]]],
+    batches: Callable[[int, int], Iterator[Batch]],
     evaluate: Callable[[Any, int], dict[str, Any]],
     microbatches: int = 1,
     pretrained: Callable[[], Any] | None = None,
+    watch: str | None = None,
+    learning_rate: optax.Schedule | None = None,
+    flops_per_token: float | None = None,
+    safety: SafetyConfig | None = None,
 ) -> TrainState:
     """Train to the last step, from the newest checkpoint in `folder` where one stands.
 
     init: the state of step 0; of `pretrained` weights its shapes alone are used.
     pretrained: loads the model of an earlier stage.
-    batches(start, stop): host batches of those steps, a pure function of the step.
+    batches(start, stop): this process's rows of the batches of those indices, a pure function of the index.
     evaluate(model, step): numbers for metrics.jsonl, written with `"kind": "heldout"`.
+    watch: the name of the number among them of which the lowest counts as best.
+    learning_rate: the optimizer's, for the log. flops_per_token: for the log's FLOP/s and MFU.
+    Errors: UserError for what the user can mend, Stopped (exit status 75) after a signal.
     """
-    mesh = jax.sharding.get_mesh()
+    keep_compiled()
+    safety = safety or SafetyConfig()
     with ExitStack() as ends:
-        checkpoints = ends.enter_context(closing(Checkpoints(folder / "checkpoint")))
-        state = _start(checkpoints, init, optimizer, pretrained)
-        first = int(state.step)
-        log = ends.enter_context(closing(MetricsLog(folder / "metrics.jsonl", resume_step=first)))
-        step_function = make_step(loss, optimizer, microbatches)
-        for step, batch in enumerate(batches(first, schedule.steps), first + 1):
-            state, metrics = step_function(state, meshes.put_batch(batch, mesh))
-            _watch(log.step(step, metrics), schedule)
-            # once in a while: held-out numbers
-            if step % schedule.evaluate_every == 0 or step == schedule.steps:
-                _watch(log.flush(), schedule)
-                values = evaluate(state.model, step)
-                log.write(step, {"kind": "heldout", **values})
-                shown = {name: value for name, value in values.items() if isinstance(value, float)}
-                show(step, schedule.steps, shown, "held-out")
-                log.pause()
-            # once in a while: a checkpoint, written while the next steps run; the log reaches up to it
-            if step % schedule.checkpoint_every == 0 or step == schedule.steps:
-                _watch(log.flush(), schedule)
-                checkpoints.save(step, state.model, dataclasses.replace(state, model=None))
-    if (
-        first == schedule.steps
-    ):  # killed behind its last checkpoint: its caller has yet to see the last numbers
-        evaluate(state.model, first)
-    return state
+        watchdog = ends.enter_context(Watchdog(safety.watchdog, folder))
+        goodput = Goodput()
+        checkpoints = ends.enter_context(closing(Checkpoints(folder / "checkpoint", safety.keep)))
+        begin = partial(_begin, checkpoints, init, optimizer, pretrained)
+        state = begin()
+        log = ends.enter_context(closing(MetricsLog(folder / "metrics.jsonl", int(state.step))))
+        goodput.carry(log.kept, log.lost_seconds)
+        run = _Run(
+            state=state,
+            begin=begin,
+            schedule=schedule,
+            safety=safety,
+            take=CompiledStep(
+                make_step(loss, optimizer, microbatches, learning_rate=learning_rate), microbatches
+            ),
+            batches=batches,
+            evaluate=evaluate,
+            checkpoints=checkpoints,
+            log=log,
+            incidents=Incidents(folder),
+            heldout=Heldout(watch, log.kept),
+            pace=Pace(goodput, flops_per_token),
+            watchdog=watchdog,
+            signals=ends.enter_context(StopSignals()),
+        )
+        return run.to_the_end()
 
 
-def _start(
+def _begin(
     checkpoints: Checkpoints,
     init: Callable[[], TrainState],
     optimizer: optax.GradientTransformation,
-    pretrained: Callable[[], Any] | None = None,
+    pretrained: Callable[[], Any] | None,
 ) -> TrainState:
     """The state to go on from: the newest checkpoint, else `pretrained()` at step 0, else `init()`."""
     if checkpoints.latest is not None:
@@ -101,25 +147,220 @@ def _start(
     return new_state(pretrained(), optimizer)
 
 
-def _watch(metrics: dict[str, float] | None, schedule: Schedule) -> None:
-    """Tell a step's numbers on the console; RuntimeError where going on is pointless."""
-    if metrics is None:
-        return
-    step = int(metrics["step"])
-    if not metrics["accepted"]:
+class _GoBack(Exception):
+    """The run goes on from its newest checkpoint. past: with the batch of this index; None: with the same."""
+
+    def __init__(self, reason: str, past: int | None):
+        super().__init__(reason)
+        self.reason, self.past = reason, past
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """One process's part of a run, and where it is."""
+
+    state: TrainState
+    begin: Callable[[], TrainState]
+    schedule: Schedule
+    safety: SafetyConfig
+    take: CompiledStep
+    batches: Callable[[int, int], Iterator[Batch]]
+    evaluate: Callable[[Any, int], dict[str, Any]]
+    checkpoints: Checkpoints
+    log: MetricsLog
+    incidents: Incidents
+    heldout: Heldout
+    pace: Pace
+    watchdog: Watchdog
+    signals: StopSignals
+
+    def __post_init__(self) -> None:
+        self.step, self.passed = int(self.state.step), int(self.state.passed)
+        self.replay = Replay(self.safety.replay_every, verified=self.step)
+        self.wishes = Wishes()
+        self.goodput = self.pace.goodput
+        self.recent: dict[int, tuple[int, Batch, Limits]] = {}  # the steps whose numbers are not read yet
+        self.rollbacks: Counter[int] = Counter()  # by the step gone back to
+        self.refused = 0  # in a row, as last read
+        self.save_due, self.saved_at = False, time.monotonic()
+
+    def to_the_end(self) -> TrainState:
+        """Steps until the last one, or until the held-out number has been rising for long."""
+        last = self.schedule.steps
+        if self.step == last:  # killed behind its last checkpoint: its caller has yet to see the last numbers
+            self.evaluate(self.state.model, last)
+        while self.step < last:
+            try:
+                with out_of_memory(self.take):
+                    if self._go_on():
+                        break
+            except _GoBack as back:
+                self._roll_back(back.reason, back.past)
+        return self.state
+
+    def _go_on(self) -> bool:
+        """The loop. True: stopped early."""
+        mesh, schedule = jax.sharding.get_mesh(), self.schedule
+        for index, batch in self._timed(range(self.step + self.passed, schedule.steps + self.passed)):
+            self.step += 1
+            held = meshes.put_batch(batch, mesh)
+            self.state, metrics = self._replayed(lambda state, held=held: self.take(state, held))
+            self.recent[self.step] = index, batch, metrics.pop("limits")
+            self._read(self.log.step(self.step, metrics))
+            stop, is_old = self.wishes.exchange(self.signals.asked is not None, self._is_old())
+            self.checkpoints.check()
+            # once in a while: held-out numbers
+            value, is_last = None, self.step == schedule.steps
+            if self.step % schedule.evaluate_every == 0 or is_last:
+                value = self._evaluate()
+            # once in a while: a checkpoint, written while the next steps run; the log reaches up to it
+            is_best = value is not None and self.heldout.best_step == self.step and self.safety.keep.best
+            self.save_due |= (
+                self.step % schedule.checkpoint_every == 0 or is_last or is_old or is_best or stop
+            )
+            if self.save_due:
+                self._save(value)
+            if stop:
+                self._stop()
+            if self._is_early_stop():
+                return True
+            self.watchdog.phase("step")
+        return False
+
+    def _timed(self, indices: range) -> Iterator[tuple[int, Batch]]:
+        """Batches with their indices; waiting for them is told apart from the steps."""
+        ahead = self.batches(indices.start, indices.stop)
+        for index in indices:
+            if index > indices.start:  # the first waits for the feed to start
+                self.goodput.turn("data")
+            batch = next(ahead)
+            if index > indices.start:
+                self.goodput.turn("steps")
+            yield index, batch
+
+    def _replayed(self, take: Callable[[TrainState], Any]) -> Any:
+        """A step, checked for silent corruption where that is due."""
+        try:
+            return self.replay.step(self.step, self.state, take)
+        except SilentCorruption as error:
+            if self.safety.on_corruption == "stop" or self.rollbacks[-self.replay.verified]:
+                raise
+            self.rollbacks[-self.replay.verified] += (
+                1  # a second one from the same state is not gone back for
+            )
+            self.checkpoints.discard_after(self.replay.verified)
+            raise _GoBack(str(error), past=None) from error
+
+    def _read(self, line: dict[str, float] | None) -> None:
+        """Look at a step's numbers, one step late; _GoBack where too many were refused."""
+        if line is None:
+            return
+        step = int(line["step"])
+        index, batch, held = self.recent.pop(step)
+        self.refused = int(line["refused_in_a_row"])
+        self.heldout.trained(line)
+        self.pace.step(batch["tokens"].size * jax.process_count(), line["seconds"])
+        if not line["accepted"]:
+            self.goodput.lose(line["seconds"])
+            kept = self.incidents.save(step, index, batch, line, held)
+            say(
+                f"step {step} refused: loss {line['loss']:.4g}, gradient norm {line['grad_norm']:.4g}; "
+                "weights unchanged" + (f"; its batch is in {kept}" if kept else "")
+            )
+            if self.refused >= self.safety.rollback_after:
+                raise _GoBack(f"{self.refused} steps refused in a row up to step {step}", past=index + 1)
+        if step % self.schedule.log_every == 0:
+            speed = self.pace.line()
+            self.log.write(step, speed)
+            shown = {
+                "loss": line["loss"],
+                "grad_norm": line["grad_norm"],
+                "targets/s": line["targets"] / line["seconds"],
+            }
+            if speed.get("mfu") is not None:
+                shown["mfu"] = speed["mfu"]
+            if jax.process_index() == 0:
+                show(step, self.schedule.steps, shown)
+
+    def _evaluate(self) -> float | None:
+        """Held-out numbers of this step; the one that is watched."""
+        self._read(self.log.flush())
+        self.watchdog.phase("save")
+        self.goodput.turn("evaluate")
+        values = self.evaluate(self.state.model, self.step)
+        self.log.write(self.step, self.heldout.evaluated(self.step, values))
+        shown = {name: value for name, value in values.items() if isinstance(value, float)}
+        if jax.process_index() == 0:
+            show(self.step, self.schedule.steps, shown, "held-out")
+        self.log.pause()
+        self.goodput.turn("steps")
+        return None if self.heldout.watch is None else values[self.heldout.watch]
+
+    def _save(self, value: float | None) -> None:
+        """A checkpoint, unless steps are being refused: what a rollback goes to is from before that."""
+        self._read(self.log.flush())
+        if self.refused and self.step < self.schedule.steps:
+            return
+        self.watchdog.phase("save")
+        self.goodput.turn("save")
+        rest = dataclasses.replace(self.state, model=None)
+        self.checkpoints.save(self.step, self.state.model, rest, value)
+        self.save_due, self.saved_at = False, time.monotonic()
+        self.log.pause()
+        self.goodput.turn("steps")
+
+    def _is_old(self) -> bool:
+        """Whether this process thinks that a checkpoint is due by the clock."""
+        minutes = self.safety.checkpoint_minutes
+        return minutes > 0 and time.monotonic() - self.saved_at > 60 * minutes
+
+    def _stop(self) -> None:
+        self.checkpoints.wait()
+        at = f"saved after step {self.step}" if not self.save_due else "the last checkpoint stands"
+        say(f"{self.signals.asked or 'a signal to another process'}: {at}; the same command goes on")
+        raise Stopped
+
+    def _is_early_stop(self) -> bool:
+        if not self.safety.early_stop or self.heldout.since_best < self.safety.early_stop:
+            return False
+        best = self.heldout.best_step
         say(
-            f"step {step} refused: loss {metrics['loss']:.4g}, gradient norm {metrics['grad_norm']:.4g}; "
-            "weights unchanged"
+            f"stopped early after step {self.step}: no better {self.heldout.watch} in "
+            f"{self.heldout.since_best} evaluations; the result is step {best}"
         )
-    if metrics["refused_in_a_row"] >= MOST_REFUSED:
-        raise RuntimeError(
-            f"{MOST_REFUSED} steps refused in a row up to step {step}: loss {metrics['loss']:.4g}, "
-            f"gradient norm {metrics['grad_norm']:.4g}; lower the learning rate or look at the data"
+        self.checkpoints.discard_after(best)
+        self.state = self.begin()
+        return True
+
+    def _roll_back(self, reason: str, past: int | None) -> None:
+        self.watchdog.phase("start")
+        self.state = self.begin()
+        self.step, self.passed = int(self.state.step), int(self.state.passed)
+        if past is not None:
+            self._pass_over(past)
+        self.recent.clear()
+        self.replay.forget(self.step)
+        self.goodput.lose(self.log.rewind(self.step, but="rollback"))
+        self.heldout.restart(self.log.kept)
+        self.refused, self.save_due = 0, False
+        line = {"kind": "rollback", "reason": reason, "passed": self.passed}
+        self.log.write(self.step + 1, line)  # told with the step that follows: a restart at this one cuts it
+        say(f"{reason}: back to step {self.step}, next batch {self.step + self.passed}")
+
+    def _pass_over(self, past: int) -> None:
+        """Go on with batch `past`; the second time from this step, accept the new level."""
+        self.rollbacks[self.step] += 1
+        times = self.rollbacks[self.step]
+        if times > 2:
+            raise UserError(
+                f"steps after {self.step} are refused however often the run goes back; lower the learning "
+                f"rate, or look at the batches: `jaxtrain inspect {self.incidents.folder}`"
+            )
+        self.passed = past - self.step
+        guard = self.state.guard
+        if times == 2:
+            say(f"second rollback to step {self.step}: whatever loss comes next is accepted as the new level")
+            guard = jax.tree.map(jnp.zeros_like, guard)
+        self.state = dataclasses.replace(
+            self.state, guard=guard, passed=jnp.full_like(self.state.passed, self.passed)
         )
-    if step % schedule.log_every == 0:
-        shown = {
-            "loss": metrics["loss"],
-            "grad_norm": metrics["grad_norm"],
-            "targets/s": metrics["targets"] / metrics["seconds"],
-        }
-        show(step, schedule.steps, shown)

@@ -21,11 +21,13 @@ class TrainState:
     optimizer: Any
     """The optax state, sharded as the weights."""
     guard: Guard
+    passed: jax.Array
+    """int32: batches passed over by rollbacks; step n reads batch n - 1 + passed"""
 
 
 def new_state(model: Any, optimizer: optax.GradientTransformation) -> TrainState:
     """The state of step 0 around weights that stand."""
-    return TrainState(jnp.int32(0), model, jax.jit(optimizer.init)(model), new_guard())
+    return TrainState(jnp.int32(0), model, jax.jit(optimizer.init)(model), new_guard(), jnp.int32(0))
 
 
 def initializer(
@@ -35,6 +37,6 @@ def initializer(
 
     def init() -> TrainState:
         model = init_model(jax.random.key(seed))
-        return TrainState(jnp.int32(0), model, optimizer.init(model), new_guard())
+        return TrainState(jnp.int32(0), model, optimizer.init(model), new_guard(), jnp.int32(0))
 
     return init

@@ -1,7 +1,9 @@
 """One step: gradient of the global mean loss, clip, guard, update. Jitted, its state donated."""
 
 import dataclasses
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -9,23 +11,31 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec as P
 
+from jaxtrain.runtime import perf
 from jaxtrain.runtime.mesh import BATCH
-from jaxtrain.train.guard import judge
+from jaxtrain.train.guard import judge, limits
 from jaxtrain.train.state import TrainState
 
 Batch = dict[str, jax.Array]
 Loss = Callable[[Any, Batch], tuple[jax.Array, jax.Array]]
 """(model, batch) to the sum of the loss and the sum of weights it is divided by."""
-Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
+Step = Any
+"""The jitted (state, batch) to (state, metrics)."""
 
 
 def make_step(
-    loss: Loss, optimizer: optax.GradientTransformation, microbatches: int = 1, watch_loss: bool = True
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    microbatches: int = 1,
+    watch_loss: bool = True,
+    learning_rate: optax.Schedule | None = None,
 ) -> Step:
     """The jitted `step(state, batch) -> state, metrics`.
 
-    The loss is its sum over the whole batch divided by the weights of the whole batch, however many
-    micro-batches the rows are cut into: never a mean of means.
+    Metrics are scalars, and `limits`, what the guard held the step against. The loss is its sum over the
+    whole batch divided by the weights of the whole batch, however many micro-batches the rows are cut into:
+    never a mean of means.
+    learning_rate: the optimizer's, for the log.
     watch_loss: the guard watches the loss beside the gradient norm; off where it has no scale (PPO).
     """
 
@@ -63,10 +73,51 @@ def make_step(
             "targets": weight,
             "accepted": accepted,
             "refused_in_a_row": guard.refused_in_a_row,
+            "limits": limits(state.guard),
         }
+        if learning_rate is not None:  # refused steps do not count as the optimizer's
+            counts = optax.tree_utils.tree_get_all_with_path(state.optimizer, "count")
+            metrics["learning_rate"] = learning_rate(counts[0][1])
         return after, metrics
 
     return jax.jit(step, donate_argnums=0)
+
+
+class CompiledStep:
+    """The step, compiled once at its first call: another shape is an error, not a second compilation.
+
+    Errors: RuntimeError naming the argument whose shape, type or sharding changed.
+    """
+
+    def __init__(self, step: Step, microbatches: int = 1):
+        self._step = step
+        self.microbatches = microbatches
+        self.compiled: Any = None
+        self.seconds = 0.0
+        """Spent compiling."""
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        if self.compiled is None:
+            begun = time.perf_counter()
+            self.compiled = self._step.lower(state, batch).compile()
+            self.seconds = time.perf_counter() - begun
+        try:
+            return self.compiled(state, batch)
+        except TypeError as error:
+            changed = [line for line in str(error).splitlines() if line.startswith("Argument '")]
+            told = "; ".join(changed) or str(error)
+            raise RuntimeError(f"the step would have to be compiled a second time: {told}") from error
+
+
+@contextmanager
+def out_of_memory(step: CompiledStep) -> Iterator[None]:
+    """Answers running out of device memory with what took it and what to change: a UserError."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise perf.explain_out_of_memory(error, step.compiled, step.microbatches) from error
 
 
 def _split(rows: jax.Array, parts: int) -> jax.Array:

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain.runtime import checkpoint, mesh
-from jaxtrain.runtime.checkpoint import Checkpoints
+from jaxtrain.runtime.checkpoint import Checkpoints, KeepConfig
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 
@@ -46,7 +46,7 @@ def saved(tmp_path: Path) -> Callable[..., Path]:
 
     def save(*steps: int, keep: int = 2) -> Path:
         with jax.set_mesh(on(MeshConfig(fsdp=8))):
-            checkpoints = Checkpoints(tmp_path / "checkpoint", keep)
+            checkpoints = Checkpoints(tmp_path / "checkpoint", KeepConfig(last=keep))
             for step in steps:
                 checkpoints.save(
                     step, jax.jit(init_model)(), jax.jit(init_training)() | {"step": jnp.int32(step)}

@@ -22,6 +22,7 @@ def test_a_step_is_written_when_the_next_one_is_logged(tmp_path: Path) -> None:
     before = log.step(2, {"loss": jnp.float32(2.5)})
     assert before is not None and (before["step"], before["loss"]) == (1, 3.5)
     log.write(1, {"kind": "heldout", "bits_per_byte": 1.25})
+    log.flush()
     log.close()
     assert [(line["step"], line.get("loss")) for line in lines(path)] == [(1, 3.5), (1, None), (2, 2.5)]
     assert all(line["seconds"] >= 0 for line in lines(path) if "loss" in line)
@@ -32,6 +33,7 @@ def test_what_a_killed_run_wrote_past_its_checkpoint_is_cut(tmp_path: Path) -> N
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 2, "kind": "heldout"}\n{"step": 3}\n{"step": 4, "lo')
     log = MetricsLog(path, resume_step=2)
     log.step(3, {"loss": 1.0})
+    log.flush()
     log.close()
     assert [line["step"] for line in lines(path)] == [1, 2, 2, 3]
     MetricsLog(path).close()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxtrain.model.transformer import Transformer
+from jaxtrain.runtime.errors import UserError
 from jaxtrain.train import loop
 from jaxtrain.train import optimizer as optimizers
 from jaxtrain.train.evaluation import bits_per_byte, summed_nats
@@ -22,24 +23,40 @@ class Killed(Exception):
 
 @pytest.fixture(scope="module")
 def run(config, make_mesh, make_batch):
-    """`run(folder)`: the state after ten steps; checkpoints after 3, 6, 9, 10, evaluations after 4, 8, 10."""
+    """`run(folder)`: the state after ten steps; checkpoints after 3, 6, 9, 10, evaluations after 4, 8, 10.
+
+    poison(index, batch): spoils the batch of an index. index_of: batches in another order.
+    """
     optimizer = optimizers.make(OptimizerConfig(lr=1e-2, warmup_steps=2), steps=10)
     init = initializer(lambda key: Transformer(config, key), optimizer, seed=0)
     schedule = loop.Schedule(steps=10, evaluate_every=4, checkpoint_every=3)
 
-    def start(folder, *, fails_at=None, poisoned=(), evaluated=None, pretrained=None):
+    def start(
+        folder,
+        *,
+        fails_at=None,
+        poison=None,
+        index_of=int,
+        evaluated=None,
+        pretrained=None,
+        numbers=None,
+        loss=token_loss,
+        **more,
+    ):
         def batches(start, stop):
-            for step in range(start, stop):
-                if step == fails_at:
+            for index in range(start, stop):
+                if index == fails_at:
                     raise Killed(lines(folder)[-1]["step"])
-                batch = make_batch(step)
-                if step in poisoned:
-                    batch["loss_weights"][:] = np.nan
+                batch = make_batch(index_of(index))
+                if poison is not None:
+                    poison(index, batch)
                 yield batch
 
         def evaluate(model, step):
             if evaluated is not None:
                 evaluated.append(step)
+            if numbers is not None:
+                return {"weight": numbers[step]}
             return {"weight": float(jnp.sum(jnp.abs(model.head_DV[...])))}
 
         with jax.set_mesh(make_mesh(fsdp=4, tensor=2)):
@@ -47,20 +64,33 @@ def run(config, make_mesh, make_batch):
                 folder,
                 schedule,
                 init=init,
-                loss=token_loss,
+                loss=loss,
                 optimizer=optimizer,
                 batches=batches,
                 evaluate=evaluate,
                 pretrained=pretrained,
+                **more,
             )
 
     return start
 
 
-def lines(folder):
-    """metrics.jsonl without its times."""
+def lines(folder, *kinds):
+    """metrics.jsonl without its times; of some kinds alone where they are given."""
     found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    found = [line for line in found if line.get("kind") != "speed"]
+    found = [line for line in found if not kinds or line.get("kind") in kinds]
     return [{name: value for name, value in line.items() if name != "seconds"} for line in found]
+
+
+def nan(*indices):
+    """Poison for the batches of these indices."""
+
+    def poison(index, batch):
+        if index in indices:
+            batch["loss_weights"][:] = np.nan
+
+    return poison
 
 
 def same(found, wanted):
@@ -112,17 +142,102 @@ def test_weights_of_an_earlier_stage_are_where_it_starts(run, straight, config, 
     assert int(state.step) == 10 and [line["step"] for line in lines(tmp_path)].count(10) == 2
 
 
-def test_a_refused_step_is_told(run, tmp_path, monkeypatch, capsys):
-    """Also the one before an evaluation; and after too many the run ends."""
-    state = run(tmp_path / "few", poisoned=(2, 3))
+def test_a_refused_step_is_told_and_its_batch_kept(run, make_batch, tmp_path, capsys):
+    """Also the one before an evaluation."""
+    state = run(tmp_path, poison=nan(2, 3))
     told = [line for line in capsys.readouterr().err.splitlines() if "refused" in line]
-    assert [line.split()[1] for line in told] == ["3", "4"] and all(
-        "weights unchanged" in line for line in told
-    )
+    assert [line.split()[1] for line in told] == ["3", "4"]
+    assert all("weights unchanged; its batch is in" in line for line in told)
     assert int(state.guard.accepted) == 8
-    monkeypatch.setattr(loop, "MOST_REFUSED", 3)
-    with pytest.raises(RuntimeError, match="3 steps refused in a row up to step 7"):
-        run(tmp_path / "many", poisoned=(4, 5, 6, 7))
+
+    folders = sorted((tmp_path / "incidents").iterdir())
+    assert [folder.name for folder in folders] == ["batch-00000002", "batch-00000003"]
+    batch = make_batch(2)
+    batch["loss_weights"][:] = np.nan
+    with np.load(folders[0] / "process-0.npz") as kept:
+        assert sorted(kept) == sorted(batch)
+        for name, values in batch.items():
+            np.testing.assert_array_equal(kept[name], values)
+    incident = json.loads((folders[1] / "incident.json").read_text())
+    assert (incident["step"], incident["batch"], incident["refused_in_a_row"]) == (4, 3, 2)
+    before = [line["loss"] for line in lines(tmp_path)[:2]]  # what the window held
+    assert incident["loss"] == {
+        "value": "nan",
+        "window_mean": pytest.approx(np.mean(before)),
+        "window_sigma": pytest.approx(np.std(before), rel=1e-3),
+        "limit": pytest.approx(10 * max(before)),
+    }
+
+
+def test_many_refused_steps_roll_back_past_their_batches(run, straight, tmp_path, capsys):
+    """Batches 4 to 6 are poison: back from step 7 to the checkpoint of step 3, then batches 7, 8, …"""
+    safety = loop.SafetyConfig(rollback_after=3)
+    state = run(tmp_path / "poisoned", poison=nan(4, 5, 6), safety=safety)
+    assert "3 steps refused in a row up to step 7: back to step 3, next batch 7" in capsys.readouterr().err
+    clean = run(tmp_path / "clean", index_of=lambda index: index if index < 3 else index + 4)
+    same((state.model, state.optimizer, state.guard), (clean.model, clean.optimizer, clean.guard))
+    assert int(state.passed) == 4
+    assert lines(tmp_path / "poisoned", None, "heldout") == lines(tmp_path / "clean")
+    (told,) = lines(tmp_path / "poisoned", "rollback")
+    assert (told["step"], told["passed"]) == (4, 4)
+
+    with pytest.raises(Killed):  # behind the rollback, before and behind its first checkpoint
+        run(tmp_path / "killed", poison=nan(4, 5, 6), safety=safety, fails_at=9)
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", poison=nan(4, 5, 6), safety=safety, fails_at=12)
+    same(run(tmp_path / "killed", poison=nan(4, 5, 6), safety=safety), state)
+    assert lines(tmp_path / "killed") == lines(tmp_path / "poisoned")
+
+
+def test_a_new_level_is_accepted_after_a_second_rollback(run, tmp_path, capsys):
+    """From batch 4 on the loss counts a hundredfold, for good."""
+
+    def louder(index, batch):
+        if index >= 4:
+            batch["targets"][:] = 63 - batch["targets"]
+            batch["loud"] = np.full((8, 32), 100.0, np.float32)
+        else:
+            batch["loud"] = np.ones((8, 32), np.float32)
+
+    def loss(model, batch):
+        total, weight = token_loss(model, batch)
+        return total * jnp.max(batch["loud"]), weight
+
+    state = run(tmp_path, poison=louder, safety=loop.SafetyConfig(rollback_after=2), loss=loss)
+    told = capsys.readouterr().err
+    assert told.count("back to step 3, next batch") == 2
+    assert told.count("whatever loss comes next is accepted as the new level") == 1
+    assert int(state.step) == 10 and int(state.guard.accepted) == 7
+
+
+def test_poison_without_end_ends_the_run(run, tmp_path):
+    poison = nan(*range(4, 100))
+    with pytest.raises(UserError, match="refused however often .* look at the batches: `jaxtrain inspect"):
+        run(tmp_path, poison=poison, safety=loop.SafetyConfig(rollback_after=2))
+    assert sorted(int(path.name) for path in (tmp_path / "checkpoint").iterdir()) == [3]
+
+
+def test_another_shape_is_an_error_that_names_it(run, tmp_path):
+    def shorter(index, batch):
+        if index == 2:
+            batch.update({name: rows[:, :16] for name, rows in batch.items()})
+
+    with pytest.raises(RuntimeError, match=r"second time: .*'batch\['tokens'\]' .*,16@context"):
+        run(tmp_path, poison=shorter)
+
+
+def test_the_best_checkpoint_is_kept_and_can_be_the_result(run, tmp_path, capsys):
+    """Held-out numbers of steps 4, 8, 10; the newest two checkpoints stay, and the best."""
+    numbers = {4: 1.0, 8: 3.0, 10: 2.0}
+    run(tmp_path / "kept", numbers=numbers, watch="weight")
+    assert sorted(int(path.name) for path in (tmp_path / "kept" / "checkpoint").iterdir()) == [4, 9, 10]
+    safety = loop.SafetyConfig(early_stop=1)
+    state = run(tmp_path / "early", numbers=numbers, watch="weight", safety=safety)
+    assert "no better weight in 1 evaluations; the result is step 4" in capsys.readouterr().err
+    assert int(state.step) == 4
+    assert [int(path.name) for path in (tmp_path / "early" / "checkpoint").iterdir()][-1:] == [4]
+    again = run(tmp_path / "early", numbers=numbers, watch="weight", safety=safety)
+    same(again, state)
 
 
 def test_summed_nats_and_bits_per_byte(config, make_mesh, make_batch):
