@@ -25,8 +25,6 @@ from jaxtrain.runtime.progress import say
 CHECKSUMS = "checksums.txt"
 ASIDE = ".corrupt"
 """Behind the name of a checkpoint that failed verification."""
-METADATA = ("_CHECKPOINT_METADATA", "metrics")
-"""What Orbax reads of every checkpoint when it opens their folder."""
 HASHERS = 4  # threads; hashing and reading leave the interpreter to others
 
 
@@ -188,7 +186,7 @@ def load_model(folder: Path | str, init: Callable[[], Any]) -> Any:
     if not steps:
         raise UserError(f"no complete checkpoint in {folder}")
     newest = path / str(steps[-1])
-    if problem := _problem(newest, ("model", *METADATA)):
+    if problem := _problem(newest, lambda path: not path.startswith("training/")):
         raise UserError(f"checkpoint of step {newest.name} in {folder} is corrupt ({problem}); make it again")
     abstract = meshes.abstract(init, jax.sharding.get_mesh())
     return ocp.load_checkpointables(newest, {"model": abstract})["model"]
@@ -204,7 +202,7 @@ def _newest_whole(folder: epath.Path) -> int:
     wrong: dict[int, str] = {}
     newest = -1
     for step in reversed(steps):  # of those behind the newest whole one, what Orbax reads when it opens them
-        problem = _problem(folder / str(step), ("",) if newest < 0 else METADATA)
+        problem = _problem(folder / str(step), _is_any if newest < 0 else _is_metadata)
         if problem is not None:
             wrong[step] = problem
         elif newest < 0:
@@ -258,8 +256,17 @@ def _write_checksums(step: epath.Path) -> None:
     temporary.rename(step / CHECKSUMS)
 
 
-def _problem(step: epath.Path, parts: tuple[str, ...] = ("",)) -> str | None:
-    """What differs from the list of checksums, or None. parts: paths whose bytes are read begin so."""
+def _is_any(path: str) -> bool:
+    return True
+
+
+def _is_metadata(path: str) -> bool:
+    """Whether Orbax reads the file of every checkpoint when it opens their folder."""
+    return path.startswith(("_CHECKPOINT_METADATA", "metrics/"))
+
+
+def _problem(step: epath.Path, is_read: Callable[[str], bool]) -> str | None:
+    """What differs from the list of checksums, or None. is_read: whether a path's bytes are compared."""
     if not (step / CHECKSUMS).exists():
         return f"{CHECKSUMS} is absent: the save was cut short"
     body, _, own = (step / CHECKSUMS).read_bytes().rstrip(b"\n").rpartition(b"\n")
@@ -271,7 +278,7 @@ def _problem(step: epath.Path, parts: tuple[str, ...] = ("",)) -> str | None:
         return f"{missing[0]} is missing"
     if extra := [path for path in _files(step) if str(path.relative_to(step)) not in listed]:
         return f"{extra[0].relative_to(step)} is not in {CHECKSUMS}"
-    read = [path for path in listed if path.startswith(parts)]
+    read = [path for path in listed if is_read(path)]
     with ThreadPoolExecutor(HASHERS) as hashers:
         for path, digest in zip(read, hashers.map(lambda path: _sha256(step / path), read), strict=True):
             if digest != listed[path]:
