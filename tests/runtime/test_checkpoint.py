@@ -147,9 +147,9 @@ def test_one_flipped_byte_in_any_file_is_found_and_the_one_before_used(
             shutil.rmtree(folder)
             shutil.copytree(whole, folder)
             flip(folder / file, at=0)
-            with pytest.raises(UserError, match="checkpoint of step 2 .* is corrupt .* make it again"):
-                with jax.set_mesh(on(MeshConfig(fsdp=8))):
-                    checkpoint.load_model(folder, init_model)
+            told = pytest.raises(UserError, match="checkpoint of step 2 .* is corrupt .* make it again")
+            with told, jax.set_mesh(on(MeshConfig(fsdp=8))):
+                checkpoint.load_model(folder, init_model)
         shutil.rmtree(folder)
     folder = shutil.copytree(whole, tmp_path / "last")
     flip(folder / "2" / "model" / "_METADATA", at=5)
