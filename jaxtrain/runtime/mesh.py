@@ -18,11 +18,11 @@ from jax.sharding import PartitionSpec as P
 
 from jaxtrain.runtime.errors import UserError
 
-IN_ORDER = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 if "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
-    # Emulated devices: that scheduler lets each run its collectives in an order of its own, and (jaxlib 0.12)
-    # they wait for each other for ever. XLA reads its flags when it is first used, which is later than this.
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {IN_ORDER}"
+    # Emulated devices share a pool of as many threads as they are, and each thread that waits in a collective
+    # is lost to the pool: where a program has two that do not depend on each other, some devices wait in one
+    # and some in the other, for ever. XLA asks for the size when it is first used, which is later than this.
+    os.environ.setdefault("NPROC", "64")
 
 BATCH = ("data", "fsdp", "expert")
 """The mesh axes that the rows of a batch are sharded over."""
