@@ -11,8 +11,8 @@ from hypothesis import settings
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 # Nearly all of the tests' time is compilation; XLA's backend optimises nothing that they assert.
-# On a busy machine eight emulated devices wait for each other for longer than the 40 s at which XLA aborts; and
-# they need more threads than there are cores, as `runtime.mesh` says.
+# On a busy machine eight emulated devices wait for each other for longer than the 40 s at which XLA aborts;
+# and they need more threads than there are cores, as `runtime.mesh` says.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_cpu_collective_call_terminate_timeout_seconds=300 "
