@@ -28,7 +28,11 @@ Counts = dict[str, Any]
 
 
 def produce(
-    config: Any, inputs: Mapping[str, str | Path], write: Callable[[Path], Counts], resume: bool = False
+    config: Any,
+    inputs: Mapping[str, str | Path],
+    write: Callable[[Path], Counts],
+    resume: bool = False,
+    fingerprints: Mapping[str, str] | None = None,
 ) -> Path:
     """The finished artifact of `config`: the one that stands, if its fingerprint matches, or a new one.
 
@@ -36,12 +40,13 @@ def produce(
     inputs: name to path of each artifact, file or folder that the stage reads.
     write: fills the folder it is given and returns counts for the manifest.
     resume: keep what a killed run of the same fingerprint left in `<out>.partial`.
+    fingerprints: of inputs that are neither file nor folder, such as a database, by name.
     """
     out, partial = Path(config.out), Path(f"{config.out}.partial")
     for name, path in inputs.items():
         if not Path(path).exists():
             raise UserError(f"input {name}: {path} does not exist; {_remedy(path)}")
-    described = describe(config, inputs)
+    described = describe(config, inputs, fingerprints)
     stands = read_manifest(out)
     if stands is not None:
         if stands["fingerprint"] == described["fingerprint"] and is_whole(out, stands):
@@ -63,14 +68,16 @@ def produce(
     return out
 
 
-def describe(config: Any, inputs: Mapping[str, str | Path]) -> dict[str, Any]:
+def describe(
+    config: Any, inputs: Mapping[str, str | Path], fingerprints: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """What the artifact is made of, and the fingerprint of that."""
     resolved = configs.to_json(config)
     named = {str(path): f"<input {name}>" for name, path in inputs.items()}
     described = {
         "stage": configs.stage_of(config),
         "config": {key: _name_paths(value, named) for key, value in resolved.items() if key not in WHERE},
-        "inputs": {name: input_fingerprint(path) for name, path in inputs.items()},
+        "inputs": {name: input_fingerprint(path) for name, path in inputs.items()} | dict(fingerprints or {}),
         "source": source_hash(type(config).__module__),
         "version": jaxtrain.__version__,
     }

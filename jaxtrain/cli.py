@@ -95,10 +95,22 @@ def _run_recipe(rest: list[str]) -> None:
 
 
 def _run_stage(stage: str, rest: list[str]) -> None:
+    room = importlib.import_module(f"jaxtrain.{stage}.run")
+    commands = getattr(room, "commands", {})
     if not rest or rest[0] in HELP_FLAGS:
         print(f"jaxtrain {stage} CONFIG [--FIELD VALUE ...]\n{STAGES[stage]}")
-        for kind in importlib.import_module(f"jaxtrain.{stage}.run").configs:
+        for name in commands:
+            print(f"jaxtrain {stage} {name} [--FIELD VALUE ...]")
+        for kind in dict.fromkeys([*room.configs, *(kind for kind, _ in commands.values())]):
             _print_fields(kind)
+        return
+    if rest[0] in commands:
+        kind, command = commands[rest[0]]
+        if HELP_FLAGS & set(rest):
+            print(f"jaxtrain {stage} {rest[0]} [--FIELD VALUE ...]")
+            _print_fields(kind)
+            return
+        command(configs.from_flags(kind, rest[1:]))
         return
     if rest[0].startswith("-"):
         raise UserError(f"name a config file before {rest[0]}, for example one of configs/quickstart")
@@ -109,8 +121,6 @@ def _run_stage(stage: str, rest: list[str]) -> None:
         print(f"jaxtrain {stage} {rest[0]} [--FIELD VALUE ...]\n{STAGES[stage]}; the values are the file's")
         _print_fields(type(config), config)
         return
-    room = configs.room_of(config)
-    assert room is not None, "load has seen it"
     print(room.run(configs.override(config, rest[1:])))
 
 

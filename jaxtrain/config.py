@@ -81,24 +81,34 @@ def room_of(config: Any) -> ModuleType | None:
 
 def override(config: Any, arguments: list[str]) -> Any:
     """Apply `--field value` and `--nested.field value`; an unknown field is an error naming the nearest."""
-    known = {field.name: field for part in fields.sections(type(config), config) for field in part.fields}
+    return _parse(type(config), arguments, config)
+
+
+def from_flags(kind: type, arguments: list[str]) -> Any:
+    """A config of `kind` from the command line alone; what has no default must be there."""
+    return _parse(kind, arguments)
+
+
+def _parse(kind: type, arguments: list[str], default: Any = None) -> Any:
+    known = {field.name: field for part in fields.sections(kind, default) for field in part.fields}
     for flag in [argument.split("=")[0] for argument in arguments if re.match(r"--\w", argument)]:
         field = known.get(flag[2:].replace("-", "_"))
         if field is None:
             near = nearest(flag[2:], [name for name in known if known[name].settable])
-            raise UserError(f"{type(config).__name__} has no field {flag}; did you mean --{near}?")
+            raise UserError(f"{kind.__name__} has no field {flag}; did you mean --{near}?")
         if not field.settable:
             raise UserError(f"{flag} is a list of configs; edit it in the config file")
     printed = io.StringIO()
+    given = {} if default is None else {"default": default}
     try:
         with redirect_stdout(printed), redirect_stderr(printed):
             return tyro.cli(
-                type(config),
-                default=config,
+                kind,
                 args=arguments,
                 use_underscores=True,
                 add_help=False,
                 config=(tyro.conf.FlagConversionOff,),
+                **given,
             )
     except SystemExit as stop:
         raise UserError(_refusal(printed.getvalue())) from stop

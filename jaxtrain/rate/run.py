@@ -5,6 +5,7 @@ They record their judgements through the same store as people do.
 """
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,19 +16,19 @@ import numpy as np
 
 from jaxtrain import artifact
 from jaxtrain.feed import prompts as questions
-from jaxtrain.model import store as models
-from jaxtrain.model.generate import sample
-from jaxtrain.rate.agreement import krippendorff_alpha, left_bias, pairwise_agreement
-from jaxtrain.rate.store import Comparison, Sample, Store, export
+from jaxtrain.rate import people
+from jaxtrain.rate.agreement import left_bias
+from jaxtrain.rate.exchange import export
+from jaxtrain.rate.overview import agreements
+from jaxtrain.rate.people import ExportConfig, ImportConfig, SampleConfig, ServeConfig
+from jaxtrain.rate.sampling import answers
+from jaxtrain.rate.store import Comparison, Sample, Store
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import track
 from jaxtrain.tasks.utility import simulated_ranks, utility
 from jaxtrain.tokenize.tokenizer import Tokenizer
-
-SAMPLED_TOGETHER = 256
-"""Answers sampled in one batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +62,20 @@ class RateConfig:
     """Of answers, display order and noise."""
 
 
-configs: tuple[type, ...] = (RateConfig,)
+configs: tuple[type, ...] = (RateConfig, SampleConfig, ExportConfig)
+commands: dict[str, tuple[type, Callable[[Any], object]]] = {
+    "sample": (SampleConfig, people.sample),
+    "serve": (ServeConfig, people.serve),
+    "import": (ImportConfig, people.read),
+    "export": (ExportConfig, people.export),
+}
 
 
-def run(config: RateConfig) -> Path:
+def run(config: RateConfig | SampleConfig | ExportConfig) -> Path:
+    if isinstance(config, SampleConfig):
+        return people.sample(config)
+    if isinstance(config, ExportConfig):
+        return people.export(config)
     return artifact.produce(
         config, {"model": config.model, "conversations": config.conversations}, partial(_rate, config)
     )
@@ -82,34 +93,20 @@ def _rate(config: RateConfig, folder: Path) -> dict[str, Any]:
         )
     asked = asked[: config.prompts]
     with jax.set_mesh(meshes.make(config.mesh)):
-        answers = _answers(config, tokenizer, asked)
+        answered = answers(
+            config.model,
+            tokenizer,
+            [prompt.ids for prompt in asked for _ in range(config.answers)],
+            longest_prompt=config.longest_prompt,
+            max_new=config.max_new,
+            temperature=1.0,
+            seed=config.seed,
+        )
     with Store(f"sqlite:///{folder / 'ratings.sqlite'}") as store:
-        tasks = _add_tasks(store, config, tokenizer, asked, answers)
+        tasks = _add_tasks(store, config, tokenizer, asked, answered)
         _judge(store, config, tasks)
         rows = export(store, folder / "train.parquet", folder / "heldout.parquet", config.heldout_share)
         return _summary(list(store.comparisons()), config) | store.counts() | rows
-
-
-def _answers(config: RateConfig, tokenizer: Tokenizer, asked: list[questions.Prompt]) -> list[list[int]]:
-    """Ids of every answer, `config.answers` a prompt, the stop token in them where it came."""
-    model = models.load(config.model)
-    rows = [prompt.ids for prompt in asked for _ in range(config.answers)]
-    found: list[list[int]] = []
-    batches = range(0, len(rows), SAMPLED_TOGETHER)
-    for first in track(batches, "sampling answers"):
-        batch = rows[first : first + SAMPLED_TOGETHER]
-        full = batch + [batch[-1]] * (SAMPLED_TOGETHER - len(batch))  # one shape, one compilation
-        ids = sample(
-            model,
-            full,
-            seed=config.seed + first,
-            max_new=config.max_new,
-            stop=tokenizer.special["<|end|>"],
-            pad=tokenizer.pad,
-            prompt_length=config.longest_prompt,
-        )
-        found += ids[: len(batch)]
-    return found
 
 
 def _add_tasks(
@@ -117,22 +114,23 @@ def _add_tasks(
     config: RateConfig,
     tokenizer: Tokenizer,
     asked: list[questions.Prompt],
-    answers: list[list[int]],
+    answered: list[list[int]],
 ) -> list[int]:
     stop = tokenizer.special["<|end|>"]
     sampling = {"temperature": 1.0, "max_new": config.max_new, "seed": config.seed}
     tasks = []
     for number, prompt in enumerate(asked):
-        ids = answers[number * config.answers : (number + 1) * config.answers]
+        ids = answered[number * config.answers : (number + 1) * config.answers]
         samples = [
-            Sample(text=tokenizer.decode([i for i in answer if i != stop]), token_ids=answer)
+            Sample(
+                text=tokenizer.decode([i for i in answer if i != stop]),
+                token_ids=answer,
+                checkpoint=config.model,
+                sampling=sampling,
+            )
             for answer in ids
         ]
-        tasks.append(
-            store.add_task(
-                store.add_prompt(prompt.messages), samples, config.model, sampling, config.seed + number
-            )
-        )
+        tasks.append(store.add_task(store.add_prompt(prompt.messages), samples, config.seed + number))
     return tasks
 
 
@@ -151,28 +149,19 @@ def _judge(store: Store, config: RateConfig, tasks: list[int]) -> None:
 
 
 def _summary(comparisons: list[Comparison], config: RateConfig) -> dict[str, Any]:
-    by_task: dict[int, list[Comparison]] = {}
-    for comparison in comparisons:
-        by_task.setdefault(comparison.task, []).append(comparison)
-    share, pairs = pairwise_agreement([[c.ranks for c in task] for task in by_task.values()])
-    names = sorted({comparison.rater for comparison in comparisons})
-    ratings = np.full((len(names), len(by_task) * config.answers), np.nan)
-    for at, task in enumerate(by_task.values()):
-        for comparison in task:
-            ratings[names.index(comparison.rater), at * config.answers : (at + 1) * config.answers] = (
-                comparison.ranks
-            )
+    share, pairs, alpha = agreements(comparisons)
+    texts = {comparison.task: comparison.completions for comparison in comparisons}
+    utilities = np.array([utility(text) for shown in texts.values() for text in shown])
+    lengths = [len(text) for shown in texts.values() for text in shown]
     first, interval, untied = left_bias([comparison.ranks for comparison in comparisons])
-    texts = [text for task in by_task.values() for text in task[0].completions]
-    utilities = np.array([utility(text) for text in texts])
     return {
         "simulated": True,
         "noise": config.noise,
-        "agreement": {"pairwise": share, "pairs": pairs, "krippendorff_alpha": krippendorff_alpha(ratings)},
+        "agreement": {"pairwise": share, "pairs": pairs, "krippendorff_alpha": alpha},
         "left_bias": {"share": first, "low": interval[0], "high": interval[1], "pairs": untied},
         "utility": {
             "mean": utilities.mean(),
             "sd": utilities.std(ddof=1),
-            "length_correlation": np.corrcoef(utilities, [len(text) for text in texts])[0, 1],
+            "length_correlation": np.corrcoef(utilities, lengths)[0, 1],
         },
     }

@@ -1,4 +1,4 @@
-"""The ratings database: prompts, answers, who rates what next, what they said, and its export.
+"""The ratings database: prompts, answers, who rates what next, and what they said.
 
 Any SQLAlchemy URL; SQLite in WAL mode needs no server and takes several raters at once. Nothing here reads
 a clock: `now` is an argument (seconds since 1970 for people, a count for programs), so a program that
@@ -7,21 +7,17 @@ drives the store writes the same rows every time.
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import numpy as np
-import pyarrow as pa
-from sqlalchemy import Engine, create_engine, event, func, insert, select, update
+from sqlalchemy import Engine, create_engine, delete, event, func, insert, select, update
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from jaxtrain import document
 from jaxtrain.rate.tables import (
     Base,
     Completion,
@@ -43,6 +39,10 @@ class Sample:
     text: str
     token_ids: Sequence[int] = ()
     """Empty where no model wrote it."""
+    checkpoint: str = ""
+    """What wrote it; raters never see it."""
+    sampling: dict[str, Any] = field(default_factory=dict)
+    """Temperature, seed and the like."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +55,18 @@ class Assignment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a rater is."""
+
+    done: int
+    """Judgements and skips of this rater."""
+    left: int
+    """Tasks that this rater could be given now."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One rater's order of the answers to one prompt; the columns of the export, and the task."""
+    """One rater's order of the answers to one prompt."""
 
     task: int
     prompt: Messages
@@ -66,18 +76,12 @@ class Comparison:
     """1 = best, equal = tie."""
     rater: str
     simulated: bool
-
-
-COLUMNS = pa.schema(
-    {
-        "prompt": document.schema(document.Conversation).field("messages").type,
-        "completions": pa.list_(pa.string()),
-        "completion_ids": pa.list_(pa.list_(pa.int32())),
-        "ranks": pa.list_(pa.int32()),
-        "rater": pa.string(),
-        "simulated": pa.bool_(),
-    }
-)
+    checkpoints: list[str]
+    """What wrote each answer."""
+    gold: list[int] | None
+    """The ranks known to be right, where this is a check of the rater."""
+    all_bad: bool
+    milliseconds: int
 
 
 class Store:
@@ -131,9 +135,12 @@ class Store:
             return known.id
 
     def add_task(
-        self, prompt: int, samples: Sequence[Sample], checkpoint: str, sampling: dict[str, Any], seed: int
+        self, prompt: int, samples: Sequence[Sample], seed: int, gold: Sequence[int] | None = None
     ) -> int:
-        """Answers to be ranked together; the order in which raters see them is drawn by `seed` and stored."""
+        """Answers to be ranked together; the order in which raters see them is drawn by `seed` and stored.
+
+        gold: the ranks of `samples` that are known to be right; such a task is shown to every rater.
+        """
         if len(samples) < 2:
             raise UserError(
                 f"prompt {prompt}: a task needs at least 2 answers to compare, not {len(samples)}"
@@ -146,29 +153,53 @@ class Store:
                         prompt_id=prompt,
                         text=sample.text,
                         token_ids=[int(token) for token in sample.token_ids],
-                        checkpoint=checkpoint,
-                        sampling=sampling,
+                        checkpoint=sample.checkpoint,
+                        sampling=sample.sampling,
                     ),
                 )
                 for sample in samples
             ]
             order = np.random.default_rng(seed).permutation(len(ids))
-            return _add(session, Task(prompt_id=prompt, completion_ids=[ids[at] for at in order], seed=seed))
+            shown = None if gold is None else [int(gold[at]) for at in order]
+            task = Task(prompt_id=prompt, completion_ids=[ids[at] for at in order], seed=seed, gold=shown)
+            return _add(session, task)
+
+    def has_task(self, prompt: int, seed: int) -> bool:
+        """Whether a task with this prompt and seed stands."""
+        with Session(self._engine) as session:
+            task = select(Task.id).where(Task.prompt_id == prompt, Task.seed == seed).limit(1)
+            return session.scalar(task) is not None
+
+    def fingerprint(self) -> str:
+        """sha256 of all comparisons: it changes with every judgement."""
+        digest = hashlib.sha256()
+        for comparison in self.comparisons():
+            digest.update(json.dumps(asdict(comparison)).encode())
+        return digest.hexdigest()
+
+    def in_display_order(self, task: int, ranks: Sequence[int]) -> list[int]:
+        """Ranks given in the order of `add_task`'s samples, as `judge` takes them."""
+        with Session(self._engine) as session:
+            shown = session.get_one(Task, task).completion_ids
+        return [ranks[place] for place in np.argsort(np.argsort(shown))]  # ids rise in the order of samples
 
     def next_task(
-        self, rater: int, now: float, overlap: int = 1, lease_seconds: float = 900.0
+        self, rater: int, now: float, overlap: int = 1, lease_seconds: float = 900.0, gold_every: int = 10
     ) -> Assignment | None:
         """The task that this rater should judge next, leased to them; None where nothing is left for now.
 
         The one they hold, if the page was reloaded; else the one with the fewest judgements, then the oldest.
         Never one that they have judged or skipped, and never one that has `overlap` judgements, counting the
-        leases of others that have not expired.
+        leases of others that have not expired. One task in `gold_every` is a gold one while there are any.
         """
         with self._write() as session:
             held = select(Lease).where(Lease.rater_id == rater, Lease.expires > now).limit(1)
             lease = session.scalar(held)
             if lease is None:
-                task = session.scalar(_open_tasks(rater, now, overlap).limit(1))
+                task = None
+                if session.scalar(_count_of(rater)) % gold_every == gold_every // 2:
+                    task = session.scalar(_open_gold(rater).limit(1))
+                task = task or session.scalar(_open_tasks(rater, now, overlap).limit(1))
                 if task is None:
                     return None
                 lease = session.merge(Lease(task_id=task, rater_id=rater, expires=0.0))
@@ -231,10 +262,29 @@ class Store:
             if lease := session.get(Lease, (task, rater)):
                 session.delete(lease)
 
+    def undo(self, rater: int, now: float, lease_seconds: float = 900.0) -> list[int] | None:
+        """Withdraw this rater's last judgement or skip: its task is theirs again; its ranks, or None."""
+        with self._write() as session:
+            last = select(Judgement).where(Judgement.rater_id == rater).order_by(Judgement.id.desc()).limit(1)
+            judgement = session.scalar(last)
+            if judgement is None:
+                return None
+            session.execute(delete(Lease).where(Lease.rater_id == rater))
+            session.add(Lease(task_id=judgement.task_id, rater_id=rater, expires=now + lease_seconds))
+            session.get_one(Task, judgement.task_id).judged -= not judgement.skipped
+            session.delete(judgement)
+            return judgement.ranks
+
+    def progress(self, rater: int, now: float, overlap: int = 1) -> Progress:
+        """How many tasks this rater has done, and could be given now."""
+        with Session(self._engine) as session:
+            open_tasks = select(func.count()).select_from(_open_tasks(rater, now, overlap).subquery())
+            return Progress(done=session.scalar(_count_of(rater)) or 0, left=session.scalar(open_tasks) or 0)
+
     def comparisons(self) -> Iterator[Comparison]:
         """Every judgement that was not skipped, by task and then by rater's name."""
         rows = (
-            select(Judgement.ranks, Task, Prompt, Rater)
+            select(Judgement, Task, Prompt, Rater)
             .join(Task, Judgement.task_id == Task.id)
             .join(Prompt, Task.prompt_id == Prompt.id)
             .join(Rater, Judgement.rater_id == Rater.id)
@@ -244,16 +294,20 @@ class Store:
         with Session(self._engine) as session:
             for part in session.execute(rows).partitions(256):
                 known = _completions(session, [id for _, task, _, _ in part for id in task.completion_ids])
-                for ranks, task, prompt, rater in part:
+                for judgement, task, prompt, rater in part:
                     shown = [known[id] for id in task.completion_ids]
                     yield Comparison(
                         task=task.id,
                         prompt=prompt.messages,
                         completions=[completion.text for completion in shown],
                         completion_ids=[completion.token_ids for completion in shown],
-                        ranks=ranks,
+                        ranks=judgement.ranks,
                         rater=rater.name,
                         simulated=rater.simulated,
+                        checkpoints=[completion.checkpoint for completion in shown],
+                        gold=task.gold,
+                        all_bad=judgement.all_bad,
+                        milliseconds=judgement.milliseconds,
                     )
 
     def counts(self) -> dict[str, int]:
@@ -265,26 +319,6 @@ class Store:
             rows["skipped"] = rows["judgements"].where(Judgement.skipped)
             rows["all_bad"] = rows["judgements"].where(Judgement.all_bad)
             return {name: session.scalar(query) or 0 for name, query in rows.items()}
-
-
-def export(store: Store, path_train: Path, path_heldout: Path, heldout_share: float) -> dict[str, int]:
-    """Write both Parquet files of `docs/formats.md`; returns rows of each and the judgements left out.
-
-    heldout_share: expected share of prompts whose comparisons are held out. A prompt's hash decides, so it is
-    on the same side in every export, however many ratings are added.
-    """
-    if not 0 <= heldout_share <= 1:
-        raise UserError(f"heldout_share is a share between 0 and 1, not {heldout_share}")
-    written: Counter[str] = Counter()
-
-    def rows(heldout: bool) -> Iterator[dict[str, Any]]:
-        for comparison in store.comparisons():
-            if (int(prompt_key(comparison.prompt), 16) < heldout_share * 2**64) == heldout:
-                yield {name: getattr(comparison, name) for name in COLUMNS.names}
-
-    written["train"] = document.write_rows(path_train, COLUMNS, rows(heldout=False))
-    written["heldout"] = document.write_rows(path_heldout, COLUMNS, rows(heldout=True))
-    return {**written, "skipped": store.counts()["skipped"]}
 
 
 def prompt_key(messages: Messages) -> str:
@@ -300,9 +334,19 @@ def _open_tasks(rater: int, now: float, overlap: int) -> Any:
     )
     return (
         select(Task.id)
-        .where(Task.judged < overlap, Task.judged + leased.scalar_subquery() < overlap, ~mine.exists())
+        .where(Task.gold.is_(None), Task.judged < overlap)
+        .where(Task.judged + leased.scalar_subquery() < overlap, ~mine.exists())
         .order_by(Task.judged, Task.id)
     )
+
+
+def _open_gold(rater: int) -> Any:
+    mine = select(Judgement.id).where(Judgement.task_id == Task.id, Judgement.rater_id == rater)
+    return select(Task.id).where(Task.gold.is_not(None), ~mine.exists()).order_by(Task.id)
+
+
+def _count_of(rater: int) -> Any:
+    return select(func.count()).select_from(Judgement).where(Judgement.rater_id == rater)
 
 
 def _completions(session: Session, ids: list[int]) -> dict[int, Completion]:

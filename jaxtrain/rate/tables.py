@@ -9,7 +9,12 @@ Messages = list[dict[str, str]]
 
 
 class Base(DeclarativeBase):
-    type_annotation_map = {list[int]: JSON, Messages: JSON, dict[str, Any]: JSON}
+    type_annotation_map = {
+        list[int]: JSON,
+        list[int] | None: JSON(none_as_null=True),
+        Messages: JSON,
+        dict[str, Any]: JSON,
+    }
 
 
 class Turn(Base):
@@ -43,6 +48,7 @@ class Task(Base):
     prompt_id: Mapped[int] = mapped_column(ForeignKey("prompt.id"))
     completion_ids: Mapped[list[int]]  # in display order
     seed: Mapped[int]  # of the display order
+    gold: Mapped[list[int] | None]  # ranks known to be right, in display order: shown to every rater
     judged: Mapped[int] = mapped_column(default=0, index=True)  # judgements that were not skipped
 
 

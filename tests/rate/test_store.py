@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxtrain.rate.store import Sample, Store, export, prompt_key
+from jaxtrain.rate.exchange import export
+from jaxtrain.rate.store import Sample, Store, prompt_key
 from jaxtrain.runtime.errors import UserError
 
 
@@ -36,7 +37,7 @@ def fill(store, tasks=3, answers=2):
     for n in range(tasks):
         prompt = store.add_prompt(messages(f"question {n}"))
         samples = [Sample(text=f"answer {n}.{k}", token_ids=[n, k]) for k in range(answers)]
-        made.append(store.add_task(prompt, samples, "sft", {"temperature": 1.0}, seed=n))
+        made.append(store.add_task(prompt, samples, seed=n))
     return made
 
 
@@ -55,7 +56,7 @@ def test_the_display_order_is_drawn_by_the_seed_and_stays(store):
     prompt = store.add_prompt(messages("q"))
     samples = [Sample(text=str(k)) for k in range(6)]
     for seed in (1, 1, 2):
-        store.add_task(prompt, samples, "sft", {}, seed)
+        store.add_task(prompt, samples, seed)
     ann, bob = store.add_rater("ann", False), store.add_rater("bob", False)
     shown = []
     for _ in range(3):
@@ -132,7 +133,7 @@ def test_what_is_missing_or_contradictory_is_an_error(store):
     with pytest.raises(UserError, match="ranks, or skip"):
         store.judge(task, ann, [1, 2], skip=True, now=0)
     with pytest.raises(UserError, match="at least 2 answers"):
-        store.add_task(1, [Sample(text="alone")], "sft", {}, 0)
+        store.add_task(1, [Sample(text="alone")], 0)
     with pytest.raises(UserError, match="sqlite:///ratings.sqlite"):
         Store("no such url")
 
@@ -164,7 +165,7 @@ def test_processes_that_open_one_new_database_at_once_each_get_their_own_task(ur
         "with Store(url) as store:\n"
         "    rater = store.add_rater(name, False)\n"
         "    prompt = store.add_prompt([{'role': 'user', 'content': name}])\n"
-        "    store.add_task(prompt, [Sample(text='a'), Sample(text='b')], 'sft', {}, 0)\n"
+        "    store.add_task(prompt, [Sample(text='a'), Sample(text='b')], 0)\n"
         "    print(store.next_task(rater, now=0).task)\n"
     )
     running = [

@@ -1,0 +1,243 @@
+"""People rate: answers of checkpoints into a database, the page that shows them, comparisons in and out.
+
+A database of people's work is not an artifact: it grows, and nothing may make it again. `export` turns what
+it holds now into one.
+"""
+
+import json
+import math
+import os
+import secrets
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxtrain import artifact
+from jaxtrain.feed import prompts as questions
+from jaxtrain.rate import exchange
+from jaxtrain.rate.overview import overview
+from jaxtrain.rate.sampling import answers
+from jaxtrain.rate.store import Sample, Store
+from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.runtime.progress import say
+from jaxtrain.tokenize.chat import render
+from jaxtrain.tokenize.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig:
+    """`rate sample`: put questions and the answers of checkpoints into a database, for people to rank."""
+
+    models: tuple[str, ...]
+    """Folders of the models that answer; all answers to a question are ranked together, blind."""
+    conversations: str
+    """Folder of the clean artifact whose questions are asked."""
+    database: str = "ratings.sqlite"
+    """File of an SQLite database, or an SQLAlchemy URL such as postgresql+psycopg://user@host/name."""
+    prompts: int = 200
+    """Questions asked."""
+    answers: int = 2
+    """Answers of each model to a question; 2 to 9 of all models together."""
+    longest_prompt: int = 256
+    """Tokens; longer questions are not asked."""
+    max_new: int = 128
+    """Tokens of an answer at most."""
+    temperature: float = 1.0
+    """Of sampling; 0 takes the likeliest token."""
+    seed: int = 0
+    """Of answers and display order. Run again with the same seed, it adds only what is missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeConfig:
+    """`rate serve`: open the rating page on a database."""
+
+    database: str = "ratings.sqlite"
+    """File of an SQLite database, or an SQLAlchemy URL."""
+    host: str = "127.0.0.1"
+    """Address to listen on: only this machine, unless you say otherwise. Put TLS in front of any other."""
+    port: int = 8000
+    """TCP port."""
+    overlap: int = 1
+    """Judgements wanted for each task, by different raters."""
+    gold_every: int = 10
+    """One task in so many is one whose right order is known, while there are any."""
+    lease_minutes: float = 15.0
+    """How long a task is kept for the rater who looks at it."""
+    invite: tuple[str, ...] = ()
+    """Names of raters whose links are printed at the start."""
+    secret_file: str = "ratings.key"
+    """File with the key that signs links and cookies; made if it is missing. Delete it to void all links."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """`rate export`: an artifact of what people have judged so far, as a reward model is trained on."""
+
+    database: str
+    """File of an SQLite database, or an SQLAlchemy URL."""
+    out: str
+    """Folder to write."""
+    heldout_share: float = 0.2
+    """Share of the prompts whose comparisons are kept for evaluation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportConfig:
+    """`rate import`: add comparisons of a file: rankings, TRL preferences or hh-rlhf transcripts."""
+
+    file: str
+    """`.jsonl` or `.jsonl.gz`."""
+    database: str = "ratings.sqlite"
+    """File of an SQLite database, or an SQLAlchemy URL."""
+    rater: str = "imported"
+    """Who judged, where a line does not name its rater."""
+    simulated: bool = False
+    """Whether that rater is a program, where a line does not say."""
+
+
+def url(database: str) -> str:
+    """The SQLAlchemy URL of a file or URL."""
+    return database if "://" in database else f"sqlite:///{database}"
+
+
+def sample(config: SampleConfig) -> Path:
+    """Add one task a question; those that stand from an earlier, interrupted run are left as they are."""
+    shown = config.answers * len(config.models)
+    if not 2 <= shown <= 9:
+        raise UserError(
+            f"answers is {config.answers}, of {len(config.models)} models: {shown} to rank; show 2 to 9"
+        )
+    first = Tokenizer.load(Path(config.models[0]) / "tokenizer")
+    asked = questions.load(config.conversations, first, config.longest_prompt, part=0, parts=2)[
+        : config.prompts
+    ]
+    with Store(url(config.database)) as store:
+        missing = [
+            (number, prompt)
+            for number, prompt in enumerate(asked)
+            if not store.has_task(store.add_prompt(prompt.messages), config.seed + number)
+        ]
+        found: dict[int, list[Sample]] = {number: [] for number, _ in missing}
+        for model in config.models if missing else ():
+            for number, samples in _answers(config, model, missing).items():
+                found[number] += samples
+        for number, prompt in missing:
+            store.add_task(store.add_prompt(prompt.messages), found[number], config.seed + number)
+        say(
+            f"rate sample: {len(missing)} tasks added to {config.database}, {len(asked) - len(missing)} stood"
+        )
+        say(f"rate sample: `jaxtrain rate serve --database {config.database}` shows them to people")
+    return Path(config.database)
+
+
+def _answers(
+    config: SampleConfig, folder: str, asked: list[tuple[int, questions.Prompt]]
+) -> dict[int, list[Sample]]:
+    tokenizer = Tokenizer.load(Path(folder) / "tokenizer")
+    settings = {"temperature": config.temperature, "max_new": config.max_new, "seed": config.seed}
+    rows = [
+        render(prompt.messages, tokenizer, generation_prompt=True)[0]
+        for _, prompt in asked
+        for _ in range(config.answers)
+    ]
+    with jax.set_mesh(meshes.make(MeshConfig())):
+        ids = answers(
+            folder,
+            tokenizer,
+            rows,
+            longest_prompt=config.longest_prompt,
+            max_new=config.max_new,
+            temperature=config.temperature,
+            seed=config.seed,
+        )
+    stop = tokenizer.special["<|end|>"]
+    samples = [
+        Sample(
+            text=tokenizer.decode([i for i in row if i != stop]),
+            token_ids=row,
+            checkpoint=folder,
+            sampling=settings,
+        )
+        for row in ids
+    ]
+    K = config.answers
+    return {number: samples[n * K : (n + 1) * K] for n, (number, _) in enumerate(asked)}
+
+
+def serve(config: ServeConfig) -> None:
+    """Serve until interrupted; prints the administrator's link and those of the raters named."""
+    import uvicorn
+
+    from jaxtrain.rate.app import RatingApp
+
+    with Store(url(config.database)) as store:
+        app = RatingApp(
+            store,
+            _secret(Path(config.secret_file)),
+            overlap=config.overlap,
+            lease_seconds=60 * config.lease_minutes,
+            gold_every=config.gold_every,
+        )
+        base = f"http://{config.host}:{config.port}"
+        counts = store.counts()
+        say(f"rate serve: {counts['tasks']} tasks, {counts['judgements']} judgements in {config.database}")
+        say(f"  administrator  {base}{app.admin_path()}")
+        for name in config.invite:
+            say(f"  {name:<13}  {base}{app.invite_path(name)}")
+        uvicorn.run(app.asgi, host=config.host, port=config.port, log_level="warning")
+
+
+def _secret(file: Path) -> str:
+    """The key in `file`, which only its owner can read; made if it is missing."""
+    if not file.is_file():
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as out:
+            out.write(secrets.token_urlsafe(32) + "\n")
+    key = file.read_text().strip()
+    if len(key) < 32:
+        raise UserError(f"{file} holds no key of at least 32 characters; delete it to have one made")
+    return key
+
+
+def export(config: ExportConfig) -> Path:
+    """The rate artifact of what the database holds now; a database that has grown makes it again."""
+    with Store(url(config.database)) as store:
+        counts = store.counts()
+        if counts["judgements"] == counts["skipped"]:
+            raise UserError(
+                f"{config.database} holds no judgements; have people rate with `jaxtrain rate serve`"
+            )
+        return artifact.produce(
+            config, {}, partial(_export, config, store), fingerprints={"database": store.fingerprint()}
+        )
+
+
+def _export(config: ExportConfig, store: Store, folder: Path) -> dict[str, Any]:
+    rows = exchange.export(store, folder / "train.parquet", folder / "heldout.parquet", config.heldout_share)
+    with (folder / "preferences.jsonl").open("w", encoding="utf-8") as lines:
+        for row in exchange.preferences(store):
+            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+    seen = overview(store)
+    agreement = {"pairwise": seen.agreement, "krippendorff_alpha": seen.alpha}
+    known = {name: value for name, value in agreement.items() if not math.isnan(value)}
+    return {
+        "simulated": seen.simulated,
+        "agreement": {"pairs": seen.pairs, **known},  # no share of no pairs
+        **seen.counts,
+        **rows,
+    }
+
+
+def read(config: ImportConfig) -> None:
+    """Add the file's comparisons, and say how many and what was left out."""
+    with Store(url(config.database)) as store:
+        counts = exchange.read(store, config.file, config.rater, config.simulated)
+    added = counts.pop("added", 0)
+    said = "".join(f"; {count} left out: {reason}" for reason, count in sorted(counts.items()))
+    say(f"rate import: {added} comparisons added to {config.database}{said}")

@@ -1,0 +1,123 @@
+"""`jaxtrain rate sample`, `serve`, `export`, `import`: from the shell to what a reward model learns from."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from jaxtrain import artifact, cli
+from jaxtrain.rate import people
+from jaxtrain.rate.people import ExportConfig, SampleConfig
+from jaxtrain.rate.store import Store
+from jaxtrain.runtime.errors import UserError
+
+MODELS = ("runs/tiny/4_pretrain", "runs/tiny/5_finetune")
+
+
+@pytest.fixture
+def sampled(tiny, tmp_path, monkeypatch) -> Iterator[Path]:
+    """A database with the answers of two models to four questions."""
+    monkeypatch.chdir(tiny)
+    database = tmp_path / "ratings.sqlite"
+    people.sample(sample_config(database))
+    yield database
+
+
+def sample_config(database: Path, **changed) -> SampleConfig:
+    settings = {"prompts": 4, "answers": 2, "longest_prompt": 32, "max_new": 8}
+    return SampleConfig(
+        models=MODELS, conversations="runs/tiny/2_clean", database=str(database), **settings | changed
+    )
+
+
+def judge_all(database: Path) -> None:
+    with Store(people.url(str(database))) as store:
+        rater = store.add_rater("ann", simulated=False)
+        while (task := store.next_task(rater, now=0)) is not None:
+            store.judge(task.task, rater, [1, 2, 2, 3], now=0)
+
+
+def test_samples_are_blind_tasks_and_a_second_run_adds_nothing(sampled):
+    with Store(people.url(str(sampled))) as store:
+        assert store.counts()["tasks"] == 4 and store.counts()["completions"] == 16
+    people.sample(sample_config(sampled, prompts=5))
+    judge_all(sampled)
+    with Store(people.url(str(sampled))) as store:
+        assert store.counts()["tasks"] == 5, "only the fifth question is new"
+        for comparison in store.comparisons():
+            assert sorted(comparison.checkpoints) == sorted(MODELS * 2)
+            assert all(comparison.completion_ids) and max(map(len, comparison.completion_ids)) <= 8
+
+
+def test_export_is_a_rate_artifact_and_follows_the_database(sampled, tmp_path):
+    config = ExportConfig(database=str(sampled), out=str(tmp_path / "rated"), heldout_share=0.0)
+    with pytest.raises(UserError, match="holds no judgements; have people rate"):
+        people.export(config)
+    judge_all(sampled)
+    folder = people.export(config)
+    manifest = artifact.require(folder, "rate")
+    assert manifest["counts"]["simulated"] is False and manifest["counts"]["train"] == 4
+    written = (folder / "manifest.json").stat().st_mtime_ns
+    assert people.export(config) == folder
+    assert (folder / "manifest.json").stat().st_mtime_ns == written, "nothing new: reused"
+    with Store(people.url(str(sampled))) as store:
+        store.judge(1, store.add_rater("bob", False), [1, 1, 1, 1], now=0)
+    people.export(config)
+    assert pq.read_table(folder / "train.parquet").num_rows == 5
+    pairs = (folder / "preferences.jsonl").read_text().splitlines()
+    assert len(pairs) == 4 * 5, "five of six pairs are untied; bob's ties are none"
+
+
+def test_the_shell_imports_and_refuses(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "q", "chosen": "a", "rejected": "b"}\n')
+    cli.main(["rate", "import", "--file", "pairs.jsonl"])
+    assert "1 comparisons added to ratings.sqlite" in capsys.readouterr().err
+    for arguments, words in (
+        (["import", "--file", "none.jsonl"], "no comparisons at none.jsonl"),
+        (["serve", "--prot", "1"], "ServeConfig has no field --prot; did you mean --port?"),
+        (["export", "--database", "ratings.sqlite"], "--out"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["rate", *arguments])
+        assert stop.value.code == 2 and words in capsys.readouterr().err
+    cli.main(["rate", "serve", "--help"])
+    assert "--overlap int" in capsys.readouterr().out
+    with pytest.raises(UserError, match="show 2 to 9"):
+        people.sample(sample_config(tmp_path / "r.sqlite", answers=5))
+
+
+def test_serve_prints_links_that_work_and_ends_on_a_signal(sampled, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "jaxtrain", "rate", "serve", "--database", str(sampled)]
+    environment = dict(os.environ) | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command += ["--port", str(port), "--invite", "ann", "--secret_file", str(tmp_path / "key")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        links = {}
+        for line in process.stderr:
+            if found := re.match(r"\s+(\w+)\s+(http://127\.0\.0\.1:\d+/\S+)", line):
+                links[found[1]] = found[2]
+            if "ann" in links:
+                break
+        page = None
+        while page is None and process.poll() is None:
+            with contextlib.suppress(ConnectionRefusedError, urllib.error.URLError):
+                browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+                page = browser.open(links["ann"]).read().decode()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) in (0, 130)
+    assert page is not None and "0 rated, 4 left for you" in page and set(links) == {"administrator", "ann"}
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
