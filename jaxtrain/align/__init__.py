@@ -2,9 +2,10 @@
 
 In: rate's comparisons, a finetune artifact. Out: checkpoints, metrics, samples.
 losses.py         of policies, preferences and reward models, as pure functions of arrays
-preference_losses.py  those of preferences and reward models
+preference_losses.py  its part on preferences and reward models
 reward_model.py   RewardModel, and its training from comparisons
 rollout.py        sampled answers with their log-probabilities, values and rewards
 ppo.py            PPO against a reward model, with a KL penalty to the fine-tuned model
-run.py            RewardConfig or PPOConfig: the config's type picks the entry
+preference.py     DPO and its kin: a policy from comparisons, without a reward model
+run.py            RewardConfig, PPOConfig, PreferenceConfig: the config's type picks the entry
 """

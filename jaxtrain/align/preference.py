@@ -1,0 +1,297 @@
+"""A policy from comparisons without a reward model: DPO and its kin.
+
+B pairs, R rows, T time. A pair has two rows, the chosen answer before the rejected one; with KTO four: behind
+them the same prompt with the answers to another one, whose log-probabilities estimate the KL.
+"""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec as P
+
+from jaxtrain.align import losses
+from jaxtrain.document import read_rows
+from jaxtrain.feed.shuffle import Permutation, key
+from jaxtrain.model import store
+from jaxtrain.model.transformer import Transformer
+from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.runtime.progress import say
+from jaxtrain.tokenize.chat import render
+from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.train import optimizer as optimizers
+from jaxtrain.train.loop import Schedule, train
+from jaxtrain.train.losses import target_logprobs
+from jaxtrain.train.optimizer import OptimizerConfig
+from jaxtrain.train.state import initializer
+
+FIELDS = ("tokens", "targets", "loss_weights", "segment_ids", "positions")
+Kind = Literal["sigmoid", "sigmoid_norm", "ipo", "hinge", "robust", "simpo", "orpo", "kto"]
+Rows = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferenceConfig:
+    """Improve a fine-tuned model on comparisons directly (DPO, IPO, SimPO, ORPO, KTO, …)."""
+
+    model: str
+    """Folder of the finetune artifact: the first policy and, where the loss has one, the reference."""
+    ratings: str
+    """Folder of the rate artifact."""
+    out: str
+    """Folder to write."""
+    kind: Kind = "sigmoid"
+    """The loss: sigmoid is DPO; hinge, ipo, robust and sigmoid_norm are its kin; simpo and orpo need no
+    reference; kto takes the better answer as good and the worse as bad, not as a pair."""
+    beta: float = 0.1
+    """How hard the policy is held to the reference; of simpo the scale of the reward, of orpo the weight of
+    the odds ratio beside the supervised loss."""
+    label_smoothing: float = 0.0
+    """Share of comparisons that are taken to be wrong; of sigmoid, sigmoid_norm and robust."""
+    gamma: float = 0.5
+    """Margin that simpo asks for."""
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(lr=5e-5, warmup_steps=10, schedule="linear", weight_decay=0.0)
+    )
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    epochs: float = 1.0
+    """Passes over the pairs."""
+    batch_pairs: int = 16
+    """Pairs of a batch."""
+    microbatches: int = 1
+    """Parts that a batch is cut into, to save memory. KTO's baseline is then of each part."""
+    length: int = 256
+    """Tokens of prompt and answer; a longer prompt loses its beginning."""
+    evaluate_every: int = 50
+    """Steps between evaluations on held-out pairs."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints."""
+    seed: int = 0
+    """Of shuffling."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Every two answers of a comparison that are not tied."""
+
+    rows: Rows
+    """tokens, targets, loss_weights, segment_ids, positions: [pairs · rows a pair, T]"""
+    rows_a_pair: int = 2
+
+    def __len__(self) -> int:
+        return len(self.rows["tokens"]) // self.rows_a_pair
+
+    def take(self, pairs: np.ndarray) -> Rows:
+        at = (self.rows_a_pair * pairs[:, None] + np.arange(self.rows_a_pair)).ravel()
+        return {name: values[at] for name, values in self.rows.items()}
+
+
+def read_pairs(path: Path, tokenizer: Tokenizer, length: int) -> Pairs:
+    """The pairs of one file of a rate artifact; UserError where it has none."""
+    end = tokenizer.special["<|end|>"]
+    sequences: list[tuple[list[int], list[int]]] = []
+    for row in read_rows(path):
+        prompt = render(row["prompt"], tokenizer, generation_prompt=True)[0]
+        answers = []
+        for sampled, text in zip(row["completion_ids"], row["completions"], strict=True):
+            ids = list(sampled or tokenizer.encode(text))
+            answers.append(ids + [end] * (ids[-1:] != [end]))
+        for one, other in combinations(range(len(answers)), 2):
+            if row["ranks"][one] != row["ranks"][other]:
+                better, worse = sorted((one, other), key=lambda k: row["ranks"][k])
+                sequences += [(prompt, answers[better]), (prompt, answers[worse])]
+    if not sequences:
+        raise UserError(f"{path} has no two answers that are not tied; rate more or change heldout_share")
+    return Pairs(pack(sequences, length, tokenizer.pad))
+
+
+def pack(sequences: list[tuple[list[int], list[int]]], length: int, pad: int) -> Rows:
+    """A row a (prompt, answer), padded on the right; only the answer's tokens are targets."""
+    rows = {name: np.zeros((len(sequences), length), np.int32) for name in ("segment_ids", "positions")}
+    rows |= {name: np.full((len(sequences), length), pad, np.int32) for name in ("tokens", "targets")}
+    rows["loss_weights"] = np.zeros((len(sequences), length), np.float32)
+    for row, (prompt, answer) in enumerate(sequences):
+        kept = [*prompt, *answer][-length:]
+        n = len(kept)
+        rows["tokens"][row, :n] = kept
+        rows["targets"][row, : n - 1] = kept[1:]
+        rows["loss_weights"][row, max(0, n - 1 - len(answer)) : n - 1] = 1
+        rows["segment_ids"][row, :n] = 1
+        rows["positions"][row, :n] = np.arange(n)
+    return rows
+
+
+def train_preferences(config: PreferenceConfig, folder: Path) -> dict[str, Any]:
+    with jax.set_mesh(meshes.make(config.mesh)):
+        return _train(config, Tokenizer.load(Path(config.model) / "tokenizer"), folder)
+
+
+def _train(config: PreferenceConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
+    model_config = store.read_config(config.model)
+    store.write_config(folder, model_config)
+    shutil.copytree(Path(config.model) / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+    _check(config)
+    kept, heldout = (
+        _with_reference(config, read_pairs(Path(config.ratings) / name, tokenizer, config.length), tokenizer)
+        for name in ("train.parquet", "heldout.parquet")
+    )
+    say(f"align: {len(kept)} pairs to learn from, {len(heldout)} held out")
+    steps = max(1, round(config.epochs * len(kept) / config.batch_pairs))
+    optimizer = optimizers.make(config.optimizer, steps)
+    loss = partial(preference_loss, config)
+    final: dict[str, Any] = {}
+
+    def batches(start: int, stop: int) -> Iterator[Rows]:
+        for step in range(start, stop):
+            drawn = step * config.batch_pairs + np.arange(config.batch_pairs)
+            order = [
+                Permutation(len(kept), key(config.seed, "pairs", n // len(kept)))[n % len(kept)]
+                for n in drawn.tolist()
+            ]
+            yield kept.take(np.array(order))
+
+    def evaluate(model: Transformer, step: int) -> dict[str, Any]:
+        final.update(_measure(config, model, heldout))
+        return dict(final)
+
+    train(
+        folder,
+        Schedule(steps=steps, evaluate_every=config.evaluate_every, checkpoint_every=config.checkpoint_every),
+        init=initializer(partial(Transformer, model_config), optimizer, config.seed),
+        loss=loss,
+        optimizer=optimizer,
+        batches=batches,
+        evaluate=evaluate,
+        microbatches=config.microbatches,
+        pretrained=lambda: store.load(config.model),
+    )
+    return {"steps": steps, "kind": config.kind, "pairs_train": len(kept), "pairs_heldout": len(heldout)} | {
+        f"heldout_{name}": value for name, value in final.items()
+    }
+
+
+def _check(config: PreferenceConfig) -> None:
+    parts = config.microbatches * meshes.batch_rows()
+    if config.batch_pairs < 1 or config.batch_pairs % parts:
+        raise UserError(
+            f"batch_pairs is {config.batch_pairs}; {config.microbatches} microbatches on "
+            f"{meshes.batch_rows()} devices need a multiple of {parts}"
+        )
+    if config.label_smoothing and config.kind not in ("sigmoid", "sigmoid_norm", "robust"):
+        raise UserError(
+            f"label_smoothing has no meaning for {config.kind}; leave it 0, or take sigmoid or robust"
+        )
+
+
+def _with_reference(config: PreferenceConfig, pairs: Pairs, tokenizer: Tokenizer) -> Pairs:
+    """With KTO's mismatched rows, and the reference's log-probability of every answer, computed once."""
+    if config.kind == "kto":
+        pairs = _mismatched(pairs, tokenizer.pad)
+    if config.kind in ("simpo", "orpo"):
+        return pairs
+    reference_RT = np.zeros_like(pairs.rows["loss_weights"])
+    # a number a row, laid over the devices as the row's tokens are
+    reference_RT[:, 0] = summed_logprobs(store.load(config.model), pairs.rows)
+    return Pairs(pairs.rows | {"reference": reference_RT}, pairs.rows_a_pair)
+
+
+def _mismatched(pairs: Pairs, pad: int) -> Pairs:
+    """Behind each pair its prompt with the answers of the pair before it."""
+    tokens, length = pairs.rows["tokens"], pairs.rows["tokens"].shape[1]
+    real = pairs.rows["segment_ids"].sum(axis=1)
+    begins = real - pairs.rows["loss_weights"].sum(axis=1).astype(int)  # of each row's answer
+    sequences = []
+    for pair in range(len(pairs)):
+        for answers in (2 * pair, 2 * ((pair - 1) % len(pairs))):
+            for k in (0, 1):
+                own, other = 2 * pair + k, answers + k
+                prompt = tokens[own, : begins[own]].tolist()
+                sequences.append((prompt, tokens[other, begins[other] : real[other]].tolist()))
+    return Pairs(pack(sequences, length, pad), rows_a_pair=4)
+
+
+def summed_logprobs(model: Transformer, rows: Rows, batch_size: int = 64) -> np.ndarray:
+    """log p of each row's answer, float32 [rows]."""
+    mesh, count = jax.sharding.get_mesh(), len(rows["tokens"])
+    size = -(-batch_size // meshes.batch_rows()) * meshes.batch_rows()
+    found = []
+    for first in range(0, count, size):
+        at = np.minimum(first + np.arange(size), count - 1)  # one shape: the last row fills up
+        batch = meshes.put_batch({name: rows[name][at] for name in FIELDS}, mesh)
+        found.append(np.asarray(_summed(model, batch)))
+    return np.concatenate(found)[:count]
+
+
+@jax.jit
+def _summed(model: Transformer, batch: dict[str, jax.Array]) -> jax.Array:
+    return jnp.sum(_answer_logprobs(model, batch), axis=1)
+
+
+def _answer_logprobs(model: Transformer, batch: dict[str, jax.Array]) -> jax.Array:
+    """log p of each token of the answers, 0 elsewhere, [R, T]."""
+    hidden_RTD = model.hidden(batch["tokens"], batch["segment_ids"], batch["positions"])
+    logprob_RT, _ = target_logprobs(hidden_RTD, model.head_DV[...], batch["targets"])
+    return logprob_RT * batch["loss_weights"]
+
+
+def preference_loss(
+    config: PreferenceConfig, model: Transformer, batch: dict[str, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """Summed loss of the pairs of a batch, and their number."""
+    logprob_RT = _answer_logprobs(model, batch)
+    reference_RT = batch.get("reference", jnp.zeros_like(logprob_RT))
+    numbers_R3T = jnp.stack([logprob_RT, reference_RT, batch["loss_weights"]], axis=1)
+    # a pair's rows may lie on two devices: the three numbers of every row go to all of them
+    numbers_R3 = jax.sharding.reshard(jnp.sum(numbers_R3T, axis=2), P(None, None))
+    rows = 4 if config.kind == "kto" else 2
+    numbers_BR3 = jnp.reshape(numbers_R3, (-1, rows, 3))
+    pairs = numbers_BR3.shape[0]
+    (chosen, rejected), (ref_chosen, ref_rejected), lengths = numbers_BR3[:, :2].transpose(2, 1, 0)
+    mean_chosen, mean_rejected = chosen / lengths[0], rejected / lengths[1]
+    match config.kind:
+        case "simpo":
+            loss = losses.simpo(mean_chosen, mean_rejected, beta=config.beta, gamma=config.gamma)
+        case "orpo":
+            nll = -jnp.sum(chosen) / jnp.sum(lengths[0])
+            loss = losses.orpo(mean_chosen, mean_rejected, beta=config.beta, nll=nll)
+        case "kto":
+            (logp, ref_logp), (other, ref_other) = (
+                (numbers_BR3[:, part, 0].ravel(), numbers_BR3[:, part, 1].ravel())
+                for part in (slice(0, 2), slice(2, 4))
+            )
+            desirable = jnp.arange(2 * pairs) % 2 == 0
+            loss = losses.kto(logp, ref_logp, desirable, other, ref_other, beta=config.beta)
+        case _:
+            loss = losses.dpo(
+                *(chosen, rejected, ref_chosen, ref_rejected),
+                beta=config.beta,
+                kind=config.kind,
+                label_smoothing=config.label_smoothing,
+                chosen_length=lengths[0],
+                rejected_length=lengths[1],
+            )
+    return loss * pairs, jnp.float32(pairs)
+
+
+def _measure(config: PreferenceConfig, model: Transformer, pairs: Pairs) -> dict[str, float]:
+    """How often the policy's own preference is the raters': the implicit reward of the chosen is higher."""
+    logp = summed_logprobs(model, pairs.rows).astype(np.float64)
+    lengths = pairs.rows["loss_weights"].sum(axis=1)
+    reward = logp / lengths if config.kind in ("simpo", "orpo") else logp - pairs.rows["reference"][:, 0]
+    step = pairs.rows_a_pair
+    margin = reward[0::step] - reward[1::step]
+    return {
+        "accuracy": float(np.mean((np.sign(margin) + 1) / 2)),
+        "margin": float(np.mean(margin)),
+        "chosen_logprob": float(np.mean(logp[0::step])),
+        "rejected_logprob": float(np.mean(logp[1::step])),
+    }

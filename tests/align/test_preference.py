@@ -1,0 +1,115 @@
+"""Preference training: what a batch holds, that every loss learns the raters' order, and what it refuses."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import get_args
+
+import jax
+import numpy as np
+import pytest
+
+from jaxtrain.align import preference
+from jaxtrain.align.preference import Kind, PreferenceConfig, pack, read_pairs
+from jaxtrain.align.run import run
+from jaxtrain.document import read_rows
+from jaxtrain.model import store
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.train.optimizer import OptimizerConfig
+
+
+@pytest.fixture
+def config(tiny, tmp_path, monkeypatch) -> PreferenceConfig:
+    monkeypatch.chdir(tiny)
+    return PreferenceConfig(
+        model="runs/tiny/5_finetune",
+        ratings="runs/tiny/6_rate",
+        out=str(tmp_path / "out"),
+        optimizer=OptimizerConfig(lr=3e-3, warmup_steps=1, schedule="constant", weight_decay=0.0),
+        mesh=MeshConfig(fsdp=8),
+        epochs=0.5,
+        batch_pairs=16,
+        length=64,
+        evaluate_every=100,
+    )
+
+
+def metrics(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_only_the_answer_is_a_target_and_a_long_prompt_loses_its_beginning():
+    rows = pack([([1, 2, 3], [4, 5]), ([1, 2, 3, 4, 5, 6], [7, 8])], length=6, pad=0)
+    assert rows["tokens"].tolist() == [[1, 2, 3, 4, 5, 0], [3, 4, 5, 6, 7, 8]]
+    taught = [t[w > 0].tolist() for t, w in zip(rows["targets"], rows["loss_weights"], strict=True)]
+    assert taught == [[4, 5], [7, 8]]
+    assert rows["segment_ids"].sum(axis=1).tolist() == [5, 6]
+
+
+def test_pairs_are_every_two_answers_that_are_not_tied_the_better_first(config):
+    tokenizer = Tokenizer.load(Path(config.model) / "tokenizer")
+    path = Path(config.ratings) / "train.parquet"
+    pairs = read_pairs(path, tokenizer, config.length)
+    wanted, end = [], tokenizer.special["<|end|>"]
+    for row in read_rows(path):
+        order = sorted(range(len(row["ranks"])), key=lambda k: row["ranks"][k])
+        for place, better in enumerate(order):
+            for worse in order[place + 1 :]:
+                if row["ranks"][better] < row["ranks"][worse]:
+                    wanted.append(
+                        tuple(tuple(i for i in row["completion_ids"][k] if i != end) for k in (better, worse))
+                    )
+    found = []
+    for tokens, weights in zip(pairs.rows["targets"], pairs.rows["loss_weights"], strict=True):
+        found.append(tuple(i for i in tokens[weights > 0].tolist() if i != end))
+        assert tokens[weights > 0][-1] == end, "the end of an answer is taught"
+    assert sorted(zip(found[0::2], found[1::2], strict=True)) == sorted(wanted)
+    assert len(pairs) == len(wanted)
+
+
+ALIKE = ("sigmoid_norm", "ipo", "hinge", "robust")  # but for a line of `losses`, which has its own tests
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=pytest.mark.slow) if k in ALIKE else k for k in get_args(Kind)]
+)
+def test_every_loss_learns_the_order_it_is_shown(config, kind):
+    beta = {"simpo": 2.0, "orpo": 1.0}.get(kind, 0.1)
+    folder = run(dataclasses.replace(config, kind=kind, beta=beta))
+    losses = [line["loss"] for line in metrics(folder) if "kind" not in line]
+    assert all(np.isfinite(losses))
+    if kind in ("sigmoid", "sigmoid_norm"):
+        np.testing.assert_allclose(losses[0], np.log(2), rtol=1e-4)  # the policy is the reference
+    tokenizer = Tokenizer.load(folder / "tokenizer")
+    pairs = read_pairs(Path(config.ratings) / "train.parquet", tokenizer, config.length)
+    with jax.set_mesh(preference.meshes.make(config.mesh)):
+        before, after = (
+            preference.summed_logprobs(store.load(path), pairs.rows) for path in (config.model, folder)
+        )
+    gain = (after - before) / (pairs.rows["loss_weights"].sum(axis=1) if kind in ("simpo", "orpo") else 1)
+    assert np.mean(gain[0::2] > gain[1::2]) > 0.6, "the better answers of the training pairs have gained"
+
+
+def test_the_same_losses_on_another_mesh_and_in_parts(config, tmp_path):
+    first = metrics(run(config))
+    other = dataclasses.replace(
+        config, mesh=MeshConfig(fsdp=4, tensor=2), microbatches=4, out=str(tmp_path / "other")
+    )
+    second = metrics(run(other))
+    for one, two in zip(first, second, strict=True):
+        if "kind" not in one:
+            np.testing.assert_allclose(one["loss"], two["loss"], rtol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"batch_pairs": 12}, "batch_pairs is 12; 1 microbatches on 8 devices need a multiple of 8"),
+        ({"kind": "hinge", "label_smoothing": 0.1}, "label_smoothing has no meaning for hinge"),
+    ],
+)
+def test_what_it_refuses(config, changed, words):
+    with pytest.raises(UserError, match=words):
+        run(dataclasses.replace(config, **changed))
