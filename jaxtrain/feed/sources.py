@@ -13,7 +13,9 @@ from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.tokenizer import Tokenizer
 
 AT_RANDOM = "readahead_buffer_size:0,max_parallelism:0"
-KINDS = ("documents", "heldout", "conversations")
+KINDS = ("documents", "heldout", "conversations", "preferences", "prompts")
+Conversation = tuple[np.ndarray, np.ndarray]
+"""int32 ids and uint8 mask, both [tokens]; 1 where the assistant speaks."""
 
 
 class TokenRecords:
@@ -52,10 +54,27 @@ class TokenRecords:
 class ConversationRecords(TokenRecords):
     """Conversations of one source, rendered: `records[i]` is int32 ids and uint8 mask, both [lengths[i]]."""
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int) -> Conversation:
         (data,), length = self.stored(np.array([index])), int(self.lengths[index])
         ids = np.frombuffer(data, self.dtype, count=length).astype(np.int32)
         return ids, np.frombuffer(data, np.uint8, offset=length * self.dtype.itemsize)
+
+
+class PromptRecords(TokenRecords):
+    """Prompts of one source, rendered up to `<|assistant|>`: `records[i]` is int32 [lengths[i]]."""
+
+
+class PreferenceRecords(TokenRecords):
+    """Pairs of one source: `records[i]` is the chosen conversation and the rejected one.
+
+    Of lengths[i, 0] and lengths[i, 1] tokens.
+    """
+
+    def __getitem__(self, index: int) -> tuple[Conversation, Conversation]:
+        (data,), (chosen, rejected) = self.stored(np.array([index])), self.lengths[index].tolist()
+        ids = np.frombuffer(data, self.dtype, count=chosen + rejected).astype(np.int32)
+        mask = np.frombuffer(data, np.uint8, offset=(chosen + rejected) * self.dtype.itemsize)
+        return (ids[:chosen], mask[:chosen]), (ids[chosen:], mask[chosen:])
 
 
 @dataclass(frozen=True)
@@ -87,7 +106,7 @@ class TokenData:
         return {source: weight for source, weight in sorted(weights.items()) if weight > 0}
 
     def names(self, kind: str) -> list[str]:
-        """Sources of `documents`, `heldout` or `conversations`, sorted."""
+        """Sources of one of `KINDS`, sorted."""
         assert kind in KINDS, kind
         return sorted(path.parent.name for path in (self.folder / kind).glob("*/lengths.npy"))
 
@@ -100,8 +119,14 @@ class TokenData:
     def conversations(self, source: str) -> ConversationRecords:
         return ConversationRecords(self._path("conversations", source), self.tokenizer.id_dtype)
 
+    def preferences(self, source: str) -> PreferenceRecords:
+        return PreferenceRecords(self._path("preferences", source), self.tokenizer.id_dtype)
+
+    def prompts(self, source: str) -> PromptRecords:
+        return PromptRecords(self._path("prompts", source), self.tokenizer.id_dtype)
+
     def lengths(self, kind: str, source: str) -> np.ndarray:
-        """int64 [records], read without opening the records."""
+        """int64 [records] (of preferences [records, 2]), read without opening the records."""
         return np.load(self._path(kind, source) / "lengths.npy", allow_pickle=False)
 
     def heldout_bytes(self, source: str) -> int:

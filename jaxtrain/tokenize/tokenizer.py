@@ -83,6 +83,11 @@ class Tokenizer:
         """The ids of `text`. The text of a special token is ordinary text here."""
         return self._encoding.encode_ordinary(text)
 
+    def encode_array(self, text: str) -> np.ndarray:
+        """The ids of `text` as they are stored, `id_dtype` [tokens]; threads may encode side by side."""
+        ids = self._encoding.encode_to_numpy(text, allowed_special=set(), disallowed_special=())
+        return ids.astype(self.id_dtype)
+
     def encode_batch(self, texts: Sequence[str], threads: int | None = None) -> list[list[int]]:
         """The ids of each text, encoded on `threads` threads (default: one a core)."""
         return self._encoding.encode_ordinary_batch(list(texts), num_threads=threads or os.cpu_count() or 1)

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from array_record.python.array_record_module import ArrayRecordWriter
 
-from jaxtrain.feed.sources import TokenData
+from jaxtrain.feed.sources import TokenData, TokenRecords
 from jaxtrain.runtime.errors import UserError
 
 
@@ -31,6 +32,35 @@ def test_conversations_carry_their_mask(tokens: Path) -> None:
         text = data.tokenizer.decode(ids.tolist())
         said = data.tokenizer.decode(ids[mask == 1].tolist())
         assert text.endswith("<|assistant|>" + said)
+
+
+def test_preferences_and_prompts_by_index(tokens: Path) -> None:
+    data = TokenData.open(tokens)
+    pairs, prompts = data.preferences("pairs"), data.prompts("asked")
+    assert len(pairs) == len(prompts) == 20 and pairs.lengths.shape == (20, 2)
+    for index in (0, 7, 19):
+        (chosen, chosen_mask), (rejected, rejected_mask) = pairs[index]
+        asked = prompts[index].tolist()
+        assert chosen[: len(asked)].tolist() == rejected[: len(asked)].tolist() == asked
+        whole, mask = data.conversations("alpaca")[index]
+        assert chosen.tolist() == whole.tolist() and chosen_mask.tolist() == mask.tolist()
+        other, mask = data.conversations("alpaca")[index + 20]
+        assert rejected[rejected_mask == 1].tolist() == other[mask == 1].tolist()
+
+
+def test_records_of_several_files_are_found(tokens: Path, tmp_path: Path) -> None:
+    shutil.copytree(tokens / "documents" / "books", tmp_path / "books")
+    whole = TokenData.open(tokens).documents("books")
+    everything = whole.stored(np.arange(len(whole)))
+    (tmp_path / "books" / "00000.arrayrecord").unlink()
+    for shard, part in enumerate((everything[:5], everything[5:6], [], everything[6:])):
+        writer = ArrayRecordWriter(str(tmp_path / "books" / f"{shard:05}.arrayrecord"), "group_size:1")
+        for record in part:
+            writer.write(record)
+        writer.close()
+    cut = TokenRecords(tmp_path / "books", whole.dtype)
+    order = np.array([30, 0, 4, 5, 6, 5, 29])
+    assert cut.stored(order) == [everything[index] for index in order.tolist()]
 
 
 def test_another_tokenizer_is_refused(tokens: Path) -> None:

@@ -1,0 +1,130 @@
+"""Records of every kind, in shards, the same on any number of cores and after a kill."""
+
+import gzip
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from array_record.python.array_record_module import ArrayRecordReader
+
+from jaxtrain.document import write_rows
+from jaxtrain.tokenize import records
+from jaxtrain.tokenize.chat import render
+from jaxtrain.tokenize.run import TokenizeConfig, run
+from jaxtrain.tokenize.tokenizer import Tokenizer
+
+WriteClean = Callable[..., Path]
+QUICKSTART = Path(__file__).parents[2] / "data" / "quickstart"
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+
+
+def stored(folder: Path) -> list[list[bytes]]:
+    """The records of each file of a source."""
+    readers = [ArrayRecordReader(str(path)) for path in sorted(folder.glob("*.arrayrecord"))]
+    return [list(reader.read_all()) if reader.num_records() else [] for reader in readers]
+
+
+def stage(clean: Path, out: str = "tokens") -> Path:
+    return run(TokenizeConfig(documents=str(clean), out=str(clean.parent / out), vocab_size=400))
+
+
+def manifest(folder: Path) -> dict:
+    return json.loads((folder / "manifest.json").read_text())
+
+
+def test_a_large_source_is_written_in_shards_by_several_processes(
+    write_clean: WriteClean, sources: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = [text[i : i + 300] for text in sources for i in range(0, len(text), 300)][:3000]
+    clean = write_clean({"code": pieces}, conversations={"chat": [[("user", "Hi"), ("assistant", "Ho")]] * 3})
+    whole = stage(clean, "whole")
+    assert [len(shard) for shard in stored(whole / "documents/code")] == [3000]
+    monkeypatch.setattr(records, "GROUPS_A_SHARD", 1)
+    cut = stage(clean, "cut")  # the source's fingerprint does not know of the patch, but `out` is another
+    shards = stored(cut / "documents/code")
+    assert [len(shard) for shard in shards] == [1024, 1024, 952]
+    assert sum(shards, []) == stored(whole / "documents/code")[0]
+    for name in ("documents/code/lengths.npy", "conversations/chat/00000.arrayrecord"):
+        assert (cut / name).read_bytes() == (whole / name).read_bytes()
+    assert manifest(cut)["counts"] == manifest(whole)["counts"]
+
+
+def test_one_thread_writes_the_same_bytes_as_many(
+    write_clean: WriteClean, sources: list[str], tmp_path: Path
+) -> None:
+    clean = write_clean({"code": sources})
+    tokenizer = stage(clean) / "tokenizer"
+    source, files = clean / "documents" / "code.parquet", []
+    for threads in (1, 7):
+        target = tmp_path / f"{threads}.arrayrecord"
+        shard = records._Shard(source, range(1), target, tokenizer)
+        written = records._write_shard(shard, threads)
+        assert written.lengths == [len(Tokenizer.load(tokenizer).encode(text)) for text in sources]
+        files.append(target.read_bytes())
+    assert files[0] == files[1]
+
+
+def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(
+    write_clean: WriteClean, sources: list[str]
+) -> None:
+    clean = write_clean({"a": sources[:5], "b": sources[5:8]}, {"a": sources[8:9]})
+    undisturbed = manifest(stage(clean, "undisturbed"))
+    program = (
+        "import os, signal, sys; import numpy as np; from jaxtrain.tokenize.run import *\n"
+        "real, left = np.save, [{}]\n"
+        "def save(*arguments):\n"
+        "    real(*arguments); left[0] -= 1\n"
+        "    if not left[0]: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "np.save = save; run(TokenizeConfig(documents=sys.argv[1], out=sys.argv[2], vocab_size=400))"
+    )
+    for moment in (1, 3):  # of four arrays
+        out = clean.parent / f"killed{moment}"
+        command = [sys.executable, "-c", program.format(moment), str(clean), str(out)]
+        assert subprocess.run(command).returncode == -signal.SIGKILL
+        assert not out.exists() and (Path(f"{out}.partial") / "documents/a/lengths.npy").is_file()
+        assert manifest(stage(clean, out.name)) == undisturbed
+
+
+def messages(role: str, text: str) -> list[dict[str, str]]:
+    return [{"role": role, "content": text}]
+
+
+def test_preferences_and_prompts(write_clean: WriteClean, sources: list[str]) -> None:
+    with gzip.open(QUICKSTART / "comparisons.jsonl.gz", "rt", encoding="utf-8") as lines:
+        rows = [
+            {
+                "prompt": messages("user", row["prompt"]),
+                "chosen": messages("assistant", row["chosen"]),
+                "rejected": messages("assistant", row["rejected"]),
+            }
+            for row in map(json.loads, lines)
+        ][:50]
+    clean = write_clean({"code": sources[:8]})
+    columns = pa.schema([(name, MESSAGES) for name in ("prompt", "chosen", "rejected")])
+    broken = {**rows[0], "rejected": messages("tool", "?")}
+    write_rows(clean / "preferences" / "human.parquet", columns, [*rows, broken])
+    prompts = [{"prompt": row["prompt"]} for row in rows]
+    write_rows(clean / "prompts" / "human.parquet", pa.schema([("prompt", MESSAGES)]), prompts)
+    out = stage(clean)
+    tokenizer = Tokenizer.load(out / "tokenizer")
+    pairs, lengths = stored(out / "preferences/human")[0], np.load(out / "preferences/human/lengths.npy")
+    assert lengths.shape == (50, 2) and len(pairs) == 50
+    for row, pair, (chosen, rejected) in zip(rows, pairs, lengths.tolist(), strict=True):
+        (ids, mask), (other_ids, other_mask) = (
+            render(row["prompt"] + row[name], tokenizer) for name in ("chosen", "rejected")
+        )
+        assert (len(ids), len(other_ids)) == (chosen, rejected)
+        assert np.frombuffer(pair[: 2 * (chosen + rejected)], "<u2").tolist() == ids + other_ids
+        assert list(pair[2 * (chosen + rejected) :]) == mask + other_mask
+    counts = manifest(out)["counts"]["preferences"]["human"]
+    assert counts["records"] == 50 and counts["tokens"] == lengths.sum()
+    assert list(counts["dropped"].values()) == [1] and "unknown role 'tool'" in next(iter(counts["dropped"]))
+    for row, record in zip(rows, stored(out / "prompts/human")[0], strict=True):
+        expected, _ = render(row["prompt"], tokenizer, generation_prompt=True)
+        assert np.frombuffer(record, "<u2").tolist() == expected
