@@ -107,7 +107,7 @@ class _Shard:
     source: Path
     groups: range
     target: Path
-    tokenizer: Path
+    tokenizer: Tokenizer
 
 
 @dataclass(frozen=True)
@@ -117,11 +117,8 @@ class _Written:
     dropped: Counter[str]
 
 
-def write_source(source: Path, folder: Path, tokenizer: Path) -> artifact.Counts:
-    """Encode one Parquet file into `folder`: shards, `lengths.npy`, `bytes.npy` of held-out text; its counts.
-
-    tokenizer: folder of the tokenizer.
-    """
+def write_source(source: Path, folder: Path, tokenizer: Tokenizer) -> artifact.Counts:
+    """Encode one Parquet file into `folder`: shards, `lengths.npy`, `bytes.npy` if held out; its counts."""
     folder.mkdir(parents=True)
     with pq.ParquetFile(source) as file:
         groups, rows = file.num_row_groups, file.metadata.num_rows
@@ -160,11 +157,11 @@ def write_source(source: Path, folder: Path, tokenizer: Path) -> artifact.Counts
 def _write_shard(
     shard: _Shard, threads: int = 1, shown: Callable[[Iterator[Out]], Iterator[Out]] = iter
 ) -> _Written:
-    kind, tokenizer = KINDS[shard.source.parent.name], Tokenizer.load(shard.tokenizer)
+    kind = KINDS[shard.source.parent.name]
     result = _Written([], [], Counter())
 
     def encode(rows: list[Row]) -> list[Encoded | UserError]:
-        return [_encoded(kind, row, tokenizer) for row in rows]
+        return [_encoded(kind, row, shard.tokenizer) for row in rows]
 
     def encoded() -> Iterator[Encoded | UserError]:
         with ThreadPoolExecutor(threads) as pool:

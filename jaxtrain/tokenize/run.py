@@ -62,7 +62,7 @@ def _write(config: TokenizeConfig, folder: Path) -> artifact.Counts:
     for kind in KINDS:
         counts[kind] = {}
         for path in source_files(clean / kind):
-            counts[kind][path.stem] = write_source(path, folder / kind / path.stem, folder / "tokenizer")
+            counts[kind][path.stem] = write_source(path, folder / kind / path.stem, tokenizer)
             shown = {name: value for name, value in counts[kind][path.stem].items() if value}
             say(f"tokenize: {kind}/{path.stem}: " + ", ".join(f"{name} {shown[name]}" for name in shown))
     return counts

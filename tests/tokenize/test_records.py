@@ -59,13 +59,13 @@ def test_one_thread_writes_the_same_bytes_as_many(
     write_clean: WriteClean, sources: list[str], tmp_path: Path
 ) -> None:
     clean = write_clean({"code": sources})
-    tokenizer = stage(clean) / "tokenizer"
+    tokenizer = Tokenizer.load(stage(clean) / "tokenizer")
     source, files = clean / "documents" / "code.parquet", []
     for threads in (1, 7):
         target = tmp_path / f"{threads}.arrayrecord"
         shard = records._Shard(source, range(1), target, tokenizer)
         written = records._write_shard(shard, threads)
-        assert written.lengths == [len(Tokenizer.load(tokenizer).encode(text)) for text in sources]
+        assert written.lengths == [len(tokenizer.encode(text)) for text in sources]
         files.append(target.read_bytes())
     assert files[0] == files[1]
 
