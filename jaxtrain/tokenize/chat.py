@@ -1,5 +1,7 @@
 """The chat template: a conversation as ids, and which of them the assistant said.
 
+A model that came with its own template is spoken to in that (template.py); all others in this one:
+
     <|bos|><|system|>Be brief.<|end|><|user|>Hi<|end|><|assistant|>Hello!<|end|>
                                                                ^^^^^^^^^^^^^ mask = 1
 
@@ -9,6 +11,8 @@
 from collections.abc import Mapping, Sequence
 
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.tokenize import template
+from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
 from jaxtrain.tokenize.tokenizer import Tokenizer
 
 ROLES = ("system", "user", "assistant")
@@ -24,6 +28,8 @@ def render(
     generation_prompt: end with `<|assistant|>`, for the model to go on; the last message is then the user's.
     Errors: UserError for an unknown role, a wrong order, or no assistant to learn from.
     """
+    if isinstance(tokenizer, HuggingFaceTokenizer):
+        return template.render(messages, tokenizer, generation_prompt=generation_prompt)
     _check(messages, generation_prompt)
     special = tokenizer.special
     ids, mask = [tokenizer.bos], [0]

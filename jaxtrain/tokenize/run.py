@@ -16,7 +16,7 @@ from jaxtrain.document import read_rows, source_files
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say, track
 from jaxtrain.tokenize.records import KINDS, write_source
-from jaxtrain.tokenize.tokenizer import train
+from jaxtrain.tokenize.tokenizer import BytePairTokenizer, Tokenizer, train
 
 CONVERSATION_SHARE = 0.1  # of the sample that BPE is trained on: chat is what the model will write
 
@@ -29,8 +29,11 @@ class TokenizeConfig:
     """Folder of a finished clean artifact."""
     out: str
     """Folder to write."""
+    tokenizer: str = ""
+    """Encode with this one and train none: an OpenAI encoding (gpt2, r50k_base, p50k_base, cl100k_base,
+    o200k_base), or a folder with a tokenizer of this project or a Hugging Face `tokenizer.json`."""
     vocab_size: int = 4096
-    """Number of ids, the seven special tokens included."""
+    """Number of ids of the tokenizer to train, the seven special tokens included."""
     sample_bytes: int = 50_000_000
     """UTF-8 bytes of text that BPE is trained on, in the proportions of `mixture.json`, conversations about a
     tenth; a source that has less than its share gives all it has."""
@@ -43,6 +46,8 @@ def run(config: TokenizeConfig) -> Path:
     """Write the artifact of docs/formats.md, section 3."""
     artifact.require(config.documents, "clean")
     inputs = {"documents": config.documents}
+    if Path(config.tokenizer).is_dir() and config.tokenizer:
+        inputs["tokenizer"] = config.tokenizer
     return artifact.produce(config, inputs=inputs, write=lambda folder: _write(config, folder))
 
 
@@ -55,7 +60,9 @@ def _write(config: TokenizeConfig, folder: Path) -> artifact.Counts:
     if unused := sorted(sources - set(mixture)):
         say(f"tokenize: not in mixture.json, so encoded but not trained on: {', '.join(unused)}")
     sample = Counter[str]()
-    tokenizer = train(_sample(clean, mixture, config.sample_bytes, sample), config.vocab_size)
+    tokenizer = _given(config.tokenizer) or train(
+        _sample(clean, mixture, config.sample_bytes, sample), config.vocab_size
+    )
     tokenizer.save(folder / "tokenizer")
     shutil.copyfile(clean / "mixture.json", folder / "mixture.json")
     counts: artifact.Counts = {"vocab_size": tokenizer.vocab_size, "sample_bytes": dict(sample)}
@@ -66,6 +73,13 @@ def _write(config: TokenizeConfig, folder: Path) -> artifact.Counts:
             shown = {name: value for name, value in counts[kind][path.stem].items() if value}
             say(f"tokenize: {kind}/{path.stem}: " + ", ".join(f"{name} {shown[name]}" for name in shown))
     return counts
+
+
+def _given(name: str) -> Tokenizer | None:
+    """The tokenizer that the config names, if it does."""
+    if Path(name).is_dir() and name:
+        return Tokenizer.load(name)
+    return BytePairTokenizer.openai(name) if name else None
 
 
 def _sample(clean: Path, mixture: dict[str, float], size: int, taken: Counter[str]) -> Iterator[str]:

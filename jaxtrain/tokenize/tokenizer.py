@@ -5,12 +5,15 @@ tokens take the last ids. No text encodes to a special token; only `feed` and `c
 """
 
 import base64
+import codecs
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -31,19 +34,104 @@ PATTERN = (
 RANKS, SETTINGS = "ranks.tiktoken", "tokenizer.json"
 
 
+class Tokenizer(ABC):
+    """Text to ids and back. The text of a special token is ordinary text to `encode`, never that token."""
+
+    @staticmethod
+    def load(folder: str | Path) -> "Tokenizer":
+        """The tokenizer of an artifact of this project or of a Hugging Face model.
+
+        Errors: UserError where there is none, or its files were changed.
+        """
+        folder = Path(folder)
+        if (folder / RANKS).is_file() or not (folder / SETTINGS).is_file():
+            return BytePairTokenizer.load(folder)
+        if "pattern" in json.loads((folder / SETTINGS).read_text(encoding="utf-8")):
+            raise UserError(f"no tokenizer at {folder}: {RANKS} is missing; run `jaxtrain tokenize` again")
+        from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer  # which knows this file
+
+        return HuggingFaceTokenizer.load(folder)
+
+    @abstractmethod
+    def save(self, folder: str | Path) -> None:
+        """Write what `load` reads."""
+
+    @property
+    @abstractmethod
+    def special(self) -> Mapping[str, int]:
+        """Text of each special token to its id."""
+
+    @property
+    @abstractmethod
+    def vocab_size(self) -> int:
+        """Number of ids, special tokens included."""
+
+    @property
+    @abstractmethod
+    def bos(self) -> int:
+        """Begins every document."""
+
+    @property
+    @abstractmethod
+    def eos(self) -> int:
+        """Ends every document."""
+
+    @property
+    @abstractmethod
+    def pad(self) -> int:
+        """Fills what is left of a row."""
+
+    @property
+    @abstractmethod
+    def end(self) -> int:
+        """Ends what the assistant says."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """sha256 of all that decides the ids; equal fingerprints give equal ids."""
+
+    @property
+    def id_dtype(self) -> np.dtype:
+        """How an id is stored: two bytes while they suffice, little-endian."""
+        return np.dtype("<u2" if self.vocab_size <= 2**16 else "<u4")
+
+    @abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """The ids of `text`."""
+
+    def encode_array(self, text: str) -> np.ndarray:
+        """The ids of `text` as they are stored, `id_dtype` [tokens]; threads may encode side by side."""
+        return np.asarray(self.encode(text), self.id_dtype)
+
+    @abstractmethod
+    def encode_batch(self, texts: Sequence[str], threads: int | None = None) -> list[list[int]]:
+        """The ids of each text, encoded on `threads` threads (default: one a core)."""
+
+    @abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids`; bytes that are not UTF-8 (a character cut in two) become U+FFFD."""
+
+    @abstractmethod
+    def stream(self, ids: Iterable[int]) -> Iterator[str]:
+        """The text of `ids` as they come, in whole code points; together the same as `decode`."""
+
+
 @dataclass(frozen=True)
-class Tokenizer:
-    """Text to ids and back; `decode(encode(text)) == text` for all text without lone surrogates."""
+class BytePairTokenizer(Tokenizer):
+    """Byte-level BPE; `decode(encode(text)) == text` for all text without lone surrogates."""
 
     ranks: dict[bytes, int] = field(repr=False)
-    """Bytes of each token to its id, 0..n-1; a lower rank is merged first."""
+    """Bytes of each token to its id; a lower rank is merged first."""
     pattern: str
     """Regular expression that splits text before merging; no token crosses a split."""
 
     @cached_property
     def special(self) -> dict[str, int]:
-        """Text of each special token to its id, behind the ranks."""
-        return {text: len(self.ranks) + i for i, text in enumerate(SPECIAL_TOKENS)}
+        """The ids that the ranks leave free, from below: nearly always those behind them."""
+        taken = set(self.ranks.values())
+        free = (index for index in count() if index not in taken)
+        return dict(zip(SPECIAL_TOKENS, free, strict=False))
 
     @cached_property
     def _encoding(self) -> tiktoken.Encoding:
@@ -53,13 +141,7 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids, special tokens included."""
         return len(self.ranks) + len(SPECIAL_TOKENS)
-
-    @property
-    def id_dtype(self) -> np.dtype:
-        """How an id is stored: two bytes while they suffice, little-endian."""
-        return np.dtype("<u2" if self.vocab_size <= 2**16 else "<u4")
 
     @property
     def bos(self) -> int:
@@ -73,31 +155,38 @@ class Tokenizer:
     def pad(self) -> int:
         return self.special["<|pad|>"]
 
+    @property
+    def end(self) -> int:
+        return self.special["<|end|>"]
+
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of all that decides the ids; equal fingerprints give equal ids."""
         settings = json.dumps([self.pattern, self.special])
         return hashlib.sha256(self._ranks_text().encode() + settings.encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
-        """The ids of `text`. The text of a special token is ordinary text here."""
         return self._encoding.encode_ordinary(text)
 
     def encode_array(self, text: str) -> np.ndarray:
-        """The ids of `text` as they are stored, `id_dtype` [tokens]; threads may encode side by side."""
         ids = self._encoding.encode_to_numpy(text, allowed_special=set(), disallowed_special=())
         return ids.astype(self.id_dtype)
 
     def encode_batch(self, texts: Sequence[str], threads: int | None = None) -> list[list[int]]:
-        """The ids of each text, encoded on `threads` threads (default: one a core)."""
         return self._encoding.encode_ordinary_batch(list(texts), num_threads=threads or os.cpu_count() or 1)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`; bytes that are not UTF-8 (a character cut in two) become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         return self._encoding.decode_bytes(list(ids))
+
+    def stream(self, ids: Iterable[int]) -> Iterator[str]:
+        whole = codecs.getincrementaldecoder("utf-8")("replace")
+        for index in ids:
+            if text := whole.decode(self.decode_bytes([index])):
+                yield text
+        if rest := whole.decode(b"", final=True):
+            yield rest
 
     def save(self, folder: str | Path) -> None:
         """Write `ranks.tiktoken` and `tokenizer.json` into `folder`."""
@@ -109,7 +198,25 @@ class Tokenizer:
         (folder / SETTINGS).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Tokenizer":
+    def openai(cls, name: str) -> "BytePairTokenizer":
+        """OpenAI's encoding of that name, with this project's special tokens in place of its own.
+
+        Its file comes from OpenAI's server, or from the folder TIKTOKEN_CACHE_DIR (docs/formats.md).
+        """
+        known = ("gpt2", "r50k_base", "p50k_base", "cl100k_base", "o200k_base")
+        if name not in known:
+            raise UserError(f"no OpenAI encoding {name!r}; there are: {', '.join(known)}")
+        try:
+            found = tiktoken.get_encoding(name)
+        except OSError as error:
+            raise UserError(
+                f"the file of {name} could not be fetched ({type(error).__name__}); put it into the folder "
+                "TIKTOKEN_CACHE_DIR as docs/formats.md says"
+            ) from error
+        return cls(dict(found._mergeable_ranks), found._pat_str)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "BytePairTokenizer":
         """The tokenizer that `save` wrote; a changed or foreign file is an error."""
         folder = Path(folder)
         for name in (RANKS, SETTINGS):
@@ -128,7 +235,7 @@ class Tokenizer:
         return "".join(f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in self.ranks.items())
 
 
-def train(texts: Iterable[str], vocab_size: int, pattern: str = PATTERN) -> Tokenizer:
+def train(texts: Iterable[str], vocab_size: int, pattern: str = PATTERN) -> BytePairTokenizer:
     """Merge the most frequent pair of `texts` until there are `vocab_size` ids, special tokens included."""
     mergeable = vocab_size - len(SPECIAL_TOKENS)
     if mergeable < 256:
@@ -144,4 +251,4 @@ def train(texts: Iterable[str], vocab_size: int, pattern: str = PATTERN) -> Toke
             f"the text gives only {len(ranks) + len(SPECIAL_TOKENS)} tokens, not vocab_size = "
             f"{vocab_size}; lower vocab_size or give more text"
         )
-    return Tokenizer(ranks, pattern)
+    return BytePairTokenizer(ranks, pattern)

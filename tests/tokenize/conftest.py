@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jaxtrain.document import Conversation, Document, record_id, write_records
-from jaxtrain.tokenize.tokenizer import Tokenizer, train
+from jaxtrain.tokenize.tokenizer import BytePairTokenizer, train
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +20,7 @@ def sources() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def tokenizer(sources: list[str]) -> Tokenizer:
+def tokenizer(sources: list[str]) -> BytePairTokenizer:
     return train(sources, vocab_size=1024)
 
 

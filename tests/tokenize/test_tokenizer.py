@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tokenize.tokenizer import PATTERN, SPECIAL_TOKENS, Tokenizer, train
+from jaxtrain.tokenize.tokenizer import PATTERN, SPECIAL_TOKENS, BytePairTokenizer, Tokenizer, train
 
 TINY = train(["the cat sat on the mat, the other cat did not"] * 3, 275)
 SPECIAL = st.sampled_from(SPECIAL_TOKENS)
@@ -30,7 +30,7 @@ def test_text_of_a_special_token_is_ordinary_text(text: str) -> None:
     assert TINY.decode(ids) == text
 
 
-def test_real_files_come_back_and_are_shorter(tokenizer: Tokenizer, sources: list[str]) -> None:
+def test_real_files_come_back_and_are_shorter(tokenizer: BytePairTokenizer, sources: list[str]) -> None:
     encoded = tokenizer.encode_batch(sources)
     assert [tokenizer.decode_bytes(ids) for ids in encoded] == [text.encode() for text in sources]
     assert sum(map(len, encoded)) < 0.45 * sum(len(text.encode()) for text in sources)
@@ -44,7 +44,7 @@ def test_encodes_as_the_trainer_does(sources: list[str]) -> None:
         assert tokenizer.encode(text) == trainer.encode(text)
 
 
-def test_special_tokens_take_the_last_ids(tokenizer: Tokenizer) -> None:
+def test_special_tokens_take_the_last_ids(tokenizer: BytePairTokenizer) -> None:
     assert tokenizer.vocab_size == 1024
     assert sorted(tokenizer.special.values()) == list(range(1017, 1024))
     assert tokenizer.decode([tokenizer.bos, tokenizer.eos, tokenizer.pad]) == "<|bos|><|eos|><|pad|>"
@@ -58,12 +58,14 @@ def test_digits_stay_in_twos_and_marks_with_their_letters() -> None:
 
 
 @pytest.mark.parametrize("piece", [" ", "\n", " \n", "a", "!", "1", "\u0301"])
-def test_a_million_of_one_character(tokenizer: Tokenizer, piece: str) -> None:
+def test_a_million_of_one_character(tokenizer: BytePairTokenizer, piece: str) -> None:
     text = piece * 1_000_000 + "x"
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_saved_and_loaded_is_the_same(tokenizer: Tokenizer, tmp_path: Path, sources: list[str]) -> None:
+def test_saved_and_loaded_is_the_same(
+    tokenizer: BytePairTokenizer, tmp_path: Path, sources: list[str]
+) -> None:
     tokenizer.save(tmp_path)
     loaded = Tokenizer.load(tmp_path)
     assert loaded == tokenizer and loaded.fingerprint == tokenizer.fingerprint
@@ -71,12 +73,12 @@ def test_saved_and_loaded_is_the_same(tokenizer: Tokenizer, tmp_path: Path, sour
     assert len((tmp_path / "ranks.tiktoken").read_text().splitlines()) == 1017
 
 
-def test_fingerprint_changes_with_pattern_and_ranks(tokenizer: Tokenizer, sources: list[str]) -> None:
-    others = [Tokenizer(tokenizer.ranks, r"\s+|\S+"), train(sources[1:], 1024)]
+def test_fingerprint_changes_with_pattern_and_ranks(tokenizer: BytePairTokenizer, sources: list[str]) -> None:
+    others = [BytePairTokenizer(tokenizer.ranks, r"\s+|\S+"), train(sources[1:], 1024)]
     assert len({tokenizer.fingerprint, *(other.fingerprint for other in others)}) == 3
 
 
-def test_a_changed_file_is_refused(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_a_changed_file_is_refused(tokenizer: BytePairTokenizer, tmp_path: Path) -> None:
     tokenizer.save(tmp_path)
     settings = json.loads((tmp_path / "tokenizer.json").read_text())
     (tmp_path / "tokenizer.json").write_text(json.dumps(settings | {"pattern": r"\S+|\s+"}))
