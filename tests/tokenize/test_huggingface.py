@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, sources: list[str]) -> Path
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": None,
-        "eos_token": {"content": "<|im_end|>", "special": True},
+        "eos_token": {"__type": "AddedToken", "content": "<|im_end|>", "special": True},
         "pad_token": "<|endoftext|>",
         "chat_template": CHATML,
     }
