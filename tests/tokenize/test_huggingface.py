@@ -161,6 +161,7 @@ def test_names_that_are_no_tokens_are_refused(folder: Path, tmp_path: Path) -> N
         Tokenizer.load(tmp_path)
 
 
+@pytest.mark.peers
 def test_conversations_are_those_of_transformers(folder: Path, model: HuggingFaceTokenizer) -> None:
     transformers = pytest.importorskip("transformers", reason="transformers is in the peers' environment")
     peer = transformers.AutoTokenizer.from_pretrained(str(folder))
