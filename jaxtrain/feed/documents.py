@@ -38,6 +38,8 @@ class Need:
     """How often the run reads the source."""
     share_padded: float
     """Share of its rows' room that is left empty."""
+    share_cropped: float
+    """Share of its tokens that are in no row."""
     share_headless: float
     """Share of its tokens that stand in a row without their document's beginning, which was too long."""
 
@@ -45,6 +47,13 @@ class Need:
     def needed(self) -> int:
         """Tokens that the run trains on."""
         return round(self.tokens * self.epochs)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.tokens:>14,} tokens, {self.needed:>14,} needed: {self.epochs:.2f} epochs; "
+            f"padded {self.share_padded:.1%}, cropped {self.share_cropped:.1%}, "
+            f"without their document's beginning {self.share_headless:.1%}"
+        )
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,8 @@ class Documents:
             plan = packed.plan
             headless = plan.pieces[plan.pieces[:, 1] > 0]
             share = float((headless[:, 2] - headless[:, 1]).sum() / plan.tokens)
-            found[source] = Need(plan.tokens, count / len(plan), plan.share_padded, share)
+            shares = plan.share_padded, plan.share_cropped, share
+            found[source] = Need(plan.tokens, count / len(plan), *shares)
         most = np.array([max_epochs * len(packed.plan) for packed in self.packed])
         if np.any(drawn > most):
             source, need = max(found.items(), key=lambda item: item[1].epochs)

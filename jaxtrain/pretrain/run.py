@@ -11,6 +11,7 @@ import jax
 
 from jaxtrain import artifact
 from jaxtrain.feed import heldout, loader
+from jaxtrain.feed.documents import Packing, Phase
 from jaxtrain.model import store
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.generate import sample
@@ -43,6 +44,12 @@ class PretrainConfig:
     """Optimizer steps."""
     batch_size: int = 16
     """Rows of the global batch; tokens a step = batch_size x model.max_length."""
+    packing: Packing = "best_fit"
+    """Documents in rows: `best_fit` cuts only those longer than a row, `concat_and_split` wherever one ends."""
+    curriculum: tuple[Phase, ...] = ()
+    """Proportions of the sources that take over at stated steps from those of `mixture.json`."""
+    max_epochs: float = 4.0
+    """Most times that a source may be read; beyond four, repeats are worth ever less (arXiv 2305.16264)."""
     microbatches: int = 1
     """Parts that a batch is cut into, to save memory; the gradient is the same."""
     z_loss: float = 1e-4
@@ -84,15 +91,20 @@ def _check(config: PretrainConfig, tokenizer: Tokenizer) -> None:
             f"model.vocab_size is {config.model.vocab_size}, but the tokenizer of {config.data} has "
             f"{tokenizer.vocab_size}; set model.vocab_size to that"
         )
-    needs = loader.needs(
-        config.data,
-        config.steps,
-        batch_size=config.batch_size,
-        length=config.model.max_length,
-        seed=config.seed,
-    )
+    needs = loader.needs(config.data, config.steps, max_epochs=config.max_epochs, **_batches(config))
     for source, need in needs.items():
-        say(f"  {source:<10}{need.tokens:>12,} tokens, {need.needed:>12,} needed: {need.epochs:.2f} epochs")
+        say(f"  {source:<12}{need}")
+
+
+def _batches(config: PretrainConfig) -> dict[str, Any]:
+    """How documents become batches."""
+    return {
+        "batch_size": config.batch_size,
+        "length": config.model.max_length,
+        "seed": config.seed,
+        "packing": config.packing,
+        "curriculum": config.curriculum,
+    }
 
 
 def _train(config: PretrainConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
@@ -101,9 +113,7 @@ def _train(config: PretrainConfig, tokenizer: Tokenizer, folder: Path) -> dict[s
     optimizer = optimizers.make(config.optimizer, config.steps)
     dataset = loader.document_batches(
         config.data,
-        batch_size=config.batch_size,
-        length=config.model.max_length,
-        seed=config.seed,
+        **_batches(config),
         tokenizer_fingerprint=tokenizer.fingerprint,
         process=(jax.process_index(), jax.process_count()),
     )

@@ -1,3 +1,4 @@
+import codecs
 import json
 from pathlib import Path
 
@@ -6,9 +7,11 @@ import rustbpe
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaxtrain.collect.files import DAMAGED, open_bytes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.tokenizer import PATTERN, SPECIAL_TOKENS, BytePairTokenizer, Tokenizer, train
 
+MATERIAL = Path(__file__).parents[3] / "shared" / "material"
 TINY = train(["the cat sat on the mat, the other cat did not"] * 3, 275)
 SPECIAL = st.sampled_from(SPECIAL_TOKENS)
 
@@ -16,6 +19,38 @@ SPECIAL = st.sampled_from(SPECIAL_TOKENS)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_comes_back(text: str) -> None:
     assert TINY.decode(TINY.encode(text)) == text
+
+
+@given(st.lists(st.integers(0, 274), max_size=30))
+def test_any_ids_stream_in_whole_code_points(ids: list[int]) -> None:
+    parts = list(TINY.stream(ids))
+    assert "".join(parts) == TINY.decode(ids) and all(parts)
+
+
+def test_a_character_of_several_tokens_comes_at_once() -> None:
+    ids = TINY.encode("a🤔é")
+    assert len(ids) == 7
+    assert list(TINY.stream(ids)) == ["a", "🤔", "é"]
+    assert list(TINY.stream(ids[:3])) == ["a", "\ufffd"]  # cut in the middle of a character
+
+
+@pytest.mark.skipif(not MATERIAL.is_dir(), reason="../shared/material is not there")
+@pytest.mark.parametrize("most", [300_000, pytest.param(10**10, marks=pytest.mark.slow)])
+def test_every_file_of_the_material_comes_back(tokenizer: BytePairTokenizer, most: int) -> None:
+    """Compressed files as what they hold; those that are not UTF-8 as Latin-1, which any bytes are."""
+    files = [path for path in sorted(MATERIAL.rglob("*")) if path.is_file()]
+    assert files
+    for path in files:
+        with open_bytes(path) as file:
+            try:
+                data = file.read(most)
+            except DAMAGED:
+                continue  # cut off on purpose
+        try:
+            text = codecs.getincrementaldecoder("utf-8")().decode(data)
+        except UnicodeDecodeError:
+            text = data.decode("latin-1")
+        assert tokenizer.decode(tokenizer.encode(text)) == text, path
 
 
 @given(st.text(st.sampled_from(" \t\n\r\u00a0\u2028.a1")))
