@@ -113,7 +113,7 @@ class Asker:
             )
         self.measured, self.trained = asked[:held], asked[held:]
         self.config, self.tokenizer = config, tokenizer
-        self.stop = tokenizer.special["<|end|>"]
+        self.stop = tokenizer.end
 
     def round(self, update: int) -> list[list[int]]:
         """Ids of the prompts of a round: a function of seed and round."""

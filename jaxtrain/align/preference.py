@@ -97,7 +97,7 @@ class Pairs:
 
 def read_pairs(path: Path, tokenizer: Tokenizer, length: int) -> Pairs:
     """The pairs of one file of a rate artifact; UserError where it has none."""
-    end = tokenizer.special["<|end|>"]
+    end = tokenizer.end
     sequences: list[tuple[list[int], list[int]]] = []
     for row in read_rows(path):
         prompt = render(row["prompt"], tokenizer, generation_prompt=True)[0]

@@ -138,7 +138,7 @@ def read_comparisons(path: Path, tokenizer: Tokenizer, length: int) -> Compariso
         raise UserError(
             f"{path} mixes comparisons of {sorted(counts)} answers; rate them in separate artifacts"
         )
-    end = tokenizer.special["<|end|>"]
+    end = tokenizer.end
     tokens = []
     for row in found:
         prompt = render(row["prompt"], tokenizer, generation_prompt=True)[0]

@@ -116,7 +116,7 @@ def _write_samples(
         render([{"role": "user", "content": question}], tokenizer, generation_prompt=True)[0]
         for question in config.sample_questions
     ]
-    stop = tokenizer.special["<|end|>"]
+    stop = tokenizer.end
     answers = sample(
         model, prompts, seed=config.seed, max_new=48, stop=stop, pad=tokenizer.pad, temperature=0.8
     )

@@ -156,7 +156,7 @@ def _answers(
             temperature=config.temperature,
             seed=config.seed,
         )
-    stop = tokenizer.special["<|end|>"]
+    stop = tokenizer.end
     samples = [
         Sample(
             text=tokenizer.decode([i for i in row if i != stop]),

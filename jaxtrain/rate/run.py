@@ -116,7 +116,7 @@ def _add_tasks(
     asked: list[questions.Prompt],
     answered: list[list[int]],
 ) -> list[int]:
-    stop = tokenizer.special["<|end|>"]
+    stop = tokenizer.end
     sampling = {"temperature": 1.0, "max_new": config.max_new, "seed": config.seed}
     tasks = []
     for number, prompt in enumerate(asked):

@@ -30,7 +30,7 @@ def answers(
             full,
             seed=seed + first,
             max_new=max_new,
-            stop=tokenizer.special["<|end|>"],
+            stop=tokenizer.end,
             pad=tokenizer.pad,
             prompt_length=longest_prompt,
             temperature=temperature,
