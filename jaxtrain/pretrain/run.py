@@ -45,7 +45,7 @@ class PretrainConfig:
     batch_size: int = 16
     """Rows of the global batch; tokens a step = batch_size x model.max_length."""
     packing: Packing = "best_fit"
-    """How documents fill rows: `best_fit` cuts those longer than a row, `concat_and_split` all at row ends."""
+    """How documents fill rows: `best_fit` cuts those longer than a row, `concat_and_split` at row ends."""
     curriculum: tuple[Phase, ...] = ()
     """Proportions of the sources that take over at stated steps from those of `mixture.json`."""
     max_epochs: float = 4.0
