@@ -24,6 +24,9 @@ from jaxtrain.tokenize import chat
 from jaxtrain.tokenize.tokenizer import Tokenizer
 
 GROUPS_A_SHARD = 64  # row groups of 1,024: a shard has up to 65,536 records
+OPTIONS = (
+    "group_size:1,zstd:1"  # reading a record decompresses nothing else; a higher level is slower, not smaller
+)
 ROWS = 64  # encoded by a thread at a time
 AHEAD = 4  # such pieces of work waiting for each thread
 Row = dict[str, Any]
@@ -168,8 +171,7 @@ def _write_shard(
             for part in _ahead(pool, encode, _rows(shard, kind), AHEAD * threads):
                 yield from part
 
-    # A group of one record: reading a record decompresses nothing else.
-    writer = ArrayRecordWriter(str(shard.target), "group_size:1")
+    writer = ArrayRecordWriter(str(shard.target), OPTIONS)
     for record in shown(encoded()):
         if isinstance(record, UserError):
             result.dropped[str(record)] += 1
