@@ -1,0 +1,121 @@
+"""Time and memory of the clean stage over 10k, 100k and 1M synthetic documents, 30 % of them near duplicates.
+
+    python benchmarks/dedup_scale.py [documents ...] --out benchmarks/results/dedup_scale.json
+
+Each size runs in a process of its own; memory is the proportional set size of it and of its workers together,
+looked at four times a second. A document has 90 words of a vocabulary of 50,000 (Zipf), a near duplicate is an
+earlier document with one word replaced: five to ten of its 86 five-grams, a similarity of about .9.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from jaxtrain.clean.examine import Rules
+from jaxtrain.clean.run import CleanConfig, run
+from jaxtrain.document import Document, record_id, write_records
+
+WORDS, VOCABULARY, COPIES = 90, 50_000, 0.3
+
+
+def documents(count: int):
+    rng = np.random.Generator(np.random.PCG64(11))
+    names = np.array([f"{chr(97 + i % 26)}{chr(97 + i // 26 % 26)}w{i}" for i in range(VOCABULARY)])
+    recent: list[np.ndarray] = []
+    for number in range(count):
+        if recent and rng.random() < COPIES:
+            words = recent[rng.integers(len(recent))].copy()
+            words[rng.integers(WORDS)] = rng.integers(VOCABULARY)
+        else:
+            words = np.minimum(rng.zipf(1.3, WORDS), VOCABULARY) - 1
+            recent.append(words)
+            if len(recent) > 20_000:
+                recent.pop(0)
+        text = "\n".join(" ".join(line) for line in names[words].reshape(-1, 10))
+        yield Document(id=record_id("made", str(number)), text=text, source="made", url=f"made:{number}")
+
+
+def memory(pid: int) -> int:
+    """Bytes of a process and those below it."""
+    total = 0
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += 1024 * int(line.split()[1])
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            total += sum(map(memory, map(int, (task / "children").read_text().split())))
+    except (OSError, ValueError):  # it ended meanwhile
+        pass
+    return total
+
+
+def clean(folder: Path) -> None:
+    config = CleanConfig(
+        documents=str(folder / "1_collect"),
+        rules={"made": Rules(preset="code", language_score=None, personal=())},
+        mixture={"made": 1},
+        workers=2,
+        heldout_bytes=0,
+        out=str(folder / "2_clean"),
+    )
+    run(config)
+
+
+def measure(count: int) -> dict:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_records(folder / "1_collect/documents/made.parquet", Document, documents(count))
+        manifest = {"stage": "collect", "fingerprint": str(count), "files": {}}
+        (folder / "1_collect/manifest.json").write_text(json.dumps(manifest))
+        begun, most = time.monotonic(), 0
+        process = subprocess.Popen([sys.executable, __file__, "--clean", name])
+        while process.poll() is None:
+            most = max(most, memory(process.pid))
+            time.sleep(0.25)
+        assert process.returncode == 0
+        seconds = time.monotonic() - begun
+        funnel = json.loads((folder / "2_clean/funnel.json").read_text())["made"]
+    dropped = funnel["dropped"]
+    return {
+        "documents": count,
+        "bytes": funnel["bytes_in"],
+        "seconds": round(seconds, 1),
+        "megabytes_peak": round(most / 1e6),
+        "kept": funnel["kept"],
+        "exact_duplicates": dropped.get("exact duplicate", 0),
+        "near_duplicates": dropped.get("near duplicate", 0),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("documents", nargs="*", type=int, default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--out")
+    parser.add_argument("--clean")
+    arguments = parser.parse_args()
+    if arguments.clean:
+        clean(Path(arguments.clean))
+        return
+    results = [measure(count) for count in arguments.documents]
+    report = {
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "results": results,
+    }
+    text = json.dumps(report, indent=2) + "\n"
+    if arguments.out:
+        Path(arguments.out).write_text(text)
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main()
