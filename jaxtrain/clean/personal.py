@@ -18,6 +18,24 @@ _PHONE = re.compile(
     r"(?<![\w.+-])(?:\+[1-9]\d{0,2}(?:[ .-]?\(?\d{1,4}\)?){2,5}"
     r"|(?:1[ .-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}([.-]))[2-9]\d{2}(?(1)\1|[ .-])\d{4})(?![\w-]|\.\d)"
 )
+# United States: social security. United Kingdom: national insurance. Spain: DNI and NIE, with a check letter.
+_SSN = re.compile(r"(?<![\w-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])")
+_NINO = re.compile(r"\b(?!BG|GB|KN|NK|NT|TN|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?(?:\d\d ?){3}[A-D]\b")
+_DNI = re.compile(r"\b(?:\d{8}|[XYZ]\d{7})-?[A-HJ-NP-TV-Z]\b")
+_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
+# Prefixes that issuers publish so that keys can be found; and keys, tokens and passwords that are assigned.
+_KEY = re.compile(
+    r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----.*?(?:-----END (?:[A-Z]+ )*PRIVATE KEY-----|\Z)"
+    r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36,}\b|\bgithub_pat_\w{40,}\b"
+    r"|\bxox[abprs]-[A-Za-z0-9-]{10,}|\bAIza[\w-]{35}|\bsk-(?:[a-z]+-)?[A-Za-z0-9_-]{20,}"
+    r"|\bsk_live_[A-Za-z0-9]{16,}|\bglpat-[\w-]{20,}|\bhf_[A-Za-z]{30,}|\bnpm_[A-Za-z0-9]{36}\b"
+    r"|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}",
+    re.DOTALL,
+)
+_ASSIGNED = re.compile(
+    r"(?i)(?<=[\s\"'_{,(])(?:api[_-]?key|secret|token|passw(?:or)?d|access[_-]?key)[\"']?\s*[:=]\s*"
+    r"[\"'](?P<value>[^\s\"'$<>{}()]{12,})[\"']"
+)
 PHONE_DIGITS = range(8, 16)  # ITU-T E.164: at most 15 digits
 DOCUMENTATION = {"example.com", "example.org", "example.net"}  # RFC 2606: nobody's
 
@@ -48,19 +66,56 @@ def _is_card(text: str) -> bool:
     )
 
 
+def _is_iban(text: str) -> bool:
+    """Remainder 1 of the number with its first four characters behind (ISO 13616)."""
+    compact = text.replace(" ", "")
+    digits = "".join(str(int(character, 36)) for character in compact[4:] + compact[:4])
+    return 15 <= len(compact) <= 34 and int(digits) % 97 == 1
+
+
+def _is_dni(text: str) -> bool:
+    """The letter is that of the number's remainder by 23."""
+    compact = text.replace("-", "")
+    number = compact[:-1].translate(str.maketrans("XYZ", "012"))
+    return "TRWAGMYFPDXBNJZSQVHLCKE"[int(number) % 23] == compact[-1]
+
+
+def _is_secret(text: str) -> bool:
+    """Letters and digits mixed: a word or a placeholder is none."""
+    value = text.rsplit("=", 1)[-1].rsplit(":", 1)[-1].strip(" \t\"'")
+    return any(map(str.isdigit, value)) and any(map(str.isalpha, value)) and len(set(value)) > 6
+
+
+def _always(text: str) -> bool:
+    return True
+
+
 _KINDS = {
+    "secret": ((_KEY, _always), (_ASSIGNED, _is_secret)),
     "email": ((_EMAIL, _is_email),),
     "ip": ((_IPV4, _is_public_address), (_IPV6, _is_public_address)),
+    "account": ((_IBAN, _is_iban),),
     "card": ((_CARD, _is_card),),
+    "national_id": ((_SSN, _always), (_NINO, _always), (_DNI, _is_dni)),
     "phone": ((_PHONE, _is_phone),),
 }
 KINDS = tuple(_KINDS)
+# What a text must have for a kind to be worth a search: most have neither.
+_NEEDS = {
+    "email": re.compile("@"),
+    "ip": re.compile(r"\d\.\d{1,3}\.\d|[0-9A-Fa-f]:[0-9A-Fa-f:]"),
+    "account": re.compile(r"[A-Z]{2}\d\d"),
+    "card": re.compile(r"\d{4}[ -]?\d{4}"),
+    "national_id": re.compile(r"\d\d[- ]?\d\d"),
+    "phone": re.compile(r"\d[\d ().+-]{6}"),
+}
 
 
 def redact(text: str, kinds: tuple[str, ...] = KINDS) -> tuple[str, dict[str, int]]:
-    """`text` with `<email>`, `<ip>`, `<card>` or `<phone>` in place of each, and the count of each kind."""
+    """`text` with `<email>`, `<ip>`, … in place of each, and the count of each kind."""
     counts = dict.fromkeys(kinds, 0)
-    for kind in kinds:
+    possible = {kind for kind in kinds if kind not in _NEEDS or _NEEDS[kind].search(text)}
+    for kind in (kind for kind in KINDS if kind in possible):
         for pattern, is_one in _KINDS[kind]:
 
             def replace(match: re.Match[str], kind: str = kind, is_one=is_one) -> str:
