@@ -78,6 +78,8 @@ def features(text: str, table: int) -> Features:
     letters = np.frombuffer(start, np.uint8).astype(np.uint64)
     keys = [words, windows(words, 2), *(windows(letters, n) ^ _KINDS[n - 1] for n in BYTE_RUNS)]
     rows = np.sort((np.concatenate(keys) & np.uint64(table - 1)).astype(np.int32))
+    if not len(rows):
+        return rows, np.zeros(0, np.float32)
     starts = np.flatnonzero(np.append(True, rows[1:] != rows[:-1]))
     values = 1 + np.log(np.diff(np.append(starts, len(rows))), dtype=np.float32)
     return rows[starts], values / np.sqrt((values**2).sum())

@@ -1,11 +1,12 @@
-"""Novels to chapters: JSON records (`title`, `author`, `text`, …) or plain text files of one work each."""
+"""Novels to chapters: JSON records (`title`, `author`, `text`, …), or plain text, EPUB or TEI files."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtrain.collect.files import DAMAGED, Unread, find, json_records, open_bytes
+from jaxtrain.collect.epub import read_epub, read_tei
+from jaxtrain.collect.files import Unread, find, json_records, read_text
 from jaxtrain.document import Document, record_id
 
 MIN_BYTES, MAX_BYTES = 8_000, 20_000  # of a section: short chapters are joined, long ones cut at a paragraph
@@ -24,7 +25,7 @@ class BookSource:
     name: str
     """Name of the source and of its file."""
     paths: tuple[str, ...]
-    """`.jsonl` files (plain, gzip, bzip2, xz) of records with `text`, or `.txt` files of one work each."""
+    """`.jsonl` files (plain or compressed) of records with `text`; `.txt`, `.epub`, TEI (`.xml`)."""
     license: str = "public-domain"
     """SPDX identifier, or `public-domain`."""
 
@@ -32,17 +33,17 @@ class BookSource:
 def read_books(source: BookSource, unread: Unread) -> Iterator[Document]:
     """A document a section of 8 to 20 kB; the sections of a work share its url."""
     for path in find(source.name, source.paths):
-        if path.suffix == ".txt":
-            try:
-                with open_bytes(path) as file:
-                    works: Iterator[dict[str, Any]] = iter(
-                        [{"title": path.stem, "text": file.read().decode("utf-8")}]
-                    )
-            except DAMAGED as error:
-                unread[f"{path.name} is damaged: {type(error).__name__}"] += 1
-                continue
-        else:
-            works = json_records(path, unread)
+        works: Iterable[dict[str, Any]]
+        match path.suffix.lower():
+            case ".txt":
+                text = read_text(path, unread)
+                works = [] if text is None else [{"title": path.stem, "text": text}]
+            case ".epub":
+                works = read_epub(path, unread)
+            case ".xml" | ".tei":
+                works = read_tei(path, unread)
+            case _:
+                works = json_records(path, unread)
         for work in works:
             text = work.get("text")
             if not isinstance(text, str) or not text.strip():

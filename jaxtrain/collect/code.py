@@ -45,6 +45,21 @@ INSTALLED = {"site-packages", "dist-packages", "__pycache__"}  # beside the fold
 APPLICATIONS = {"idlelib", "turtledemo", "lib2to3"}  # of the standard library: no library code
 GENERATED = re.compile(r"generated (?:by|from|using)|auto-?generated|do not edit|generated and used by", re.I)
 SPDX = re.compile(r"SPDX-License-Identifier:\s*([A-Za-z0-9.+-]+)")
+LICENSES = (  # words near the beginning of a licence file, the more special first
+    (r"Apache License,? Version 2\.0", "Apache-2.0"),
+    (r"Mozilla Public License,? version 2\.0", "MPL-2.0"),
+    (r"GNU AFFERO GENERAL PUBLIC LICENSE Version 3", "AGPL-3.0"),
+    (r"GNU LESSER GENERAL PUBLIC LICENSE Version 3", "LGPL-3.0"),
+    (r"GNU LESSER GENERAL PUBLIC LICENSE Version 2\.1", "LGPL-2.1"),
+    (r"GNU GENERAL PUBLIC LICENSE Version 3", "GPL-3.0"),
+    (r"GNU GENERAL PUBLIC LICENSE Version 2", "GPL-2.0"),
+    (r"PYTHON SOFTWARE FOUNDATION LICENSE VERSION 2", "PSF-2.0"),
+    (r"Permission is hereby granted, free of charge", "MIT"),
+    (r"Permission to use, copy, modify, and(?:/or)? distribute this software", "ISC"),
+    (r"Redistributions in binary form.{0,400}Neither the name", "BSD-3-Clause"),
+    (r"Redistributions in binary form", "BSD-2-Clause"),
+    (r"This is free and unencumbered software released into the public domain", "Unlicense"),
+)
 MAX_FILE_BYTES, HEAD = 400_000, 1000
 
 
@@ -57,7 +72,7 @@ class CodeSource:
     folder: str
     """Where the code is; `stdlib` is the standard library of the Python that runs."""
     license: str = ""
-    """SPDX identifier of files that do not state their own."""
+    """SPDX identifier of files that do not state their own; empty: that of the folder's licence file."""
     max_bytes: int = 4_000_000
     """UTF-8 bytes to take. Which files: in the order of a hash of their paths, the same on every machine."""
 
@@ -73,7 +88,8 @@ def root_of(source: CodeSource) -> Path:
 def read_code(source: CodeSource, unread: Unread) -> Iterator[Document]:
     """A document a file, by path; `unread` counts the files left out by reason."""
     root = root_of(source)
-    paths = [p.relative_to(root).as_posix() for p in _walk(root) if p.suffix in LANGUAGES]
+    paths = [p.relative_to(root).as_posix() for p in _walk(root, unread) if p.suffix in LANGUAGES]
+    own_license = source.license or _license_of(root)
     taken: dict[str, str] = {}
     left = source.max_bytes
     for path in sorted(paths, key=lambda p: blake2b(p.encode()).digest()):
@@ -94,17 +110,31 @@ def read_code(source: CodeSource, unread: Unread) -> Iterator[Document]:
             source=source.name,
             url=url,
             language=LANGUAGES[Path(path).suffix],
-            license=stated[1] if stated else source.license,
+            license=stated[1] if stated else own_license,
             meta={"path": path},
         )
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink() and path.name not in INSTALLED:
-            yield from _walk(path)
+def _walk(folder: Path, unread: Unread) -> Iterator[Path]:
+    """Files of the folder itself; links are not followed: they may leave it, or lead round in a circle."""
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink():
+            unread["a symbolic link"] += path.suffix in LANGUAGES or path.is_dir()
+        elif path.is_dir() and path.name not in INSTALLED and path.name != ".git":
+            yield from _walk(path, unread)
         elif path.is_file():
             yield path
+
+
+def _license_of(root: Path) -> str:
+    """SPDX identifier of the licence file in the folder; empty where there is none that is known."""
+    names = (p for p in sorted(root.iterdir()) if p.is_file() and re.match(r"(?i)licen[sc]e|copying", p.name))
+    for path in names:
+        start = " ".join(path.read_bytes()[:8000].decode("utf-8", "replace").split())
+        for pattern, identifier in LICENSES:
+            if re.search(pattern, start, re.I):
+                return identifier
+    return ""
 
 
 def _read(root: Path, path: str) -> tuple[str, str]:

@@ -13,14 +13,25 @@ from jaxtrain import artifact
 from jaxtrain.collect.books import BookSource, read_books
 from jaxtrain.collect.chats import ChatSource, read_chats
 from jaxtrain.collect.code import CodeSource, read_code, root_of
-from jaxtrain.collect.files import Unread, find
+from jaxtrain.collect.crawl import CommonCrawlSource, SiteSource, read_common_crawl, read_site
+from jaxtrain.collect.files import Unread, find, is_url
+from jaxtrain.collect.tables import TableSource, read_table, table_files
 from jaxtrain.collect.web import WebSource, read_web
 from jaxtrain.collect.wiki import WikiSource, read_wiki
 from jaxtrain.document import Conversation, Document, Record, write_records
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say, track
 
-Source = WebSource | WikiSource | CodeSource | BookSource | ChatSource
+Source = (
+    WebSource
+    | CommonCrawlSource
+    | SiteSource
+    | WikiSource
+    | CodeSource
+    | BookSource
+    | TableSource
+    | ChatSource
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +60,12 @@ def read(source: Source, unread: Unread) -> Iterator[Record]:
     match source:
         case WebSource():
             return read_web(source, unread)
+        case CommonCrawlSource():
+            return read_common_crawl(source, unread)
+        case SiteSource():
+            return read_site(source, unread)
+        case TableSource():
+            return read_table(source, unread)
         case WikiSource():
             return read_wiki(source, unread)
         case CodeSource():
@@ -64,7 +81,10 @@ def _inputs(config: CollectConfig) -> dict[str, Path]:
     for source in config.sources:
         if isinstance(source, CodeSource):
             inputs[source.name] = root_of(source)
-        else:
+        elif isinstance(source, TableSource):  # what lies behind a URL counts by its name
+            for path in filter(lambda path: not is_url(path), table_files(source)):
+                inputs[f"{source.name}/{path}"] = Path(path)
+        elif not isinstance(source, CommonCrawlSource | SiteSource):  # the config says what they fetch
             for number, path in enumerate(find(source.name, source.paths), 1):
                 inputs[f"{source.name}/{number}/{path.name}"] = path
     return inputs

@@ -12,8 +12,8 @@ from jaxtrain.clean.language import detect
 UDHR = Path(__file__).parents[3] / "shared/material/text/nltk-udhr2.zip"
 LANGUAGES = {
     "en": "eng", "es": "spa", "fr": "fra", "de": "deu", "ru": "rus", "pt": "por_BR", "it": "ita", "nl": "nld",
-    "pl": "pol", "ja": "jpn", "zh": "cmn_hans", "ko": "kor", "ar": "arb", "hi": "hin", "tr": "tur", "vi": "vie",
-    "id": "ind", "uk": "ukr", "sv": "swe", "el": "ell_monotonic",
+    "pl": "pol", "ja": "jpn", "zh": "cmn_hans", "ko": "kor", "ar": "arb", "hi": "hin", "tr": "tur",
+    "vi": "vie", "id": "ind", "uk": "ukr", "sv": "swe", "el": "ell_monotonic",
 }  # fmt: skip
 SHORTEST = Counter(dict.fromkeys(("zh", "ja", "ko"), 15))  # characters of a line; 40 elsewhere
 

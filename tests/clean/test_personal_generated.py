@@ -42,45 +42,82 @@ def item(kind: str, rng: random.Random) -> str:
         case "ip":
             first = rng.choice([5, 23, 46, 62, 81, 93, 130, 151, 185, 212])
             four = f"{first}.{rng.randrange(1, 255)}.{rng.randrange(256)}.{rng.randrange(1, 255)}"
-            six = f"2a0{rng.randrange(1, 9)}:{rng.randrange(16, 0xFFFF):x}:{rng.randrange(16, 0xFFFF):x}::{rng.randrange(1, 0xFFFF):x}"
+            six = "2a02:{:x}:{:x}::{:x}".format(*(rng.randrange(16, 0xFFFF) for _ in range(3)))
             return rng.choice([four, six])
         case "phone":
             area, rest = f"{rng.randrange(201, 990)}", f"{rng.randrange(200, 999)}"
             line = digits(rng, 4)
-            return rng.choice([f"({area}) {rest}-{line}", f"{area}-{rest}-{line}", f"+1 {area} {rest} {line}",
-                               f"+44 20 7{digits(rng, 3)} {line}", f"+49 30 {digits(rng, 7)}"])  # fmt: skip
+            return rng.choice(
+                [
+                    f"({area}) {rest}-{line}",
+                    f"{area}-{rest}-{line}",
+                    f"+1 {area} {rest} {line}",
+                    f"+44 20 7{digits(rng, 3)} {line}",
+                    f"+49 30 {digits(rng, 7)}",
+                ]
+            )
         case "card":
             number = luhn(rng.choice(["4", "51", "52", "55"]).ljust(2, "9") + digits(rng, 13))
             groups = [number[i : i + 4] for i in range(0, 16, 4)]
             return rng.choice([number, " ".join(groups), "-".join(groups)])
         case "account":
-            plain = rng.choice([iban("DE", digits(rng, 18)), iban("NL", "ABNA" + digits(rng, 10)),
-                                iban("FR", digits(rng, 23)), iban("GB", "NWBK" + digits(rng, 14))])  # fmt: skip
+            plain = rng.choice(
+                [
+                    iban("DE", digits(rng, 18)),
+                    iban("NL", "ABNA" + digits(rng, 10)),
+                    iban("FR", digits(rng, 23)),
+                    iban("GB", "NWBK" + digits(rng, 14)),
+                ]
+            )
             spaced = " ".join(plain[i : i + 4] for i in range(0, len(plain), 4))
             return rng.choice([plain, spaced])
         case "national_id":
             number = rng.randrange(10**7, 10**8)
-            return rng.choice([f"{rng.randrange(1, 666):03d}-{rng.randrange(1, 100):02d}-{rng.randrange(1, 10000):04d}",
-                               f"{number}{'TRWAGMYFPDXBNJZSQVHLCKE'[number % 23]}",
-                               f"AB {digits(rng, 2)} {digits(rng, 2)} {digits(rng, 2)} C", f"JG{digits(rng, 6)}A"])  # fmt: skip
+            area, group, serial = rng.randrange(1, 666), rng.randrange(1, 100), rng.randrange(1, 10000)
+            return rng.choice(
+                [
+                    f"{area:03d}-{group:02d}-{serial:04d}",
+                    f"{number}{'TRWAGMYFPDXBNJZSQVHLCKE'[number % 23]}",
+                    f"AB {digits(rng, 2)} {digits(rng, 2)} {digits(rng, 2)} C",
+                    f"JG{digits(rng, 6)}A",
+                ]
+            )
         case _:
             random_part = "".join(rng.choices(LETTERS + DIGITS, k=36))
-            return rng.choice([f"ghp_{random_part}", "AKIA" + "".join(rng.choices(string.ascii_uppercase + DIGITS, k=16)),
-                               f"AIza{random_part[:35]}", f'api_key = "{random_part[:24]}7b"', f"sk-{random_part}"])  # fmt: skip
+            upper = "".join(rng.choices(string.ascii_uppercase + DIGITS, k=16))
+            return rng.choice(
+                [
+                    f"ghp_{random_part}",
+                    f"AKIA{upper}",
+                    f"AIza{random_part[:35]}",
+                    f'api_key = "{random_part[:24]}7b"',
+                    f"sk-{random_part}",
+                ]
+            )
 
 
 def look_alike(rng: random.Random) -> str:
     """What has the form of personal data and is none."""
     wrong = luhn("4" + digits(rng, 14))
     wrong = wrong[:-1] + str((int(wrong[-1]) + rng.randrange(1, 10)) % 10)
-    return rng.choice([
-        f"192.168.{rng.randrange(256)}.{rng.randrange(256)}", f"version {rng.randrange(9)}.{rng.randrange(30)}.{rng.randrange(90)}",
-        f"{rng.randrange(1000, 2030)}-{rng.randrange(1, 13):02d}-{rng.randrange(1, 29):02d}", f"page {rng.randrange(99999)}",
-        wrong, f"name@example.com, @{rng.choice(['jane', 'omar'])}", f"{rng.randrange(1, 999)},{digits(rng, 3)},{digits(rng, 3)}",
-        f"DE{digits(rng, 2)} is a road", f"{rng.randrange(1, 24):02d}:{rng.randrange(60):02d}:{rng.randrange(60):02d}",
-        f"ISBN 978-0-{digits(rng, 3)}-{digits(rng, 5)}-{digits(rng, 1)}", f"commit {rng.randrange(16**39, 16**40):x}",
-        'password = "your-password-here"', f"{rng.random():.12f}", f"{digits(rng, 8)}U",
-    ])  # fmt: skip
+    return rng.choice(
+        [
+            f"192.168.{rng.randrange(256)}.{rng.randrange(256)}",
+            f"version {rng.randrange(9)}.{rng.randrange(30)}.{rng.randrange(90)}",
+            f"{rng.randrange(1000, 2030)}-{rng.randrange(1, 13):02d}-{rng.randrange(1, 29):02d}",
+            f"page {rng.randrange(99999)}",
+            wrong,
+            f"name@example.com, @{rng.choice(['jane', 'omar'])}",
+            f"{rng.randrange(1, 999)},{digits(rng, 3)},{digits(rng, 3)}",
+            f"DE{digits(rng, 2)} is a road",
+            f"{rng.randrange(1, 24):02d}:{rng.randrange(60):02d}:{rng.randrange(60):02d}",
+            f"ISBN 978-0-{digits(rng, 3)}-{digits(rng, 5)}-{digits(rng, 1)}",
+            f"commit {rng.randrange(16**39, 16**40):x}",
+            'password = "your-password-here"',
+            f"{rng.random():.12f}",
+            f"{digits(rng, 8)}U",
+        ]
+    )
 
 
 def measure(seed: int = 0) -> dict[str, tuple[float, float]]:

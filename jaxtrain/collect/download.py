@@ -1,0 +1,93 @@
+"""Files over HTTP that survive a bad line: resume, retry with growing pauses, time-outs, a limited rate.
+
+What was fetched is kept in the source's folder, so a second run asks for nothing.
+"""
+
+import http.client
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+AGENT = "jaxtrain"
+FAULTS = (OSError, http.client.HTTPException, ValueError)
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Politeness:
+    """How a server is asked."""
+
+    timeout: float = 30.0
+    """Seconds without a byte after which an answer counts as stalled."""
+    tries: int = 4
+    """Of each file; a later try goes on where the one before stopped."""
+    pause: float = 1.0
+    """Seconds between two requests; before the nth retry 2^n times as many."""
+
+
+class Refused(Exception):
+    """The server's answer is final; the message is the reason that is counted."""
+
+
+def fetch(url: str, path: Path, politeness: Politeness, sleep: Callable[[float], Any] = time.sleep) -> None:
+    """Download `url` to `path`, whole or not at all; Refused where it cannot be had."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    reason = ""
+    for attempt in range(politeness.tries):
+        sleep(politeness.pause * (2**attempt if attempt else 1))
+        try:
+            _append(url, partial, politeness)
+            partial.replace(path)
+            return
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == 416:  # what is there is no beginning of the file
+                partial.unlink(missing_ok=True)
+            elif error.code < 500 and error.code not in (408, 425, 429):
+                raise Refused(f"HTTP status {error.code}") from error
+            reason = f"HTTP status {error.code}"
+        except FAULTS as error:
+            reason = type(error).__name__
+    raise Refused(f"no answer after {politeness.tries} tries: {reason}")
+
+
+def _append(url: str, partial: Path, politeness: Politeness) -> None:
+    have = partial.stat().st_size if partial.exists() else 0
+    headers = {"User-Agent": AGENT} | ({"Range": f"bytes={have}-"} if have else {})
+    with urllib.request.urlopen(
+        urllib.request.Request(url, headers=headers), timeout=politeness.timeout
+    ) as answer:
+        resumed = answer.status == 206
+        expected = answer.headers.get("Content-Length")
+        got = 0
+        with partial.open("ab" if resumed else "wb") as file:
+            while data := answer.read(_CHUNK):
+                file.write(data)
+                got += len(data)
+        if expected is not None and got < int(expected):
+            raise OSError("the answer was cut")
+
+
+def get(url: str, politeness: Politeness, most: int) -> tuple[int, str, str, bytes]:
+    """(status, final url, content type, at most `most` bytes) of a page; an error of HTTP is a status."""
+    request = urllib.request.Request(url, headers={"User-Agent": AGENT})
+    deadline = time.monotonic() + 4 * politeness.timeout
+    try:
+        with urllib.request.urlopen(request, timeout=politeness.timeout) as answer:
+            pieces, size = [], 0
+            while size <= most and (data := answer.read1(_CHUNK)):
+                pieces.append(data)
+                size += len(data)
+                if time.monotonic() > deadline:  # a byte now and then is a stalled server too
+                    raise TimeoutError
+            return answer.status, answer.url, answer.headers.get("Content-Type", ""), b"".join(pieces)[:most]
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code, url, "", b""
