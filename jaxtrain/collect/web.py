@@ -4,6 +4,7 @@ Main content is found by Resiliparse's rules (Bevendorff et al., ECIR 2018), whi
 footers and advertisements; nothing is judged here beyond that: quality is the next stage's work.
 """
 
+import importlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -162,7 +163,7 @@ def main_text(page: str) -> Page:
 def main_text_trafilatura(page: str) -> Page:
     """Trafilatura's; ten times slower, and stricter about what is an article."""
     try:
-        import trafilatura
+        trafilatura = importlib.import_module("trafilatura")
     except ImportError as error:
         raise UserError("extractor 'trafilatura' needs pip install 'jaxtrain[trafilatura]'") from error
     # deduplicate=False: with it the text of a page would depend on the pages before it
