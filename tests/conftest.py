@@ -4,7 +4,10 @@ The environment says so before JAX is imported, so that a test without JAX does 
 On a GPU: `JAX_PLATFORMS=cuda .venv/bin/python -m pytest -m gpu`.
 """
 
+import atexit
 import os
+import shutil
+import tempfile
 
 from hypothesis import settings
 
@@ -19,6 +22,9 @@ os.environ.setdefault(
     "--xla_cpu_collective_call_warn_stuck_timeout_seconds=120",
 )
 os.environ.setdefault("NPROC", "64")
+if "XDG_CACHE_HOME" not in os.environ:  # what training stages compile is kept for as long as the tests run
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="jaxtrain-cache-")
+    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 settings.register_profile("jaxtrain", deadline=None, derandomize=True)  # a slow machine is not a wrong answer
 settings.load_profile("jaxtrain")

@@ -125,6 +125,21 @@ def initialize() -> None:
         say(f"{cluster.processes} processes ({cluster.scheduler}), {jax.device_count()} devices")
 
 
+PEER_ERRORS = ("Gloo", "NCCL", "Connection", "UNAVAILABLE", "DEADLINE_EXCEEDED", "heartbeat")
+"""Words in what a collective says when its other side is gone."""
+
+
+def explain_lost_process(error: Exception) -> UserError | None:
+    """What to do after a collective failed because another process died; None for any other error."""
+    if jax.process_count() == 1 or not any(word in str(error) for word in PEER_ERRORS):
+        return None
+    return UserError(
+        f"process {jax.process_index()} of {jax.process_count()} lost another process "
+        f"({str(error).splitlines()[0][:200]}); see that one's log. The last checkpoint stands: start all of "
+        "them again"
+    )
+
+
 class Wishes:
     """What any process wishes, known to all of them at the same step: the step after it was said.
 

@@ -35,7 +35,7 @@ from jaxtrain.train.incident import Incidents
 from jaxtrain.train.pace import Pace
 from jaxtrain.train.replay import Replay, SilentCorruption
 from jaxtrain.train.state import TrainState, new_state
-from jaxtrain.train.step import CompiledStep, Loss, make_step, out_of_memory
+from jaxtrain.train.step import CompiledStep, Loss, make_step, explained
 
 Batch = dict[str, np.ndarray]
 
@@ -191,7 +191,7 @@ class _Run:
             self.evaluate(self.state.model, last)
         while self.step < last:
             try:
-                with out_of_memory(self.take):
+                with explained(self.take):
                     if self._go_on():
                         break
             except _GoBack as back:

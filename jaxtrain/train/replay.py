@@ -93,14 +93,15 @@ class Replay:
             _raise_differences(f"the state changed by itself after step {step}", state, before != found)
 
     def _compare_replicas(self, step: int, state: TrainState, found: np.ndarray) -> None:
-        """Devices that hold the same part of a leaf; the fewest are the wrong ones."""
+        """Of the devices with the same part of a leaf those that most others contradict, or all of them."""
         wrong = np.zeros(found.shape, bool)
         for row, leaf in enumerate(jax.tree.leaves(state)):
             for devices in _replicas(leaf.sharding, leaf.shape):
                 seen = Counter(found[row, devices].tolist())
                 if len(seen) > 1:
-                    usual = seen.most_common(1)[0][0]
-                    wrong[row, devices] = found[row, devices] != usual
+                    usual, count = seen.most_common(1)[0]
+                    is_majority = 2 * count > len(devices)
+                    wrong[row, devices] = (found[row, devices] != usual) | (not is_majority)
         _raise_differences(f"replicas of a weight differ after step {step}", state, wrong)
 
     def forget(self, step: int) -> None:

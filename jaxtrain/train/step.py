@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain.runtime import perf
+from jaxtrain.runtime import distributed, perf
 from jaxtrain.runtime.mesh import BATCH
 from jaxtrain.train.guard import judge, limits
 from jaxtrain.train.state import TrainState
@@ -110,14 +110,16 @@ class CompiledStep:
 
 
 @contextmanager
-def out_of_memory(step: CompiledStep) -> Iterator[None]:
-    """Answers running out of device memory with what took it and what to change: a UserError."""
+def explained(step: CompiledStep) -> Iterator[None]:
+    """Turns running out of device memory, or the death of another process, into one line with a remedy."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise perf.explain_out_of_memory(error, step.compiled, step.microbatches) from error
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise perf.explain_out_of_memory(error, step.compiled, step.microbatches) from error
+        if lost := distributed.explain_lost_process(error):
+            raise lost from error
+        raise
 
 
 def _split(rows: jax.Array, parts: int) -> jax.Array:
