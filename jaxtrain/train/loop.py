@@ -32,6 +32,7 @@ from jaxtrain.runtime.watchdog import Watchdog, WatchdogConfig
 from jaxtrain.train.guard import Limits
 from jaxtrain.train.heldout import Heldout
 from jaxtrain.train.incident import Incidents
+from jaxtrain.train.optimizer import averaged
 from jaxtrain.train.pace import Pace
 from jaxtrain.train.replay import Replay, SilentCorruption
 from jaxtrain.train.state import TrainState, new_state
@@ -188,7 +189,7 @@ class _Run:
         """Steps until the last one, or until the held-out number has been rising for long."""
         last = self.schedule.steps
         if self.step == last:  # killed behind its last checkpoint: its caller has yet to see the last numbers
-            self.evaluate(self.state.model, last)
+            self.evaluate(self._result(), last)
         while self.step < last:
             try:
                 with explained(self.take):
@@ -196,7 +197,7 @@ class _Run:
                         break
             except _GoBack as back:
                 self._roll_back(back.reason, back.past)
-        return self.state
+        return dataclasses.replace(self.state, model=self._result())
 
     def _go_on(self) -> bool:
         """The loop. True: stopped early."""
@@ -226,6 +227,11 @@ class _Run:
                 return True
             self.watchdog.phase("step")
         return False
+
+    def _result(self) -> Any:
+        """The weights to judge: the running mean where the optimizer keeps one, else the last."""
+        mean = averaged(self.state.optimizer)
+        return self.state.model if mean is None else mean
 
     def _timed(self, indices: range) -> Iterator[tuple[int, Batch]]:
         """Batches with their indices; waiting for them is told apart from the steps."""
@@ -287,7 +293,7 @@ class _Run:
         self._read(self.log.flush())
         self.watchdog.phase("save")
         self.goodput.turn("evaluate")
-        values = self.evaluate(self.state.model, self.step)
+        values = self.evaluate(self._result(), self.step)
         self.log.write(self.step, self.heldout.evaluated(self.step, values))
         shown = {name: value for name, value in values.items() if isinstance(value, float)}
         if jax.process_index() == 0:
@@ -303,8 +309,8 @@ class _Run:
             return
         self.watchdog.phase("save")
         self.goodput.turn("save")
-        rest = dataclasses.replace(self.state, model=None)
-        self.checkpoints.save(self.step, self.state.model, rest, value)
+        model = self._result() if self.step == self.schedule.steps else self.state.model
+        self.checkpoints.save(self.step, model, dataclasses.replace(self.state, model=None), value)
         self.save_due, self.saved_at = False, time.monotonic()
         self.log.pause()
         self.goodput.turn("steps")

@@ -1,70 +1,169 @@
-"""AdamW and its learning rate over the steps."""
+"""Optimizers and their learning rates over the steps: optax's, with what decays and what Muon takes."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import optax
+
+from jaxtrain.train.muon import Axes, scale_by_sharded_muon
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW (Loshchilov and Hutter 2019) after clipping the global gradient norm."""
+    """Clip the global gradient norm, then one of four rules."""
 
+    kind: Literal["adamw", "muon", "lion", "adafactor"] = "adamw"
+    """adamw: Loshchilov and Hutter 2019. muon: orthogonalised momentum for the matrices of the blocks (Jordan
+    2024; Liu et al. 2025, so that AdamW's learning rate and decay fit), AdamW for the rest. lion: Chen et al.
+    2023; a tenth of AdamW's learning rate. adafactor: Shazeer and Stern 2018, second moments in rows and
+    columns, for memory."""
     lr: float = 3e-3
     """Peak learning rate."""
+    rest_lr: float = 0.0
+    """muon: peak learning rate of what AdamW takes; 0: `lr`."""
     warmup_steps: int = 20
     """Steps of linear warmup from 0."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """Decay from the peak after warmup."""
+    schedule: Literal["cosine", "linear", "constant", "stable_decay"] = "cosine"
+    """Decay from the peak after warmup. stable_decay: constant, then linear over the last `decay_share`."""
+    decay_share: float = 0.2
+    """stable_decay: share of all steps that decay."""
     final_lr_share: float = 0.1
     """Learning rate at the last step as a share of the peak."""
     beta1: float = 0.9
     """Decay of the mean of gradients."""
     beta2: float = 0.95
     """Decay of the mean of squared gradients."""
+    momentum: float = 0.95
+    """muon: decay of the mean of gradients that is orthogonalised."""
     eps: float = 1e-8
     """Added to the root of that mean."""
     weight_decay: float = 0.1
     """Decoupled, times the learning rate; on matrices only, not on norms and embeddings."""
     clip_norm: float = 1.0
     """Largest global norm of a gradient."""
+    average: float = 0.0
+    """Decay of a running mean of the weights, which is evaluated and is the result; 0: none."""
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
     """The learning rate as a function of the step."""
+    return _schedule(config, config.lr, steps)
+
+
+def _schedule(config: OptimizerConfig, peak: float, steps: int) -> optax.Schedule:
     decay_steps = max(1, steps - config.warmup_steps)
+    final = peak * config.final_lr_share
     match config.schedule:
         case "cosine":
-            after = optax.cosine_decay_schedule(config.lr, decay_steps, config.final_lr_share)
+            after = optax.cosine_decay_schedule(peak, decay_steps, config.final_lr_share)
         case "linear":
-            after = optax.linear_schedule(config.lr, config.lr * config.final_lr_share, decay_steps)
+            after = optax.linear_schedule(peak, final, decay_steps)
         case "constant":
-            after = optax.constant_schedule(config.lr)
-    warmup = optax.linear_schedule(config.lr / (config.warmup_steps + 1), config.lr, config.warmup_steps)
+            after = optax.constant_schedule(peak)
+        case "stable_decay":
+            falling = min(decay_steps, round(steps * config.decay_share))
+            after = optax.linear_schedule(peak, final, falling, transition_begin=decay_steps - falling)
+    warmup = optax.linear_schedule(peak / (config.warmup_steps + 1), peak, config.warmup_steps)
     return optax.join_schedules([warmup, after], [config.warmup_steps])
 
 
 def make(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Clip, then AdamW. The gradient's norm before clipping is the step's `grad_norm`."""
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(
-            learning_rate(config, steps),
-            config.beta1,
-            config.beta2,
-            config.eps,
-            weight_decay=config.weight_decay,
-            mask=decays,
-        ),
+    """Clip, then the rule. The gradient's norm before clipping is the step's `grad_norm`."""
+    rate = learning_rate(config, steps)
+    adamw = optax.adamw(
+        rate, config.beta1, config.beta2, config.eps, weight_decay=config.weight_decay, mask=decays
     )
+    match config.kind:
+        case "adamw":
+            rule = adamw
+        case "muon":
+            rule = _muon(config, rate, _schedule(config, config.rest_lr or config.lr, steps))
+        case "lion":
+            rule = optax.lion(rate, config.beta1, config.beta2, weight_decay=config.weight_decay, mask=decays)
+        case "adafactor":
+            rule = _adafactor(config, rate)
+    chain = [optax.clip_by_global_norm(config.clip_norm), rule]
+    if config.average:
+        chain.append(_average(config.average))
+    return optax.chain(*chain)
+
+
+def _muon(
+    config: OptimizerConfig, rate: optax.Schedule, rest_rate: optax.Schedule
+) -> optax.GradientTransformation:
+    matrices = optax.chain(
+        scale_by_sharded_muon(matrix_axes, config.momentum),
+        optax.add_decayed_weights(config.weight_decay),
+        optax.scale_by_learning_rate(rate),
+    )
+    rest = optax.adamw(
+        rest_rate, config.beta1, config.beta2, config.eps, weight_decay=config.weight_decay, mask=decays
+    )
+
+    def labels(model: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: "rest" if matrix_axes(path, leaf) is None else "matrices", model
+        )
+
+    return optax.partition({"matrices": matrices, "rest": rest}, labels)
+
+
+def _adafactor(config: OptimizerConfig, rate: optax.Schedule) -> optax.GradientTransformation:
+    return optax.chain(
+        optax.scale_by_factored_rms(decay_rate=0.8),
+        optax.clip_by_block_rms(1.0),
+        optax.add_decayed_weights(config.weight_decay, decays),
+        optax.scale_by_learning_rate(rate),
+    )
+
+
+def _average(decay: float) -> optax.GradientTransformation:
+    """The running mean of the weights that the updates lead to."""
+
+    def init(model: Any) -> optax.EmaState:
+        return optax.EmaState(jnp.int32(0), jax.tree.map(jnp.copy, model))
+
+    def update(updates: Any, state: Any, model: Any) -> tuple[Any, Any]:
+        mean = lambda old, new: decay * old + (1 - decay) * new  # noqa: E731
+        after = jax.tree.map(mean, state.ema, optax.apply_updates(model, updates))
+        return updates, optax.EmaState(state.count + 1, after)
+
+    return optax.GradientTransformation(init, update)
+
+
+def averaged(optimizer_state: Any) -> Any | None:
+    """The running mean of the weights, where one is kept."""
+    return optax.tree_utils.tree_get(optimizer_state, "ema")
+
+
+def _names(path: tuple[Any, ...]) -> list[str]:
+    return [str(getattr(key, "name", getattr(key, "key", ""))) for key in path]
 
 
 def decays(model: Any) -> Any:
     """True at the weights that decay: those whose name ends in their dimensions, the embedding aside."""
 
     def is_matrix(path: tuple[Any, ...], _: Any) -> bool:
-        names = [str(getattr(key, "name", getattr(key, "key", ""))) for key in path]
-        return not any(name in ("scale", "embedding_VD") for name in names)
+        return not any(name in ("scale", "embedding_VD") for name in _names(path))
 
     return jax.tree_util.tree_map_with_path(is_matrix, model)
+
+
+def matrix_axes(path: tuple[Any, ...], leaf: Any) -> Axes | None:
+    """Axes of a weight that its input and its output run over, by its name; None where Muon is not for it.
+
+    `q_DNH` takes D and gives N and H; `o_NHD` takes N and H and gives D. Axes that the name does not have
+    (the layers), and E before two others, count matrices. Embedding, head, router, norms and biases: None.
+    """
+    name = next((name for name in reversed(_names(path)) if re.search(r"_[A-Z]+$", name)), "")
+    letters = name.rpartition("_")[2]
+    if len(letters) > 2:
+        letters = letters.removeprefix("E")
+    axes = [leaf.ndim - len(letters) + at for at in range(len(letters))]
+    if len(axes) < 2 or set(letters) & {"V", "E"} or "D" not in (letters[0], letters[-1]):
+        return None
+    split = 1 if letters[0] == "D" else len(axes) - 1
+    return tuple(axes[:split]), tuple(axes[split:])
