@@ -11,6 +11,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,19 @@ from jaxtrain.runtime.progress import say
 MANIFEST, COST, STARTED = "manifest.json", "cost.json", "started.json"
 PACKAGE = Path(jaxtrain.__file__).parent
 INSTALLED = {"__pycache__", "site-packages", "dist-packages"}  # beside an input's own files, not of it
-WHERE = {"out", "engine", "workers"}  # fields of where and how the work is done: the result is the same
+WHERE = {"out", "engine", "workers", "mesh", "safety"}
+"""Fields of where and how the work is done: the result is the same (on another mesh up to rounding), and what
+was begun there goes on here."""
 Counts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Others:
+    """Processes that make an artifact together; alone by default."""
+
+    is_first: bool = True
+    wait: Callable[[str], None] = lambda moment: None
+    """Until all of them are at the moment that is named."""
 
 
 def produce(
@@ -33,6 +45,7 @@ def produce(
     write: Callable[[Path], Counts],
     resume: bool = False,
     fingerprints: Mapping[str, str] | None = None,
+    others: Others | None = None,
 ) -> Path:
     """The finished artifact of `config`: the one that stands, if its fingerprint matches, or a new one.
 
@@ -41,7 +54,9 @@ def produce(
     write: fills the folder it is given and returns counts for the manifest.
     resume: keep what a killed run of the same fingerprint left in `<out>.partial`.
     fingerprints: of inputs that are neither file nor folder, such as a database, by name.
+    others: where several processes call this together; the first of them alone touches the folder.
     """
+    others = others or Others()
     out, partial = Path(config.out), Path(f"{config.out}.partial")
     for name, path in inputs.items():
         if not Path(path).exists():
@@ -54,17 +69,24 @@ def produce(
             say(f"{described['stage']}: reused {out}")
             return out
         say(f"{described['stage']}: {out} is out of date ({_difference(stands, described)}); making it again")
+    if not others.is_first:
+        others.wait("artifact begun")
+        write(partial)
+        others.wait("artifact finished")
+        return out
     if partial.exists() and not (resume and _read_json(partial / STARTED) == described):
         shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
     earlier, begun = _seconds_before(partial), time.monotonic()
     _write_json(partial / COST, {"seconds": earlier})
     _write_json(partial / STARTED, described)
+    others.wait("artifact begun")
     counts = write(partial)
     _write_json(partial / MANIFEST, {**described, "counts": counts, "files": _list_files(partial)})
     _write_json(partial / COST, {"seconds": round(earlier + time.monotonic() - begun, 2)})
     (partial / STARTED).unlink()
     _rename(partial, out)
+    others.wait("artifact finished")
     return out
 
 

@@ -3,6 +3,7 @@
 import importlib
 import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -32,6 +33,7 @@ Raw documents to an aligned, evaluated language model.
   jaxtrain run FOLDER                  every stage in order, reusing what stands
   jaxtrain STAGE CONFIG [--FIELD VALUE ...]
   jaxtrain STAGE [CONFIG] --help       every field with its unit and default
+  jaxtrain inspect FOLDER              what lies there, as text: batches that were refused
 
 Stages, in the order data flows:
 {stages}
@@ -76,10 +78,12 @@ def dispatch(arguments: list[str]) -> None:
         print(f"jaxtrain {jaxtrain.__version__}")
     elif command == "run":
         _run_recipe(rest)
+    elif command == "inspect":
+        _inspect(rest)
     elif command in STAGES:
         _run_stage(command, rest)
     else:
-        near = configs.nearest(command, [*STAGES, "run"])
+        near = configs.nearest(command, [*STAGES, "run", "inspect"])
         raise UserError(f"no stage {command!r}; did you mean {near!r}? `jaxtrain --help` lists them")
 
 
@@ -92,6 +96,12 @@ def _run_recipe(rest: list[str]) -> None:
             "run takes one folder of numbered configs, for example `jaxtrain run configs/quickstart`"
         )
     pipeline.run(rest[0])
+
+
+def _inspect(rest: list[str]) -> None:
+    if len(rest) != 1 or rest[0].startswith("-"):
+        raise UserError("inspect takes one folder, for example runs/quickstart/4_pretrain/incidents")
+    print(importlib.import_module("jaxtrain.report.inspect").text(Path(rest[0])))
 
 
 def _run_stage(stage: str, rest: list[str]) -> None:

@@ -103,6 +103,16 @@ class Documents:
             row_of[here] = self.epochs[source][nth[here]]
         return sources, row_of
 
+    def records(self, step: int) -> list[dict[str, str | int]]:
+        """What the batch of a step is made of: row, source, record and the part of it, piece by piece."""
+        found: list[dict[str, str | int]] = []
+        numbers = step * self.batch_size + np.arange(self.batch_size)
+        for row, (source, place) in enumerate(zip(*self.draw(numbers), strict=True)):
+            for record, start, stop in self.packed[source].plan[int(place)]:
+                of = {"row": row, "source": self.sources[source], "record": record}
+                found.append({**of, "start": start, "stop": stop})
+        return found
+
     def needs(self, steps: int, max_epochs: float) -> dict[str, Need]:
         """What `steps` steps take of each source.
 

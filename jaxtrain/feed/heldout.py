@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
+
 from jaxtrain.feed.loader import heldout_batches, heldout_sources
 from jaxtrain.feed.sources import TokenData
 from jaxtrain.model.transformer import Transformer
@@ -31,7 +33,8 @@ def measure(
     """
     data, found = TokenData.open(folder), {}
     for source in heldout_sources(folder):
-        batches = heldout_batches(folder, source, batch_size=batch_size, length=length)
+        process = (jax.process_index(), jax.process_count())
+        batches = heldout_batches(folder, source, batch_size=batch_size, length=length, process=process)
         stride = 1 if most is None else -(-len(batches) // most)
         nats, targets = summed_nats(model, batches[::stride])
         lengths = data.heldout(source).lengths

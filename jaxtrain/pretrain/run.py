@@ -11,7 +11,8 @@ import jax
 
 from jaxtrain import artifact
 from jaxtrain.feed import heldout, loader
-from jaxtrain.feed.documents import Packing, Phase
+from jaxtrain.feed.documents import Documents, Packing, Phase
+from jaxtrain.feed.sources import TokenData
 from jaxtrain.model import store
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.generate import sample
@@ -62,6 +63,8 @@ class PretrainConfig:
     """Steps between checkpoints."""
     sample_prompts: tuple[str, ...] = ("The", "She said", "def")
     """Continued at every evaluation, to watch it learn."""
+    early_stop: int = 0
+    """Evaluations in a row without fewer bits per byte, after which the best one is the result; 0: never."""
     safety: SafetyConfig = field(default_factory=SafetyConfig)
     seed: int = 0
     """Of weights, shuffling and samples."""
@@ -71,12 +74,15 @@ configs: tuple[type, ...] = (PretrainConfig,)
 
 
 def run(config: PretrainConfig) -> Path:
-    return artifact.produce(config, {"data": config.data}, partial(_pretrain, config), resume=True)
+    distributed.initialize()
+    others = artifact.Others(jax.process_index() == 0, distributed.wait)
+    return artifact.produce(
+        config, {"data": config.data}, partial(_pretrain, config), resume=True, others=others
+    )
 
 
 def _pretrain(config: PretrainConfig, folder: Path) -> dict[str, Any]:
     artifact.require(config.data, "tokenize")
-    distributed.initialize()
     tokenizer = Tokenizer.load(Path(config.data) / "tokenizer")
     _check(config, tokenizer)
     mesh = meshes.make(config.mesh)
@@ -108,8 +114,9 @@ def _batches(config: PretrainConfig) -> dict[str, Any]:
 
 
 def _train(config: PretrainConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
-    store.write_config(folder, config.model)
-    shutil.copytree(Path(config.data) / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+    if jax.process_index() == 0:
+        store.write_config(folder, config.model)
+        shutil.copytree(Path(config.data) / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
     optimizer = optimizers.make(config.optimizer, config.steps)
     dataset = loader.document_batches(
         config.data,
@@ -118,6 +125,9 @@ def _train(config: PretrainConfig, tokenizer: Tokenizer, folder: Path) -> dict[s
         process=(jax.process_index(), jax.process_count()),
     )
     final: dict[str, Any] = {}
+
+    def records(index: int) -> list[dict[str, Any]]:
+        return Documents.open(TokenData.open(config.data), **_batches(config)).records(index)
 
     def evaluate(model: Transformer, step: int) -> dict[str, Any]:
         found = heldout.measure(
@@ -129,12 +139,16 @@ def _train(config: PretrainConfig, tokenizer: Tokenizer, folder: Path) -> dict[s
         )
         values = {"bits_per_byte": found.pop("all").bits_per_byte}
         values |= {f"bits_per_byte/{source}": of.bits_per_byte for source, of in found.items()}
-        _write_samples(folder / "samples.jsonl", model, tokenizer, config, step)
+        if jax.process_count() == 1:  # sampling stops by the host, which several would have to agree on
+            _write_samples(folder / "samples.jsonl", model, tokenizer, config, step)
         final.update(values)
         return values
 
     schedule = Schedule(
-        steps=config.steps, evaluate_every=config.evaluate_every, checkpoint_every=config.checkpoint_every
+        steps=config.steps,
+        evaluate_every=config.evaluate_every,
+        checkpoint_every=config.checkpoint_every,
+        early_stop=config.early_stop,
     )
     state = train(
         folder,
@@ -145,6 +159,7 @@ def _train(config: PretrainConfig, tokenizer: Tokenizer, folder: Path) -> dict[s
         batches=partial(loader.prefetch, dataset),
         evaluate=evaluate,
         microbatches=config.microbatches,
+        records=records,
         watch="bits_per_byte",
         learning_rate=optimizers.learning_rate(config.optimizer, config.steps),
         flops_per_token=cost.flops_per_token(

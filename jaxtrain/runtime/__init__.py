@@ -4,7 +4,13 @@ In: plain values and pytrees. Out: plain values and pytrees.
 errors.py       UserError, the one exception that the command line prints as one line
 progress.py     a progress bar on a terminal, plain lines in a log
 mesh.py         make and set the device mesh
-checkpoint.py   Orbax: save async, restore onto any mesh
+checkpoint.py   Orbax: save async, verify, restore onto any mesh
+compiled.py     keep what XLA compiled
+distributed.py  many hosts: who they are, what any of them wishes
+signals.py      SIGTERM and SIGINT
+watchdog.py     end what hangs
+goodput.py      where the wall time went
+perf.py         FLOP/s against the device's peak, memory
 metrics.py      metrics.jsonl, written one step late
 cost.py         FLOPs of a token, joules of a second
 """

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -138,6 +139,12 @@ def explain_lost_process(error: Exception) -> UserError | None:
         f"({str(error).splitlines()[0][:200]}); see that one's log. The last checkpoint stands: start all of "
         "them again"
     )
+
+
+def wait(moment: str) -> None:
+    """Until every process is at this moment; at once where there is one."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(moment)
 
 
 class Wishes:

@@ -36,7 +36,7 @@ from jaxtrain.train.optimizer import averaged
 from jaxtrain.train.pace import Pace
 from jaxtrain.train.replay import Replay, SilentCorruption
 from jaxtrain.train.state import TrainState, new_state
-from jaxtrain.train.step import CompiledStep, Loss, make_step, explained
+from jaxtrain.train.step import CompiledStep, Loss, explained, make_step
 
 Batch = dict[str, np.ndarray]
 
@@ -54,9 +54,6 @@ class SafetyConfig:
     checkpoint_minutes: float = 0.0
     """A checkpoint also when the last is so many minutes old; 0: by steps alone."""
     keep: KeepConfig = field(default_factory=KeepConfig)
-    early_stop: int = 0
-    """Evaluations in a row without a better held-out number after which the best checkpoint is the result; 0:
-    never."""
     watchdog: WatchdogConfig = field(default_factory=WatchdogConfig)
 
 
@@ -70,6 +67,8 @@ class Schedule:
     """Steps between evaluations (and after the last step)."""
     checkpoint_every: int
     """Steps between checkpoints (and after the last step)."""
+    early_stop: int = 0
+    """Evaluations in a row with none better held-out, after which the best one is the result; 0: never."""
     log_every: int = 10
     """Steps between console lines and lines of speed; metrics.jsonl has every step."""
 
@@ -85,6 +84,7 @@ def train(
     evaluate: Callable[[Any, int], dict[str, Any]],
     microbatches: int = 1,
     pretrained: Callable[[], Any] | None = None,
+    records: Callable[[int], Any] | None = None,
     watch: str | None = None,
     learning_rate: optax.Schedule | None = None,
     flops_per_token: float | None = None,
@@ -96,6 +96,7 @@ def train(
     pretrained: loads the model of an earlier stage.
     batches(start, stop): this process's rows of the batches of those indices, a pure function of the index.
     evaluate(model, step): numbers for metrics.jsonl, written with `"kind": "heldout"`.
+    records: what the batch of an index was made of, kept beside a batch that was refused.
     watch: the name of the number among them of which the lowest counts as best.
     learning_rate: the optimizer's, for the log. flops_per_token: for the log's FLOP/s and MFU.
     Errors: UserError for what the user can mend, Stopped (exit status 75) after a signal.
@@ -122,7 +123,7 @@ def train(
             evaluate=evaluate,
             checkpoints=checkpoints,
             log=log,
-            incidents=Incidents(folder),
+            incidents=Incidents(folder, records),
             heldout=Heldout(watch, log.kept),
             pace=Pace(goodput, flops_per_token),
             watchdog=watchdog,
@@ -327,7 +328,7 @@ class _Run:
         raise Stopped
 
     def _is_early_stop(self) -> bool:
-        if not self.safety.early_stop or self.heldout.since_best < self.safety.early_stop:
+        if not self.schedule.early_stop or self.heldout.since_best < self.schedule.early_stop:
             return False
         best = self.heldout.best_step
         say(

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +14,16 @@ import numpy as np
 import pytest
 
 from jaxtrain import artifact
+from jaxtrain.feed import loader
+from jaxtrain.feed.documents import Documents
+from jaxtrain.feed.sources import TokenData
 from jaxtrain.model import store
 from jaxtrain.pretrain.run import run
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.train.loop import SafetyConfig
 
 
 def lines(folder):
@@ -28,7 +33,9 @@ def lines(folder):
     return [{name: value for name, value in line.items() if name != "seconds"} for line in found]
 
 
-def command(config, folder: Path, compiled: Path, devices: int) -> subprocess.Popen:
+def command(
+    config, folder: Path, compiled: Path, devices: int, environment: dict[str, str] | None = None
+) -> subprocess.Popen:
     """`python -m jaxtrain pretrain` of this config in a process of its own."""
     path = folder / "4_pretrain.py"
     path.write_text(
@@ -45,7 +52,8 @@ def command(config, folder: Path, compiled: Path, devices: int) -> subprocess.Po
         text=True,
         env=os.environ
         | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
-        | {"JAX_COMPILATION_CACHE_DIR": str(compiled), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5"},
+        | {"JAX_COMPILATION_CACHE_DIR": str(compiled), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5"}
+        | (environment or {}),
     )
 
 
@@ -136,3 +144,52 @@ def test_what_does_not_fit_is_told(config, tmp_path):
     with pytest.raises(UserError, match="nowhere does not exist"):
         run(dataclasses.replace(config, data=str(tmp_path / "nowhere")))
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_artifact_together(straight, config, compiled_once, tmp_path):
+    """Of four devices each: the losses of one process with eight to 1e-6, one metrics.jsonl, one manifest."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    shared = dataclasses.replace(config, out=str(tmp_path / "model"))
+    processes = []
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        cluster = {"JAXTRAIN_COORDINATOR": f"127.0.0.1:{port}", "JAXTRAIN_PROCESSES": "2"}
+        cluster["JAXTRAIN_PROCESS"] = str(number)
+        processes.append(command(shared, tmp_path / str(number), compiled_once, 4, cluster))
+    told = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(text[:3500] for text in told)
+    assert "step    10/20" in told[0] and "step    10/20" not in told[1]
+    found, wanted = lines(tmp_path / "model"), lines(straight)
+    assert [line["step"] for line in found] == [line["step"] for line in wanted]
+    for name in ("loss", "bits_per_byte"):
+        np.testing.assert_allclose(
+            [line[name] for line in found if name in line],
+            [line[name] for line in wanted if name in line],
+            rtol=1e-6,
+            err_msg=name,
+        )
+    manifest = artifact.read_manifest(tmp_path / "model")
+    assert manifest is not None and artifact.is_whole(tmp_path / "model", manifest)
+    assert artifact.read_manifest(straight)["fingerprint"] == manifest["fingerprint"]
+
+
+def test_a_run_goes_on_with_another_mesh_and_other_safety(straight, config, tmp_path):
+    """Neither is part of what an artifact is made of."""
+    moved = dataclasses.replace(config, mesh=MeshConfig(), safety=SafetyConfig(rollback_after=5))
+    assert run(moved) == straight
+
+
+def test_the_records_of_a_batch_are_those_it_is_made_of(config):
+    documents = Documents.open(
+        TokenData.open(config.data), config.batch_size, config.model.max_length, config.seed
+    )
+    batch = loader.document_batches(config.data, batch_size=8, length=32, seed=config.seed)[5]
+    tokenizer = Tokenizer.load(Path(config.data) / "tokenizer")
+    for of in documents.records(5):
+        records = TokenData.open(config.data).documents(of["source"])
+        ids = [tokenizer.bos, *records[of["record"]].tolist(), tokenizer.eos][of["start"] : of["stop"]]
+        row = batch["tokens"][of["row"]].tolist()
+        assert any(row[at : at + len(ids)] == ids for at in range(len(row) - len(ids) + 1))

@@ -55,6 +55,7 @@ def last_step(folder: Path) -> int:
     return log.read_text().count('"loss"') if log.exists() else 0
 
 
+@pytest.mark.slow
 def test_twenty_kills_change_nothing(runs, tmp_path):
     undisturbed, folder = tmp_path / "undisturbed", tmp_path / "killed"
     process = runs.start(undisturbed)

@@ -29,7 +29,6 @@ def run(config, make_mesh, make_batch):
     """
     optimizer = optimizers.make(OptimizerConfig(lr=1e-2, warmup_steps=2), steps=10)
     init = initializer(lambda key: Transformer(config, key), optimizer, seed=0)
-    schedule = loop.Schedule(steps=10, evaluate_every=4, checkpoint_every=3)
 
     def start(
         folder,
@@ -40,6 +39,7 @@ def run(config, make_mesh, make_batch):
         evaluated=None,
         pretrained=None,
         numbers=None,
+        early_stop=0,
         loss=token_loss,
         **more,
     ):
@@ -60,6 +60,7 @@ def run(config, make_mesh, make_batch):
             return {"weight": float(jnp.sum(jnp.abs(model.head_DV[...])))}
 
         with jax.set_mesh(make_mesh(fsdp=4, tensor=2)):
+            schedule = loop.Schedule(steps=10, evaluate_every=4, checkpoint_every=3, early_stop=early_stop)
             return loop.train(
                 folder,
                 schedule,
@@ -231,12 +232,11 @@ def test_the_best_checkpoint_is_kept_and_can_be_the_result(run, tmp_path, capsys
     numbers = {4: 1.0, 8: 3.0, 10: 2.0}
     run(tmp_path / "kept", numbers=numbers, watch="weight")
     assert sorted(int(path.name) for path in (tmp_path / "kept" / "checkpoint").iterdir()) == [4, 9, 10]
-    safety = loop.SafetyConfig(early_stop=1)
-    state = run(tmp_path / "early", numbers=numbers, watch="weight", safety=safety)
+    state = run(tmp_path / "early", numbers=numbers, watch="weight", early_stop=1)
     assert "no better weight in 1 evaluations; the result is step 4" in capsys.readouterr().err
     assert int(state.step) == 4
     assert [int(path.name) for path in (tmp_path / "early" / "checkpoint").iterdir()][-1:] == [4]
-    again = run(tmp_path / "early", numbers=numbers, watch="weight", safety=safety)
+    again = run(tmp_path / "early", numbers=numbers, watch="weight", early_stop=1)
     same(again, state)
 
 

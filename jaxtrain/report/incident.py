@@ -1,0 +1,70 @@
+"""A refused batch as text: why it was refused, and what stands in it."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.tokenize.tokenizer import Tokenizer
+
+SHOWN = 160
+"""Characters of a document's beginning."""
+
+
+def is_incident(folder: Path) -> bool:
+    return (folder / "incident.json").is_file()
+
+
+def text(folder: Path) -> str:
+    """The numbers of `incident.json`, then every document of every row, as text where a tokenizer is near."""
+    told = json.loads((folder / "incident.json").read_text())
+    lines = [
+        f"batch {told['batch']}, refused at step {told['step']} (number {told['refused_in_a_row']} in a row)"
+    ]
+    for name in ("loss", "grad_norm"):
+        of = told[name]
+        lines.append(
+            f"  {name:<10}{_number(of['value']):>12}   limit {_number(of['limit'])}, "
+            f"accepted before {_number(of['window_mean'])} ± {_number(of['window_sigma'])}"
+        )
+    lines.append(f"  {'targets':<10}{_number(told['targets']):>12}")
+    lines += [f"  record {record}" for record in told["records"] or ()]
+    tokenizer = _tokenizer(folder)
+    files = sorted(folder.glob("process-*.npz"))
+    if not files:
+        raise UserError(f"{folder} has no process-*.npz; its batch was not kept")
+    for file in files:
+        with np.load(file, allow_pickle=False) as arrays:
+            batch = {name: arrays[name] for name in arrays.files}
+        lines += _rows(file.stem, batch, tokenizer)
+    return "\n".join(lines)
+
+
+def _number(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
+def _tokenizer(folder: Path) -> Tokenizer | None:
+    """Of the run that the incident belongs to: `<artifact>/incidents/<batch>`."""
+    beside = folder.absolute().parents[1] / "tokenizer"
+    return Tokenizer.load(beside) if beside.is_dir() else None
+
+
+def _rows(name: str, batch: dict[str, np.ndarray], tokenizer: Tokenizer | None) -> list[str]:
+    lines = []
+    for key, values in batch.items():
+        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+            rows = np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim))))
+            lines.append(f"{name}: {key} is not finite in rows {rows.tolist()}")
+    for row, (ids, segments) in enumerate(zip(batch["tokens"], batch["segment_ids"], strict=True)):
+        for segment in [segment for segment in np.unique(segments) if segment]:
+            found = ids[segments == segment].tolist()
+            (most, count), *_ = Counter(found).most_common(1)
+            shown = tokenizer.decode(found) if tokenizer else " ".join(map(str, found))
+            repeated = f", {count / len(found):.0%} one token ({most})" if count > len(found) / 3 else ""
+            lines.append(
+                f"{name} row {row} document {segment}, {len(found)} tokens{repeated}: {shown[:SHOWN]!r}"
+            )
+    return lines
