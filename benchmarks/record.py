@@ -26,7 +26,7 @@ def record(name: str, packages: list[str], found: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(content, indent=2) + "\n"
     (RESULTS / f"{name}.json").write_text(text)
-    print(text)  # noqa: T201
+    print(text)
 
 
 def _processor() -> str:
