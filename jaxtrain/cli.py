@@ -16,7 +16,7 @@ from jaxtrain.runtime.errors import UserError
 
 STAGES = {
     "collect": "web pages, wikis, code, books, chats → one file a source",
-    "classify": "a text classifier from labelled documents, for clean to measure with",
+    "classify": "a text classifier from labelled documents, for clean",
     "clean": "filter, deduplicate, balance; every drop has a reason",
     "tokenize": "train the tokenizer; text → token records",
     "pretrain": "train a language model from scratch, on any devices",
@@ -33,7 +33,7 @@ Raw documents to an aligned, evaluated language model.
   jaxtrain run FOLDER                  every stage in order, reusing what stands
   jaxtrain STAGE CONFIG [--FIELD VALUE ...]
   jaxtrain STAGE [CONFIG] --help       every field with its unit and default
-  jaxtrain inspect FOLDER              what lies there, as text: batches that were refused
+  jaxtrain inspect FOLDER              search its records; refused batches as text
 
 Stages, in the order data flows:
 {stages}
@@ -79,7 +79,7 @@ def dispatch(arguments: list[str]) -> None:
     elif command == "run":
         _run_recipe(rest)
     elif command == "inspect":
-        _inspect(rest)
+        importlib.import_module("jaxtrain.report.inspect").inspect(rest)
     elif command in STAGES:
         _run_stage(command, rest)
     else:
@@ -96,12 +96,6 @@ def _run_recipe(rest: list[str]) -> None:
             "run takes one folder of numbered configs, for example `jaxtrain run configs/quickstart`"
         )
     pipeline.run(rest[0])
-
-
-def _inspect(rest: list[str]) -> None:
-    if len(rest) != 1 or rest[0].startswith("-"):
-        raise UserError("inspect takes one folder, for example runs/quickstart/4_pretrain/incidents")
-    print(importlib.import_module("jaxtrain.report.inspect").text(Path(rest[0])))
 
 
 def _run_stage(stage: str, rest: list[str]) -> None:

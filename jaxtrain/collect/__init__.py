@@ -1,14 +1,19 @@
 """Collect: the world becomes raw documents and conversations.
 
-In: WARC crawls, MediaWiki dumps, folders of source code, novels, chat files. Nothing is downloaded here.
+In: WARC and WET files, Common Crawl, a site, MediaWiki dumps, source code, books, tables, chat files.
 Out: `documents/<source>.parquet`, `conversations/<source>.parquet`, and `unread.json`, which counts with a
 reason everything that was there and could not be read.
 
-web.py     WARC records -> the main text of HTML pages
-wiki.py    MediaWiki XML dumps -> the text of articles
-code.py    a folder -> source files
-books.py   novels -> chapters
-chats.py   Alpaca, prompt/response, OpenAI and ShareGPT records -> conversations
-files.py   what the readers share: compressed files, JSON records, paths
-run.py     the stage
+web.py            WARC records -> the main text of HTML pages
+gzip_members.py   WARC files with damaged members
+crawl.py          Common Crawl by id, and a polite crawl of one site -> WARC
+download.py       HTTP with resume, retry, time-outs and a limited rate
+wiki.py           MediaWiki XML dumps -> the text of articles
+code.py           a folder -> source files
+books.py          works -> chapters
+epub.py           EPUB and TEI -> works
+tables.py         JSON lines, Parquet, CSV -> documents
+chats.py          Alpaca, prompt/response, OpenAI and ShareGPT records -> conversations
+files.py          what the readers share: compressed files, JSON records, paths
+run.py            the stage
 """

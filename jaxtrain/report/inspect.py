@@ -1,16 +1,142 @@
-"""What lies in a folder, as text; the kind of folder decides."""
+"""`jaxtrain inspect FOLDER`: look into a folder in the terminal. What is in it decides what is shown.
 
+Parquet files of records (collect, clean, rate): counts, samples, searches. Refused batches (`incidents` of a
+training run): their numbers and their documents.
+"""
+
+import argparse
+import random
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jaxtrain import artifact
+from jaxtrain.document import read_rows
 from jaxtrain.report import incident
 from jaxtrain.runtime.errors import UserError
 
+SHOWN = 600  # characters of a text
+Row = dict[str, Any]
 
-def text(folder: Path) -> str:
-    """Of one refused batch, or of a folder of them. Errors: UserError where the folder is something else."""
+
+def inspect(arguments: list[str]) -> None:
+    """Show refused batches, or counts by file, or the records that the options pick."""
+    parser = _Parser(
+        prog="jaxtrain inspect",
+        description="Refused batches as text; or filter, sample and search the records of an artifact.",
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--part", default="", help="documents, conversations, heldout or dropped; none: all")
+    parser.add_argument("--source", default="", help="only this source")
+    parser.add_argument(
+        "--reason", default="", help="only what was dropped for a reason that holds these words"
+    )
+    parser.add_argument("--search", default="", help="only texts in which this regular expression is found")
+    parser.add_argument("--where", action="append", default=[], help="a signal below or above: words<100")
+    parser.add_argument("--sample", type=int, default=0, help="show so many, drawn by chance; 0: count only")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    options = parser.parse_args(arguments)
+    if incidents := _incidents(options.folder):
+        Console(highlight=False, markup=False).print(
+            "\n\n".join(map(incident.text, incidents)), soft_wrap=True
+        )
+        return
+    files = _files(options.folder, options.part, options.source)
+    console = Console(highlight=False)
+    if options.sample:
+        for place, row in sample(files, options):
+            show(console, place, row)
+        return
+    table = Table("part", "source", "records", "characters")
+    for path in files:
+        rows = [len(text_of(row)) for row in read_rows(path) if picks(row, options)]
+        table.add_row(path.parent.name, path.stem, f"{len(rows):,}", f"{sum(rows):,}")
+    console.print(table)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; `{self.prog} --help` lists the options")
+
+
+def _incidents(folder: Path) -> list[Path]:
+    """The refused batch that lies here, or those in the folders below."""
     if incident.is_incident(folder):
-        return incident.text(folder)
-    found = sorted(path for path in folder.glob("*") if incident.is_incident(path))
-    if not found:
-        raise UserError(f"{folder} holds nothing to inspect; name a folder of `incidents`")
-    return "\n\n".join(incident.text(path) for path in found)
+        return [folder]
+    return sorted(path for path in folder.glob("*") if incident.is_incident(path))
+
+
+def _files(folder: Path, part: str, source: str) -> list[Path]:
+    if artifact.read_manifest(folder) is None:
+        raise UserError(
+            f"{folder} holds nothing to inspect; name a folder that a stage wrote, or one of its `incidents`"
+        )
+    files = sorted(path for path in folder.rglob("*.parquet") if path.parent != folder or not part)
+    files = [path for path in files if part in ("", path.parent.name) and source in ("", path.stem)]
+    if not files:
+        found = sorted({path.parent.name for path in folder.rglob("*.parquet")})
+        raise UserError(
+            f"nothing of part {part!r} and source {source!r} in {folder}; it has {', '.join(found)}"
+        )
+    return files
+
+
+def sample(files: list[Path], options: argparse.Namespace) -> Iterator[tuple[str, Row]]:
+    """`options.sample` records of those picked, each as likely as any other (reservoir sampling)."""
+    rng, kept, seen = random.Random(options.seed), [], 0
+    for path in files:
+        for row in read_rows(path):
+            if not picks(row, options):
+                continue
+            seen += 1
+            if len(kept) < options.sample:
+                kept.append((f"{path.parent.name}/{path.stem}", row))
+            elif (place := rng.randrange(seen)) < options.sample:
+                kept[place] = (f"{path.parent.name}/{path.stem}", row)
+    yield from kept
+
+
+def picks(row: Row, options: argparse.Namespace) -> bool:
+    """Whether a record has the reason, the words and the signals that are asked for."""
+    if options.reason and options.reason not in str(row.get("reason") or ""):
+        return False
+    if options.search and not re.search(options.search, text_of(row)):
+        return False
+    return all(_holds(row, condition) for condition in options.where)
+
+
+def _holds(row: Row, condition: str) -> bool:
+    match = re.fullmatch(r"(\w+)\s*([<>])\s*(-?[\d.]+)", condition)
+    if match is None or match[1] not in row:
+        names = ", ".join(name for name, value in row.items() if isinstance(value, float))
+        raise UserError(f"--where {condition!r} is no condition such as words<100; signals here: {names}")
+    value = row[match[1]]
+    if not isinstance(value, (int, float)):
+        return False
+    return value < float(match[3]) if match[2] == "<" else value > float(match[3])
+
+
+def text_of(row: Row) -> str:
+    """The text of a record; of a conversation its turns."""
+    if "text" in row:
+        return row["text"] or ""
+    turns = row.get("messages") or row.get("prompt") or []
+    return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
+
+
+def show(console: Console, place: str, row: Row) -> None:
+    """One record: where it is from, why it was dropped, its beginning."""
+    head = "  ".join(
+        str(row[name]) for name in ("id", "url", "language", "license", "reason", "detail") if row.get(name)
+    )
+    text = text_of(row)
+    console.print(Text(f"{place}  {head}", "bold cyan"), soft_wrap=True)
+    console.print(
+        Text(text[:SHOWN] + (f" … {len(text):,} characters" if len(text) > SHOWN else "")), soft_wrap=True
+    )
+    console.print()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxtrain import cli
-from jaxtrain.report import inspect
+from jaxtrain.report import incident, inspect
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.tokenizer import train
 from jaxtrain.train.guard import Limits
@@ -37,7 +37,7 @@ def folder(tmp_path):
 
 
 def test_one_batch(folder):
-    told = inspect.text(folder / "batch-00000011")
+    told = incident.text(folder / "batch-00000011")
     assert told.startswith("batch 11, refused at step 12 (number 1 in a row)")
     assert "loss" in told and "inf   limit 2.6, accepted before 2 ± 0.1" in told
     assert "3.5   limit 2.2, accepted before 1 ± 0.2" in told
@@ -56,10 +56,10 @@ def test_all_of_a_run_by_the_command(folder, capsys):
 
 def test_what_is_no_incident_is_one_line(folder, tmp_path):
     with pytest.raises(UserError, match="holds nothing to inspect"):
-        inspect.text(tmp_path / "tokenizer")
+        inspect.inspect([str(tmp_path / "tokenizer")])
     (folder / "batch-00000011" / "process-0.npz").unlink()
     with pytest.raises(UserError, match="its batch was not kept"):
-        inspect.text(folder / "batch-00000011")
+        incident.text(folder / "batch-00000011")
 
 
 def test_numbers_are_json_that_any_reader_takes(folder):
