@@ -3,7 +3,6 @@
 import importlib
 import sys
 import textwrap
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
