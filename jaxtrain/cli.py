@@ -33,6 +33,7 @@ Raw documents to an aligned, evaluated language model.
   jaxtrain STAGE CONFIG [--FIELD VALUE ...]
   jaxtrain STAGE [CONFIG] --help       every field with its unit and default
   jaxtrain inspect FOLDER              search its records; refused batches as text
+  jaxtrain convert FROM TO             weights from and to Hugging Face folders
 
 Stages, in the order data flows:
 {stages}
@@ -49,6 +50,16 @@ A stage whose config, inputs and code have not changed is reused, not run again.
 Interrupted? The same command goes on where it stopped.
 
 Example: jaxtrain run configs/quickstart
+"""
+
+CONVERT_HELP = """\
+jaxtrain convert FROM TO
+
+FROM a Hugging Face folder: TO gets model.json and checkpoint/, as a finished stage has them.
+FROM a finished stage, or a llama2.c .bin: TO becomes a Hugging Face folder.
+What was written is read again and compared bit for bit.
+
+Example: jaxtrain convert runs/quickstart/4_pretrain my_model
 """
 
 COLUMN = 34  # where the meaning of a field begins
@@ -79,10 +90,12 @@ def dispatch(arguments: list[str]) -> None:
         _run_recipe(rest)
     elif command == "inspect":
         importlib.import_module("jaxtrain.report.inspect").inspect(rest)
+    elif command == "convert":
+        _convert(rest)
     elif command in STAGES:
         _run_stage(command, rest)
     else:
-        near = configs.nearest(command, [*STAGES, "run", "inspect"])
+        near = configs.nearest(command, [*STAGES, "run", "inspect", "convert"])
         raise UserError(f"no stage {command!r}; did you mean {near!r}? `jaxtrain --help` lists them")
 
 
@@ -95,6 +108,17 @@ def _run_recipe(rest: list[str]) -> None:
             "run takes one folder of numbered configs, for example `jaxtrain run configs/quickstart`"
         )
     pipeline.run(rest[0])
+
+
+def _convert(rest: list[str]) -> None:
+    if HELP_FLAGS & set(rest):
+        print(CONVERT_HELP, end="")
+        return
+    if len(rest) != 2 or any(word.startswith("-") for word in rest):
+        raise UserError(
+            "convert takes two folders, for example `jaxtrain convert runs/quickstart/4_pretrain out`"
+        )
+    print(importlib.import_module("jaxtrain.model.convert").convert(*rest))
 
 
 def _run_stage(stage: str, rest: list[str]) -> None:

@@ -16,7 +16,7 @@ from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.generate import Completions
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.mesh import BATCH
-from jaxtrain.train.losses import target_logprobs
+from jaxtrain.train import losses
 
 Batch = dict[str, jax.Array]
 ROWS = P(BATCH, "context")
@@ -32,7 +32,7 @@ class Policy(nnx.Module):
     def __call__(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """log p(target) and the value before each target, both float32 [B, T]."""
         hidden_BTD = self.transformer.hidden(batch["tokens"], batch["segment_ids"], batch["positions"])
-        logprob_BT, _ = target_logprobs(hidden_BTD, self.transformer.head_DV[...], batch["targets"])
+        logprob_BT, _ = losses.logprobs(self.transformer, hidden_BTD, batch["targets"])
         value_BT = jnp.einsum(
             "btd,d->bt",
             hidden_BTD,
@@ -50,7 +50,7 @@ def value_head(config: ModelConfig) -> nnx.Param:
 def logprobs(model: Transformer, batch: Batch) -> jax.Array:
     """log p(target), float32 [B, T]."""
     hidden_BTD = model.hidden(batch["tokens"], batch["segment_ids"], batch["positions"])
-    return target_logprobs(hidden_BTD, model.head_DV[...], batch["targets"])[0]
+    return losses.logprobs(model, hidden_BTD, batch["targets"])[0]
 
 
 @jax.tree_util.register_dataclass

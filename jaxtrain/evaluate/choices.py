@@ -11,7 +11,7 @@ from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.progress import track
 from jaxtrain.tasks.task import Item
 from jaxtrain.tokenize.tokenizer import Tokenizer
-from jaxtrain.train.losses import target_logprobs
+from jaxtrain.train.losses import logprobs
 
 
 def loglikelihoods(
@@ -88,4 +88,4 @@ def _pack(
 @jax.jit
 def _logprobs(model: Transformer, batch: dict[str, jax.Array]) -> jax.Array:
     hidden_BTD = model.hidden(batch["tokens"], batch["segment_ids"], batch["positions"])
-    return target_logprobs(hidden_BTD, model.head_DV[...], batch["targets"])[0]
+    return logprobs(model, hidden_BTD, batch["targets"])[0]

@@ -1,11 +1,14 @@
-"""ModelConfig: the shape of a decoder-only transformer."""
+"""ModelConfig: the shape of a decoder-only transformer. Families differ in these fields alone."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+from jaxtrain.runtime.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """A pre-norm decoder: RMSNorm, rotary positions, grouped-query attention, SwiGLU."""
+    """A decoder. By default: RMSNorm before each part, rotary positions, grouped-query attention, SwiGLU."""
 
     vocab_size: int = 4096
     """Token ids, special ones included."""
@@ -20,20 +23,120 @@ class ModelConfig:
     head_dim: int = 64
     """Width of a head; even, for the rotary pairs."""
     d_hidden: int = 704
-    """Width of the gated MLP."""
+    """Width of the MLP, or of each expert."""
     max_length: int = 256
     """Longest sequence trained on, tokens."""
-    rope_theta: float = 10_000.0
-    """Base of the rotary frequencies (Su et al. 2021)."""
+    tied: bool = False
+    """The output head is the embedding, transposed."""
+    embedding_scale: bool = False
+    """Embeddings are multiplied by √d_model (Gemma)."""
+
+    norm: Literal["rms", "layer"] = "rms"
+    """RMSNorm, or LayerNorm with a bias (GPT-2)."""
+    norm_placement: Literal["before", "after", "both"] = "before"
+    """Each part's norm is on its input (Llama), on its output (OLMo 2), or there is one on each (Gemma)."""
+    norm_plus_one: bool = False
+    """Norms multiply by 1 + scale (Gemma)."""
     norm_eps: float = 1e-6
     """Added to the mean square before the root."""
     qk_norm: bool = True
     """Normalise queries and keys of each head (Dehghani et al. 2023): stable at high learning rates."""
+    qk_norm_whole: bool = False
+    """That norm is over all heads of a token together (OLMo 2)."""
+
+    positions: Literal["rotary", "learned"] = "rotary"
+    """Queries and keys are turned (Su et al. 2021), or a learned vector is added to the embedding (GPT-2)."""
+    rope_theta: float = 10_000.0
+    """Base of the rotary frequencies (Su et al. 2021)."""
+    rope_scaling: Literal["none", "linear", "llama3"] = "none"
+    """How the frequencies are stretched to longer contexts than the first training's."""
+    rope_factor: float = 1.0
+    """Stretch of positions (linear), or of the lowest frequencies (llama3)."""
+    rope_low_frequency: float = 1.0
+    """llama3: fewer turns than this within `rope_length` are stretched in full."""
+    rope_high_frequency: float = 4.0
+    """llama3: more turns than this within `rope_length` are kept."""
+    rope_length: int = 8192
+    """llama3: context of the first training, tokens."""
+    rope_local_theta: float = 0.0
+    """Base in local layers, never stretched (Gemma 3); 0: as in the others."""
+
+    window: int = 0
+    """Keys that a query sees in local layers, itself included, tokens; 0: no layer is local."""
+    global_every: int = 0
+    """Layers n, 2n, 3n, … see everything, the others are local; 0: all are local where `window` is set."""
+    attention_scale: float = 0.0
+    """Scores are multiplied by it; 0: 1/√head_dim."""
+    attention_softcap: float = 0.0
+    """c · tanh(score / c) bounds scores (Gemma 2); 0: no bound."""
+    logit_softcap: float = 0.0
+    """The same for logits."""
+
+    activation: Literal["silu", "gelu"] = "silu"
+    """Of the MLP; gelu is the tanh approximation."""
+    gated: bool = True
+    """The MLP multiplies two projections (Shazeer 2020)."""
+    qkv_bias: bool = False
+    """Queries, keys and values have biases (Qwen 2)."""
+    output_bias: bool = False
+    """The attention's output and the MLP have biases (GPT-2)."""
+
+    experts: int = 0
+    """Experts of a mixture; 0: one dense MLP."""
+    experts_per_token: int = 2
+    """Experts that a token is sent to; none is ever dropped."""
+    normalize_experts: bool = True
+    """The chosen experts' weights sum to one."""
+    balance_loss: float = 0.01
+    """Weight of the load-balancing loss of the router (Shazeer 2017; Fedus et al. 2021)."""
+
     dtype: str = "float32"
     """Of activations and matmul inputs; weights stay float32. bfloat16 on accelerators."""
+    attention: Literal["auto", "xla", "ring", "splash", "cudnn", "pallas"] = "auto"
+    """Kernel; auto takes the fastest that can do what is asked, and the run says which and why."""
+    remat: Literal["none", "dots", "full", "offload"] = "none"
+    """What the backward pass finds: everything; results of matmuls; inputs of layers; those, on the host."""
+    scan: bool = True
+    """Loop over the layers in the compiled program; off: unroll them (compiles longer, same weights)."""
+    stage_microbatches: int = 4
+    """Parts of a batch that follow each other through the pipeline of a mesh with stages."""
+
+    def __post_init__(self) -> None:
+        def refuse(wrong: bool, words: str) -> None:
+            if wrong:
+                raise UserError(f"model.{words}")
+
+        refuse(
+            self.heads % self.kv_heads != 0, f"kv_heads {self.kv_heads} does not divide heads {self.heads}"
+        )
+        refuse(
+            self.positions == "rotary" and self.head_dim % 2 != 0,
+            f"head_dim {self.head_dim} is odd; rotary positions turn pairs",
+        )
+        refuse(
+            self.experts > 0 and not 0 < self.experts_per_token <= self.experts,
+            f"experts_per_token {self.experts_per_token} is not within 1 and experts {self.experts}",
+        )
+        refuse(
+            self.global_every > 0 and self.window == 0, "global_every is set and window is not; set window"
+        )
+        refuse(
+            self.experts > 0 and (self.output_bias or not self.gated),
+            "experts are gated MLPs without biases; unset output_bias, set gated",
+        )
+
+    @property
+    def is_local(self) -> tuple[bool, ...]:
+        """Of each layer of the repeating pattern: whether it sees only `window` keys."""
+        if self.window == 0:
+            return (False,)
+        return (True,) * (self.global_every - 1) + (False,) if self.global_every else (True,)
 
     @property
     def matmul_parameters(self) -> int:
-        """Weights that multiply every token: blocks and the output head, not the embedding."""
+        """Weights that multiply every token: blocks (of a mixture, experts chosen) and the output head."""
         attention = self.d_model * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
-        return self.layers * (attention + 3 * self.d_model * self.d_hidden) + self.d_model * self.vocab_size
+        mlp = (3 if self.gated else 2) * self.d_model * self.d_hidden
+        if self.experts:
+            mlp = mlp * self.experts_per_token + self.d_model * self.experts
+        return self.layers * (attention + mlp) + self.d_model * self.vocab_size

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain.model.attention import new_cache
+from jaxtrain.model.cache import new_cache
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh
 from jaxtrain.runtime.mesh import BATCH

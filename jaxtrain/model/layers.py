@@ -4,18 +4,47 @@ B batch, T time, D model, N query heads, K key heads, H head dim, F hidden, V vo
 """
 
 import zlib
+from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain.model.config import ModelConfig
-from jaxtrain.runtime.mesh import BATCH
+from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.mesh import BATCH, sequence_axes
 
-ACTIVATION = P(BATCH, "context", None)
-"""Sharding of x_BTD between blocks."""
+
+@dataclass(frozen=True)
+class Layout:
+    """How time is sharded: inside attention and MLP, and in the residual stream between them."""
+
+    time: str | None
+    stream: tuple[str, ...] | None
+
+    @staticmethod
+    def of(length: int) -> "Layout":
+        """Of a whole sequence: over `context`, between parts over `tensor` too (Korthikanti 2022)."""
+        return Layout("context", sequence_axes(length))
+
+    @property
+    def between(self) -> P:
+        """Sharding of x_BTD between the parts of a block."""
+        return P(BATCH, self.stream, None)
+
+    def gathered(self, x_BTD: jax.Array) -> jax.Array:
+        """x_BTD as the matmuls of a part read it."""
+        return jax.sharding.reshard(x_BTD, P(BATCH, self.time, None))
+
+    def heads(self) -> P:
+        return P(BATCH, self.time, "tensor", None)
+
+
+WHOLE = Layout(None, None)
+"""Of tokens that follow those in a cache: time is not sharded."""
 
 
 def named_key(key: jax.Array, name: str) -> jax.Array:
@@ -29,23 +58,56 @@ def normal(key: jax.Array, name: str, shape: tuple[int, ...], spec: P, scale: fl
     return nnx.Param(values)
 
 
-class RMSNorm(nnx.Module):
-    """Zhang and Sennrich 2019; statistics in float32."""
+def zeros(shape: tuple[int, ...], spec: P) -> nnx.Param:
+    """A weight that starts at zero."""
+    return nnx.Param(jnp.zeros(shape, jnp.float32, out_sharding=spec))
 
-    def __init__(self, size: int, eps: float):
-        self.scale = nnx.Param(jnp.ones((size,), jnp.float32))
-        self.eps = eps
+
+class Norm(nnx.Module):
+    """RMSNorm (Zhang and Sennrich 2019) or LayerNorm (Ba et al. 2016), over the axes of `shape`, the last."""
+
+    def __init__(self, config: ModelConfig, shape: tuple[int, ...]):
+        start = jnp.zeros if config.norm_plus_one else jnp.ones
+        spec = P(None) if len(shape) == 1 else P("tensor", None)
+        self.scale = nnx.Param(start(shape, jnp.float32, out_sharding=spec))
+        self.bias = zeros(shape, spec) if config.norm == "layer" else None
+        self.config = config
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        wide = x.astype(jnp.float32)
-        normed = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.eps)
-        return (normed * self.scale[...]).astype(x.dtype)
+        scale, wide = self.scale[...].astype(jnp.float32), x.astype(jnp.float32)
+        axes = tuple(range(-scale.ndim, 0))
+        if self.bias is not None:
+            wide = wide - jnp.mean(wide, axis=axes, keepdims=True)
+        normed = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=axes, keepdims=True) + self.config.norm_eps)
+        normed = normed * (1 + scale if self.config.norm_plus_one else scale)
+        if self.bias is not None:
+            normed = normed + self.bias[...].astype(jnp.float32)
+        return normed.astype(x.dtype)
 
 
-def rotate(x_BTNH: jax.Array, positions_BT: jax.Array, theta: float) -> jax.Array:
+def frequencies(config: ModelConfig, is_local: bool) -> np.ndarray:
+    """Radians a token of each rotary pair, float32 [H / 2].
+
+    llama3: frequencies of fewer than `rope_low_frequency` turns within the first training's context are
+    divided by `rope_factor`, those of more than `rope_high_frequency` are kept; between the two it is linear
+    in the number of turns (Llama 3.1's published code).
+    """
+    half = config.head_dim // 2
+    local = is_local and config.rope_local_theta > 0
+    theta = config.rope_local_theta if local else config.rope_theta
+    radians = theta ** (-np.arange(half, dtype=np.float64) / half)
+    if local or config.rope_scaling == "none":
+        return radians.astype(np.float32)
+    if config.rope_scaling == "linear":
+        return (radians / config.rope_factor).astype(np.float32)
+    turns = config.rope_length * radians / (2 * np.pi)
+    low, high = config.rope_low_frequency, config.rope_high_frequency
+    kept = np.clip((turns - low) / (high - low), 0, 1)
+    return (radians * (kept + (1 - kept) / config.rope_factor)).astype(np.float32)
+
+
+def rotate(x_BTNH: jax.Array, positions_BT: jax.Array, frequencies: np.ndarray) -> jax.Array:
     """Rotary position embedding (Su et al. 2021), halves paired as in Llama's Hugging Face layout."""
-    half = x_BTNH.shape[-1] // 2
-    frequencies = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angles = positions_BT.astype(jnp.float32)[:, :, None, None] * frequencies
     cos, sin = jnp.cos(angles), jnp.sin(angles)
     first, second = jnp.split(x_BTNH.astype(jnp.float32), 2, axis=-1)
@@ -53,23 +115,66 @@ def rotate(x_BTNH: jax.Array, positions_BT: jax.Array, theta: float) -> jax.Arra
     return turned.astype(x_BTNH.dtype)
 
 
+def softcap(x: jax.Array, bound: float) -> jax.Array:
+    """x bounded smoothly to ±bound; 0 leaves it."""
+    return bound * jnp.tanh(x / bound) if bound else x
+
+
+def look_up(table_VD: jax.Array, ids_BT: jax.Array, layout: Layout) -> jax.Array:
+    """Rows of a table whose width is cut over `fsdp`, laid out as the residual stream.
+
+    Each device looks up its part of the width for the tokens of its `fsdp` peers too, and they exchange:
+    one all-to-all of the result. (XLA's partitioner gathers and cuts: "involuntary full rematerialization".)
+    """
+    cut = layout.stream is not None and "tensor" in layout.stream
+
+    def of_device(table_VD: jax.Array, ids_BT: jax.Array) -> jax.Array:
+        if cut:
+            length = ids_BT.shape[1] // jax.lax.axis_size("tensor")
+            ids_BT = jax.lax.dynamic_slice_in_dim(
+                ids_BT, jax.lax.axis_index("tensor") * length, length, axis=1
+            )
+        theirs_XBT = jax.lax.all_gather(ids_BT, "fsdp")
+        return jax.lax.all_to_all(table_VD[theirs_XBT], "fsdp", 0, 3, tiled=True)[0]
+
+    rows = P(BATCH, layout.time)
+    return meshes.per_device(of_device, (P(None, "fsdp"), rows), layout.between)(table_VD, ids_BT)
+
+
+def activate(config: ModelConfig, x: jax.Array) -> jax.Array:
+    return jax.nn.silu(x) if config.activation == "silu" else jax.nn.gelu(x, approximate=True)
+
+
 class MLP(nnx.Module):
-    """SwiGLU (Shazeer 2020)."""
+    """SwiGLU and its relatives (Shazeer 2020), or the plain MLP of GPT-2."""
 
     def __init__(self, config: ModelConfig, key: jax.Array):
         D, F = config.d_model, config.d_hidden
-        self.gate_DF = normal(key, "gate", (D, F), P("fsdp", "tensor"), D**-0.5)
+        self.config = config
+        self.gate_DF = normal(key, "gate", (D, F), P("fsdp", "tensor"), D**-0.5) if config.gated else None
         self.up_DF = normal(key, "up", (D, F), P("fsdp", "tensor"), D**-0.5)
         self.down_FD = normal(key, "down", (F, D), P("tensor", "fsdp"), (2 * config.layers * F) ** -0.5)
+        self.up_bias_F = zeros((F,), P("tensor")) if config.output_bias else None
+        self.down_bias_D = zeros((D,), P(None)) if config.output_bias else None
 
-    def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        hidden = P(BATCH, "context", "tensor")
-        gate_BTF = project("btd,df->btf", x_BTD, self.gate_DF, hidden)
-        up_BTF = project("btd,df->btf", x_BTD, self.up_DF, hidden)
-        return project("btf,fd->btd", jax.nn.silu(gate_BTF) * up_BTF, self.down_FD, ACTIVATION)
+    def __call__(self, x_BTD: jax.Array, layout: Layout) -> jax.Array:
+        hidden = P(BATCH, layout.time, "tensor")
+        if self.gate_DF is not None:
+            gate_BTF = project("btd,df->btf", x_BTD, self.gate_DF, hidden)
+            up_BTF = project("btd,df->btf", x_BTD, self.up_DF, hidden)
+            hidden_BTF = activate(self.config, gate_BTF) * up_BTF
+        else:
+            up_BTF = add(project("btd,df->btf", x_BTD, self.up_DF, hidden), self.up_bias_F)
+            hidden_BTF = activate(self.config, up_BTF)
+        return add(project("btf,fd->btd", hidden_BTF, self.down_FD, layout.between), self.down_bias_D)
 
 
-def project(equation: str, x: jax.Array, weight: nnx.Param, sharding: P) -> jax.Array:
+def add(x: jax.Array, bias: nnx.Param | None) -> jax.Array:
+    """x plus a bias over its last axes, where there is one."""
+    return x if bias is None else x + bias[...].astype(x.dtype)
+
+
+def project(equation: str, x: jax.Array, weight: nnx.Param | jax.Array, sharding: P) -> jax.Array:
     """A matmul of activations and a weight, in the dtype of the activations, its output sharded as said."""
     return contract(equation, sharding, x, weight[...].astype(x.dtype))
 
@@ -93,6 +198,11 @@ def _contract_backward(equation: str, sharding: P, saved: tuple[jax.Array, jax.A
     x, w = saved
     terms, out = equation.split("->")
     x_term, w_term = terms.split(",")
+    if (
+        out == "btd"
+    ):  # the stream's time may be cut over the axis that cuts the weight: gather it, not the weight
+        x_spec = jax.typeof(x).sharding.spec
+        gradient = jax.sharding.reshard(gradient, P(x_spec[0], x_spec[1], None))
     x_bar = jnp.einsum(f"{out},{w_term}->{x_term}", gradient, w, out_sharding=jax.typeof(x).sharding.spec)
     w_bar = jnp.einsum(f"{x_term},{out}->{w_term}", x, gradient, out_sharding=jax.typeof(w).sharding.spec)
     return x_bar, w_bar

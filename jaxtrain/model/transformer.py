@@ -10,38 +10,86 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain.model.attention import Attention, Cache, visible
+from jaxtrain.model.attention import Attention
+from jaxtrain.model.cache import Cache, advance
 from jaxtrain.model.config import ModelConfig
-from jaxtrain.model.layers import ACTIVATION, MLP, RMSNorm, named_key, normal, project
+from jaxtrain.model.experts import Experts, imbalance
+from jaxtrain.model.kernels import Sight, see
+from jaxtrain.model.layers import MLP, WHOLE, Layout, Norm, look_up, named_key, normal, project, softcap
+from jaxtrain.model.ring import balanced_order, to_balanced, to_natural
+from jaxtrain.model.stack import fold, gathered, pipeline, remembered
+from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import BATCH
 
 
 class Block(nnx.Module):
-    """Attention, then the MLP, each on the normed residual stream."""
+    """Attention, then the MLP or experts; each with its norm before it, behind it, or both."""
 
     def __init__(self, config: ModelConfig, key: jax.Array):
-        self.attention_norm = RMSNorm(config.d_model, config.norm_eps)
+        before, after = config.norm_placement != "after", config.norm_placement != "before"
+        norm = lambda wanted: Norm(config, (config.d_model,)) if wanted else None  # noqa: E731
+        self.attention_norm, self.attention_post_norm = norm(before), norm(after)
         self.attention = Attention(config, named_key(key, "attention"))
-        self.mlp_norm = RMSNorm(config.d_model, config.norm_eps)
-        self.mlp = MLP(config, named_key(key, "mlp"))
+        self.mlp_norm, self.mlp_post_norm = norm(before), norm(after)
+        self.mlp = (Experts if config.experts else MLP)(config, named_key(key, "mlp"))
 
-    def __call__(self, x_BTD, positions_BT, mask_BTS, cached=None):
-        attended_BTD, kept = self.attention(self.attention_norm(x_BTD), positions_BT, mask_BTS, cached)
-        x_BTD = x_BTD + attended_BTD
-        return x_BTD + self.mlp(self.mlp_norm(x_BTD)), kept
+    def __call__(
+        self, x_BTD: jax.Array, sight: Sight, layout: Layout, is_local: bool
+    ) -> tuple[jax.Array, jax.Array]:
+        """x after the block, and how uneven its experts were used (0 without experts)."""
+        normed_BTD = _maybe(self.attention_norm, x_BTD)
+        out_BTD = self.attention(layout.gathered(normed_BTD), sight, layout, is_local)
+        x_BTD = x_BTD + _maybe(self.attention_post_norm, out_BTD)
+        return self._mlp(x_BTD, sight.segments_BT, layout)
+
+    def extend(
+        self, x_BTD: jax.Array, cache: Cache, sight: Sight, is_local: bool, index: jax.Array | int
+    ) -> tuple[jax.Array, Cache]:
+        """The same for tokens that follow those in the cache."""
+        normed_BTD = _maybe(self.attention_norm, x_BTD)
+        out_BTD, cache = self.attention.extend(normed_BTD, cache, sight, WHOLE, is_local, index)
+        x_BTD = x_BTD + _maybe(self.attention_post_norm, out_BTD)
+        return self._mlp(x_BTD, sight.segments_BT, WHOLE)[0], cache
+
+    def _mlp(self, x_BTD: jax.Array, segments_BT: jax.Array, layout: Layout) -> tuple[jax.Array, jax.Array]:
+        in_BTD = layout.gathered(_maybe(self.mlp_norm, x_BTD))
+        uneven = jnp.float32(0)
+        if isinstance(self.mlp, Experts):
+            out_BTD, probability_BTE, chosen_BTE = self.mlp(in_BTD, layout)
+            uneven = imbalance(probability_BTE, chosen_BTE, segments_BT > 0)
+        else:
+            out_BTD = self.mlp(in_BTD, layout)
+        return x_BTD + _maybe(self.mlp_post_norm, out_BTD), uneven
+
+
+def _maybe(norm: Norm | None, x: jax.Array) -> jax.Array:
+    return x if norm is None else norm(x)
 
 
 class Transformer(nnx.Module):
     """Decoder-only language model. `Transformer(config, key)` draws weights on the mesh that is set."""
 
     def __init__(self, config: ModelConfig, key: jax.Array):
+        _check(config)
         D, V = config.d_model, config.vocab_size
         self.config = config
-        self.embedding_VD = normal(key, "embedding", (V, D), P(None, "fsdp"), 1.0)
+        self.embedding_VD = normal(key, "embedding", (V, D), P(None, "fsdp"), D**-0.5 if config.tied else 1.0)
+        learned = config.positions == "learned"
+        self.positions_TD = (
+            normal(key, "positions", (config.max_length, D), P(None, "fsdp"), D**-0.5) if learned else None
+        )
         layer_keys = jax.random.split(named_key(key, "blocks"), config.layers)
+        layer_keys = jax.sharding.reshard(layer_keys, P("stage"))
         self.blocks = jax.vmap(lambda layer_key: Block(config, layer_key))(layer_keys)
-        self.norm = RMSNorm(D, config.norm_eps)
-        self.head_DV = normal(key, "head", (D, V), P("fsdp", "tensor"), D**-0.5)
+        self.norm = Norm(config, (D,))
+        odd = V % jax.sharding.get_abstract_mesh().shape["tensor"] != 0  # then it is whole on every device
+        head = P("fsdp", None if odd else "tensor")
+        self.head_DV = None if config.tied else normal(key, "head", (D, V), head, D**-0.5)
+
+    @property
+    def output_DV(self) -> jax.Array:
+        """Weights of the output head: its own, or the embedding's."""
+        return self.embedding_VD[...].T if self.head_DV is None else self.head_DV[...]
 
     def __call__(
         self,
@@ -53,7 +101,11 @@ class Transformer(nnx.Module):
         return self.logits(self.hidden(tokens_BT, segment_ids_BT, positions_BT))
 
     def logits(self, x_BTD: jax.Array) -> jax.Array:
-        return project("btd,dv->btv", x_BTD, self.head_DV, P(BATCH, "context", "tensor")).astype(jnp.float32)
+        """Logits [B, T, V], float32, of hidden states."""
+        time, weight_DV = jax.typeof(x_BTD).sharding.spec[1], self.output_DV
+        spec = P(BATCH, time, jax.typeof(weight_DV).sharding.spec[1])
+        logits_BTV = project("btd,dv->btv", x_BTD, weight_DV, spec).astype(jnp.float32)
+        return softcap(logits_BTV, self.config.logit_softcap)
 
     def hidden(
         self,
@@ -62,42 +114,82 @@ class Transformer(nnx.Module):
         positions_BT: jax.Array | None = None,
     ) -> jax.Array:
         """The last hidden states [B, T, D], normed: what the output head and a reward head read."""
-        if segment_ids_BT is None:
-            segment_ids_BT = jnp.ones_like(tokens_BT)
+        return self.hidden_and_penalty(tokens_BT, segment_ids_BT, positions_BT)[0]
+
+    def hidden_and_penalty(
+        self,
+        tokens_BT: jax.Array,
+        segment_ids_BT: jax.Array | None = None,
+        positions_BT: jax.Array | None = None,
+    ) -> tuple[jax.Array, jax.Array]:
+        """`hidden`, and what is added to the mean loss: `balance_loss` times the experts' mean imbalance."""
+        config = self.config
+        B, T = tokens_BT.shape
+        slots_T, layout = balanced_order(T), Layout.of(T)
+        rows = P(BATCH, "context")
         if positions_BT is None:
-            positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
-        mask_BTS = visible(segment_ids_BT, segment_ids_BT, 0)
+            positions_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
+        tokens_BT, positions_BT, segment_ids_BT = (
+            None if x_BT is None else to_balanced(jax.sharding.reshard(x_BT, rows))
+            for x_BT in (tokens_BT, positions_BT, segment_ids_BT)
+        )
+        sights = see(config, positions_BT, segment_ids_BT, jnp.asarray(slots_T))
 
-        def layer(x_BTD: jax.Array, block: Block):
-            return block(x_BTD, positions_BT, mask_BTS)[0], None
+        def run(blocks: Block, x_BTD: jax.Array, sights: dict[bool, Sight]) -> tuple[jax.Array, jax.Array]:
+            def step(carry, block: Block, is_local: bool, _):
+                x_BTD, penalty = carry
+                apply = remembered(lambda x, block, sight: block(x, sight, layout, is_local), config.remat)
+                x_BTD, uneven = apply(x_BTD, block, sights[is_local])
+                return x_BTD, penalty + uneven * (config.balance_loss / config.layers)
 
-        x_BTD, _ = jax.lax.scan(layer, self._embed(tokens_BT), self.blocks)
-        return self.norm(x_BTD)
+            return fold(step, (x_BTD, jnp.float32(0)), blocks, config)
+
+        x_BTD = self._embed(tokens_BT, positions_BT, layout)
+        x_BTD, penalty = pipeline(run, self.blocks, x_BTD, sights, config.stage_microbatches)
+        return to_natural(jax.sharding.reshard(self.norm(x_BTD), P(BATCH, "context", None))), penalty
 
     def extend(
         self, tokens_BT: jax.Array, segment_ids_BT: jax.Array, positions_BT: jax.Array, cache: Cache
     ) -> tuple[jax.Array, Cache]:
         """Hidden states [B, T, D] of tokens that follow those in the cache, and the cache with them in it."""
-        segments_BS = jax.lax.dynamic_update_slice_in_dim(
-            cache.segment_ids_BS, segment_ids_BT, cache.used, axis=1
+        whole = P(BATCH, None)
+        tokens_BT, segment_ids_BT, positions_BT = (
+            jax.sharding.reshard(x_BT, whole) for x_BT in (tokens_BT, segment_ids_BT, positions_BT)
         )
-        mask_BTS = visible(segment_ids_BT, segments_BS, cache.used)
+        cache, sights = advance(cache, segment_ids_BT, positions_BT, self.config)
 
-        def layer(x_BTD: jax.Array, inputs):
-            block, k_BSKH, v_BSKH = inputs
-            return block(x_BTD, positions_BT, mask_BTS, (k_BSKH, v_BSKH, cache.used))
+        def step(carry, block: Block, is_local: bool, index):
+            x_BTD, cache = carry
+            return block.extend(x_BTD, cache, sights[is_local], is_local, index)
 
-        x_BTD, (k_LBSKH, v_LBSKH) = jax.lax.scan(
-            layer, self._embed(tokens_BT), (self.blocks, cache.k_LBSKH, cache.v_LBSKH)
-        )
-        cache = dataclasses.replace(
-            cache,
-            k_LBSKH=k_LBSKH,
-            v_LBSKH=v_LBSKH,
-            segment_ids_BS=segments_BS,
-            used=cache.used + tokens_BT.shape[1],
-        )
-        return self.norm(x_BTD), cache
+        x_BTD = self._embed(tokens_BT, positions_BT, WHOLE)
+        x_BTD, cache = fold(step, (x_BTD, cache), gathered(self.blocks), self.config)
+        return self.norm(x_BTD), dataclasses.replace(cache, used=cache.used + tokens_BT.shape[1])
 
-    def _embed(self, tokens_BT: jax.Array) -> jax.Array:
-        return self.embedding_VD[...].at[tokens_BT].get(out_sharding=ACTIVATION).astype(self.config.dtype)
+    def _embed(self, tokens_BT: jax.Array, positions_BT: jax.Array, layout: Layout) -> jax.Array:
+        x_BTD = look_up(self.embedding_VD[...], tokens_BT, layout).astype(self.config.dtype)
+        if self.config.embedding_scale:
+            x_BTD = x_BTD * jnp.asarray(self.config.d_model**0.5, x_BTD.dtype)
+        if self.positions_TD is not None:
+            x_BTD = x_BTD + look_up(self.positions_TD[...], positions_BT, layout).astype(x_BTD.dtype)
+        return x_BTD
+
+
+def _check(config: ModelConfig) -> None:
+    """UserError where the mesh that is set cannot cut this model."""
+    shape = jax.sharding.get_abstract_mesh().shape
+    pattern = len(config.is_local) if shape["stage"] > 1 else 1
+    cuts = {
+        "layers": ("stage", shape["stage"] * pattern),
+        "d_model": ("fsdp", shape["fsdp"]),
+        "heads": ("tensor", shape["tensor"]),
+        "kv_heads": ("tensor", shape["tensor"]),
+        "d_hidden": ("tensor", shape["tensor"]),
+        "experts": ("expert", shape["expert"] if config.experts else 1),
+    }
+    for field, (axis, parts) in cuts.items():
+        size = getattr(config, field)
+        if size % parts != 0:
+            raise UserError(
+                f"model.{field} {size} does not fit mesh {axis} {shape[axis]}: make it a multiple of {parts}"
+            )

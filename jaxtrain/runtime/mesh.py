@@ -9,7 +9,9 @@ on it. Axes, outermost (slowest network) first:
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import jax
@@ -73,6 +75,40 @@ def ensure() -> None:
 def batch_rows() -> int:
     """How many ways the rows of a batch are sharded on the mesh that is set."""
     return math.prod(jax.sharding.get_abstract_mesh().shape[axis] for axis in BATCH)
+
+
+def sequence_axes(length: int) -> tuple[str, ...]:
+    """The mesh axes over which `length` tokens of the residual stream are cut; `tensor` too, if it can be."""
+    shape = jax.sharding.get_abstract_mesh().shape
+    whole = ("context", "tensor")
+    return whole if length % (shape["context"] * shape["tensor"]) == 0 else ("context",)
+
+
+def per_device(
+    f: Callable[..., Any], in_specs: tuple[P, ...], out_specs: Any, check: bool = True
+) -> Callable[..., Any]:
+    """`f` on each device's own part of inputs laid out as said, over every axis not yet dealt out so.
+
+    check: that what should be the same on every device is; not for Pallas calls, whose types do not say.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    free = {name for name in mesh.axis_names if name not in mesh.manual_axes}
+    check = (
+        check and not mesh.manual_axes
+    )  # inside a stage JAX 0.10 to 0.12 names the wrong axes where it checks
+    run = jax.shard_map(f, in_specs=in_specs, out_specs=out_specs, axis_names=free, check_vma=check)
+
+    def laid_out(*inputs: Any) -> Any:
+        placed = [
+            jax.tree.map(partial(_reshard, spec), tree) for tree, spec in zip(inputs, in_specs, strict=True)
+        ]
+        return run(*placed)
+
+    return laid_out
+
+
+def _reshard(spec: P, x: Any) -> jax.Array:
+    return jax.sharding.reshard(x, spec)
 
 
 def put_batch(batch: dict[str, Any], mesh: Mesh) -> dict[str, jax.Array]:

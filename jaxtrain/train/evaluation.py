@@ -21,7 +21,7 @@ def summed_nats(model: Any, batches: Iterable[dict[str, np.ndarray]]) -> tuple[f
 
 @jax.jit
 def _summed(model: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    return token_loss(model, batch)
+    return token_loss(model, batch, balance=False)
 
 
 def bits_per_byte(nats: float, utf8_bytes: int) -> float:

@@ -147,7 +147,10 @@ def decays(model: Any) -> Any:
     """True at the weights that decay: those whose name ends in their dimensions, the embedding aside."""
 
     def is_matrix(path: tuple[Any, ...], _: Any) -> bool:
-        return not any(name in ("scale", "embedding_VD") for name in _names(path))
+        names = _names(path)
+        return not any(
+            name in ("scale", "bias", "embedding_VD", "positions_TD") or "_bias_" in name for name in names
+        )
 
     return jax.tree_util.tree_map_with_path(is_matrix, model)
 
@@ -156,14 +159,15 @@ def matrix_axes(path: tuple[Any, ...], leaf: Any) -> Axes | None:
     """Axes of a weight that its input and its output run over, by its name; None where Muon is not for it.
 
     `q_DNH` takes D and gives N and H; `o_NHD` takes N and H and gives D. Axes that the name does not have
-    (the layers), and E before two others, count matrices. Embedding, head, router, norms and biases: None.
+    (the layers), and E before two others, count matrices. Embedding, positions, head, router, norms and biases:
+    None.
     """
     name = next((name for name in reversed(_names(path)) if re.search(r"_[A-Z]+$", name)), "")
     letters = name.rpartition("_")[2]
     if len(letters) > 2:
         letters = letters.removeprefix("E")
     axes = [leaf.ndim - len(letters) + at for at in range(len(letters))]
-    if len(axes) < 2 or set(letters) & {"V", "E"} or "D" not in (letters[0], letters[-1]):
+    if len(axes) < 2 or set(letters) & {"V", "E", "T"} or "D" not in (letters[0], letters[-1]):
         return None
     split = 1 if letters[0] == "D" else len(axes) - 1
     return tuple(axes[:split]), tuple(axes[split:])

@@ -11,14 +11,14 @@ from jaxtrain.runtime.mesh import BATCH
 
 SIZES = {"b": 8, "t": 6, "d": 16, "n": 4, "k": 2, "h": 4, "f": 12, "v": 20}
 HEADS, HIDDEN, STREAM = (
-    P(BATCH, "tensor", "context", None),
+    P(BATCH, "context", "tensor", None),
     P(BATCH, "context", "tensor"),
     P(BATCH, "context", None),
 )
 EQUATIONS = {  # every equation of the network: how the weight and the output are sharded
-    "btd,dnh->bnth": (STREAM, P("fsdp", "tensor", None), HEADS),
-    "btd,dkh->bkth": (STREAM, P("fsdp", "tensor", None), HEADS),
-    "bnth,nhd->btd": (HEADS, P("tensor", None, "fsdp"), STREAM),
+    "btd,dnh->btnh": (STREAM, P("fsdp", "tensor", None), HEADS),
+    "btd,dkh->btkh": (STREAM, P("fsdp", "tensor", None), HEADS),
+    "btnh,nhd->btd": (HEADS, P("tensor", None, "fsdp"), STREAM),
     "btd,df->btf": (STREAM, P("fsdp", "tensor"), HIDDEN),
     "btf,fd->btd": (HIDDEN, P("tensor", "fsdp"), STREAM),
     "btd,dv->btv": (STREAM, P("fsdp", "tensor"), HIDDEN),

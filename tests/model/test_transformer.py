@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain.model.attention import new_cache
+from jaxtrain.model.cache import new_cache
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import BATCH
 

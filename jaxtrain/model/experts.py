@@ -1,0 +1,114 @@
+"""A mixture of experts: a router sends each token to a few MLPs. No token is ever dropped.
+
+Experts are spread over the `expert` axis, and so are the rows of a batch: tokens travel to their experts and
+back by all-to-all. Each device then multiplies its tokens, sorted by expert, with `jax.lax.ragged_dot`.
+
+B batch, T time, D model, F hidden, E experts, C choices of a token, M = B·T·C rows of this device,
+X devices of the `expert` axis, R = X·M rows that may come
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import PartitionSpec as P
+
+from jaxtrain.model.config import ModelConfig
+from jaxtrain.model.layers import Layout, activate, normal, project
+from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.mesh import BATCH
+
+
+class Experts(nnx.Module):
+    """Sparsely gated MLPs (Shazeer et al. 2017) as in Mixtral (Jiang et al. 2024)."""
+
+    def __init__(self, config: ModelConfig, key: jax.Array):
+        E, D, F = config.experts, config.d_model, config.d_hidden
+        self.config = config
+        self.router_DE = normal(key, "router", (D, E), P("fsdp", None), D**-0.5)
+        into, out = P("expert", "fsdp", "tensor"), P("expert", "tensor", "fsdp")
+        self.gate_EDF = normal(key, "gate", (E, D, F), into, D**-0.5)
+        self.up_EDF = normal(key, "up", (E, D, F), into, D**-0.5)
+        self.down_EFD = normal(key, "down", (E, F, D), out, (2 * config.layers * F) ** -0.5)
+
+    def __call__(self, x_BTD: jax.Array, layout: Layout) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """x after its experts, and of every token the router's probabilities and choices [B, T, E]."""
+        rows = P(BATCH, layout.time, None)
+        logits_BTE = project("btd,de->bte", x_BTD, self.router_DE, rows).astype(jnp.float32)
+        probability_BTE = jax.nn.softmax(logits_BTE, axis=-1)
+        weight_BTC, choice_BTC = jax.lax.top_k(probability_BTE, self.config.experts_per_token)
+        if self.config.normalize_experts:
+            weight_BTC = weight_BTC / jnp.sum(weight_BTC, axis=-1, keepdims=True)
+        gathered = [
+            jax.sharding.reshard(weight[...].astype(x_BTD.dtype), spec)
+            for weight, spec in (
+                (self.gate_EDF, P("expert", None, "tensor")),
+                (self.up_EDF, P("expert", None, "tensor")),
+                (self.down_EFD, P("expert", "tensor", None)),
+            )
+        ]
+
+        def of_device(x_BTD, weight_BTC, choice_BTC, gate_EDF, up_EDF, down_EFD):
+            B, T, D = x_BTD.shape
+            C = choice_BTC.shape[-1]
+
+            def experts(x_RD: jax.Array, counts_E: jax.Array) -> jax.Array:
+                gate_RF, up_RF = (jax.lax.ragged_dot(x_RD, w, counts_E) for w in (gate_EDF, up_EDF))
+                hidden_RF = activate(self.config, gate_RF) * up_RF
+                return jax.lax.ragged_dot(hidden_RF, down_EFD, counts_E)
+
+            x_MD = jnp.repeat(x_BTD.reshape(B * T, D), C, axis=0)
+            out_MD = _dispatch(x_MD, choice_BTC.reshape(-1), self.config.experts, experts)
+            out_BTD = jnp.einsum("btcd,btc->btd", out_MD.reshape(B, T, C, D), weight_BTC.astype(x_BTD.dtype))
+            if layout.stream is not None and "tensor" in layout.stream:
+                return jax.lax.psum_scatter(out_BTD, "tensor", scatter_dimension=1, tiled=True)
+            return jax.lax.psum(out_BTD, "tensor")
+
+        specs = (
+            rows,
+            rows,
+            rows,
+            P("expert", None, "tensor"),
+            P("expert", None, "tensor"),
+            P("expert", "tensor", None),
+        )
+        out_BTD = meshes.per_device(of_device, specs, layout.between)(
+            x_BTD, weight_BTC, choice_BTC, *gathered
+        )
+        chosen_BTE = jnp.sum(jax.nn.one_hot(choice_BTC, self.config.experts, dtype=jnp.float32), axis=-2)
+        return out_BTD, probability_BTE, chosen_BTE
+
+
+def imbalance(probability_BTE: jax.Array, chosen_BTE: jax.Array, real_BT: jax.Array) -> jax.Array:
+    """E Σ_e f_e p_e over real tokens: 1 where the load is even (Fedus et al. 2021, eq. 4).
+
+    f_e: share of the choices that fell on expert e; p_e: its mean probability.
+    """
+    weight_BT1 = real_BT.astype(jnp.float32)[..., None]
+    share_E = jnp.sum(chosen_BTE * weight_BT1, axis=(0, 1))
+    mean_E = jnp.sum(probability_BTE * weight_BT1, axis=(0, 1)) / jnp.maximum(jnp.sum(weight_BT1), 1)
+    share_E = share_E / jnp.maximum(jnp.sum(share_E), 1)
+    return share_E.shape[0] * jnp.sum(jax.lax.stop_gradient(share_E) * mean_E)
+
+
+def _dispatch(x_MD: jax.Array, expert_M: jax.Array, E: int, experts) -> jax.Array:
+    """`experts(rows sorted by this device's experts, rows of each)` of every row, wherever its expert is."""
+    X, M = jax.lax.axis_size("expert"), x_MD.shape[0]
+    order_M = jnp.argsort(expert_M, stable=True)
+    counts_E = jnp.zeros((E,), jnp.int32).at[expert_M].add(1)
+    if X == 1:
+        return jnp.zeros_like(x_MD).at[order_M].set(experts(x_MD[order_M], counts_E))
+    owner_M = (expert_M // (E // X))[order_M]
+    per_owner_X = counts_E.reshape(X, -1).sum(axis=1)
+    place_M = jnp.arange(M) - (jnp.cumsum(per_owner_X) - per_owner_X)[owner_M]
+    sent_XMD = jnp.zeros((X, *x_MD.shape), x_MD.dtype).at[owner_M, place_M].set(x_MD[order_M])
+    exchange = lambda x: jax.lax.all_to_all(x, "expert", 0, 0, tiled=True)  # noqa: E731
+    came_RD, counts_XE = exchange(sent_XMD).reshape(X * M, -1), exchange(counts_E.reshape(X, -1))
+    # The rows of each sender are sorted by expert; those behind its last are empty and sort to the end.
+    ends_XE = jnp.cumsum(counts_XE, axis=1)
+    expert_R = jnp.sum(jnp.arange(M)[None, :, None] >= ends_XE[:, None, :], axis=-1).ravel()
+    order_R = jnp.argsort(expert_R, stable=True)
+    is_real_R = (expert_R < E // X)[order_R]
+    done_RD = jnp.where(is_real_R[:, None], experts(came_RD[order_R], counts_XE.sum(axis=0)), 0)
+    back_RD = jnp.zeros_like(done_RD).at[order_R].set(done_RD)
+    back_XMD = exchange(back_RD.reshape(X, M, -1))
+    return jnp.zeros_like(x_MD).at[order_M].set(back_XMD[owner_M, place_M])

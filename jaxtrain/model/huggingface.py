@@ -1,0 +1,270 @@
+"""Weights in and out: folders of config.json and safetensors, as `transformers` reads and writes them.
+
+A tensor at a time goes from the file to the devices that hold its parts, and back: the host needs memory for
+the largest tensor, not for the model. Nothing is unpickled.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from jaxtrain.model.config import ModelConfig
+from jaxtrain.model.families import Part, parts, read_config, write_config
+from jaxtrain.model.transformer import Transformer
+from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.errors import UserError
+
+FILE_BYTES = 2 << 30
+"""Tensors of one safetensors file, bytes; also what the host holds while writing."""
+BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
+"""Tensors that old folders carry and that are computed."""
+
+
+def load_pretrained(folder: str | Path, dtype: str = "float32") -> Transformer:
+    """The model of a Hugging Face folder, on the mesh that is set (one device where none is).
+
+    dtype: of weights and activations, `float32` or `bfloat16`.
+    Errors: UserError naming the architecture, field or tensor that is unknown, missing, extra or misshapen.
+    """
+    meshes.ensure()
+    folder = Path(folder)
+    family, config = read_config(_read_json(folder / "config.json"), str(folder / "config.json"))
+    with TensorFiles(folder) as files:
+        return load_tensors(config, parts(family, config), files.names, files.read, dtype, str(folder))
+
+
+def load_tensors(
+    config: ModelConfig,
+    wanted: list[Part],
+    names: set[str],
+    read: Callable[[str], np.ndarray],
+    dtype: str,
+    where: str,
+) -> Transformer:
+    """The model whose weights `read(name)` gives, `wanted` says where; each goes to its devices at once."""
+    config = _with_dtype(config, dtype)
+    mesh = jax.sharding.get_mesh()
+    abstract = meshes.abstract(lambda: Transformer(config, jax.random.key(0)), mesh)
+    leaves, tree = jax.tree_util.tree_flatten_with_path(abstract)
+    _check_names(config, wanted, names, where)
+    by_ours = {part.ours: part for part in wanted}
+    filled = []
+    for path, leaf in leaves:
+        part = by_ours[_name(path)]
+        weight = _zeros(leaf, dtype)
+        for index, tensor_name in _tensors(part, config):
+            piece = _to_ours(part, read(tensor_name), leaf.shape[len(index) :], f"{where}: {tensor_name}")
+            weight = _place(weight, piece, index, leaf.sharding)
+        filled.append(weight)
+    return jax.tree.unflatten(tree, filled)
+
+
+def save_pretrained(model: Transformer, folder: str | Path) -> None:
+    """Write a folder that `transformers` loads; UserError where no architecture there can hold the model."""
+    folder = Path(folder)
+    family, hf = write_config(model.config)
+    weights = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(model)}
+    dtype = str(model.embedding_VD[...].dtype)
+    folder.mkdir(parents=True, exist_ok=True)
+    hf |= {"torch_dtype": dtype}
+    (folder / "config.json").write_text(json.dumps(hf, indent=2) + "\n")
+    named: dict[str, list[tuple[Part, tuple[int, ...]]]] = {}
+    for part in parts(family, model.config):
+        for index, name in _tensors(part, model.config):
+            named.setdefault(name, []).append((part, index))
+    files: list[dict[str, np.ndarray]] = [{}]
+    sizes, place, total = [0], {}, 0
+
+    def flush() -> None:
+        save_file(files[-1], folder / f"part-{len(files)}.safetensors", metadata={"format": "pt"})
+        files[-1] = {}
+
+    for name, holders in named.items():
+        pieces = [
+            _to_theirs(part, _take(weights[part.ours], index)) for part, index in sorted(holders, key=_piece)
+        ]
+        tensor = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-1)
+        if sizes[-1] and sizes[-1] + tensor.nbytes > FILE_BYTES:
+            flush()
+            files.append({})
+            sizes.append(0)
+        files[-1][name] = np.ascontiguousarray(tensor)
+        sizes[-1] += tensor.nbytes
+        total += tensor.nbytes
+        place[name] = len(files)
+    flush()
+    _name_files(folder, len(files), place, total)
+
+
+def _piece(holder: tuple[Part, tuple[int, ...]]) -> int:
+    return holder[0].piece[0]
+
+
+def _name_files(folder: Path, count: int, place: dict[str, int], total: int) -> None:
+    """Hugging Face's names: one file, or numbered ones with an index."""
+    for old in [*folder.glob("model*.safetensors"), *folder.glob("model.safetensors.index.json")]:
+        old.unlink()  # of an earlier save
+    final = {n: f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)}
+    if count == 1:
+        final = {1: "model.safetensors"}
+    else:
+        index = {
+            "metadata": {"total_size": total},
+            "weight_map": {name: final[n] for name, n in place.items()},
+        }
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+    for n, name in final.items():
+        (folder / f"part-{n}.safetensors").rename(folder / name)
+
+
+class TensorFiles:
+    """The safetensors of a folder, one or many."""
+
+    def __init__(self, folder: Path):
+        index = folder / "model.safetensors.index.json"
+        if index.is_file():
+            files = sorted(set(_read_json(index)["weight_map"].values()))
+        else:
+            files = ["model.safetensors"]
+        self._open: dict[str, Any] = {}
+        for file in files:
+            if Path(file).name != file:
+                raise UserError(f"{index}: {file!r} is outside of the folder")
+            if not (folder / file).is_file():
+                raise UserError(
+                    f"{folder / file} is absent; a Hugging Face folder has its weights as safetensors"
+                )
+            try:
+                opened = safe_open(folder / file, framework="numpy")
+            except SafetensorError as error:
+                raise UserError(f"{folder / file}: {error}") from None
+            self._open |= dict.fromkeys(opened.keys(), opened)
+
+    def __enter__(self) -> "TensorFiles":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.clear()
+
+    @property
+    def names(self) -> set[str]:
+        return set(self._open)
+
+    def read(self, name: str) -> np.ndarray:
+        return self._open[name].get_tensor(name)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"{path} is absent; name a Hugging Face folder")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON: {error}") from None
+
+
+def _with_dtype(config: ModelConfig, dtype: str) -> ModelConfig:
+    if dtype not in ("float32", "bfloat16"):
+        raise UserError(f"dtype {dtype!r} is not float32 or bfloat16")
+    return dataclasses.replace(config, dtype=dtype)
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    """`blocks.attention.q_DNH` of a leaf's path."""
+    keys = [str(getattr(key, "name", getattr(key, "key", ""))) for key in path]
+    return ".".join(key for key in keys if key and key != "value")
+
+
+def _tensors(part: Part, config: ModelConfig) -> Iterator[tuple[tuple[int, ...], str]]:
+    """(index in our weight, name of the tensor) of each tensor of a part."""
+    if "{layer}" not in part.name:
+        yield (), part.name
+        return
+    for layer in range(config.layers):
+        if "{expert}" not in part.name:
+            yield (layer,), part.name.format(layer=layer)
+            continue
+        for expert in range(config.experts):
+            yield (layer, expert), part.name.format(layer=layer, expert=expert)
+
+
+def _check_names(config: ModelConfig, wanted: list[Part], names: set[str], where: str) -> None:
+    expected = {name for part in wanted for _, name in _tensors(part, config)}
+    if missing := sorted(expected - names):
+        raise UserError(f"{where}: tensor {missing[0]} is missing ({len(missing)} in all)")
+    extra = sorted(name for name in names - expected if not name.endswith(BUFFERS))
+    if config.tied and extra == ["lm_head.weight"]:
+        return  # the same numbers again
+    if extra:
+        raise UserError(f"{where}: tensor {extra[0]} is not of this architecture ({len(extra)} in all)")
+
+
+def _to_ours(part: Part, tensor: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
+    """A tensor of a file in our shape."""
+    i, n = part.piece
+    outputs, inputs = int(np.prod(shape[part.inputs :])) * n, int(np.prod(shape[: part.inputs]))
+    if part.inputs == 0:
+        expected = shape if len(shape) == 2 and part.ours.endswith(("_VD", "_TD")) else (outputs,)
+    else:
+        expected = (outputs, inputs) if part.transposed else (inputs, outputs)
+    if tuple(tensor.shape) != tuple(expected):
+        raise UserError(f"{where} has shape {list(tensor.shape)}, not {list(expected)}")
+    whole = tensor.T if part.inputs and part.transposed else tensor
+    return np.split(whole, n, axis=-1)[i].reshape(shape)
+
+
+def _to_theirs(part: Part, weight: np.ndarray) -> np.ndarray:
+    if part.inputs == 0:
+        return weight if part.ours.endswith(("_VD", "_TD")) else weight.reshape(-1)
+    matrix = weight.reshape(int(np.prod(weight.shape[: part.inputs])), -1)
+    return matrix.T if part.transposed else matrix
+
+
+def _zeros(leaf: jax.ShapeDtypeStruct, dtype: str) -> jax.Array:
+    return jax.jit(lambda: jnp.zeros(leaf.shape, dtype, out_sharding=leaf.sharding.spec))()
+
+
+def _place(
+    weight: jax.Array, piece: np.ndarray, index: tuple[int, ...], sharding: NamedSharding
+) -> jax.Array:
+    """The weight with `piece` at `index`; only the parts that a device holds are sent to it."""
+    spec = P(*(*sharding.spec, *[None] * weight.ndim)[len(index) : weight.ndim])
+    part = jax.make_array_from_callback(
+        piece.shape, NamedSharding(sharding.mesh, spec), lambda of: np.asarray(piece[of], weight.dtype)
+    )
+    return part if not index else _insert(sharding.spec, weight, part, jnp.asarray(index))
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _insert(spec: P, weight: jax.Array, part: jax.Array, index: jax.Array) -> jax.Array:
+    def insert(weight: jax.Array, part: jax.Array, index: jax.Array) -> jax.Array:
+        start = [*index, *[0] * part.ndim]
+        return jax.lax.dynamic_update_slice(weight, part[(None,) * len(index)], start)
+
+    return jax.sharding.auto_axes(insert, out_sharding=spec)(weight, part, index)
+
+
+def _take(weight: jax.Array, index: tuple[int, ...]) -> np.ndarray:
+    """One layer's (and expert's) weight, on the host."""
+    return np.asarray(_whole(weight, jnp.asarray(index, jnp.int32)))
+
+
+@jax.jit
+def _whole(weight: jax.Array, index: jax.Array) -> jax.Array:
+    def take(weight: jax.Array, index: jax.Array) -> jax.Array:
+        for i in range(len(index)):
+            weight = jax.lax.dynamic_index_in_dim(weight, index[i], 0, keepdims=False)
+        return weight
+
+    return jax.sharding.auto_axes(take, out_sharding=P())(weight, index)

@@ -1,0 +1,254 @@
+"""One function for attention, and the kernels behind it.
+
+    xla     everywhere, everything; holds the scores of all pairs of tokens
+    ring    everything, over a sharded sequence: keys travel round the `context` axis, scores stay in blocks
+    splash  TPU (Pallas): scores never leave the chip; lengths that are multiples of 128
+    pallas  NVIDIA (Pallas): the same, for packed documents; no window and no bound on scores
+    cudnn   NVIDIA: one document a row; no bound on scores
+
+A kernel that cannot do what is asked is refused by name and never asked to try (`refusal`).
+
+B batch, T time of queries, S time of keys, N query heads, K key heads, G = N / K, H head dim
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+
+from jaxtrain.model.config import ModelConfig
+from jaxtrain.model.layers import softcap
+from jaxtrain.model.ring import ring
+from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.mesh import BATCH
+from jaxtrain.runtime.progress import say
+
+ROWS = P(BATCH, "context")
+HEADS = P(BATCH, "context", "tensor", None)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Sight:
+    """What queries may see: keys of their own segment in no later slot, within a local layer's window."""
+
+    positions_BT: jax.Array
+    """In the document, for the rotary embedding; not for the mask."""
+    segments_BT: jax.Array
+    slots_BT: jax.Array
+    """Place of each query in its row, whatever the order of the array."""
+    segments_BS: jax.Array
+    slots_BS: jax.Array
+    mask_BTS: jax.Array | None = None
+    """All of this as a mask, where the kernel takes one."""
+    kernel: str = field(default="xla", metadata={"static": True})
+
+
+def visible(sight: Sight, window: int) -> jax.Array:
+    """Mask [B, T, S] of a sight."""
+    whole = P(BATCH, None)
+    segments_BS, slots_BS = (jax.sharding.reshard(x, whole) for x in (sight.segments_BS, sight.slots_BS))
+    behind_BTS = sight.slots_BT[:, :, None] - slots_BS[:, None, :]
+    mask_BTS = (behind_BTS >= 0) & (sight.segments_BT[:, :, None] == segments_BS[:, None, :])
+    return mask_BTS & (behind_BTS < window) if window else mask_BTS
+
+
+def see(
+    config: ModelConfig, positions_BT: jax.Array, segments_BT: jax.Array | None, slots_T: jax.Array
+) -> dict[bool, Sight]:
+    """What the tokens of whole rows see, for each kind of layer (is it local?) with the kernel chosen for it.
+
+    segments_BT: None where every row is one document, which more kernels can do.
+    """
+    slots_BT = jax.sharding.reshard(jnp.broadcast_to(slots_T, positions_BT.shape), ROWS)
+    packed = segments_BT is not None
+    segments_BT = segments_BT if segments_BT is not None else jnp.ones_like(positions_BT)
+    sights = {}
+    for is_local in sorted(set(config.is_local)):
+        window = config.window if is_local else 0
+        kernel = choose(config, window, positions_BT.shape[1], packed)
+        sight = Sight(positions_BT, segments_BT, slots_BT, segments_BT, slots_BT, kernel=kernel)
+        if kernel == "xla":
+            sight = dataclasses.replace(sight, mask_BTS=visible(sight, window))
+        sights[is_local] = sight
+    return sights
+
+
+def attend(
+    q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, sight: Sight, config: ModelConfig, is_local: bool
+) -> jax.Array:
+    """Scaled dot-product attention with grouped queries, [B, T, N, H], by the kernel of the sight."""
+    scale = config.attention_scale or config.head_dim**-0.5
+    bound, window = config.attention_softcap, config.window if is_local else 0
+    if sight.kernel == "xla":
+        assert sight.mask_BTS is not None, "see and advance give xla a mask"
+        return dense(q_BTNH, k_BSKH, v_BSKH, sight.mask_BTS, scale, bound)
+    if sight.kernel == "ring":
+        return ring(q_BTNH, k_BSKH, v_BSKH, sight.segments_BT, sight.slots_BT, scale, bound, window)
+
+    def local(q, k, v, q_segments, k_segments):
+        match sight.kernel:
+            case "splash":
+                return splash(q, k, v, q_segments, k_segments, scale, bound, window)
+            case "pallas":
+                return pallas(q, k, v, q_segments, scale)
+            case "cudnn":
+                return cudnn(q, k, v, scale, window)
+        raise AssertionError(sight.kernel)
+
+    # The types of Pallas calls do not say what varies over the mesh, so that is not checked here.
+    per_device = meshes.per_device(local, (HEADS, HEADS, HEADS, ROWS, ROWS), HEADS, check=False)
+    return per_device(q_BTNH, k_BSKH, v_BSKH, sight.segments_BT, sight.segments_BS)
+
+
+def refusal(kernel: str, config: ModelConfig, window: int, length: int, packed: bool) -> str | None:
+    """Why a kernel cannot do what is asked on the mesh that is set, or None."""
+    mesh = jax.sharding.get_abstract_mesh()
+    platform = mesh.abstract_device.platform if mesh.abstract_device is not None else jax.default_backend()
+    context = mesh.shape["context"]
+    match kernel:
+        case "splash":
+            reasons = [
+                (platform != "tpu", f"it runs on TPU, this is {platform}"),
+                (length % 128 != 0, f"{length} tokens are no multiple of 128"),
+                (config.head_dim % 64 != 0, f"head_dim {config.head_dim} is no multiple of 64"),
+            ]
+        case "cudnn" | "pallas":
+            reasons = [
+                (platform not in ("gpu", "cuda"), f"it runs on NVIDIA, this is {platform}"),
+                (config.attention_softcap > 0, "it cannot bound scores (attention_softcap)"),
+            ]
+            if kernel == "cudnn":
+                reasons += [
+                    (packed, "it takes no segment ids, and rows are packed with documents"),
+                    (config.dtype == "float32", "it takes bfloat16 or float16, dtype is float32"),
+                ]
+            else:
+                reasons += [
+                    (window > 0, f"it has no sliding window ({window})"),
+                    (length % 128 != 0, f"{length} tokens are no multiple of 128"),
+                ]
+        case _:
+            return None
+    reasons.append((context > 1, f"the sequence is sharded over context {context}; ring does that"))
+    return next((words for refused, words in reasons if refused), None)
+
+
+def choose(config: ModelConfig, window: int, length: int, packed: bool) -> str:
+    """The kernel to use, said once with the reason; UserError where the one asked for cannot do it."""
+    if config.attention != "auto":
+        words = refusal(config.attention, config, window, length, packed)
+        if words:
+            raise UserError(f"model.attention {config.attention}: {words}; set it to auto")
+        return config.attention
+    if jax.sharding.get_abstract_mesh().shape["context"] > 1:
+        _announce("ring", "the sequence is sharded over context")
+        return "ring"
+    refused = {}
+    for kernel in ("splash", "cudnn", "pallas"):
+        refused[kernel] = refusal(kernel, config, window, length, packed)
+        if refused[kernel] is None:
+            _announce(kernel, "the fastest that can do this")
+            return kernel
+    _announce("xla", "; ".join(f"{kernel}: {words}" for kernel, words in refused.items()))
+    return "xla"
+
+
+@cache
+def _announce(kernel: str, reason: str) -> None:
+    say(f"attention by {kernel} ({reason})")
+
+
+def dense(
+    q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, mask_BTS: jax.Array, scale: float, bound: float
+) -> jax.Array:
+    """Scores of all pairs, softmax in float32; keys and values of the whole sequence on every device."""
+    B, T, N, H = q_BTNH.shape
+    K = k_BSKH.shape[2]
+    whole, time = P(BATCH, None, "tensor", None), jax.typeof(q_BTNH).sharding.spec[1]
+    k_BSKH, v_BSKH = jax.sharding.reshard(k_BSKH, whole), jax.sharding.reshard(v_BSKH, whole)
+    heads = P(BATCH, time, "tensor", None, None)
+    q_BTKGH = jnp.reshape(q_BTNH, (B, T, K, N // K, H), out_sharding=heads)
+    scores = P(BATCH, "tensor", None, time, None)
+    score_BKGTS = jnp.einsum(
+        "btkgh,bskh->bkgts", q_BTKGH, k_BSKH, preferred_element_type=jnp.float32, out_sharding=scores
+    )
+    score_BKGTS = jnp.where(mask_BTS[:, None, None], softcap(score_BKGTS * scale, bound), -1e30)
+    share_BKGTS = jax.nn.softmax(score_BKGTS, axis=-1).astype(v_BSKH.dtype)
+    out_BTKGH = jnp.einsum("bkgts,bskh->btkgh", share_BKGTS, v_BSKH, out_sharding=heads)
+    return jnp.reshape(out_BTKGH, (B, T, N, H), out_sharding=P(BATCH, time, "tensor", None))
+
+
+def splash(
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    q_segments_BT: jax.Array,
+    k_segments_BS: jax.Array,
+    scale: float,
+    bound: float,
+    window: int,
+    interpret: bool = False,
+) -> jax.Array:
+    """Block-sparse flash attention on TPU, on one device's rows and heads."""
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
+    _, T, N, _ = q_BTNH.shape
+    one = masks.LocalMask((T, T), (window - 1, 0), 0) if window else masks.CausalMask((T, T))
+    block = next(size for size in (512, 256, 128) if T % size == 0)
+    sizes = kernels.BlockSizes(
+        block_q=block,
+        block_kv=block,
+        block_kv_compute=block,
+        block_q_dkv=block,
+        block_kv_dkv=block,
+        block_kv_dkv_compute=block,
+        use_fused_bwd_kernel=True,
+    )
+    kernel = kernels.make_splash_mha(
+        masks.MultiHeadMask([one] * N),
+        block_sizes=sizes,
+        head_shards=1,
+        q_seq_shards=1,
+        attn_logits_soft_cap=bound or None,
+        interpret=interpret,
+    )
+    heads_first = lambda x: jnp.swapaxes(x, 1, 2)  # noqa: E731
+    q_BNTH = heads_first(q_BTNH * jnp.asarray(scale, q_BTNH.dtype))
+    segments = kernels.SegmentIds(q_segments_BT, k_segments_BS)
+    out_BNTH = jax.vmap(kernel)(q_BNTH, heads_first(k_BSKH), heads_first(v_BSKH), segments)
+    return heads_first(out_BNTH).astype(q_BTNH.dtype)
+
+
+def pallas(
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    segments_BT: jax.Array,
+    scale: float,
+    interpret: bool = False,
+) -> jax.Array:
+    """Flash attention on NVIDIA that stays inside a document, on one device's rows and heads."""
+    from jax.experimental.pallas.ops.gpu.attention import mha
+
+    groups = q_BTNH.shape[2] // k_BSKH.shape[2]
+    k_BSNH, v_BSNH = (jnp.repeat(x, groups, axis=2) for x in (k_BSKH, v_BSKH))
+    return mha(q_BTNH, k_BSNH, v_BSNH, segments_BT, sm_scale=scale, causal=True, interpret=interpret)
+
+
+def cudnn(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, scale: float, window: int) -> jax.Array:
+    """cuDNN's flash attention, on one device's rows and heads: one document a row."""
+    return jax.nn.dot_product_attention(
+        q_BTNH,
+        k_BSKH,
+        v_BSKH,
+        scale=scale,
+        is_causal=True,
+        local_window_size=(window - 1, 0) if window else None,
+        implementation="cudnn",
+    )

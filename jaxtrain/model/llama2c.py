@@ -1,0 +1,80 @@
+"""The weights of llama2.c (Karpathy 2023): a header of seven int32, then float32 tensors, each of all layers.
+
+Its rotary embedding turns neighbours (2i, 2i + 1); ours turns halves (i, i + H/2), so the rows of queries and
+keys are put in that order.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from jaxtrain.model.config import ModelConfig
+from jaxtrain.model.families import BY_TYPE, parts
+from jaxtrain.model.huggingface import load_tensors
+from jaxtrain.model.transformer import Transformer
+from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.errors import UserError
+
+HEADER = np.dtype("<i4"), 7
+
+
+def load_llama2c(path: str | Path, dtype: str = "float32") -> Transformer:
+    """The model of a llama2.c `.bin` (the first format), on the mesh that is set; or a UserError."""
+    meshes.ensure()
+    path = Path(path)
+    if path.stat().st_size < 28:
+        raise UserError(f"{path} is too short for a header of llama2.c")
+    D, F, layers, heads, kv_heads, vocab, length = (int(n) for n in np.fromfile(path, *HEADER))
+    if min(D, F, layers, heads, kv_heads, length) < 1 or D % heads != 0 or vocab == 0:
+        raise UserError(f"{path} does not begin with a header of llama2.c")
+    H = D // heads
+    config = ModelConfig(
+        vocab_size=abs(vocab),
+        layers=layers,
+        d_model=D,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=H,
+        d_hidden=F,
+        max_length=length,
+        tied=vocab > 0,
+        norm_eps=1e-5,
+        qk_norm=False,
+    )
+    V, layer = config.vocab_size, "model.layers.{}."
+    shapes = {  # in the order of the file
+        "model.embed_tokens.weight": (V, D),
+        layer + "input_layernorm.weight": (layers, D),
+        layer + "self_attn.q_proj.weight": (layers, heads * H, D),
+        layer + "self_attn.k_proj.weight": (layers, kv_heads * H, D),
+        layer + "self_attn.v_proj.weight": (layers, kv_heads * H, D),
+        layer + "self_attn.o_proj.weight": (layers, D, heads * H),
+        layer + "post_attention_layernorm.weight": (layers, D),
+        layer + "mlp.gate_proj.weight": (layers, F, D),
+        layer + "mlp.down_proj.weight": (layers, D, F),
+        layer + "mlp.up_proj.weight": (layers, F, D),
+        "model.norm.weight": (D,),
+        "": (2, length, H // 2),  # cosines and sines, which we compute
+    }
+    if not config.tied:
+        shapes["lm_head.weight"] = (V, D)
+    size = 28 + 4 * sum(int(np.prod(shape)) for shape in shapes.values())
+    if path.stat().st_size != size:
+        raise UserError(f"{path} has {path.stat().st_size:,} bytes, its header says {size:,}")
+    where, offset = {}, 28
+    for name, shape in shapes.items():
+        one = shape[1:] if "{}" in name else shape
+        for n in range(layers if "{}" in name else 1):
+            where[name.format(n)] = (offset, one)
+            offset += 4 * int(np.prod(one))
+    del where[""]
+
+    def read(name: str) -> np.ndarray:
+        start, shape = where[name]
+        tensor = np.array(np.memmap(path, "<f4", "r", start, shape))
+        if not name.endswith(("q_proj.weight", "k_proj.weight")):
+            return tensor
+        pairs = tensor.reshape(-1, H // 2, 2, D)
+        return np.swapaxes(pairs, 1, 2).reshape(tensor.shape)
+
+    return load_tensors(config, parts(BY_TYPE["llama"], config), set(where), read, dtype, str(path))
