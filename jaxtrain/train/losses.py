@@ -1,7 +1,7 @@
 """Losses as pure functions of hidden states and targets; the logits of all positions never stand at once.
 
 Each device works through its positions a chunk at a time, with its part of the vocabulary. The gradients are
-written here: those of the training loss are found beside it in the forward pass, and no logit is computed twice.
+written here: those of the training loss are found beside it, in the forward pass, so no logit is made twice.
 
 B batch, T time, C chunk of time, D model, V vocab (on this device)
 """
