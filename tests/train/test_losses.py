@@ -1,5 +1,7 @@
 """Log-probabilities in chunks against float64, sharded and not; the weighted sum of token_loss."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,20 +51,87 @@ def test_target_logprobs_and_their_gradients(length, axes, make_mesh):
     np.testing.assert_allclose(gradients[1], np.einsum("btd,btv->dv", hidden, pull), atol=2e-4)
 
 
-def test_the_logits_of_all_positions_never_stand_at_once(make_mesh):
-    T, D, V = 2048, 32, 4096
+def temporary_bytes(loss, T, D, V):
+    """Of the value and gradients of a loss at these sizes; compiled, not run."""
+    shapes = (
+        jax.ShapeDtypeStruct((1, T, D), jnp.float32, sharding=P(BATCH, "context", None)),
+        jax.ShapeDtypeStruct((D, V), jnp.float32, sharding=P("fsdp", "tensor")),
+        jax.ShapeDtypeStruct((1, T), jnp.int32, sharding=P(BATCH, "context")),
+    )
+    compiled = jax.jit(jax.value_and_grad(loss, (0, 1))).lower(*shapes).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
 
-    def summed(hidden, head, targets):
-        return jnp.sum(target_logprobs(hidden, head, targets)[0])
 
+def plain(hidden, head, targets):
+    logits = jnp.einsum("btd,dv->btv", hidden, head, out_sharding=P(BATCH, "context", "tensor"))
+    chosen = targets[..., None] == jnp.arange(head.shape[1])
+    return jnp.sum(jax.nn.logsumexp(logits, axis=-1) - jnp.sum(logits, axis=-1, where=chosen))
+
+
+def chunked(hidden, head, targets):
+    return -jnp.sum(target_logprobs(hidden, head, targets)[0])
+
+
+def trained(hidden, head, targets):
+    ones = jnp.ones_like(targets, jnp.float32)
+    batch = {
+        "tokens": hidden,
+        "segment_ids": None,
+        "positions": None,
+        "targets": targets,
+        "loss_weights": ones,
+    }
+    return token_loss(_Given(head), batch)[0]
+
+
+class _Given:
+    """Hidden states that stand already, where a model would make them."""
+
+    def __init__(self, head, logit_softcap=0.0):
+        self.output_DV, self.config = head, SimpleNamespace(logit_softcap=logit_softcap)
+
+    def hidden_and_penalty(self, hidden, *_):
+        return hidden, jnp.float32(0)
+
+
+def test_memory_is_less_than_an_eighth(make_mesh):
     with jax.set_mesh(make_mesh(fsdp=1)):
-        shapes = (
-            jax.ShapeDtypeStruct((1, T, D), jnp.float32, sharding=P(BATCH, "context", None)),
-            jax.ShapeDtypeStruct((D, V), jnp.float32, sharding=P("fsdp", "tensor")),
-            jax.ShapeDtypeStruct((1, T), jnp.int32, sharding=P(BATCH, "context")),
+        whole = temporary_bytes(plain, 4096, 256, 128 * 1024)
+        for loss in (chunked, trained):
+            assert temporary_bytes(loss, 4096, 256, 128 * 1024) < whole / 8
+
+
+@pytest.mark.parametrize("axes", [{"fsdp": 1}, {"fsdp": 2, "tensor": 2, "context": 2}], ids=["one", "mixed"])
+@pytest.mark.parametrize(("V", "bound"), [(50257, 0.0), (3000, 20.0)])
+def test_vocabularies_of_any_size(V, bound, axes, make_mesh, monkeypatch):
+    """Loss and gradients in chunks of odd size against float64."""
+    monkeypatch.setattr("jaxtrain.train.losses.LOGITS", 5 * V)
+    monkeypatch.setattr("jaxtrain.train.losses.TOKENS", 1)
+    rng, T = np.random.default_rng(V), 12
+    hidden, head = rng.normal(size=(2, T, 8)), rng.normal(size=(8, V))
+    targets, weights = rng.integers(0, V, (2, T)), rng.random((2, T))
+    logits = hidden @ head
+    capped = bound * np.tanh(logits / bound) if bound else logits
+    total = np.log(np.exp(capped).sum(-1))
+    share = np.exp(capped - total[..., None])
+    nats = total - np.take_along_axis(capped, targets[..., None], -1)[..., 0]
+    pull = (share * (1 + 2e-3 * total)[..., None] - np.eye(V)[targets]) * weights[..., None]
+    pull = pull * (1 - (capped / bound) ** 2) if bound else pull
+
+    def loss(hidden, head):
+        batch = {"tokens": hidden, "segment_ids": None, "positions": None}
+        batch |= {"targets": targets.astype(np.int32), "loss_weights": weights.astype(np.float32)}
+        return token_loss(_Given(head, bound), batch, z_loss=1e-3)[0]
+
+    with jax.set_mesh(make_mesh(**axes)):
+        arrays = (
+            jax.device_put(hidden.astype(np.float32), P(BATCH, "context", None)),
+            jax.device_put(head.astype(np.float32), P("fsdp", None if V % 2 else "tensor")),
         )
-        compiled = jax.jit(jax.value_and_grad(summed, (0, 1))).lower(*shapes).compile()
-    assert compiled.memory_analysis().temp_size_in_bytes < T * V * 4 / 2
+        found, gradients = jax.jit(jax.value_and_grad(loss, (0, 1)))(*arrays)
+    np.testing.assert_allclose(found, (weights * (nats + 1e-3 * total**2)).sum(), rtol=1e-6)
+    np.testing.assert_allclose(gradients[0], pull @ head.T, atol=2e-5)
+    np.testing.assert_allclose(gradients[1], np.einsum("btd,btv->dv", hidden, pull), atol=2e-5)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,106 @@
+"""Every attention kernel against the dense one, and that no document sees its neighbour."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from jaxtrain.model import kernels
+from jaxtrain.model.config import ModelConfig
+from jaxtrain.model.ring import balanced_order, ring
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.mesh import BATCH
+
+B, T, N, K, H = 2, 128, 4, 2, 64
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    """Queries, keys, values, and segments of three documents and padding."""
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.normal(size=(B, T, heads, H)).astype(np.float32) for heads in (N, K, K))
+    segments = np.repeat(np.repeat(np.array([[1, 2, 3, 0]], np.int32), [40, 50, 30, 8], axis=1), B, axis=0)
+    return q, k, v, segments
+
+
+def dense(q, k, v, segments, bound, window):
+    """On one device, in natural order."""
+    behind = np.arange(T)[:, None] - np.arange(T)[None]
+    mask = (behind >= 0) & (segments[:, :, None] == segments[:, None, :])
+    mask = mask & (behind < window) if window else mask
+    return kernels.dense(q, k, v, jnp.asarray(mask), 0.1, bound)
+
+
+def around(q, k, v, segments, bound, window):
+    """The ring on context 4 x tensor 2, its rows put in the balanced order and back."""
+    order = balanced_order(T)
+    put = lambda x, *rest: jax.sharding.reshard(jnp.asarray(x)[:, order], P(BATCH, "context", *rest))  # noqa: E731
+    heads = [put(x, "tensor", None) for x in (q, k, v)]
+    slots = put(np.tile(np.arange(T, dtype=np.int32), (B, 1)))
+    out = ring(*heads, put(segments), slots, 0.1, bound, window)
+    return jax.sharding.reshard(out, P(None, None, None, None))[:, np.argsort(order)]
+
+
+def splash(q, k, v, segments, bound, window):
+    return kernels.splash(q, k, v, segments, segments, 0.1, bound, window, interpret=True)
+
+
+def pallas(q, k, v, segments, bound, window):
+    return kernels.pallas(q, k, v, segments, 0.1, interpret=True)
+
+
+KERNELS = {"xla": dense, "ring": around, "splash": splash, "pallas": pallas}
+CASES = [(name, bound, window) for name in KERNELS for bound, window in ((0.0, 0), (3.0, 9))]
+CASES.remove(("pallas", 3.0, 9))  # refused: test_what_a_kernel_cannot_do_is_refused
+
+
+def run(name, make_mesh, *inputs, bound, window):
+    mesh = make_mesh(**({"context": 4, "tensor": 2} if name == "ring" else {"fsdp": 1}))
+    if name in ("splash", "pallas"):  # the interpreter is written in plain JAX, without a word on sharding
+        mesh = jax.make_mesh((1,), ("device",), (AxisType.Auto,), devices=jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        return np.asarray(jax.jit(lambda *x: KERNELS[name](*x, bound, window))(*inputs))
+
+
+@pytest.mark.parametrize(("name", "bound", "window"), CASES)
+def test_no_document_sees_its_neighbour(name, bound, window, inputs, make_mesh):
+    q, k, v, segments = inputs
+    before = run(name, make_mesh, *inputs, bound=bound, window=window)
+    expected = run("xla", make_mesh, *inputs, bound=bound, window=window)
+    real = segments > 0
+    np.testing.assert_allclose(before[real], expected[real], atol=2e-5)
+    for document in (1, 2):
+        changed = segments == document
+        k2, v2 = (np.where(changed[..., None, None], x + 1, x).astype(np.float32) for x in (k, v))
+        after = run(name, make_mesh, q, k2, v2, segments, bound=bound, window=window)
+        np.testing.assert_array_equal(after[real & ~changed], before[real & ~changed])
+        assert (after[changed] != before[changed]).mean() > 0.9
+
+
+@pytest.mark.parametrize("bound, window", [(0.0, 0), (3.0, 9)])
+def test_gradients_of_the_ring(bound, window, inputs, make_mesh):
+    q, k, v, segments = inputs
+    seed = np.random.default_rng(1).normal(size=q.shape).astype(np.float32) * (segments > 0)[..., None, None]
+    found = {}
+    for name, axes in (("xla", {"fsdp": 1}), ("ring", {"context": 4, "tensor": 2})):
+        with jax.set_mesh(make_mesh(**axes)):
+            loss = lambda q, k, v, f=KERNELS[name]: jnp.sum(f(q, k, v, segments, bound, window) * seed)  # noqa: E731
+            found[name] = jax.jit(jax.grad(loss, (0, 1, 2)))(q, k, v)
+    for ours, wanted in zip(found["ring"], found["xla"], strict=True):
+        np.testing.assert_allclose(np.asarray(ours), np.asarray(wanted), atol=2e-5)
+
+
+def test_what_a_kernel_cannot_do_is_refused(make_mesh):
+    config = ModelConfig(head_dim=64)
+    with jax.set_mesh(make_mesh(fsdp=1)):
+        for kernel in ("splash", "cudnn", "pallas"):
+            asked = dataclasses.replace(config, attention=kernel)
+            with pytest.raises(UserError, match=f"model.attention {kernel}: it runs on .*, this is cpu"):
+                kernels.choose(asked, 0, 128, True)
+        assert kernels.choose(config, 0, 128, True) == "xla"
+    with jax.set_mesh(make_mesh(context=2)):
+        assert kernels.choose(config, 0, 128, True) == "ring"
