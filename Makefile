@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart install test test-slow check format lock
+.PHONY: quickstart install test test-slow test-peers check format lock lock-peers
 
 quickstart: install
 	$(BIN)/jaxtrain run configs/quickstart
@@ -23,6 +23,18 @@ test: install
 test-slow: install
 	$(BIN)/python -m pytest -m 'slow and not gpu'
 
+# Beside PyTorch's libraries, in an environment of their own (Python 3.11; about 1.5 GB with a CPU build of torch).
+test-peers: .venv-peers/.installed
+	.venv-peers/bin/python -m pytest -m peers
+
+.venv-peers/.installed: requirements.lock requirements-peers.lock pyproject.toml
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --require-hashes -r requirements.lock
+	.venv-peers/bin/python -m pip install --quiet torch==2.13.0
+	.venv-peers/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-peers.lock
+	.venv-peers/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
 check: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -38,3 +50,13 @@ lock:
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --upgrade \
 		--python-version 3.11 --fork-strategy requires-python \
 		--no-emit-index-url --no-header --no-annotate --output-file requirements.lock
+
+# What the peers need beyond requirements.lock; torch itself is pinned above, since its builds differ in their hash.
+lock-peers:
+	grep -oE '^[A-Za-z0-9._-]+==[^ ]+' requirements.lock | sort -u -t= -k1,1 > .venv/have.txt
+	echo 'torch==2.13.0 transformers>=5 peft trl datatrove' | tr ' ' '\n' > .venv/peers.in
+	$(BIN)/uv pip compile .venv/peers.in --constraints .venv/have.txt --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate --output-file requirements-peers.lock \
+		$$(sed -E 's/==.*//; s/^/--no-emit-package /' .venv/have.txt) \
+		$$($(BIN)/uv pip compile .venv/peers.in --python-version 3.11 --no-annotate --no-header --quiet \
+			| grep -oE '^(torch|triton|nvidia|cuda)[A-Za-z0-9._-]*' | sed 's/^/--no-emit-package /')
