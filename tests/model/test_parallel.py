@@ -130,7 +130,7 @@ with jax.set_mesh(mesh):
     ],
 )
 def test_what_travels(name, axes, wanted):
-    """XLA reports no involuntary full rematerialization, and gathers no stack of layers."""
+    """XLA reports no involuntary full rematerialization, and gathers no stack of layers without stages."""
     done = subprocess.run(
         [sys.executable, "-c", HLO, __file__, name, axes], capture_output=True, text=True, check=False
     )
@@ -141,7 +141,8 @@ def test_what_travels(name, axes, wanted):
     for shape in re.findall(r"= f32\[([\d,]+)\]\S* all-gather", done.stdout):
         dims = [int(n) for n in shape.split(",")]
         is_stack = dims[0] in (layers, MODELS[name].layers) and tuple(dims[1:]) in WEIGHTS
-        assert not is_stack, shape
+        # In a pipeline XLA lifts the gathers over fsdp out of the loop over turns: a stage's layers, at once.
+        assert not is_stack or "stage" in axes, shape
 
 
 def test_a_mesh_that_cannot_cut_the_model_is_one_line(make_mesh):
