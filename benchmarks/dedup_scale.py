@@ -4,8 +4,8 @@
 
 Of 10k, 100k and 1M documents, 30 % are near duplicates. Each size runs in a process of its own; memory is the
 proportional set size of it and of its two workers together, looked at four times a second. A document has 90
-words of a vocabulary of 50,000 (Zipf), a near duplicate is an earlier document with one word replaced: five to
-ten of its 86 five-grams, a similarity of about .9.
+words of a vocabulary of 50,000 (Zipf), a near duplicate is an earlier one with one word replaced: five to ten
+of its 86 five-grams, a similarity of about .9.
 """
 
 import argparse

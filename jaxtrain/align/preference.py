@@ -30,7 +30,7 @@ from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import optimizer as optimizers
 from jaxtrain.train.loop import Schedule, train
-from jaxtrain.train.losses import target_logprobs
+from jaxtrain.train.losses import logprobs
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.train.state import initializer
 
@@ -239,7 +239,7 @@ def _summed(model: Transformer, batch: dict[str, jax.Array]) -> jax.Array:
 def _answer_logprobs(model: Transformer, batch: dict[str, jax.Array]) -> jax.Array:
     """log p of each token of the answers, 0 elsewhere, [R, T]."""
     hidden_RTD = model.hidden(batch["tokens"], batch["segment_ids"], batch["positions"])
-    logprob_RT, _ = target_logprobs(hidden_RTD, model.head_DV[...], batch["targets"])
+    logprob_RT, _ = logprobs(model, hidden_RTD, batch["targets"])
     return logprob_RT * batch["loss_weights"]
 
 

@@ -159,7 +159,7 @@ def matrix_axes(path: tuple[Any, ...], leaf: Any) -> Axes | None:
     """Axes of a weight that its input and its output run over, by its name; None where Muon is not for it.
 
     `q_DNH` takes D and gives N and H; `o_NHD` takes N and H and gives D. Axes that the name does not have
-    (the layers), and E before two others, count matrices. Embedding, positions, head, router, norms and biases:
+    (the layers), and E before two others, count matrices. Embedding, positions, head, router, norms, biases:
     None.
     """
     name = next((name for name in reversed(_names(path)) if re.search(r"_[A-Z]+$", name)), "")
