@@ -32,7 +32,7 @@ Raw documents to an aligned, evaluated language model.
   jaxtrain run FOLDER                  every stage in order, reusing what stands
   jaxtrain STAGE CONFIG [--FIELD VALUE ...]
   jaxtrain STAGE [CONFIG] --help       every field with its unit and default
-  jaxtrain inspect FOLDER              search its records; refused batches as text
+  jaxtrain inspect FOLDER              search its records; show refused batches
   jaxtrain convert FROM TO             weights from and to Hugging Face folders
 
 Stages, in the order data flows:
