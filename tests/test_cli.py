@@ -49,13 +49,13 @@ def test_stage_help_shows_every_field_with_unit_and_default(capsys: pytest.Captu
     assert "  --steps int                     Optimizer steps. [400]\n" in text
     assert "  --data text                     Folder of a tokenize artifact. [required]\n" in text
     assert "  --optimizer.lr float            Peak learning rate. [0.003]\n" in text
-    assert "--optimizer.schedule cosine|linear|constant\n" in text
+    assert "--optimizer.schedule cosine|linear|constant|stable_decay\n" in text
     assert "--mesh.fsdp int" in text and "--model.qk_norm bool" in text
     assert max(map(len, text.splitlines())) <= 100
 
 
 def test_help_beside_a_config_shows_its_values(capsys: pytest.CaptureFixture[str]) -> None:
-    text = shown(capsys, "pretrain", PRETRAIN, "--help")
+    text = shown(capsys, "finetune", str(QUICKSTART / "5_finetune.py"), "--help")
     assert "[runs/quickstart/3_tokenize]" in text and "[required]" not in text
 
 
@@ -143,7 +143,11 @@ def test_the_command_itself_exits_with_2_and_one_line() -> None:
 
 def test_ctrl_c_is_one_line_and_status_130(tmp_path: Path) -> None:
     config = tmp_path / "1_collect.py"
-    config.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True: pass\n")
+    config.write_text(
+        "import os, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in a shell's background
+        "os.kill(os.getpid(), signal.SIGINT)\nwhile True: pass\n"
+    )
     command = [sys.executable, "-m", "jaxtrain", "collect", str(config)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 130 == 128 + signal.SIGINT

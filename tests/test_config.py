@@ -93,7 +93,7 @@ def test_overrides_reach_into_dictionaries() -> None:
             "Error parsing --steps: invalid literal for int() with base 10: 'three'; overrides",
         ),
         (["--steps"], "Missing value for argument '--steps'"),
-        (["--optimizer.schedule", "x"], "Expected one of ('cosine', 'linear', 'constant')"),
+        (["--optimizer.schedule", "x"], "Expected one of ('cosine', 'linear', 'constant', 'stable_decay')"),
         (["7"], "Unrecognized options: 7; overrides are --FIELD VALUE"),
     ],
 )
