@@ -69,7 +69,8 @@ def test_pairs_are_every_two_answers_that_are_not_tied_the_better_first(config):
     assert len(pairs) == len(wanted)
 
 
-ALIKE = ("sigmoid_norm", "ipo", "hinge", "robust", "orpo")  # but for a line of `losses`, which has its own tests
+# Alike but for a line of `losses`, which has its own tests.
+ALIKE = ("sigmoid_norm", "ipo", "hinge", "robust", "orpo")
 
 
 @pytest.mark.parametrize(
