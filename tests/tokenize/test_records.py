@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,8 @@ def manifest(folder: Path) -> dict:
 def test_a_large_source_is_written_in_shards_by_several_processes(
     write_clean: WriteClean, sources: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pieces = [text[i : i + 300] for text in sources for i in range(0, len(text), 300)][:3000]
+    cut_up = [text[i : i + 300] for text in sources for i in range(0, len(text), 300)]
+    pieces = list(islice(cycle(cut_up), 3000))  # how much there is depends on the Python
     clean = write_clean({"code": pieces}, conversations={"chat": [[("user", "Hi"), ("assistant", "Ho")]] * 3})
     whole = stage(clean, "whole")
     assert [len(shard) for shard in stored(whole / "documents/code")] == [3000]
