@@ -7,6 +7,7 @@ drives the store writes the same rows every time.
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -89,6 +90,7 @@ class Store:
 
     def __init__(self, url: str):
         """url: an SQLAlchemy URL, for example `sqlite:///ratings.sqlite`; the tables are made if need be."""
+        self._queue = threading.Lock()
         try:
             self._engine = create_engine(url)
             if self._engine.dialect.name == "sqlite":
@@ -111,8 +113,11 @@ class Store:
 
     @contextmanager
     def _write(self) -> Iterator[Session]:
-        """A transaction in which no other writer is active; rolled back where the body raises."""
-        with Session(self._engine) as session, session.begin():
+        """A transaction in which no other writer is active; rolled back where the body raises.
+
+        Threads of one process queue at a lock; several processes take turns at the row.
+        """
+        with self._queue, Session(self._engine) as session, session.begin():
             session.execute(update(Turn).values(number=Turn.number + 1))
             yield session
 
