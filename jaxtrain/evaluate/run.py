@@ -1,138 +1,171 @@
-"""EvaluateConfig and run(): benchmarks and held-out text for each model of a run."""
+"""EvaluateConfig and run(): benchmarks, held-out text, memorisation and bias of each model of a run."""
 
 import json
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from jaxtrain import artifact
-from jaxtrain.document import Document, read_records, source_files
-from jaxtrain.evaluate.choices import loglikelihoods
-from jaxtrain.evaluate.score import choice_accuracy, standard_error, xz_bits_per_byte
-from jaxtrain.feed import heldout
+from jaxtrain.evaluate import benchmarks, bias, heldout, memorization
+from jaxtrain.evaluate.bias import BiasConfig
+from jaxtrain.evaluate.choices import Scorer
+from jaxtrain.evaluate.memorization import MemorizationConfig, PlantConfig, plant
 from jaxtrain.model import store
-from jaxtrain.model.transformer import Transformer
+from jaxtrain.model.huggingface import load_pretrained
 from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.compiled import keep_compiled
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
-from jaxtrain.tasks import arc_easy, piqa, winogrande
-from jaxtrain.tasks.task import Task, chance
+from jaxtrain.tasks import catalog
+from jaxtrain.tasks.task import Task
 from jaxtrain.tokenize.tokenizer import Tokenizer
 
-TASKS: dict[str, Task] = {task.name: task for task in (arc_easy.task, piqa.task, winogrande.task)}
+Results = dict[str, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Measure models on benchmarks and on held-out text."""
+    """Measure models on benchmarks, on held-out text, and by what they memorised and prefer."""
 
     models: dict[str, str]
-    """Name to folder of each model, in the order in which they were trained."""
-    clean: str
-    """Folder of the clean artifact, for the held-out text that xz compresses."""
-    data: str
-    """Folder of the tokenize artifact, for the same text as tokens."""
+    """Name to folder of each model (an artifact or a Hugging Face folder), in the order of their training."""
     out: str
     """Folder to write."""
+    clean: str = ""
+    """Folder of the clean artifact: held-out text, training text, its languages. Empty: benchmarks alone."""
+    data: str = ""
+    """Folder of the tokenize artifact, for the same text as tokens."""
     benchmarks: str = "data/quickstart"
-    """Folder with the benchmarks' files."""
-    tasks: tuple[str, ...] = tuple(TASKS)
-    """Benchmarks to run."""
+    """Folder with the benchmarks' files, or `hub`: fetched by the package `datasets` into benchmarks/hub."""
+    tasks: tuple[str, ...] = ("arc_easy", "piqa", "winogrande")
+    """Benchmarks to run, or .py files that define a `task`."""
     items: int = 250
     """Items of each benchmark at most, the first of its file."""
+    unconditional: bool = False
+    """Score choices also relative to how likely they are by themselves; each is then read twice."""
+    contamination: bool = False
+    """Score items that a training document quotes apart from those that none does."""
+    harness: str = ""
+    """Tasks of lm-eval to run as well, comma-separated: hellaswag,arc_easy (needs the extra `eval`)."""
+    harness_include: str = ""
+    """Folder with task files of lm-eval's own format, before those that it comes with."""
+    memorization: MemorizationConfig = field(default_factory=MemorizationConfig)
+    bias: BiasConfig = field(default_factory=BiasConfig)
     batch_size: int = 16
-    """Rows of a batch."""
+    """Rows of `length` tokens of a batch; of shorter rows there are more."""
+    length: int = 0
+    """Most tokens of a prompt with its answer; 0: what the model was trained on, at most 2048."""
     mesh: MeshConfig = field(default_factory=MeshConfig)
 
 
 configs: tuple[type, ...] = (EvaluateConfig,)
+commands = {"plant": (PlantConfig, plant)}
 
 
 def run(config: EvaluateConfig) -> Path:
-    for name in config.tasks:
-        if name not in TASKS:
-            raise UserError(f"no task {name!r}; tasks are {', '.join(TASKS)}")
-    inputs = {"clean": config.clean, "data": config.data} | {
-        f"model {k}": v for k, v in config.models.items()
+    if config.benchmarks == "hub":
+        from jaxtrain.evaluate.hub import fetch  # needs the extra
+
+        config = fetch(config)
+    tasks = [catalog.find(name) for name in config.tasks]
+    _check(config)
+    inputs = {"clean": config.clean, "data": config.data} if config.clean else {}
+    inputs |= {f"model {name}": folder for name, folder in config.models.items()}
+    inputs |= {
+        f"task {task.name}{' examples' * at}": str(file)
+        for task in tasks
+        for at, file in enumerate(task.files(config.benchmarks))
     }
-    inputs |= {f"task {name}": str(TASKS[name].file(config.benchmarks)) for name in config.tasks}
-    return artifact.produce(config, inputs, partial(_evaluate, config))
+    inputs |= {f"task file {name}": name for name in config.tasks if name.endswith(".py")}
+    inputs |= config.memorization.inputs() | config.bias.inputs()
+    if config.harness_include:
+        inputs["harness_include"] = config.harness_include
+    return artifact.produce(config, inputs, partial(_evaluate, config, tasks))
 
 
-def _evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
-    results: dict[str, list[dict[str, Any]]] = {"tasks": [], "heldout": []}
-    xz = _xz(Path(config.clean) / "heldout")
+def _check(config: EvaluateConfig) -> None:
+    if bool(config.clean) != bool(config.data):
+        raise UserError("held-out text needs both `clean` and `data`: give both, or neither")
+    if not config.clean and (config.contamination or config.memorization.sequences):
+        raise UserError(
+            "contamination and memorization.sequences look at training text: give `clean`, `data`"
+        )
+
+
+def _evaluate(config: EvaluateConfig, tasks: list[Task], folder: Path) -> dict[str, Any]:
+    keep_compiled()
+    results: Results = defaultdict(list, tasks=[], heldout=[])
+    texts = heldout.Texts(config.clean) if config.clean else None
+    quoted = benchmarks.contaminated(tasks, config.benchmarks, config.clean) if config.contamination else {}
     with jax.set_mesh(meshes.make(config.mesh)):
         for name, path in config.models.items():
-            model, tokenizer = store.load(path), Tokenizer.load(Path(path) / "tokenizer")
-            results["heldout"] += _heldout(config, name, model, xz)
-            results["tasks"] += [_task(config, name, model, tokenizer, TASKS[task]) for task in config.tasks]
+            scorer = _scorer(config, path)
+            found = {"tasks": [_task(config, name, scorer, task, quoted) for task in tasks]}
+            if texts is not None:
+                found |= heldout.measure(
+                    scorer.model, config.data, texts, batch_size=config.batch_size, what=name
+                )
+            if tasks:
+                found["aggregate"] = [benchmarks.aggregate(found["tasks"])]
+            found |= memorization.measure(scorer, config.memorization, config.data, what=name)
+            found |= bias.measure(scorer, config.bias, what=name)
+            if config.harness:
+                from jaxtrain.evaluate import harness  # needs the extra
+
+                found["harness"] = harness.run(
+                    scorer, config.harness.split(","), config.harness_include, config.items
+                )
+            for part, rows in found.items():
+                results[part] += [{"model": name, **row} for row in rows]
+            _say(name, found)
+    if config.clean and config.bias.folder:
+        results["representation"] = bias.representation(config.clean)
     (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    return {"models": len(config.models), "tasks": len(config.tasks)}
+    return {"models": len(config.models), "tasks": len(tasks)}
 
 
-def _xz(folder: Path) -> dict[str, float]:
-    """xz -9e's bits per byte of the held-out text, by source and of `all` in one file."""
-    texts = {
-        file.stem: "".join(
-            record.text for record in read_records(file, Document) if isinstance(record, Document)
-        )
-        for file in source_files(folder)
-    }
-    texts["all"] = "".join(texts.values())
-    return {source: xz_bits_per_byte(text.encode()) for source, text in texts.items()}
-
-
-def _heldout(
-    config: EvaluateConfig, name: str, model: Transformer, xz: dict[str, float]
-) -> list[dict[str, Any]]:
-    found = heldout.measure(model, config.data, batch_size=config.batch_size, length=model.config.max_length)
-    for source, of in found.items():
-        say(f"  {name}  held-out {source}: {of.bits_per_byte:.3f} bits per byte, xz -9e {xz[source]:.3f}")
-    return [
-        {
-            "model": name,
-            "source": source,
-            "bits_per_byte": of.bits_per_byte,
-            "xz_bits_per_byte": xz[source],
-            "bytes": of.bytes,
-        }
-        for source, of in found.items()
-    ]
+def _scorer(config: EvaluateConfig, path: str) -> Scorer:
+    """The model of an artifact, or of a Hugging Face folder."""
+    folder = Path(path)
+    if (folder / "config.json").is_file():
+        model, tokenizer = load_pretrained(folder), Tokenizer.load(folder)
+    else:
+        model, tokenizer = store.load(folder), Tokenizer.load(folder / "tokenizer")
+    longest = model.config.max_length
+    length = min(config.length or min(longest, 2048), longest)
+    return Scorer(model, tokenizer, length=length, batch_size=config.batch_size)
 
 
 def _task(
-    config: EvaluateConfig, name: str, model: Transformer, tokenizer: Tokenizer, task: Task
+    config: EvaluateConfig, name: str, scorer: Scorer, task: Task, quoted: Mapping[str, list[bool]]
 ) -> dict[str, Any]:
-    items = task.load(config.benchmarks)[: config.items]
-    values = loglikelihoods(
-        model,
-        tokenizer,
-        items,
-        batch_size=config.batch_size,
-        length=model.config.max_length,
+    row = benchmarks.evaluate(
+        scorer,
+        task,
+        config.benchmarks,
+        items=config.items,
+        unconditional=config.unconditional,
+        is_quoted=quoted.get(task.name),
         what=f"{name} {task.name}",
     )
-    lengths = [item.lengths for item in items] if task.metric == "accuracy_per_byte" else None
-    grades = choice_accuracy(values, [item.answer for item in items], lengths)
-    result = {
-        "model": name,
-        "task": task.name,
-        "metric": task.metric,
-        "value": float(np.mean(grades)),
-        "standard_error": standard_error(grades),
-        "chance": chance(items),
-        "items": len(items),
-        "shots": 0,
-        "version": task.version,
-    }
     say(
-        f"  {name}  {task.name}: {result['value']:.3f} ± {result['standard_error']:.3f}, "
-        f"chance {result['chance']:.3f}"
+        f"  {name}  {task.name}: {row['value']:.3f} ± {row['standard_error'] or 0:.3f}, "
+        f"chance {row['chance']:.3f}"
     )
-    return result
+    return row
+
+
+def _say(name: str, found: Results) -> None:
+    for row in found.get("heldout", []):
+        say(
+            f"  {name}  held-out {row['source']}: {row['bits_per_byte']:.3f} bits per byte, "
+            f"xz -9e {row['xz_bits_per_byte']:.3f}"
+        )
+    for row in found.get("aggregate", []):
+        say(f"  {name}  all tasks, centred: {row['value']:.3f} ± {row['standard_error']:.3f}")

@@ -51,3 +51,8 @@ def xz_bits_per_byte(data: bytes) -> float:
     if not data:
         raise ValueError("bits per byte of no text; give at least one byte")
     return 8 * len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)) / len(data)
+
+
+def centred(value: float, chance: float) -> float:
+    """A score with chance at 0 and a perfect one at 1 (the scale of DCLM's CORE: Li et al. 2024)."""
+    return (value - chance) / (1 - chance)

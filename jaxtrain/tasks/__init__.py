@@ -1,10 +1,12 @@
 """Benchmarks as data and graders. A grader is also a reward.
 
 In: `.jsonl.gz` files of benchmark items. Out: items to score, and functions that grade text or scores.
-task.py              Item (a multiple-choice question) and Task (file, prompt, metric)
-arc_easy.py          school science, four choices
-piqa.py              everyday physics, two choices
-winogrande.py        whom or what a sentence means, two choices
+task.py              Task (file, prompt, metric) and its items: choices, blanks, exercises
+catalog.py           every task by name, and the task of a user's file
+arc_easy.py arc_challenge.py boolq.py hellaswag.py mmlu.py piqa.py sciq.py siqa.py winogrande.py   choices
+lambada.py           the last word of a passage
+gsm8k.py humaneval.py truthfulqa.py bbh.py   answers written out
+sandbox.py           runs the code that a model wrote
 human_preference.py  which of two answers a person preferred
 utility.py           the stated true utility of the simulated raters, and their noise
 words.py             the word lists of that utility

@@ -24,5 +24,10 @@ def parse(row: dict[str, Any]) -> Item:
 
 
 task = Task(
-    name="arc_easy", version=1, metric="accuracy_per_byte", path="benchmarks/arc_easy.jsonl.gz", parse=parse
+    name="arc_easy",
+    version=1,
+    metric="accuracy_per_byte",
+    path="benchmarks/arc_easy.jsonl.gz",
+    parse=parse,
+    hub=("allenai/ai2_arc", "ARC-Easy", "test"),
 )

@@ -8,7 +8,7 @@ matches outnumber quotations. Words are compared in lower case without punctuati
 import gzip
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +55,21 @@ def read_items(path: str | Path) -> Iterator[str]:
                 raise UserError(f"{path}, line {number} is not a JSON object: {error}") from error
 
 
+def phrases_of(text: str) -> Iterator[tuple[str, ...]]:
+    """The word sequences by which a text is known; none where it is too short."""
+    words = plain_words(text)
+    length = min(len(words), LONGEST)
+    if length >= SHORTEST:
+        yield from (tuple(words[i : i + length]) for i in range(len(words) - length + 1))
+
+
 class Phrases:
     """Word sequences to look for: built once, then `find` in linear time."""
 
     def __init__(self, items: Iterable[str]) -> None:
         phrases: set[tuple[str, ...]] = set()
         for item in items:
-            words = plain_words(item)
-            length = min(len(words), LONGEST)
-            if length >= SHORTEST:
-                phrases.update(tuple(words[i : i + length]) for i in range(len(words) - length + 1))
+            phrases.update(phrases_of(item))
         self._phrases = phrases
         self._lengths = sorted({len(phrase) for phrase in phrases})
         words = sorted({word for phrase in phrases for word in phrase})
@@ -76,17 +81,20 @@ class Phrases:
 
     def find(self, text: str) -> str | None:
         """The first benchmark phrase that `text` holds, or None."""
+        return next((" ".join(phrase) for phrase in self.found(text)), None)
+
+    def found(self, text: str) -> Iterator[tuple[str, ...]]:
+        """Every benchmark phrase that `text` holds, as words, where it stands."""
         words = plain_words(text)
         if len(words) < SHORTEST or not self._phrases:
-            return None
+            return
         keys = self._keys(words)
         nearest = np.searchsorted(self._starts[:-1], keys)
         for i in np.flatnonzero(self._starts[nearest] == keys).tolist():
             for length in self._lengths:
                 phrase = tuple(words[i : i + length])
                 if phrase in self._phrases:
-                    return " ".join(phrase)
-        return None
+                    yield phrase
 
     def _keys(self, words: list[str]) -> np.ndarray:
         """A 64-bit key (wrapping polynomial) of each window of `SHORTEST` words; `find` verifies a hit."""
@@ -95,3 +103,11 @@ class Phrases:
         for k in range(SHORTEST):
             windows = windows * np.uint64(0x9E3779B97F4A7C15) + numbers[k : k + len(windows)]
         return windows
+
+
+def quoted(items: Sequence[Iterable[str]], documents: Iterable[str]) -> list[bool]:
+    """Of each item (its texts), whether a document holds a phrase of it."""
+    of_item = [{phrase for text in texts for phrase in phrases_of(text)} for texts in items]
+    phrases = Phrases(text for texts in items for text in texts)
+    seen = {phrase for document in documents for phrase in phrases.found(document)}
+    return [not seen.isdisjoint(own) for own in of_item]

@@ -21,4 +21,11 @@ def parse(row: dict[str, Any]) -> Item:
     )
 
 
-task = Task(name="piqa", version=1, metric="accuracy_per_byte", path="benchmarks/piqa.jsonl.gz", parse=parse)
+task = Task(
+    name="piqa",
+    version=1,
+    metric="accuracy_per_byte",
+    path="benchmarks/piqa.jsonl.gz",
+    parse=parse,
+    hub=("baber/piqa", None, "validation"),
+)

@@ -1,16 +1,34 @@
-"""A task: a data file of benchmark items, the prompt that each becomes, and how it is graded."""
+"""A task: a data file of benchmark items, the prompt that each becomes, and how it is graded.
 
+A task of your own is a file with a `task`; name the file in EvaluateConfig's `tasks`:
+
+    from jaxtrain.tasks.task import Item, Task
+
+    def parse(row):
+        return Item(
+            contexts=(f"The capital of {row['country']} is",) * len(row["cities"]),
+            continuations=tuple(f" {city}" for city in row["cities"]),
+            answer=row["answer"],
+        )
+
+    task = Task(name="capitals", version=1, metric="accuracy", path="capitals.jsonl", parse=parse)
+"""
+
+import csv
 import gzip
+import io
 import json
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from jaxtrain.runtime.errors import UserError
 
-Metric = Literal["accuracy", "accuracy_per_byte", "preference_accuracy"]
+Row = dict[str, Any]
+ENDINGS = (".jsonl.gz", ".jsonl", ".json.gz", ".json", ".csv")
+"""Of a data file: an object a line; an object whose `examples` are the rows; a table with a heading."""
 
 
 class Question(Protocol):
@@ -57,6 +75,57 @@ class Item:
     def chance(self) -> float:
         return 1 / len(self.continuations)
 
+    def behind(self, text: str) -> "Item":
+        """The same question after `text`."""
+        return replace(self, contexts=tuple(text + context for context in self.contexts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blank:
+    """The end of a text is to be foretold: right where every token of it is the model's first guess."""
+
+    context: str
+    continuation: str
+    """Begins with the space that joins it to the context."""
+    chance: float = 0.0
+
+    def behind(self, text: str) -> "Blank":
+        return replace(self, context=text + self.context)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exercise:
+    """The model writes on from the prompt, and what it wrote is graded."""
+
+    prompt: str
+    grade: Callable[[str], Mapping[str, float]]
+    """Grades of the text by metric, each between 0 and 1."""
+    stops: tuple[str, ...] = ()
+    """The answer ends before the first of these."""
+    tokens: int = 256
+    """Most tokens of an answer."""
+    chance: float = 0.0
+
+    def behind(self, text: str) -> "Exercise":
+        return replace(self, prompt=text + self.prompt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shots:
+    """Solved examples that stand before every question: the first of a file."""
+
+    count: int
+    render: Callable[[Row], str]
+    """A row as a question with its answer."""
+    path: str = ""
+    """The examples' file; without one the first rows of the task's own, which then are no questions."""
+    split: str = "train"
+    """Of the hub, in the task's repository."""
+    by: str = ""
+    """A field: the examples are those rows that agree with the question in it."""
+    heading: Callable[[Row], str] = lambda row: ""
+    """Of a question's row: what stands before the examples."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Task(Generic[Kind]):
@@ -65,42 +134,103 @@ class Task(Generic[Kind]):
     name: str
     version: int
     """Raised by one when a change of prompt or grader moves scores."""
-    metric: Metric
-    """The number to quote. `accuracy_per_byte` divides log-likelihoods by the bytes of the choice."""
+    metric: str
+    """The number to quote: `accuracy`, `accuracy_per_byte`, `accuracy_unconditional`, or a grade's name."""
     path: str
-    """A `.jsonl.gz` file, relative to the data folder."""
-    parse: Callable[[dict[str, Any]], Kind]
-    """One JSON row to an item; KeyError, TypeError or ValueError where it does not fit."""
+    """The data file, relative to the data folder; its ending may be any of ENDINGS."""
+    parse: Callable[[Row], Kind]
+    """One row to an item; KeyError, TypeError or ValueError where it does not fit."""
+    hub: tuple[str, str | None, str] | None = None
+    """Repository, config and split of the Hugging Face hub with rows of the same fields."""
+    shots: Shots | None = None
 
     def file(self, data: str | Path = "data/quickstart") -> Path:
         """The task's file in the data folder; UserError where it is missing."""
-        file = Path(data) / self.path
-        if not file.is_file():
-            raise UserError(
-                f"task {self.name} has no data at {file}; give the data folder that holds {self.path} "
-                "(data/quickstart in the repository has it), or leave the task out"
-            )
-        return file
+        return self._find(data, self.path)
 
-    def load(self, data: str | Path = "data/quickstart") -> list[Kind]:
-        """All items, in the order of the file; UserError names the line that does not fit."""
+    def files(self, data: str | Path = "data/quickstart") -> list[Path]:
+        """That file, and the one of the examples where there is one."""
+        found = [self.file(data)]
+        return [*found, self._find(data, self.shots.path)] if self.shots and self.shots.path else found
+
+    def rows(self, data: str | Path = "data/quickstart") -> list[Row]:
+        """The questions as they stand in the file, in its order."""
+        rows = read_rows(self.file(data))
+        return rows[self.shots.count :] if self.shots and not self.shots.path else rows
+
+    def load(self, data: str | Path = "data/quickstart", most: int | None = None) -> list[Kind]:
+        """The items, the first `most`, in the order of the file; UserError names what does not fit."""
         file, items = self.file(data), []
-        try:
-            with gzip.open(file, "rt", encoding="utf-8") as lines:
-                for number, line in enumerate(lines, 1):
-                    try:
-                        items.append(self.parse(json.loads(line)))
-                    except (KeyError, IndexError, TypeError, ValueError) as error:
-                        problem = f"{type(error).__name__}: {error}"
-                        raise UserError(
-                            f"{file}, line {number} is no {self.name} item ({problem}); "
-                            "mend the line or restore the file"
-                        ) from error
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise UserError(f"{file} is not a whole gzip file ({error}); restore it") from error
-        if not items:
-            raise UserError(f"{file} is empty; restore it")
+        before = self._before(data)
+        for number, row in enumerate(self.rows(data)[:most], 1):
+            try:
+                item = self.parse(row)
+                items.append(item.behind(before(row)) if before else item)
+            except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+                raise UserError(
+                    f"{file}, line {number} is no {self.name} item ({type(error).__name__}: {error}); "
+                    "mend the line or restore the file"
+                ) from error
         return items
+
+    def _before(self, data: str | Path) -> Callable[[Row], str] | None:
+        """Of a question's row: what stands before it."""
+        shots = self.shots
+        if shots is None:
+            return None
+        examples = read_rows(self._find(data, shots.path) if shots.path else self.file(data))
+
+        def before(row: Row) -> str:
+            alike = examples if not shots.by else [one for one in examples if one[shots.by] == row[shots.by]]
+            return shots.heading(row) + "".join(shots.render(one) + "\n\n" for one in alike[: shots.count])
+
+        return before
+
+    def _find(self, data: str | Path, path: str) -> Path:
+        file = Path(data) / path
+        bare = str(file)
+        for ending in ENDINGS:
+            bare = bare.removesuffix(ending)
+        found = next((Path(bare + ending) for ending in ENDINGS if Path(bare + ending).is_file()), None)
+        if found is None:
+            hub = f"; the hub has it as {' '.join(map(str, self.hub))}" if self.hub else ""
+            raise UserError(
+                f"task {self.name} has no data at {file}{hub}; give the data folder that holds {path} "
+                "(data/quickstart in the repository has some), or leave the task out"
+            )
+        return found
+
+
+def read_rows(file: Path) -> list[Row]:
+    """The rows of a data file; UserError names the line that is no row."""
+    try:
+        raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        text = raw.decode("utf-8-sig")
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{file} is not a whole gzip file ({error}); restore it") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 ({error}); restore it") from error
+    if file.suffix == ".csv":
+        rows: list[Row] = list(csv.DictReader(io.StringIO(text)))
+    elif ".jsonl" in file.suffixes:
+        rows = [_parse(file, number, line) for number, line in enumerate(text.split("\n"), 1) if line]
+    else:
+        rows = _parse(file, 1, text)["examples"]
+    if not rows:
+        raise UserError(f"{file} is empty; restore it")
+    return rows
+
+
+def _parse(file: Path, number: int, line: str) -> Row:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise UserError(
+            f"{file}, line {number} is no item ({error}); mend the line or restore the file"
+        ) from error
+    if not isinstance(row, dict):
+        raise UserError(f"{file}, line {number} is no item (no object); mend the line or restore the file")
+    return row
 
 
 def chance(items: Sequence[Question]) -> float:

@@ -24,5 +24,10 @@ def parse(row: dict[str, Any]) -> Item:
 
 
 task = Task(
-    name="winogrande", version=1, metric="accuracy", path="benchmarks/winogrande.jsonl.gz", parse=parse
+    name="winogrande",
+    version=1,
+    metric="accuracy",
+    path="benchmarks/winogrande.jsonl.gz",
+    parse=parse,
+    hub=("allenai/winogrande", "winogrande_xl", "validation"),
 )

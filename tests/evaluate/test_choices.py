@@ -1,18 +1,19 @@
 """Log-likelihoods of choices against float64 on the logits of one sequence a row."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from jaxtrain.evaluate.choices import loglikelihoods
+from jaxtrain.evaluate.choices import Scorer
 from jaxtrain.model import store
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.tasks import arc_easy, winogrande
-from jaxtrain.tasks.task import Item
+from jaxtrain.tasks.task import Blank, Exercise, Item
 from jaxtrain.tokenize.tokenizer import Tokenizer
 
 DATA = Path(__file__).parents[2] / "data" / "quickstart"
@@ -37,7 +38,7 @@ def one():
 
 
 def call(model, tokenizer, items, batch_size=4, length=LENGTH) -> list[list[float]]:
-    return loglikelihoods(model, tokenizer, items, batch_size=batch_size, length=length, what="test")
+    return Scorer(model, tokenizer, length=length, batch_size=batch_size).choices(items)
 
 
 _logits = jax.jit(lambda model, tokens: model(tokens))
@@ -63,7 +64,7 @@ def alone(model: Transformer, tokenizer: Tokenizer, item: Item) -> list[float]:
 
 
 @pytest.mark.parametrize("task", [arc_easy.task, winogrande.task], ids=lambda task: task.name)
-def test_packed_they_are_what_each_choice_gets_by_itself(model, tokenizer, task):
+def test_they_are_what_each_choice_gets_by_itself(model, tokenizer, task):
     items = task.load(DATA)[:12]
     found = call(model, tokenizer, items)
     assert [len(values) for values in found] == [len(item.continuations) for item in items]
@@ -77,11 +78,8 @@ def test_neither_batch_nor_neighbours_move_a_score(model, tokenizer):
     np.testing.assert_allclose(
         np.concatenate(call(model, tokenizer, items[::-1])[::-1]), np.concatenate(together), atol=1e-4
     )
-    by_one = [call(model, tokenizer, [item])[0] for item in items[:3]]
-    np.testing.assert_allclose(np.concatenate(by_one), np.concatenate(together[:3]), atol=1e-4)
-    np.testing.assert_allclose(
-        np.concatenate(call(model, tokenizer, items, batch_size=3)), np.concatenate(together), atol=1e-4
-    )
+    by_one = call(model, tokenizer, items[:1])
+    np.testing.assert_allclose(np.concatenate(by_one), np.concatenate(together[:1]), atol=1e-4)
 
 
 def test_a_long_context_loses_its_beginning(model, tokenizer):
@@ -103,3 +101,42 @@ def test_a_continuation_that_fills_the_row_is_scored_as_far_as_it_fits(model, to
     (values,) = call(model, tokenizer, [item])
     assert np.isfinite(values).all()
     assert values[0] < -LENGTH / 2, "every token that is left is scored"
+
+
+def test_a_blank_is_right_where_every_token_is_the_first_guess(model, tokenizer):
+    scorer = Scorer(model, tokenizer, length=LENGTH, batch_size=4)
+    (written,) = scorer.answers([Exercise(prompt="The city of", grade=lambda text: {}, tokens=4)])
+    wrong = "zq" if not written.startswith("zq") else "qz"
+    right, off, late = scorer.blanks(
+        [Blank(context="The city of", continuation=text) for text in (written, wrong, f"{written} {wrong}")]
+    )
+    assert (right.is_greedy, off.is_greedy, late.is_greedy) == (True, False, False)
+    assert late.nats < right.nats < 0
+
+
+def test_an_answer_ends_before_its_stop(model, tokenizer):
+    scorer = Scorer(model, tokenizer, length=LENGTH, batch_size=4)
+    exercises = [Exercise(prompt=prompt, grade=lambda text: {}, tokens=8) for prompt in ("She said", "def f")]
+    whole = scorer.answers(exercises)
+    assert whole[::-1] == scorer.answers(exercises[::-1]), "neighbours do not matter"
+    (cut,) = scorer.answers([replace(exercises[0], stops=(whole[0][3:5],))])
+    assert cut == whole[0][: whole[0].index(whole[0][3:5])]
+
+
+def test_unconditional_is_the_choice_behind_its_own_context(model, tokenizer):
+    items = [replace(item, unconditional="A:") for item in arc_easy.task.load(DATA)[:3]]
+    scorer = Scorer(model, tokenizer, length=LENGTH, batch_size=4)
+    bare = [replace(item, contexts=("A:",) * len(item.contexts)) for item in items]
+    np.testing.assert_allclose(
+        np.concatenate(scorer.unconditional(items)), np.concatenate(scorer.choices(bare)), atol=1e-4
+    )
+
+
+def test_on_a_mesh_they_are_the_same(tiny, tokenizer, model):
+    items = arc_easy.task.load(DATA)[:5]
+    alone = call(model, tokenizer, items)
+    with jax.set_mesh(meshes.make(MeshConfig(data=2, fsdp=2, tensor=2))):
+        sharded = store.load(tiny / "runs" / "tiny" / "5_finetune")
+        np.testing.assert_allclose(
+            np.concatenate(call(sharded, tokenizer, items)), np.concatenate(alone), atol=1e-4
+        )

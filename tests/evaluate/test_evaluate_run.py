@@ -11,11 +11,13 @@ import pytest
 from tiny_run import CONFIGS
 
 from jaxtrain import config as configs
-from jaxtrain.evaluate.run import TASKS, run
+from jaxtrain.evaluate.run import run
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.tasks.catalog import TASKS
 
 MODELS = ["pretrained", "finetuned", "ppo"]
 DATA = Path(__file__).parents[2] / "data" / "quickstart"
+NAMES = ["arc_easy", "piqa", "winogrande"]
 
 
 @pytest.fixture
@@ -26,12 +28,16 @@ def results(in_tiny) -> dict:
 def test_every_model_has_a_row_of_every_task_with_all_its_fields(results):
     rows = results["tasks"]
     assert [(row["model"], row["task"]) for row in rows] == [
-        (model, task) for model in MODELS for task in TASKS
+        (model, task) for model in MODELS for task in NAMES
     ]
     for row in rows:
-        fields = "model task metric value standard_error chance items shots version"
+        fields = "model task metric value standard_error chance items shots version scores"
         assert set(row) == set(fields.split())
         assert row["items"] == 16
+        assert set(row["scores"]) == {"accuracy", "accuracy_per_byte"}
+        assert row["scores"][row["metric"]] == {
+            name: row[name] for name in ("value", "standard_error", "items")
+        }
         assert row["shots"] == 0
         assert row["version"] == TASKS[row["task"]].version
         assert row["metric"] == TASKS[row["task"]].metric
@@ -65,6 +71,29 @@ def test_held_out_text_stands_beside_what_xz_makes_of_the_same_bytes(results, in
         assert rows[model, "all"]["bits_per_byte"] == pytest.approx(whole)
 
 
+def test_the_aggregate_centres_each_task_on_chance(results):
+    for model in MODELS:
+        rows = [row for row in results["tasks"] if row["model"] == model]
+        (found,) = [row for row in results["aggregate"] if row["model"] == model]
+        by_hand = np.mean([(row["value"] - row["chance"]) / (1 - row["chance"]) for row in rows])
+        assert found["value"] == pytest.approx(by_hand)
+        assert found["tasks"] == NAMES
+        assert 0.05 < found["standard_error"] < 0.2  # three tasks of sixteen items
+
+
+def test_languages_and_positions_share_out_the_same_nats(results):
+    for model in MODELS:
+        languages = [row for row in results["languages"] if row["model"] == model]
+        total = next(row for row in results["heldout"] if (row["model"], row["source"]) == (model, "all"))
+        nats = sum(row["bits_per_byte"] * row["bytes"] for row in languages)
+        assert nats == pytest.approx(total["bits_per_byte"] * total["bytes"], rel=1e-6)
+        assert sum(row["bytes"] for row in languages) == total["bytes"]
+        positions = [row for row in results["positions"] if row["model"] == model]
+        assert [(row["from"], row["to"]) for row in positions[:4]] == [(0, 0), (1, 1), (2, 3), (4, 7)]
+        by_position = sum(row["tokens"] * np.log2(row["perplexity"]) for row in positions)
+        assert by_position == pytest.approx(nats, rel=1e-3)
+
+
 def test_it_measures_what_training_measured(results, in_tiny):
     """The last evaluation in pretraining read a part of the same text with the same model."""
     lines = (Path(in_tiny("4_pretrain")) / "metrics.jsonl").read_text().splitlines()
@@ -77,7 +106,7 @@ def test_it_measures_what_training_measured(results, in_tiny):
 def test_a_wrong_task_or_folder_is_named(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tiny)
     config = dataclasses.replace(configs.load(CONFIGS / "9_evaluate.py"), out=str(tmp_path / "out"))
-    with pytest.raises(UserError, match="no task 'arc_hard'; tasks are arc_easy, piqa, winogrande"):
+    with pytest.raises(UserError, match="no task 'arc_hard'; tasks are arc_easy, arc_challenge, boolq"):
         run(dataclasses.replace(config, tasks=("arc_hard",)))
     with pytest.raises(UserError, match="task arc_easy has no data at"):
         run(dataclasses.replace(config, benchmarks=str(tmp_path)))

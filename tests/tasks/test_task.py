@@ -2,11 +2,13 @@
 
 import gzip
 import json
+import textwrap
 
 import pytest
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tasks import arc_easy, human_preference, piqa, winogrande
+from jaxtrain.tasks import arc_easy, catalog, human_preference, piqa, winogrande
+from jaxtrain.tasks import task as tasks
 from jaxtrain.tasks.human_preference import grade
 from jaxtrain.tasks.task import chance
 
@@ -96,3 +98,22 @@ def test_a_label_that_is_no_choice_is_refused():
         piqa.parse({"goal": "g", "sol1": "a", "sol2": "b", "label": 2})
     with pytest.raises(ValueError):
         winogrande.parse({"sentence": "no blank", "option1": "a", "option2": "b", "answer": "1"})
+
+
+def test_a_task_of_ones_own_is_the_file_that_the_documentation_shows(tmp_path):
+    text = tasks.__doc__ or ""
+    example = textwrap.dedent(text[text.index("    from jaxtrain.tasks.task import") :])
+    assert len(example.strip().split("\n")) <= 15
+    (tmp_path / "capitals.py").write_text(example)
+    row = {"country": "France", "cities": ["Rome", "Paris", "Oslo"], "answer": 1}
+    (tmp_path / "capitals.jsonl").write_text(json.dumps(row) + "\n")
+    found = catalog.find(str(tmp_path / "capitals.py"))
+    (item,) = found.load(tmp_path)
+    assert item.contexts == ("The capital of France is",) * 3
+    assert (item.continuations[item.answer], item.chance) == (" Paris", 1 / 3)
+    (tmp_path / "empty.py").write_text("")
+    with pytest.raises(UserError, match="defines no `task`"):
+        catalog.find(str(tmp_path / "empty.py"))
+    with pytest.raises(UserError, match="NameError"):
+        (tmp_path / "empty.py").write_text("tusk")
+        catalog.find(str(tmp_path / "empty.py"))

@@ -1,0 +1,126 @@
+"""EleutherAI's lm-evaluation-harness on a model of this project. Needs the extra `eval` (lm-eval, no torch).
+
+Its tasks, prompts and metrics are its own; likelihoods and answers come from here, batched and on the mesh
+that is set. Text is tokenized as lm-eval's `hf` model does it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxtrain.evaluate.choices import Scorer, until
+from jaxtrain.evaluate.likelihood import likelihoods
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.tasks.task import Exercise
+
+try:
+    from lm_eval import simple_evaluate  # pyrefly: ignore[missing-import]
+    from lm_eval.api.instance import Instance  # pyrefly: ignore[missing-import]
+    from lm_eval.api.model import TemplateLM  # pyrefly: ignore[missing-import]
+    from lm_eval.tasks import TaskManager  # pyrefly: ignore[missing-import]
+except ImportError as error:
+    raise UserError(
+        f"harness needs the package lm-eval ({error}); install it with `pip install 'jaxtrain[eval]'`"
+    ) from error
+
+Ids = list[int]
+
+
+class HarnessModel(TemplateLM):
+    """What lm-eval asks of a model."""
+
+    def __init__(self, scorer: Scorer):
+        super().__init__()
+        self.scorer = scorer
+
+    @property
+    def eot_token_id(self) -> int:
+        return self.scorer.tokenizer.eos
+
+    @property
+    def prefix_token_id(self) -> int:
+        """What stands before a text that has no context."""
+        return self.scorer.tokenizer.bos
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> Ids:
+        start = [] if add_special_tokens is False else self.scorer.start
+        return [*start, *self.scorer.tokenizer.encode(string)]
+
+    def _loglikelihood_tokens(
+        self, requests: Sequence[tuple[tuple[str, str], Ids, Ids]], **kwargs: Any
+    ) -> list[tuple[float, bool]]:
+        """A text that does not fit loses its beginning; the last token is no input, so one more fits."""
+        room = self.scorer.length + 1
+        pairs = []
+        for _, context, continuation in requests:
+            continuation = continuation[-(room - 1) :]
+            pairs.append((context[-(room - len(continuation)) :], continuation))
+        order = sorted(range(len(pairs)), key=lambda i: pairs[i][0])  # the same context side by side
+        found = self._likelihoods([pairs[i] for i in order])
+        by_place = dict(zip(order, found, strict=True))
+        return [by_place[i] for i in range(len(pairs))]
+
+    def _likelihoods(self, pairs: list[tuple[Ids, Ids]]) -> list[tuple[float, bool]]:
+        tokens, pad = self.scorer.batch_size * self.scorer.length, self.scorer.tokenizer.pad
+        found = likelihoods(self.scorer.model, pairs, tokens=tokens, pad=pad, what="lm-eval")
+        return [(likelihood.nats, likelihood.is_greedy) for likelihood in found]
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Of whole texts, cut into pieces of `length` that each see as much before them as fits."""
+        length, pairs, counts = self.scorer.length, [], []
+        for request in requests:
+            ids = [self.prefix_token_id, *self.scorer.tokenizer.encode(request.args[0])]
+            pieces = [range(at, min(at + length, len(ids))) for at in range(1, len(ids), length)]
+            for piece in pieces:
+                seen = max(0, piece.stop - 1 - length) if piece.start > 1 else 0
+                pairs.append((ids[seen : piece.start], ids[piece.start : piece.stop]))
+            counts.append(len(pieces))
+        nats = iter(self._likelihoods(pairs))
+        return [sum(next(nats)[0] for _ in range(count)) for count in counts]
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        exercises = []
+        for request in requests:
+            prompt, options = request.args
+            if options.get("do_sample") or options.get("temperature", 0.0) > 0:
+                raise UserError("lm-eval asks for sampling; only greedy answers are supported")
+            stops = options.get("until") or []
+            stops = (stops,) if isinstance(stops, str) else tuple(stops)
+            most = options.get("max_gen_toks") or options.get("max_tokens") or 256
+            exercises.append(Exercise(prompt=prompt, grade=lambda text: {}, stops=stops, tokens=most))
+        answers = self.scorer.answers(exercises, "lm-eval")
+        return [until(answer, exercise.stops) for answer, exercise in zip(answers, exercises, strict=True)]
+
+
+def run(scorer: Scorer, tasks: Sequence[str], include: str, items: int) -> list[dict[str, Any]]:
+    """A row for each metric of each task. include: a folder of task files that come before lm-eval's own."""
+    manager = TaskManager(include_path=include or None)
+    if unknown := [task for task in tasks if task not in manager.all_tasks]:
+        raise UserError(f"lm-eval has no task {', '.join(unknown)}; `lm-eval ls tasks` lists them")
+    found = simple_evaluate(
+        HarnessModel(scorer),
+        tasks=list(tasks),
+        limit=items,
+        task_manager=manager,
+        log_samples=False,
+        bootstrap_iters=0,
+    )
+    assert found is not None, "there is one process"
+    rows = []
+    for task, metrics in found["results"].items():
+        for name, value in metrics.items():
+            metric, _, how = name.partition(",")
+            if not how or metric.endswith("_stderr"):
+                continue
+            error = metrics.get(f"{metric}_stderr,{how}")
+            rows.append(
+                {
+                    "task": task,
+                    "metric": metric if how == "none" else f"{metric} ({how})",
+                    "value": float(value),
+                    "standard_error": error if isinstance(error, float) else None,
+                    "items": found["n-samples"][task]["effective"] if task in found["n-samples"] else None,
+                    "shots": found["n-shot"].get(task),
+                    "version": found["versions"].get(task),
+                }
+            )
+    return rows

@@ -1,0 +1,138 @@
+"""Held-out text in bits per byte: by source, by language, and by how much text came before.
+
+One pass over the batches that training evaluated on; the nats of a token go to its source, its document's
+language and its position.
+
+B batch, T time
+"""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxtrain.document import Document, read_records, source_files
+from jaxtrain.evaluate.score import bits_per_byte, xz_bits_per_byte
+from jaxtrain.feed.loader import heldout_batches, heldout_sources
+from jaxtrain.feed.packing import best_fit
+from jaxtrain.feed.sources import TokenData
+from jaxtrain.model.transformer import Transformer
+from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.progress import track
+from jaxtrain.train.losses import logprobs
+
+Rows = list[dict[str, Any]]
+
+
+class Texts:
+    """The held-out documents of a clean artifact, and how small xz makes them."""
+
+    def __init__(self, clean: str | Path):
+        self.languages: dict[str, list[str]] = {}
+        self.bytes: dict[str, list[int]] = {}
+        texts = {}
+        for file in source_files(Path(clean) / "heldout"):
+            records = [record for record in read_records(file, Document) if isinstance(record, Document)]
+            self.languages[file.stem] = [record.language or "unknown" for record in records]
+            self.bytes[file.stem] = [len(record.text.encode()) for record in records]
+            texts[file.stem] = "".join(record.text for record in records)
+        texts["all"] = "".join(texts.values())
+        self.xz = {source: xz_bits_per_byte(text.encode()) for source, text in texts.items() if text}
+
+
+def measure(
+    model: Transformer, data: str | Path, texts: Texts, *, batch_size: int, what: str = ""
+) -> dict[str, Rows]:
+    """`heldout` rows of each source and of `all`, `languages` rows, and `positions` rows.
+
+    data: the tokenize artifact of the same documents. Errors: UserError where it has no held-out text.
+    """
+    length = model.config.max_length
+    tokens, nats_of, bytes_of = TokenData.open(data), {}, {}
+    by_language: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0])  # nats, bytes, documents
+    by_position = np.zeros((2, length))  # nats, targets
+    for source in heldout_sources(data):
+        records = tokens.heldout(source)
+        nats_R, at_position = _source(model, data, source, records.lengths, batch_size, length, what)
+        by_position += at_position
+        nats_of[source], bytes_of[source] = float(nats_R.sum()), tokens.heldout_bytes(source)
+        languages = texts.languages.get(source, [])
+        if len(languages) == len(nats_R):  # tokenize left none out
+            for language, nats, size in zip(languages, nats_R, texts.bytes[source], strict=True):
+                of = by_language[language]
+                of[0], of[1], of[2] = of[0] + nats, of[1] + size, of[2] + 1
+    if not nats_of:
+        raise UserError(f"{data} has no held-out documents; give clean a heldout_bytes above 0")
+    nats_of["all"], bytes_of["all"] = sum(nats_of.values()), sum(bytes_of.values())
+    return {
+        "heldout": [
+            {
+                "source": source,
+                "bits_per_byte": bits_per_byte(nats, bytes_of[source]),
+                "xz_bits_per_byte": texts.xz[source],
+                "bytes": bytes_of[source],
+            }
+            for source, nats in nats_of.items()
+        ],
+        "languages": [
+            {
+                "language": language,
+                "bits_per_byte": bits_per_byte(nats, int(size)),
+                "bytes": int(size),
+                "documents": int(count),
+            }
+            for language, (nats, size, count) in sorted(by_language.items())
+        ],
+        "positions": _ranges(by_position),
+    }
+
+
+def _source(
+    model: Transformer,
+    data: str | Path,
+    source: str,
+    lengths: np.ndarray,
+    batch_size: int,
+    length: int,
+    what: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Nats of each record [R], and nats and targets at each position [2, T]."""
+    batches = heldout_batches(data, source, batch_size=batch_size, length=length)
+    plan = best_fit(lengths + 2, length)  # with <|bos|> and <|eos|>: the plan of those batches
+    nats_R, at_position = np.zeros(len(lengths)), np.zeros((2, length))
+    mesh = jax.sharding.get_mesh()
+    for number in track(range(len(batches)), what or source):
+        batch = batches[number]
+        nats_BT = np.asarray(_nats(model, meshes.put_batch(batch, mesh)), np.float64)
+        weights_BT, positions_BT = batch["loss_weights"], batch["positions"]
+        for values, into in ((nats_BT, at_position[0]), (weights_BT, at_position[1])):
+            into += np.bincount(positions_BT.ravel(), values.ravel(), minlength=length)
+        for row in range(len(nats_BT)):
+            pieces = plan[number * batch_size + row] if number * batch_size + row < len(plan) else []
+            by_segment = np.bincount(batch["segment_ids"][row], nats_BT[row], minlength=len(pieces) + 1)
+            for segment, (record, _, _) in enumerate(pieces, 1):
+                nats_R[record] += by_segment[segment]
+    # a piece's last token is a target of none where a document was cut: scaled to all of them
+    return nats_R * (lengths.sum() + len(lengths)) / at_position[1].sum(), at_position
+
+
+def _ranges(by_position: np.ndarray) -> Rows:
+    """Perplexity of tokens behind 0, 1, 2-3, 4-7, … others of their piece."""
+    rows, first = [], 0
+    while first < by_position.shape[1]:
+        last = min(max(1, 2 * first), by_position.shape[1])
+        nats, targets = by_position[:, first:last].sum(axis=1)
+        if targets:
+            perplexity = float(np.exp(nats / targets))
+            rows.append({"from": first, "to": last - 1, "perplexity": perplexity, "tokens": int(targets)})
+        first = last
+    return rows
+
+
+@jax.jit
+def _nats(model: Transformer, batch: dict[str, jax.Array]) -> jax.Array:
+    hidden_BTD = model.hidden(batch["tokens"], batch["segment_ids"], batch["positions"])
+    return -logprobs(model, hidden_BTD, batch["targets"])[0] * batch["loss_weights"]

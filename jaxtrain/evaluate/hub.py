@@ -1,0 +1,54 @@
+"""The benchmarks' files from the Hugging Face hub, once: `benchmarks="hub"`. Needs the extra `eval`."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.progress import say
+from jaxtrain.tasks import catalog
+from jaxtrain.tasks.task import ENDINGS, Task
+
+if TYPE_CHECKING:
+    from jaxtrain.evaluate.run import EvaluateConfig
+
+FOLDER = Path("data/hub")
+
+
+def fetch(config: "EvaluateConfig") -> "EvaluateConfig":
+    """The config with the folder that now holds its tasks' files; what is there is not fetched again."""
+    for name in config.tasks:
+        fetch_task(catalog.find(name), FOLDER)
+    return dataclasses.replace(config, benchmarks=str(FOLDER))
+
+
+def fetch_task(task: Task, folder: Path) -> None:
+    """Write the task's rows, and those of its examples, as `.jsonl`."""
+    try:
+        import datasets  # pyrefly: ignore[missing-import]
+    except ImportError:
+        raise UserError(
+            "the hub needs the package datasets; install it with `pip install 'jaxtrain[eval]'`"
+        ) from None
+    if task.hub is None:
+        raise UserError(f"task {task.name} says no place on the hub; give the folder with its data")
+    repository, config, split = task.hub
+    wanted = [(task.path, split)]
+    if task.shots and task.shots.path:
+        wanted.append((task.shots.path, task.shots.split))
+    for path, split in wanted:
+        file = folder / path
+        for ending in ENDINGS:
+            file = Path(str(file).removesuffix(ending))
+        file = file.with_name(file.name + ".jsonl")
+        if file.is_file():
+            continue
+        say(f"{task.name}: {split} of {repository} to {file}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            rows = datasets.load_dataset(repository, config, split=split)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{repository} could not be fetched ({error}); put {task.path} into a folder"
+            ) from error
+        rows.to_json(file, force_ascii=False)
