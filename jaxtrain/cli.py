@@ -34,6 +34,7 @@ Raw documents to an aligned, evaluated language model.
   jaxtrain STAGE [CONFIG] --help       every field with its unit and default
   jaxtrain inspect FOLDER              search its records; show refused batches
   jaxtrain convert FROM TO             weights from and to Hugging Face folders
+  jaxtrain plan CONFIG --topology T    memory, time and cost before you run
 
 Stages, in the order data flows:
 {stages}
@@ -60,6 +61,16 @@ FROM a finished stage, or a llama2.c .bin: TO becomes a Hugging Face folder.
 What was written is read again and compared bit for bit.
 
 Example: jaxtrain convert runs/quickstart/4_pretrain my_model
+"""
+
+PLAN_HELP = """\
+jaxtrain plan CONFIG --topology SHAPE [--sweep] [--json] [--FIELD VALUE ...]
+
+Compiles the training step of a pretrain config for TPUs that are not there (needs libtpu; GPUs by
+formula): memory of a device, what travels, time, money, energy. Where it does not fit: what does.
+Other flags change the config, as in `jaxtrain pretrain`.
+
+Example: jaxtrain plan configs/llama3_8b/1_pretrain.py --topology v5e:16x16
 """
 
 COLUMN = 34  # where the meaning of a field begins
@@ -92,10 +103,12 @@ def dispatch(arguments: list[str]) -> None:
         importlib.import_module("jaxtrain.report.inspect").inspect(rest)
     elif command == "convert":
         _convert(rest)
+    elif command == "plan":
+        _plan(rest)
     elif command in STAGES:
         _run_stage(command, rest)
     else:
-        near = configs.nearest(command, [*STAGES, "run", "inspect", "convert"])
+        near = configs.nearest(command, [*STAGES, "run", "inspect", "convert", "plan"])
         raise UserError(f"no stage {command!r}; did you mean {near!r}? `jaxtrain --help` lists them")
 
 
@@ -119,6 +132,15 @@ def _convert(rest: list[str]) -> None:
             "convert takes two folders, for example `jaxtrain convert runs/quickstart/4_pretrain out`"
         )
     print(importlib.import_module("jaxtrain.model.convert").convert(*rest))
+
+
+def _plan(rest: list[str]) -> None:
+    room = importlib.import_module("jaxtrain.plan.run")
+    if not rest or HELP_FLAGS & set(rest):
+        print(PLAN_HELP, end="")
+        _print_fields(room.PlanConfig)
+        return
+    room.plan(rest)
 
 
 def _run_stage(stage: str, rest: list[str]) -> None:

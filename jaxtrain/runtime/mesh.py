@@ -15,6 +15,8 @@ from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -51,19 +53,49 @@ class MeshConfig:
 AXES = tuple(f.name for f in fields(MeshConfig))
 
 
-def make(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:
-    """A mesh over all devices (or those given); UserError where the sizes do not multiply to them."""
-    devices = devices or jax.devices()
-    sizes = [getattr(config, axis) for axis in AXES]
-    known = math.prod(size for size in sizes if size != -1)
-    if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
-        text = ", ".join(f"{axis} {size}" for axis, size in zip(AXES, sizes, strict=True))
+def sizes(config: MeshConfig, devices: int) -> list[int]:
+    """Of the axes in order, for so many devices; UserError where they do not multiply to them."""
+    given = [getattr(config, axis) for axis in AXES]
+    known = math.prod(size for size in given if size != -1)
+    if given.count(-1) > 1 or any(size < 1 and size != -1 for size in given):
+        text = ", ".join(f"{axis} {size}" for axis, size in zip(AXES, given, strict=True))
         raise UserError(f"mesh {text}: every axis is at least 1, and at most one may be -1")
-    sizes = [len(devices) // known if size == -1 else size for size in sizes]
-    if math.prod(sizes) != len(devices):
-        text = " x ".join(f"{axis} {size}" for axis, size in zip(AXES, sizes, strict=True) if size > 1)
-        raise UserError(f"mesh {text or '1'} does not fit {len(devices)} devices; set one axis to -1")
-    return jax.make_mesh(tuple(sizes), AXES, (AxisType.Explicit,) * len(AXES), devices=devices)
+    found = [devices // known if size == -1 else size for size in given]
+    if math.prod(found) != devices:
+        text = " x ".join(f"{axis} {size}" for axis, size in zip(AXES, found, strict=True) if size > 1)
+        raise UserError(f"mesh {text or '1'} does not fit {devices} devices; set one axis to -1")
+    return found
+
+
+def make(
+    config: MeshConfig,
+    devices: list[Any] | None = None,
+    slice_of: Callable[[Any], int] = lambda device: getattr(device, "slice_index", None) or 0,
+) -> Mesh:
+    """A mesh over all devices (or those given); UserError where the sizes do not multiply to them.
+
+    slice_of: which slice a device is in. Between slices the network is slow, so only `data`, then `stage`,
+    crosses it: their product must be a multiple of the slices.
+    """
+    devices = devices or jax.devices()
+    shape = sizes(config, len(devices))
+    types = (AxisType.Explicit,) * len(AXES)
+    slices: dict[int, list[Any]] = {}
+    for device in devices:
+        slices.setdefault(slice_of(device), []).append(device)
+    if len(slices) == 1:
+        return jax.make_mesh(tuple(shape), AXES, types, devices=devices)
+    data = math.gcd(shape[0], len(slices))
+    stage = len(slices) // data
+    if shape[1] % stage != 0:
+        raise UserError(
+            f"mesh data {shape[0]} x stage {shape[1]} does not fit {len(slices)} slices; set mesh.data to "
+            f"{len(slices)}: copies of the model, of which only gradients cross between slices"
+        )
+    inside = [shape[0] // data, shape[1] // stage, *shape[2:]]
+    parts = [mesh_utils.create_device_mesh(inside, slices[at]) for at in sorted(slices)]
+    rows = [np.concatenate(parts[at : at + stage], axis=1) for at in range(0, len(parts), stage)]
+    return Mesh(np.concatenate(rows, axis=0), AXES, axis_types=types)
 
 
 def ensure() -> None:

@@ -22,9 +22,10 @@ PEAK_FLOPS = {
     "TPU v5 lite": 197e12,
     "TPU v5": 459e12,
     "TPU v6 lite": 918e12,
+    "TPU7x": 2307e12 / 2,
 }
-"""Dense bfloat16 (V100, T4: float16) FLOP/s of one device, by the words in the name that JAX gives it.
-NVIDIA's data sheets without sparsity, Google Cloud's TPU pages."""
+"""Dense bfloat16 (V100, T4: float16) FLOP/s of one device (TPU7x: half a chip), by the words in the name that
+JAX gives it. NVIDIA's data sheets without sparsity, Google Cloud's TPU pages."""
 
 
 def peak_flops(kind: str) -> float | None:

@@ -1,0 +1,184 @@
+"""What travels between devices in one step, read from the compiled program."""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+WIDTHS = {"pred": 1, "bf16": 2, "f16": 2, "f8e4m3fn": 1, "f8e5m2": 1, "c64": 8}
+
+OPENING = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
+CALL = re.compile(r"(calls|to_apply|body|condition)=%?([\w.\-]+)")
+BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+COLLECTIVE = re.compile(rf"= (.*?) ({'|'.join(KINDS)})(-start)?\(")
+ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traffic:
+    """All collectives of one kind over one set of mesh axes, in a step."""
+
+    kind: str
+    axes: tuple[str, ...]
+    """Empty where the program names groups that are no lines of the mesh."""
+    devices: int
+    """That take part in one."""
+    count: int
+    size: int
+    """Bytes of the whole arrays (gathered, or before they are scattered), summed over all times."""
+    sent: int
+    """Bytes that a device sends in a ring: size · (n − 1) / n, all-reduce twice that, a permute size."""
+
+
+def read(text: str, mesh: dict[str, int]) -> list[Traffic]:
+    """Traffic of a program by kind and axes, the largest first. mesh: devices along each axis, in order.
+
+    A loop's body counts as often as its condition says. XLA for TPUs shows an asynchronous collective
+    several times, on its start, on its end and in what it is fused with: its channel counts once a loop.
+    """
+    computations = _computations(text)
+    times = _times(computations)
+    sums: dict[tuple, list[int]] = defaultdict(lambda: [0, 0])
+    seen = set()
+    for name, lines in computations.items():
+        loop, often = times.get(name, (name, 0))
+        for line in lines if often else ():
+            found = COLLECTIVE.search(line)
+            if not found:
+                continue
+            channel = re.search(r"channel_id=(\d+)", line)
+            key = (loop, channel[1] if channel else line)
+            if key in seen:
+                continue
+            seen.add(key)
+            group = _group(line, math.prod(mesh.values()))
+            size = _size(found[1], started=found[3] is not None) * (
+                len(group) if found[2] == "reduce-scatter" else 1
+            )
+            if len(group) > 1 or found[2] == "collective-permute":
+                entry = sums[found[2], axes_of(group, mesh), len(group)]
+                entry[0] += often
+                entry[1] += often * size
+    traffic = [
+        Traffic(
+            kind=kind,
+            axes=axes,
+            devices=n,
+            count=count,
+            size=size,
+            sent=size if kind == "collective-permute" else round(size * _turns(kind) * (n - 1) / n),
+        )
+        for (kind, axes, n), (count, size) in sums.items()
+    ]
+    return sorted(traffic, key=lambda one: -one.sent)
+
+
+def _turns(kind: str) -> int:
+    return 2 if kind == "all-reduce" else 1
+
+
+def axes_of(group: Iterable[int], mesh: dict[str, int]) -> tuple[str, ...]:
+    """The mesh axes along which the places of `group` differ, if they are all places along those."""
+    shape = tuple(mesh.values())
+    group = np.array(list(group))
+    places = np.stack(np.unravel_index(group, shape), axis=1)
+    varies = [len(set(column)) for column in places.T]
+    names = tuple(name for name, n in zip(mesh, varies, strict=True) if n > 1)
+    return names if math.prod(varies) == len(group) else ()
+
+
+def _computations(text: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in text.splitlines():
+        if opening := OPENING.match(line):
+            lines = found.setdefault(("ENTRY " if opening[1] else "") + opening[2], [])
+        elif line.startswith(" "):
+            lines.append(line)
+    return found
+
+
+def _times(computations: dict[str, list[str]]) -> dict[str, tuple[str, int]]:
+    """Of each computation that is reached: the loop body it is part of, and how often that runs."""
+    entry = next(name for name in computations if name.startswith("ENTRY "))
+    found = {entry: (entry, 1)}
+    waiting = [entry]
+    while waiting:
+        name = waiting.pop()
+        loop, often = found[name]
+        for line in computations[name]:
+            calls = [(how, called) for how, called in CALL.findall(line) if called in computations]
+            if branches := BRANCHES.search(line):
+                calls += [("branch", called.strip(" %")) for called in branches[1].split(",")]
+            for how, called in calls:
+                inner = how in ("body", "branch")
+                turns = _trips(line, computations) if how == "body" else 1
+                if called not in found:
+                    found[called] = (called if inner else loop, often * turns)
+                    waiting.append(called)
+    return found
+
+
+def _trips(line: str, computations: dict[str, list[str]]) -> int:
+    """How often a loop runs: XLA's own word, or the constant that its condition compares with; else 1."""
+    if known := re.search(r'known_trip_count":\{"n":"(\d+)"', line):
+        return int(known[1])
+    condition = re.search(r"condition=%?([\w.\-]+)", line)
+    body = "\n".join(computations.get(condition[1], ())) if condition else ""
+    constants = [int(n) for n in re.findall(r"s32\[\]\S* constant\((\d+)\)", body)]
+    return constants[0] if len(constants) == 1 else 1
+
+
+def _size(types: str, started: bool) -> int:
+    """Bytes of a result. Of a started collective (operands, results, …) the results alone."""
+    arrays = [_array(kind, dims) for kind, dims in ARRAY.findall(types)]
+    if not started or not types.startswith("("):
+        return sum(arrays)
+    if not types.startswith("(("):
+        return arrays[1] if len(arrays) > 1 else arrays[0]
+    return sum(_array(*one) for one in ARRAY.findall(types.split("), (")[-1]))
+
+
+def _array(kind: str, dims: str) -> int:
+    bits = re.search(r"\d+", kind)
+    width = WIDTHS.get(kind) or (max(1, int(bits[0]) // 8) if bits else 1)
+    return width * math.prod(int(n) for n in dims.split(",") if n)
+
+
+def _group(line: str, devices: int) -> list[int]:
+    """Places in the mesh of the first devices that take part together."""
+    if listed := re.search(r"(?:replica_groups|source_target_pairs)=\{\{([\d,]+)\}", line):
+        return [int(n) for n in listed[1].split(",")]
+    if iota := re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", line):
+        shape, dims = ([int(n) for n in part.split(",")] for part in iota.group(1, 2))
+        order = [int(n) for n in iota[3].split(",")] if iota[3] else list(range(len(dims)))
+        return np.arange(math.prod(dims)).reshape(dims).transpose(order).reshape(shape)[0].tolist()
+    if named := re.search(
+        r"replica_groups=mesh\[(.*?)\](?:<=\[([\d,]+)\](?:T\(([\d,]+)\))?)? \{(.*?)\}", line
+    ):
+        return _named(named[1], named[2], named[3], named[4])
+    return list(range(devices))  # no groups are named: all
+
+
+def _named(axes: str, dims: str | None, turned: str | None, group: str) -> list[int]:
+    """`mesh['a'=4,'b'=2] {'a'}`: the places along `a` where the other axes are at their first."""
+    sizes = {name: int(n) for name, n in re.findall(r"'([^']+)'=(\d+)", axes)}
+    places = np.arange(math.prod(sizes.values()))
+    if dims:
+        order = [int(n) for n in turned.split(",")] if turned else None
+        places = places.reshape([int(n) for n in dims.split(",")]).transpose(order)
+    places = places.reshape(tuple(sizes.values()))
+    whole = [name for name, part in re.findall(r"'([^']+)'(:\(\d+\)\d+)?", group) if not part]
+    parts = re.findall(r"'([^']+)':\((\d+)\)(\d+)", group)  # 'a':(before)size is a part of an axis
+    for at, name in enumerate(sizes):
+        keep = np.arange(sizes[name]) if name in whole else np.zeros(1, int)
+        for part, before, size in parts:
+            if part == name:
+                step = sizes[name] // int(before) // int(size)
+                keep = np.arange(int(size)) * step
+        places = np.take(places, keep, axis=at)
+    return places.ravel().tolist()

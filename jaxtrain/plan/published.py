@@ -1,0 +1,140 @@
+"""What others measured, and what it says of the share of its peak that a chip reaches in training.
+
+The share that `plan` expects of a chip is the median of its rows, or, without any, of its platform's. `check`
+predicts each row from the others alone (leave one out): the printed error is of figures that the
+prediction has not seen. How each run kept activations is mostly not said; what it recomputed counts as
+lost time.
+"""
+
+import statistics
+from dataclasses import dataclass
+
+from jaxtrain.model.config import ModelConfig
+from jaxtrain.plan.hardware import CHIPS, Chip
+from jaxtrain.runtime import cost
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One published speed: tokens/s of a device with the model's shape, or the source's own utilisation."""
+
+    what: str
+    chip: str
+    source: str
+    model: ModelConfig | None = None
+    tokens: float = 0.0
+    """A second and device (of 7x: a chip)."""
+    share: float = 0.0
+    """Model FLOP/s over peak, as the source counts them."""
+
+    @property
+    def utilisation(self) -> float:
+        if self.model is None:
+            return self.share
+        return self.tokens * flops_per_token(self.model) / CHIPS[self.chip].flops
+
+
+def flops_per_token(model: ModelConfig) -> float:
+    """As the training loop counts them."""
+    return cost.flops_per_token(
+        model.matmul_parameters, model.layers, model.max_length, model.heads * model.head_dim
+    )
+
+
+def llama(parameters: str, length: int, vocab: int = 128_256) -> ModelConfig:
+    """The published shapes of Llama 2 and 3 (config.json of each)."""
+    layers, d_model, heads, kv_heads, d_hidden = {
+        "7B": (32, 4096, 32, 32, 11008),
+        "8B": (32, 4096, 32, 8, 14336),
+        "70B": (80, 8192, 64, 8, 28672),
+        "405B": (126, 16384, 128, 8, 53248),
+    }[parameters]
+    return ModelConfig(
+        vocab_size=vocab,
+        layers=layers,
+        d_model=d_model,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=128,
+        d_hidden=d_hidden,
+        max_length=length,
+        qk_norm=False,
+    )
+
+
+TIERING = "MaxText, docs: tiering.md (2025)"
+RECIPES = "AI-Hypercomputer tpu-recipes (2025)"
+ROWS = (
+    Row(what="Llama 3.1 8B on 256", chip="v6e", model=llama("8B", 8192), tokens=7207, source=TIERING),
+    Row(what="Llama 3.1 70B on 256", chip="v6e", model=llama("70B", 8192), tokens=960, source=TIERING),
+    Row(what="Llama 3.1 405B on 256", chip="v6e", model=llama("405B", 8192), tokens=123, source=TIERING),
+    Row(what="Llama 2 70B on 256", chip="v6e", model=llama("70B", 4096, 32_000), tokens=900, source=TIERING),
+    Row(
+        what="Llama 2 70B on 256 (v5p-512)",
+        chip="v5p",
+        model=llama("70B", 4096, 32_000),
+        tokens=692,
+        source=TIERING,
+    ),
+    Row(what="Llama 3.1 405B", chip="v5p", share=0.685, source=RECIPES),
+    Row(
+        what="16B on 256",
+        chip="v5e",
+        share=0.611,
+        source="MaxText, v5e README (2023, counts attention whole)",
+    ),
+    Row(
+        what="32B on 256",
+        chip="v5e",
+        share=0.669,
+        source="MaxText, v5e README (2023, counts attention whole)",
+    ),
+    Row(
+        what="64B on 256",
+        chip="v5e",
+        share=0.599,
+        source="MaxText, v5e README (2023, counts attention whole)",
+    ),
+    Row(what="Llama 3.1 70B on 64", chip="7x", share=1207 / 2307, source=RECIPES),
+    Row(what="Llama 3.1 405B", chip="7x", share=1261 / 2307, source=RECIPES),
+    Row(
+        what="Llama 2 7B on 8",
+        chip="h100",
+        model=llama("7B", 4096, 32_000),
+        tokens=11362,
+        source="JAX-Toolbox (2025)",
+    ),
+    Row(what="Llama 2 7B on 128", chip="h100", share=375 / 989, source="MaxText, configs/gpu/a3 (2024)"),
+    Row(what="Llama 3 405B on 16,384", chip="h100", share=0.41, source="Llama 3 (arXiv 2407.21783), table 4"),
+    Row(what="Llama 3.1 70B on 256", chip="h200", share=0.514, source="AI-Hypercomputer gpu-recipes (2025)"),
+)
+
+
+def attainable(chip: Chip, without: Row | None = None) -> tuple[float, float, float]:
+    """Lowest, median and highest share of the peak in rows of a chip, or of its platform without any."""
+    rows = [row for row in ROWS if row is not without]
+    own = [row.utilisation for row in rows if row.chip == chip.name]
+    own = own or [row.utilisation for row in rows if CHIPS[row.chip].platform == chip.platform]
+    return min(own), statistics.median(own), max(own)
+
+
+def check() -> list[dict]:
+    """Each row beside what the others predict for it."""
+    found = []
+    for row in ROWS:
+        _, predicted, _ = attainable(CHIPS[row.chip], without=row)
+        error = predicted / row.utilisation - 1
+        tokens = predicted * CHIPS[row.chip].flops / flops_per_token(row.model) if row.model else None
+        found.append(
+            {
+                "what": row.what,
+                "chip": row.chip,
+                "published": row.utilisation,
+                "predicted": predicted,
+                "published_tokens": row.tokens or None,
+                "predicted_tokens": tokens,
+                "error": error,
+                "source": row.source,
+            }
+        )
+    return found

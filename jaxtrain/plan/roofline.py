@@ -1,0 +1,185 @@
+"""How long a step takes: arithmetic, memory and links, each at its limit, and what is to be expected.
+
+B rows of a device, T time, D model, F hidden, L layers
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxtrain.plan.collectives import Traffic
+from jaxtrain.plan.hardware import Chip, Topology
+from jaxtrain.plan.program import AnyMesh, Memory
+from jaxtrain.plan.published import attainable, flops_per_token
+from jaxtrain.pretrain.run import PretrainConfig
+from jaxtrain.runtime.cost import Range
+from jaxtrain.runtime.mesh import BATCH
+
+NODE = 8  # GPUs behind one NVLink switch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Time:
+    """Seconds of a step, were each of the three the only limit, and what is expected."""
+
+    compute: float
+    """All FLOPs, recomputed ones too, at the chip's peak."""
+    memory: float
+    links: float
+    step: Range
+    """low: arithmetic at the best published share of the peak, links hidden behind it. value: at the median,
+    hidden. high: at the lowest, and nothing hidden."""
+    flops_per_token: float
+    recompute: float
+    """FLOPs done over FLOPs that count."""
+    share: float
+    """Of its peak that the chip is expected to reach in arithmetic."""
+
+    @property
+    def bound(self) -> str:
+        parts = {"compute": self.compute, "memory": self.memory, "links": self.links}
+        return max(parts, key=lambda name: parts[name])
+
+
+def estimate(
+    config: PretrainConfig, topology: Topology, mesh: AnyMesh, memory: Memory, traffic: list[Traffic]
+) -> Time:
+    """Of a step on all devices of the topology."""
+    chip, model = topology.chip, config.model
+    per_token = flops_per_token(model)
+    tokens = config.batch_size * model.max_length / topology.devices
+    again = recompute(config)
+    peak = tokens * per_token * again / chip.flops
+    low, value, high = attainable(chip)
+    # A pipeline works M of its M + S - 1 turns.
+    stages = mesh.shape["stage"]
+    turns = (model.stage_microbatches + stages - 1) / model.stage_microbatches if stages > 1 else 1.0
+    in_memory = _memory_bytes(config, mesh, memory) / chip.bandwidth
+    links = sum(one.sent / bandwidth(one, topology, mesh) for one in traffic)
+    work = [peak * turns / share for share in (high, value, low)]
+    step = Range(
+        max(work[0], in_memory, links), max(work[1], in_memory, links), max(work[2], in_memory) + links
+    )
+    return Time(
+        compute=peak,
+        memory=in_memory,
+        links=links,
+        step=step,
+        flops_per_token=per_token,
+        recompute=again,
+        share=value,
+    )
+
+
+def recompute(config: PretrainConfig) -> float:
+    """FLOPs done over FLOPs that count, by what the backward pass finds."""
+    model = config.model
+    if model.remat in ("full", "offload"):
+        return 4 / 3
+    if model.remat == "dots":  # the scores of attention alone
+        scores = 2 * model.layers * model.max_length * model.heads * model.head_dim
+        return 1 + scores / flops_per_token(model)
+    return 1.0
+
+
+def _memory_bytes(config: PretrainConfig, mesh: AnyMesh, memory: Memory) -> float:
+    """At least: gathered weights read in each pass, the optimizer's own, activations once each."""
+    model, shape = config.model, mesh.shape
+    width = 2 if model.dtype == "bfloat16" else 4
+    passes = 3 * config.microbatches + (config.microbatches if model.remat in ("full", "offload") else 0)
+    whole = memory.weights / 4 * width * shape["fsdp"]
+    rows = config.batch_size / math.prod(shape[axis] for axis in BATCH)
+    hidden = model.d_hidden * (model.experts_per_token if model.experts else 1)
+    stream = rows * model.max_length / shape["context"] * model.layers / shape["stage"] * width
+    activations = 3 * stream * (8 * model.d_model + 3 * hidden) / shape["tensor"]
+    return passes * whole + 2 * (memory.weights + memory.optimizer) + memory.weights + activations
+
+
+def bandwidth(traffic: Traffic, topology: Topology, mesh: AnyMesh) -> float:
+    """Bytes/s at which a device sends, over all links that the axes give it, in both directions of a ring."""
+    chip = topology.chip
+    if chip.platform == "gpu":
+        return chip.link if traffic.devices <= NODE and _inside_node(traffic, mesh) else chip.network
+    if isinstance(mesh, Mesh) and traffic.axes:
+        return _torus(chip, topology, _line(mesh, traffic.axes))
+    return chip.link * 2
+
+
+def _inside_node(traffic: Traffic, mesh: AnyMesh) -> bool:
+    """Whether a line along these axes stays among eight neighbours: the axes behind them count too."""
+    names = list(mesh.shape)
+    if not traffic.axes:
+        return False
+    first = min(names.index(axis) for axis in traffic.axes)
+    return math.prod(mesh.shape[axis] for axis in names[first:]) <= NODE
+
+
+def _line(mesh: Mesh, axes: tuple[str, ...]) -> list[Any]:
+    """The devices of one group along these axes."""
+    at = tuple(slice(None) if name in axes else 0 for name in mesh.axis_names)
+    return list(np.asarray(mesh.devices[at]).ravel())
+
+
+def _torus(chip: Chip, topology: Topology, devices: list[Any]) -> float:
+    """Two directions a dimension that the devices span, one where the ring is not closed."""
+    if len({getattr(device, "slice_index", 0) for device in devices}) > 1:
+        return chip.network
+    coordinates = np.array([device.coords for device in devices])
+    rate = 0.0
+    for dimension, whole in enumerate(topology.shape):
+        spanned = len(set(coordinates[:, dimension]))
+        # v5e and v6e close a ring at 16, the others at multiples of 4 (Google Cloud, TPU architecture).
+        closed = spanned == whole and (whole == 16 if chip.dimensions == 2 else whole % 4 == 0)
+        if spanned > 1:
+            rate += chip.link * (2 if closed else 1)
+    return rate or chip.link * 2  # the two halves of one chip
+
+
+def expected_traffic(config: PretrainConfig, mesh: AnyMesh, memory: Memory) -> list[Traffic]:
+    """By formula, where no program is compiled: what each axis moves in a step.
+
+    fsdp gathers the weights in compute precision for each pass and scatters the gradients, tensor gathers and
+    scatters the residual stream four times a layer and pass, context passes keys and values round, expert
+    exchanges tokens twice a pass, stage hands the stream on, data sums the gradients.
+    """
+    model, n = config.model, dict(mesh.shape)
+    width = 2 if model.dtype == "bfloat16" else 4
+    again = model.remat in ("full", "offload")
+    passes = 3 if again else 2  # forward, again, backward
+    whole = memory.weights * n["fsdp"] // 4 * width
+    rows = config.batch_size / math.prod(n[axis] for axis in BATCH)
+    stream = int(rows * model.max_length / n["context"] * model.d_model * width)
+    layers = model.layers // n["stage"]
+    keys = int(stream / model.d_model * 2 * model.kv_heads * model.head_dim / n["tensor"])
+    choices = model.experts_per_token * n["expert"]
+    plan = [
+        ("all-gather", "fsdp", passes * config.microbatches, whole),
+        ("reduce-scatter", "fsdp", config.microbatches, whole),
+        ("all-gather", "tensor", 2 * layers * (passes + 1), stream),
+        ("reduce-scatter", "tensor", 2 * layers * (passes + 1), stream),
+        ("collective-permute", "context", layers * (passes + 2) * (n["context"] - 1), keys),
+        ("all-to-all", "expert", 2 * layers * (passes + 1) if model.experts else 0, choices * stream),
+        ("collective-permute", "stage", 2 * (model.stage_microbatches + n["stage"] - 1), stream),
+        ("all-reduce", "data", 1, memory.weights),
+    ]
+    found = []
+    for kind, axis, count, size in plan:
+        if n[axis] > 1 and count:
+            turns = 2 if kind == "all-reduce" else 1
+            ring = 1.0 if kind == "collective-permute" else turns * (n[axis] - 1) / n[axis]
+            if axis == "stage":
+                size //= model.stage_microbatches
+            found.append(
+                Traffic(
+                    kind=kind,
+                    axes=(axis,),
+                    devices=n[axis],
+                    count=count,
+                    size=count * size,
+                    sent=int(count * size * ring),
+                )
+            )
+    return found

@@ -1,0 +1,260 @@
+"""What a plan says, against the compiled program, against hand counts, and from the command line."""
+
+import dataclasses
+import json
+import math
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxtrain import cli
+from jaxtrain import config as configs
+from jaxtrain.model.config import ModelConfig
+from jaxtrain.plan import collectives, hardware, known, program, published, roofline, search
+from jaxtrain.plan.collectives import Traffic
+from jaxtrain.pretrain.run import PretrainConfig
+from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.mesh import MeshConfig
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+MODEL = ModelConfig(
+    vocab_size=96,
+    layers=3,
+    d_model=32,
+    heads=4,
+    kv_heads=4,
+    head_dim=8,
+    d_hidden=64,
+    max_length=16,
+    remat="full",
+)
+TINY = PretrainConfig(
+    data="none", out="none", model=MODEL, mesh=MeshConfig(fsdp=4, tensor=2), batch_size=8, steps=10
+)
+
+
+@pytest.fixture(scope="module")
+def made() -> tuple[program.Memory, program.Program, dict[str, int]]:
+    """The tiny step's shapes and its program, on fsdp 4 x tensor 2 of emulated devices."""
+    mesh = meshes.make(TINY.mesh)
+    memory = program.measure(TINY, mesh)
+    return memory, program.compile_step(TINY, mesh, memory), dict(mesh.shape)
+
+
+def test_weights_and_optimizer_are_the_programs_to_the_byte(made) -> None:
+    memory, compiled, _ = made
+    assert compiled.memory.arguments == memory.weights + memory.optimizer + memory.batch
+    whole = 2 * 96 * 32 + 3 * (4 * 32 * 32 + 3 * 32 * 64)  # the matrices; the embedding is whole over tensor
+    cut = 4 * ((whole - 96 * 32) / 8 + 96 * 32 / 4)
+    assert cut < memory.weights < cut * 1.3  # and norms, whole on every device
+    assert memory.optimizer == pytest.approx(2 * memory.weights, abs=16)
+
+
+def test_what_travels_is_what_the_mesh_says(made) -> None:
+    """In each layer, forward and backward, the weights are gathered over fsdp at least once."""
+    _, compiled, shape = made
+    found = collectives.read(compiled.text, shape)
+    gathered = [one for one in found if one.kind == "all-gather" and one.axes == ("fsdp",)]
+    assert sum(one.count for one in gathered) >= 2 * 7 * MODEL.layers
+    assert {axes for one in found for axes in one.axes} == {"fsdp", "tensor"}
+
+
+def test_collectives_are_counted_in_loops_by_kind_bytes_and_axis() -> None:
+    """A hand count: five turns of a loop gather 64 floats over fsdp 4; one sum of 8 floats over tensor 2."""
+    mesh = meshes.make(MeshConfig(fsdp=4, tensor=2))
+
+    def per_device(x, y):
+        def turn(carry, _):
+            return jnp.sum(jax.lax.all_gather(carry, "fsdp", tiled=True).reshape(4, 16), axis=0) * 0.5, None
+
+        x, _ = jax.lax.scan(turn, x, length=5)
+        return x, jax.lax.psum(y, "tensor")
+
+    with jax.set_mesh(mesh):
+        run = jax.shard_map(
+            per_device, in_specs=(P("fsdp"), P("tensor")), out_specs=(P("fsdp"), P()), check_vma=False
+        )
+        shapes = [
+            jax.ShapeDtypeStruct((size,), jnp.float32, sharding=NamedSharding(mesh, P(axis)))
+            for size, axis in ((64, "fsdp"), (16, "tensor"))
+        ]
+        text = jax.jit(run).lower(*shapes).compile().as_text()
+    found = {one.kind: one for one in collectives.read(text, dict(mesh.shape))}
+    size = 5 * 64 * 4
+    assert found["all-gather"] == Traffic(
+        kind="all-gather", axes=("fsdp",), devices=4, count=5, size=size, sent=size * 3 // 4
+    )
+    assert found["all-reduce"] == Traffic(
+        kind="all-reduce", axes=("tensor",), devices=2, count=1, size=32, sent=32
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "group", "axes"),
+    [
+        ("replica_groups={{0,2,4,6},{1,3,5,7}}", [0, 2, 4, 6], ("fsdp",)),
+        ("replica_groups=[4,2]<=[8]", [0, 1], ("tensor",)),
+        ("replica_groups=[2,4]<=[4,2]T(1,0)", [0, 2, 4, 6], ("fsdp",)),
+        ("replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_1'}", [0, 1], ("tensor",)),
+        (
+            "replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_0','axis_1'}",
+            list(range(8)),
+            ("fsdp", "tensor"),
+        ),
+        ("replica_groups={{0,1,2}}", [0, 1, 2], ()),
+        ("source_target_pairs={{0,2},{2,4}}", [0, 2], ("fsdp",)),
+    ],
+)
+def test_groups_are_read_in_each_of_xlas_spellings(
+    line: str, group: list[int], axes: tuple[str, ...]
+) -> None:
+    assert collectives._group(line, 8) == group
+    assert collectives.axes_of(group, {"data": 1, "fsdp": 4, "tensor": 2}) == axes
+
+
+def test_what_the_backward_pass_finds_grows_without_remat(make_abstract) -> None:
+    """Full remat keeps the input of each layer: B · T · D values of each; none keeps several times that."""
+    full, none = (
+        program.measure(
+            dataclasses.replace(TINY, model=dataclasses.replace(MODEL, remat=remat)), make_abstract
+        )
+        for remat in ("full", "none")
+    )
+    inputs = 8 // 4 * 16 * 32 * 4 * MODEL.layers
+    assert inputs // 2 <= full.kept < none.kept
+    assert full.weights == none.weights
+
+
+@pytest.fixture
+def make_abstract():
+    return program.mesh_of(TINY, hardware.parse("h100:8"))
+
+
+def test_a_roofline_by_hand(make_abstract) -> None:
+    topology = hardware.parse("h100:8")
+    memory = program.measure(TINY, make_abstract)
+    traffic = [Traffic(kind="all-gather", axes=("fsdp",), devices=4, count=1, size=0, sent=450_000_000)]
+    time = roofline.estimate(TINY, topology, make_abstract, memory, traffic)
+    matmuls = 3 * (4 * 32 * 32 + 3 * 32 * 64) + 32 * 96
+    per_token = 6 * matmuls + 6 * 3 * 16 * 32
+    assert time.flops_per_token == per_token
+    assert time.compute == pytest.approx(8 * 16 / 8 * per_token * 4 / 3 / 989e12)
+    assert time.links == pytest.approx(1e-3)  # 450 MB over NVLink's 450 GB/s
+    assert time.bound == "links" and time.step.value == pytest.approx(1e-3)
+    far = dataclasses.replace(traffic[0], axes=("fsdp", "tensor"), devices=16)
+    assert roofline.bandwidth(far, topology, make_abstract) == 50e9
+
+
+def test_published_runs_are_predicted_from_the_others() -> None:
+    rows = published.check()
+    assert len(rows) >= 5 and all(row["source"] for row in rows)
+    assert np.median([abs(row["error"]) for row in rows]) < 0.15
+    assert max(abs(row["error"]) for row in rows) < 0.3
+    eight = next(row for row in published.ROWS if row.what == "Llama 2 7B on 8")
+    assert eight.utilisation == pytest.approx(0.496, abs=0.01)  # 492 TFLOP/s by MaxText's count on the same
+
+
+def test_known_figures_come_out_of_the_formulas() -> None:
+    found = {one.what: one for one in known.figures()}
+    assert found["25,000 A100 for 100 days"].ours == pytest.approx(50, rel=0.03)
+    assert found["that, in homes for a year"].ours == pytest.approx(4500, rel=0.02)
+    assert found["Llama 3.1, all three"].ours == pytest.approx(27.5, rel=0.01)
+    for size in ("8B", "70B", "405B"):
+        assert found[f"Llama 3.1 {size}, energy as the card counts it"].ratio == pytest.approx(1, abs=0.05)
+
+
+def plan(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
+    cli.main(["plan", *arguments, "--json"])
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_plan_that_fits_and_its_bill(capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(CONFIGS / "llama3_8b" / "1_pretrain.py")
+    found = plan(capsys, path, "--topology", "h100:64", "--price", "2", "--steps", "1000")
+    assert found["asked_for_does_not_fit"] == "" and found["mesh"] == "fsdp 64"
+    assert found["memory"]["total"] < found["memory"]["has"]
+    run, step = found["run"], found["step"]
+    assert run["tokens"] == 1000 * 512 * 8192
+    assert run["chip_hours"][1] == pytest.approx(1000 * step["seconds"][1] * 64 / 3600)
+    assert run["dollars"][1] == pytest.approx(2 * run["chip_hours"][1])
+    assert run["kWh"][1] == pytest.approx(run["chip_hours"][1] * 1.0 * 1.1)
+    assert run["kWh"][0] < run["kWh"][1] < run["kWh"][2]
+    assert step["mfu"][1] * 989e12 == pytest.approx(
+        step["tokens_per_second_per_device"][1] * step["flops_per_token"]
+    )
+
+
+def test_an_impossible_request_is_answered_with_one_that_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(CONFIGS / "llama3_8b" / "1_pretrain.py")
+    found = plan(capsys, path, "--topology", "h100:8")
+    assert "GiB are needed" in found["asked_for_does_not_fit"]
+    assert found["changes"] and found["memory"]["total"] < found["memory"]["has"]
+    grown = plan(capsys, path, "--topology", "a100:1", "--batch_size", "8")  # 96 GB of state
+    assert (
+        grown["topology"] in ("a100:2", "a100:4", "a100:8")
+        and grown["memory"]["total"] < grown["memory"]["has"]
+    )
+
+
+def test_a_sweep_names_the_best_mesh(capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(CONFIGS / "gpt_1b" / "1_pretrain.py")
+    found = plan(capsys, path, "--topology", "h100:8", "--sweep")
+    fits = [one for one in found["sweep"] if one["fits"]]
+    assert len(found["sweep"]) > 4 and fits[0]["mesh"] == found["mesh"]
+    assert [one["seconds"] for one in fits] == sorted(one["seconds"] for one in fits)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--topology", "v5p:8x8"], "v5p has 3 dimensions, as in v5p:4x4x4"),
+        (["--topology", "v9:8"], "is none of v4, v5e"),
+        ([], "plan needs --topology"),
+        (["--topology", "h100:8", "--batch_size", "12"], "make it a multiple of"),
+        (["--topology", "h100:8", "--slices", "2"], "of TPUs alone"),
+        (["--topology", "h100:8", "--stepz", "2"], "did you mean --steps"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["plan", str(CONFIGS / "gpt_1b" / "1_pretrain.py"), *arguments])
+    printed = capsys.readouterr()
+    assert stop.value.code == 2 and words in printed.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "topology"),
+    [
+        ("gpt2_124m", "h100:1"),
+        ("gpt_1b", "h100:8"),
+        ("llama3_8b", "h100:64"),
+        ("llama3_70b", "h100:512"),
+        ("qwen3_moe", "h100:64"),
+    ],
+)
+def test_configs_fit_on_gpus_by_formula(name: str, topology: str) -> None:
+    config = configs.load(CONFIGS / name / "1_pretrain.py")
+    found = search.measured(config, hardware.parse(topology))
+    assert found.fits, f"{found.memory.total / 2**30:.1f} GiB"
+    devices = math.prod(found.mesh.shape.values())
+    assert devices == hardware.parse(topology).devices
+
+
+def test_a_mesh_of_slices_lets_only_data_and_stage_cross() -> None:
+    slice_of = lambda device: device.id // 4  # noqa: E731
+    make = partial(meshes.make, devices=jax.devices(), slice_of=slice_of)
+    for config in (MeshConfig(data=2, fsdp=-1), MeshConfig(data=2, fsdp=2, tensor=2), MeshConfig(stage=2)):
+        mesh = make(config)
+        groups = np.vectorize(slice_of)(mesh.devices)
+        cross = "data" if config.data > 1 else "stage"
+        halves = np.split(groups, 2, axis=mesh.axis_names.index(cross))
+        assert [set(half.ravel().tolist()) for half in halves] == [{0}, {1}]
+    with pytest.raises(UserError, match="does not fit 2 slices; set mesh.data to 2"):
+        make(MeshConfig(fsdp=8))
