@@ -43,16 +43,21 @@ def _memory(found: dict[str, Any]) -> str:
         ("optimizer", memory["optimizer"], "exact"),
         ("batch, guard", memory["batch"], "exact"),
     ]
-    if memory["temporaries"] is None:
+    if memory["peak"] is None:
         rows += [("kept for backward", memory["kept"], "exact, one micro-batch")]
         rows += [("gradients, loss, a layer at work", memory["working"], "estimate")]
     else:
         state = memory["weights"] + memory["optimizer"] + memory["batch"]
-        rows += [("temporaries", memory["temporaries"], "compiler")]
-        rows += [("  of these kept for backward", memory["kept"], "by shapes")]
-        rows += [("program", memory["code"], "compiler")]
+        used = memory["peak"] - memory["arguments"]
         rows += [
-            ("(arguments, by the compiler", memory["arguments"], f"{memory['arguments'] - state:+,} bytes)")
+            ("activations and temporaries", used, "compiler, at the fullest moment"),
+            ("  of these kept for backward", memory["kept"], "by shapes, one micro-batch"),
+            ("program", memory["code"], "compiler"),
+            (
+                "(first three, by the compiler)",
+                memory["arguments"],
+                f"{memory['arguments'] - state:+,} bytes",
+            ),
         ]
     rows += [("together", memory["total"], f"of {memory['has'] / GIB:.4g} GiB")]
     return "Memory of a device\n" + _table([(name, f"{size / GIB:.3f} GiB", how) for name, size, how in rows])
