@@ -17,8 +17,9 @@ install: .venv/.installed
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
+# By files, on as many processes as there are cores, at most three: each holds about 3 GB, one for a moment 8.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 3 --dist loadfile
 
 test-slow: install
 	$(BIN)/python -m pytest -m 'slow and not gpu'
