@@ -18,6 +18,7 @@ from typing import Any
 
 import jaxtrain
 from jaxtrain import config as configs
+from jaxtrain.runtime.energy import Meter
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 
@@ -81,13 +82,22 @@ def produce(
     _write_json(partial / COST, {"seconds": earlier})
     _write_json(partial / STARTED, described)
     others.wait("artifact begun")
-    counts = write(partial)
+    with Meter() as meter:
+        counts = write(partial)
     _write_json(partial / MANIFEST, {**described, "counts": counts, "files": _list_files(partial)})
-    _write_json(partial / COST, {"seconds": round(earlier + time.monotonic() - begun, 2)})
+    _write_json(partial / COST, _cost(earlier, time.monotonic() - begun, meter.kilowatt_hours))
     (partial / STARTED).unlink()
     _rename(partial, out)
     others.wait("artifact finished")
     return out
+
+
+def _cost(earlier: float, seconds: float, measured: dict[str, float]) -> dict[str, Any]:
+    """Seconds of all runs on this folder; energy of the last alone, where counters measured it."""
+    cost: dict[str, Any] = {"seconds": round(earlier + seconds, 2)}
+    if measured:
+        cost["measured"] = {"seconds": round(seconds, 2), "kilowatt_hours": measured}
+    return cost
 
 
 def describe(

@@ -3,6 +3,7 @@
 import importlib
 import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -32,6 +33,7 @@ Raw documents to an aligned, evaluated language model.
   jaxtrain run FOLDER                  every stage in order, reusing what stands
   jaxtrain STAGE CONFIG [--FIELD VALUE ...]
   jaxtrain STAGE [CONFIG] --help       every field with its unit and default
+  jaxtrain report RUN [RUN2 ...]       pages of runs, also while they train
   jaxtrain inspect FOLDER              search its records; show refused batches
   jaxtrain convert FROM TO             weights from and to Hugging Face folders
   jaxtrain plan CONFIG --topology T    memory, time and cost before you run
@@ -160,6 +162,9 @@ def _run_stage(stage: str, rest: list[str]) -> None:
             _print_fields(kind)
             return
         command(configs.from_flags(kind, rest[1:]))
+        return
+    if stage == "report" and Path(rest[0]).is_dir():
+        importlib.import_module("jaxtrain.report.runs").report(rest)
         return
     if rest[0].startswith("-"):
         raise UserError(f"name a config file before {rest[0]}, for example one of configs/quickstart")

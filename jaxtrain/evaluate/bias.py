@@ -58,8 +58,6 @@ LIMITS = {
     "short English prompts alone.",
     "refusal": "By phrases at the beginning of the answer: it does not see whether a refusal was right, nor "
     "whether an answer without one does harm.",
-    "representation": "Counts of words, whatever they mean: 'white' is a colour too. Absence of a word is "
-    "not absence of people.",
 }
 
 

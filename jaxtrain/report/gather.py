@@ -1,11 +1,8 @@
 """The numbers of a run, read from its artifacts. Nothing is measured here, and nothing is filled in."""
 
-import json
 import platform
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict
-from functools import reduce
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,6 +11,9 @@ import jax
 
 import jaxtrain
 from jaxtrain import artifact
+from jaxtrain.model.config import ModelConfig
+from jaxtrain.report import costs
+from jaxtrain.report.files import read_json, read_lines
 from jaxtrain.runtime import cost
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tasks import utility
@@ -30,7 +30,6 @@ STAGES = {
     "evaluate": "evaluate",
 }
 """Each input of the report, in the order data flows, and the stage that writes it."""
-ON_ACCELERATOR = {"pretrain", "finetune", "rate", "reward", "ppo", "evaluate"}
 Line = dict[str, Any]
 Results = dict[str, Any]
 
@@ -51,37 +50,18 @@ def require(folders: Mapping[str, Path]) -> dict[str, artifact.Counts]:
     return manifests
 
 
-def read_json(path: Path) -> Any:
-    """The JSON file at `path`; UserError where it is missing or broken."""
-    return _parse(path, _read(path))
+def gather(folders: Mapping[str, Path], prices: costs.Prices | None = None) -> Results:
+    """Every number on the page, by section: one for every stage that is there, finished or at work.
 
-
-def read_lines(path: Path) -> list[Line]:
-    """The objects of a `.jsonl` file."""
-    return [_parse(path, line) for line in _read(path).split("\n") if line]  # text may hold other line ends
-
-
-def gather(folders: Mapping[str, Path]) -> Results:
-    """Every number on the page, by section. Energy in kWh, carbon in kg CO2e."""
-    manifests = require(folders)
+    Energy in kWh, carbon in kg CO2e.
+    """
+    manifests = {name: _manifest(folder) for name, folder in folders.items()}
     counts = {name: manifest["counts"] for name, manifest in manifests.items()}
-    evaluated = read_json(folders["evaluate"] / "results.json")
+    live = [name for name, folder in folders.items() if is_live(folder)]
     try:
-        return {
-            "funnel": read_json(folders["clean"] / "funnel.json"),
-            "unread": read_json(folders["collect"] / "unread.json"),
-            "tokenizer": counts["tokenize"],
-            "pretrain": _pretrain(manifests["pretrain"], read_lines(folders["pretrain"] / "metrics.jsonl")),
-            "finetune": _finetune(read_lines(folders["finetune"] / "metrics.jsonl")),
-            "rate": counts["rate"]
-            | {"description": utility.DESCRIPTION if counts["rate"]["simulated"] else ""},
-            "reward": counts["reward"],
-            "ppo": counts["ppo"],
-            "benchmarks": evaluated["tasks"],
-            "heldout": evaluated["heldout"],
-            "cost": _cost(
-                {name: read_json(folder / artifact.COST)["seconds"] for name, folder in folders.items()}
-            ),
+        results: Results = {
+            "live": live,
+            "cost": None if live or not folders else costs.gather(folders, prices or costs.Prices()),
             "run": {
                 "versions": {
                     "jaxtrain": jaxtrain.__version__,
@@ -91,8 +71,23 @@ def gather(folders: Mapping[str, Path]) -> Results:
                 "fingerprints": {name: manifest["fingerprint"] for name, manifest in manifests.items()},
             },
         }
+        for name, folder in folders.items():
+            results |= PARTS[name](folder, manifests[name], counts[name])
+        return results
     except KeyError as missing:
         raise UserError(f"an artifact of this run lacks {missing}; run the recipe again") from missing
+
+
+def is_live(folder: Path) -> bool:
+    """Whether its stage is at work, or was cut short."""
+    return folder.name.endswith(".partial")
+
+
+def _manifest(folder: Path) -> Line:
+    """Of a stage at work what it began with, and no counts."""
+    if is_live(folder):
+        return {**read_json(folder / artifact.STARTED), "counts": {}}
+    return read_json(folder / artifact.MANIFEST)
 
 
 def funnel_total(funnel: Mapping[str, Line]) -> Line:
@@ -121,36 +116,32 @@ def models(rows: list[Line]) -> list[str]:
 
 def headline(results: Results) -> list[dict[str, str]]:
     """The rows on top of the page and on the terminal: `measure`, `value`, what to read it `beside`."""
-    total = next((row for row in results["heldout"] if row["source"] == "all"), None)
-    if total is None:
-        raise UserError("evaluate's results.json has no held-out row of all sources; run evaluate again")
-    reward, ppo = results["reward"], results["ppo"]
-    rows = [
-        {
-            "measure": f"Held-out text, bits per byte of the {total['model']} model (lower is better)",
-            "value": f"{total['bits_per_byte']:.3f}",
-            "beside": f"xz -9e on the same {total['bytes']:,} bytes: {total['xz_bits_per_byte']:.3f}",
-        },
-        {
-            "measure": f"Reward model on held-out comparisons of {raters(results)}",
-            "value": share(reward["heldout_accuracy"], reward["standard_error"]),
-            "beside": f"untrained {share(reward['untrained_accuracy'])}, longer answer wins "
-            f"{share(reward['length_accuracy'])}, ceiling {share(reward['ceiling'])}",
-        },
-        {
-            "measure": "Reward model on held-out comparisons of people",
-            "value": share(reward["human_accuracy"], reward["human_standard_error"]),
-            "beside": "chance 50.0 %",
-        },
-        {
-            "measure": f"PPO: true utility to {raters(results)}",
-            "value": f"{ppo['utility_gain_sd']:+.2f} SD",
-            "beside": f"from {ppo['utility_before']:.3f} to {ppo['utility_after']:.3f}, "
-            f"in SD ({ppo['utility_sd_before']:.3f}) of the fine-tuned model's answers; "
-            f"KL {ppo['kl']:.2f} nats a sequence",
-        },
-    ]
-    for task in benchmark_table(results["benchmarks"]):
+    rows = []
+    if "heldout" in results:
+        total = next((row for row in results["heldout"] if row["source"] == "all"), None)
+        if total is None:
+            raise UserError("evaluate's results.json has no held-out row of all sources; run evaluate again")
+        rows.append(
+            {
+                "measure": f"Held-out text, bits per byte of the {total['model']} model (lower is better)",
+                "value": f"{total['bits_per_byte']:.3f}",
+                "beside": f"xz -9e on the same {total['bytes']:,} bytes: {total['xz_bits_per_byte']:.3f}",
+            }
+        )
+    if "reward" in results:
+        rows += _reward_rows(results)
+    if "ppo" in results:
+        ppo = results["ppo"]
+        rows.append(
+            {
+                "measure": f"PPO: true utility to {raters(results)}",
+                "value": f"{ppo['utility_gain_sd']:+.2f} SD",
+                "beside": f"from {ppo['utility_before']:.3f} to {ppo['utility_after']:.3f}, "
+                f"in SD ({ppo['utility_sd_before']:.3f}) of the fine-tuned model's answers; "
+                f"KL {ppo['kl']:.2f} nats a sequence",
+            }
+        )
+    for task in benchmark_table(results.get("benchmarks", [])):
         values = [(name, share(row["value"], row["standard_error"])) for name, row in task["models"].items()]
         name, value = values[-1]
         others = "".join(f", {other} {text}" for other, text in values[:-1])
@@ -164,9 +155,26 @@ def headline(results: Results) -> list[dict[str, str]]:
     return rows
 
 
+def _reward_rows(results: Results) -> list[dict[str, str]]:
+    reward = results["reward"]
+    return [
+        {
+            "measure": f"Reward model on held-out comparisons of {raters(results)}",
+            "value": share(reward["heldout_accuracy"], reward["standard_error"]),
+            "beside": f"untrained {share(reward['untrained_accuracy'])}, longer answer wins "
+            f"{share(reward['length_accuracy'])}, ceiling {share(reward['ceiling'])}",
+        },
+        {
+            "measure": "Reward model on held-out comparisons of people",
+            "value": share(reward["human_accuracy"], reward["human_standard_error"]),
+            "beside": "chance 50.0 %",
+        },
+    ]
+
+
 def raters(results: Results) -> str:
     """Who ranked the answers; simulated raters are never called anything else."""
-    return "simulated raters" if results["rate"]["simulated"] else "raters"
+    return "simulated raters" if results.get("rate", {}).get("simulated") else "raters"
 
 
 def share(value: float, error: float | None = None) -> str:
@@ -201,74 +209,94 @@ def heldout(lines: list[Line]) -> list[Line]:
     return [line for line in lines if line.get("kind") == "heldout"]
 
 
-def _pretrain(manifest: Line, lines: list[Line]) -> Line:
+def _collected(folder: Path, manifest: Line, counts: Line) -> Results:
+    return {"unread": read_json(folder / "unread.json")}
+
+
+def _cleaned(folder: Path, manifest: Line, counts: Line) -> Results:
+    return {"funnel": read_json(folder / "funnel.json"), "mixture": read_json(folder / "mixture.json")}
+
+
+def _pretrained(folder: Path, manifest: Line, counts: Line) -> Results:
+    lines = read_lines(folder / "metrics.jsonl")
     model, trained = manifest["config"]["model"], steps(lines)
     speeds = [line["targets"] / line["seconds"] for line in trained[1:]]  # the first step compiles
     if not speeds:
         raise UserError("pretrain's metrics.jsonl has fewer than two steps: nothing to report")
-    matmul = manifest["counts"]["matmul_parameters"]
+    fields = {name: value for name, value in model.items() if name != "class"}
+    matmul = counts["matmul_parameters"] if counts else ModelConfig(**fields).matmul_parameters
     width = model["heads"] * model["head_dim"]
     flops = cost.flops_per_token(matmul, model["layers"], model["max_length"], width)
-    return {
+    speed = next((line for line in reversed(lines) if line.get("kind") == "speed"), {})
+    evaluated = heldout(lines)
+    found = {
         "steps": len(trained),
-        "tokens": manifest["counts"]["tokens"],
+        "tokens": counts["tokens"] if counts else int(sum(line["targets"] for line in trained)),
         "parameters": matmul + model["vocab_size"] * model["d_model"],
         "matmul_parameters": matmul,
         "tokens_per_second": median(speeds),
         "flops_per_token": flops,
         "flops_per_second": flops * median(speeds),
         "refused": sum(line["accepted"] == 0 for line in trained),
+        "rollbacks": [line for line in lines if line.get("kind") == "rollback"],
         "loss": trained[-1]["loss"],
-        "heldout": heldout(lines)[-1] if heldout(lines) else None,
-    }
-
-
-def _finetune(lines: list[Line]) -> Line:
-    evaluated = heldout(lines)
-    return {
-        "steps": len(steps(lines)),
-        "loss": steps(lines)[-1]["loss"],
-        "heldout_loss": evaluated[-1]["loss"] if evaluated else None,
-    }
-
-
-def _cost(seconds: dict[str, float]) -> Line:
-    """Of each stage and of all, if this machine is the one that ran them."""
-    devices, cores = jax.devices(), cost.cores()
-    each = cost.device_watts(devices[0].device_kind)
-    host = cost.CORE_WATTS * cores
-    stages = {}
-    for name, spent in seconds.items():
-        watts = host if name not in ON_ACCELERATOR else None if each is None else host + each * len(devices)
-        stages[name] = {"seconds": spent, "kilowatt_hours": watts and cost.kilowatt_hours(spent, watts)}
-    energies = [stage["kilowatt_hours"] for stage in stages.values()]
-    energy = None if None in energies else reduce(cost.Range.__add__, energies)
-    return {
-        "device": devices[0].device_kind,
-        "devices": len(devices),
-        "cores": cores,
-        "stages": {
-            name: {**stage, "kilowatt_hours": _asdict(stage["kilowatt_hours"])}
-            for name, stage in stages.items()
+        "heldout": evaluated[-1] if evaluated else None,
+        "goodput": speed.get("goodput"),
+        "mfu": speed.get("mfu"),
+        "data_wait": speed.get("data_wait"),
+        "peak_memory_bytes": speed.get("peak_memory_bytes"),
+        "seconds": {
+            part.split("/")[1]: value for part, value in speed.items() if part.startswith("seconds/")
         },
-        "seconds": sum(seconds.values()),
-        "kilowatt_hours": _asdict(energy),
-        "kilograms": _asdict(energy and cost.kilograms(energy)),
+        "checkpoints": _checkpoints(folder),
+        "incidents": len(list((folder / "incidents").glob("batch-*"))),
+    }
+    return {"pretrain": found}
+
+
+def _checkpoints(folder: Path) -> list[int]:
+    """Steps whose checkpoint is kept."""
+    return sorted(int(path.name) for path in (folder / "checkpoint").glob("*") if path.name.isdigit())
+
+
+def _finetuned(folder: Path, manifest: Line, counts: Line) -> Results:
+    lines = read_lines(folder / "metrics.jsonl")
+    evaluated, trained = heldout(lines), steps(lines)
+    if not trained:
+        raise UserError("finetune's metrics.jsonl has no steps: nothing to report")
+    last = evaluated[-1]["loss"] if evaluated else None
+    return {"finetune": {"steps": len(trained), "loss": trained[-1]["loss"], "heldout_loss": last}}
+
+
+def _evaluated(folder: Path, manifest: Line, counts: Line) -> Results:
+    """Parts that evaluate was not asked for are empty."""
+    found = read_json(folder / "results.json")
+    parts = [
+        "languages",
+        "positions",
+        "aggregate",
+        "extraction",
+        "exposure",
+        "bias",
+        "representation",
+        "harness",
+    ]
+    return {"benchmarks": found["tasks"], "heldout": found["heldout"]} | {
+        part: found.get(part, []) for part in parts
     }
 
 
-def _asdict(figure: cost.Range | None) -> dict[str, float] | None:
-    return None if figure is None else asdict(figure)
-
-
-def _read(path: Path) -> str:
-    if not path.is_file():
-        raise UserError(f"{path} is missing; run its stage again")
-    return path.read_text(encoding="utf-8")
-
-
-def _parse(path: Path, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not readable JSON ({error}); run its stage again") from error
+PARTS: dict[str, Callable[[Path, Line, Line], Results]] = {
+    "collect": _collected,
+    "clean": _cleaned,
+    "tokenize": lambda folder, manifest, counts: {"tokenizer": counts},
+    "pretrain": _pretrained,
+    "finetune": _finetuned,
+    "rate": lambda folder, manifest, counts: {
+        "rate": counts | {"description": utility.DESCRIPTION if counts["simulated"] else ""}
+    },
+    "reward": lambda folder, manifest, counts: {"reward": counts},
+    "ppo": lambda folder, manifest, counts: {"ppo": counts},
+    "evaluate": _evaluated,
+}
+"""What each stage gives to the page, from its folder, its manifest and its counts."""

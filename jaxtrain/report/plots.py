@@ -5,6 +5,7 @@ the same bytes: fixed ids, no date.
 """
 
 import io
+import math
 import re
 from collections.abc import Mapping
 from itertools import cycle
@@ -73,16 +74,16 @@ def funnel(sources: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def pretraining(lines: list[dict[str, Any]]) -> str:
-    """Training loss a step, and bits per byte of held-out text by source."""
+    """Training loss a step, with refused steps and rollbacks, and held-out bits per byte by source."""
     trained, evaluated = gather.steps(lines), gather.heldout(lines)
     sources = sorted(
         {name.split("/")[1] for line in evaluated for name in line if name.startswith("bits_per_byte/")}
     )
     with mpl.rc_context(STYLE):
         figure, (loss, heldout) = _figure(2, 2.9)
-        loss.plot(
-            [line["step"] for line in trained], [line["loss"] for line in trained], color=SERIES[0], lw=1.2
-        )
+        steps, losses = [line["step"] for line in trained], [_number(line["loss"]) for line in trained]
+        loss.plot(steps, losses, color=SERIES[0], lw=1.2)
+        _mark(loss, lines)
         loss.set(title="training loss, nats a token", xlabel="step")
         at = [line["step"] for line in evaluated]
         for color, source in zip(cycle(SERIES[1:]), sources, strict=False):
@@ -91,7 +92,41 @@ def pretraining(lines: list[dict[str, Any]]) -> str:
         heldout.plot(at, [line["bits_per_byte"] for line in evaluated], "o-", color=INK, ms=4, label="all")
         heldout.set(title="held-out text, bits per byte", xlabel="step")
         heldout.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.2)
-        return _svg(figure, "pretrain", "Pretraining loss by step and held-out bits per byte by source")
+        return _svg(
+            figure,
+            "pretrain",
+            "Pretraining loss by step with refused steps and rollbacks; held-out bits per byte by source",
+        )
+
+
+def _mark(axes: Axes, lines: list[dict[str, Any]]) -> None:
+    """Refused steps as crosses at the top, rollbacks as dashed lines."""
+    refused = [line["step"] for line in gather.steps(lines) if not line["accepted"]]
+    rollbacks = [line["step"] for line in lines if line.get("kind") == "rollback"]
+    if refused:
+        top = axes.get_xaxis_transform()
+        axes.plot(
+            refused, [0.97] * len(refused), "x", color=SERIES[1], ms=5, transform=top, label="refused step"
+        )
+    for number, step in enumerate(rollbacks):
+        label = "rollback" if number == 0 else None
+        axes.axvline(step, color=SERIES[5], lw=1, ls=(0, (3, 2)), label=label)
+    if refused or rollbacks:
+        axes.legend(loc="upper right", bbox_to_anchor=(1, 0.92))
+
+
+def pace(lines: list[dict[str, Any]]) -> str:
+    """Learning rate, and tokens a second of each step."""
+    trained = gather.steps(lines)
+    with mpl.rc_context(STYLE):
+        figure, (rate, speed) = _figure(2, 2.3)
+        steps = [line["step"] for line in trained]
+        rate.plot(steps, [line.get("learning_rate", math.nan) for line in trained], color=SERIES[2])
+        rate.set(title="learning rate", xlabel="step", ylim=(0, None))
+        speeds = [line["targets"] / line["seconds"] for line in trained[1:]]
+        speed.plot(steps[1:], speeds, color=SERIES[3], lw=1)
+        speed.set(title="tokens a second", xlabel="step", ylim=(0, None))
+        return _svg(figure, "pace", "Learning rate by step and tokens a second by step")
 
 
 def finetuning(lines: list[dict[str, Any]]) -> str:
@@ -170,6 +205,110 @@ def benchmarks(rows: list[dict[str, Any]]) -> str:
         axes.grid(visible=False, axis="y")
         axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
         return _svg(figure, "benchmarks", "Benchmark scores with two standard errors, beside chance")
+
+
+def positions(rows: list[dict[str, Any]]) -> str:
+    """Perplexity of a token by how many came before it, a line a model."""
+    with mpl.rc_context(STYLE):
+        figure, (axes,) = _figure(1, 2.5)
+        for color, model in zip(cycle(SERIES), gather.models(rows), strict=False):
+            of = [row for row in rows if row["model"] == model]
+            places = [max(0.5, row["from"]) for row in of]
+            axes.plot(
+                places, [row["perplexity"] for row in of], "o-", color=color, ms=3.5, lw=1.2, label=model
+            )
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: "0" if value < 1 else f"{value:g}")
+        axes.set(title="perplexity of a token", xlabel="tokens of the document before it")
+        axes.legend()
+        return _svg(
+            figure, "positions", "Perplexity of a token by how many tokens of its document came before"
+        )
+
+
+def memorization(extraction: list[dict[str, Any]], exposure: list[dict[str, Any]]) -> str:
+    """Share of planted texts extracted, and exposure of canaries, by how often training saw them."""
+    planted = [row for row in extraction if row["count"] is not None]
+    longest = max((row["prefix"] for row in planted), default=0)
+    planted = [row for row in planted if row["prefix"] == longest]
+    with mpl.rc_context(STYLE):
+        figure, (rate, bits) = _figure(2, 2.9)
+        for color, model in zip(cycle(SERIES), gather.models([*planted, *exposure]), strict=False):
+            of = [row for row in planted if row["model"] == model]
+            values = [100 * row["rate"] for row in of]
+            spread = [
+                [100 * (row["rate"] - row["low"]) for row in of],
+                [100 * (row["high"] - row["rate"]) for row in of],
+            ]
+            rate.errorbar(_counts(of), values, spread, fmt="o-", color=color, ms=4, lw=1.2, label=model)
+            of = [row for row in exposure if row["model"] == model]
+            errors = [2 * (row["standard_error"] or 0) for row in of]
+            shown = [row["exposure"] for row in of]
+            bits.errorbar(_counts(of), shown, errors, fmt="o-", color=color, ms=4, lw=1.2, label=model)
+        rate.set(title=f"extracted behind {longest} tokens, %", ylim=(-4, 104))
+        bits.set(title="exposure of canaries, bits")
+        for axes in (rate, bits):
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter(lambda value, _: "never" if value < 1 else f"{value:g}")
+            axes.set(xlabel="copies in the documents collected")
+        rate.legend()
+        return _svg(
+            figure,
+            "memorization",
+            "Texts extracted and exposure of canaries by their copies in training data",
+        )
+
+
+def _counts(rows: list[dict[str, Any]]) -> list[float]:
+    """Where they stand on a logarithmic axis; text never trained on at a quarter."""
+    return [max(0.25, row["count"]) for row in rows]
+
+
+def bias(rows: list[dict[str, Any]]) -> str:
+    """Shares with their intervals beside what no preference would give, the last model's."""
+    model = gather.models(rows)[-1]
+    shown = [row for row in rows if row["model"] == model and row["fair"] == 0.5][::-1]
+    with mpl.rc_context(STYLE):
+        figure, (axes,) = _figure(1, 0.7 + 0.26 * len(shown))
+        for number, row in enumerate(shown):
+            value, low, high = (100 * row[name] for name in ("value", "low", "high"))
+            color = SERIES[0] if row["group"] == "all" else SERIES[3]
+            axes.errorbar(
+                value, number, xerr=[[value - low], [high - value]], fmt="o", ms=4, lw=1.2, color=color
+            )
+        axes.axvline(50, color=INK, lw=1, ls=(0, (2, 1.5)))
+        names = [f"{row['measure'].replace('_', ' ')}: {row['group'].replace('-', ' ')}" for row in shown]
+        axes.set_yticks(range(len(shown)), names)
+        axes.set(xlabel="stereotype preferred, % (dashes: no preference)")
+        axes.grid(visible=False, axis="y")
+        return _svg(figure, "bias", f"How often {model} prefers the stereotype, with 95 % intervals")
+
+
+def runs_apart(curves: Mapping[str, list[dict[str, Any]]]) -> str:
+    """Training loss and held-out bits per byte of several runs, by tokens."""
+    with mpl.rc_context(STYLE):
+        figure, (loss, heldout) = _figure(2, 3.0)
+        for color, (run, lines) in zip(cycle(SERIES), curves.items(), strict=False):
+            trained, evaluated = gather.steps(lines), gather.heldout(lines)
+            tokens, seen = [0.0], {}
+            for line in trained:
+                tokens.append(tokens[-1] + line["targets"])
+                seen[line["step"]] = tokens[-1]
+            losses = [_number(line["loss"]) for line in trained]
+            loss.plot([n / 1e6 for n in tokens[1:]], losses, color=color, lw=1.1, label=run)
+            at = [seen[line["step"]] / 1e6 for line in evaluated if line["step"] in seen]
+            points = [line["bits_per_byte"] for line in evaluated if line["step"] in seen]
+            heldout.plot(at, points, "o-", color=color, ms=4, lw=1.2, label=run)
+        loss.set(title="training loss, nats a token", xlabel="million tokens")
+        heldout.set(title="held-out text, bits per byte", xlabel="million tokens")
+        loss.legend()
+        return _svg(figure, "runs", "Training loss and held-out bits per byte of each run by tokens")
+
+
+def _number(value: float | None) -> float:
+    """null in the log is a value that was not finite."""
+    return math.nan if value is None else value
 
 
 def _records(counts: Mapping[str, Any], part: str) -> int:

@@ -1,7 +1,8 @@
 """ReportConfig and run(): one page of a whole run; show() prints its table."""
 
 import json
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,28 @@ from rich.table import Table
 
 from jaxtrain import artifact
 from jaxtrain.report import gather, plots
+from jaxtrain.report.costs import Prices
+from jaxtrain.report.markdown import markdown
 from jaxtrain.runtime import cost
 
 TEMPLATE = Path(__file__).with_name("page.html")
+SECTIONS = (
+    ("funnel", "Data", "clean"),
+    ("tokenizer", "Tokenizer", "tokenize"),
+    ("pretrain", "Pretraining", "pretrain"),
+    ("finetune", "Fine-tuning", "finetune"),
+    ("rate", "Ratings", "rate"),
+    ("reward", "Reward model and PPO", "align"),
+    ("benchmarks", "Benchmarks", "evaluate"),
+    ("extraction", "Memorisation", "memorization"),
+    ("bias", "Bias", "bias"),
+    ("cost", "Cost", "cost"),
+)
+"""Part of the results, its name in the contents, and where it stands on the page."""
+LIMITS = {
+    "representation": "counts of words, whatever they mean: 'white' is a colour too. Absence of a word is "
+    "not absence of people."
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +61,7 @@ class ReportConfig:
     """Folder of the evaluate artifact."""
     out: str
     """Folder to write."""
+    prices: Prices = field(default_factory=Prices)
 
 
 configs: tuple[type, ...] = (ReportConfig,)
@@ -50,7 +71,11 @@ def run(config: ReportConfig) -> Path:
     """Write `report.html` and `results.json`; UserError where an artifact is missing or of another run."""
     folders = {name: Path(getattr(config, name)) for name in gather.STAGES}
     gather.require(folders)
-    return artifact.produce(config, {**folders, "page": TEMPLATE}, lambda out: _write(folders, out))
+    return artifact.produce(
+        config,
+        {**folders, "page": TEMPLATE, "style": TEMPLATE.with_name("style.html")},
+        lambda out: _write(folders, out, config.prices),
+    )
 
 
 def show(folder: Path) -> None:
@@ -66,35 +91,72 @@ def show(folder: Path) -> None:
     console.print(f"{folder / 'report.html'}", markup=False, soft_wrap=True)
 
 
-def _write(folders: dict[str, Path], out: Path) -> artifact.Counts:
-    results = gather.gather(folders)
-    results["headline"] = gather.headline(results)
-    (out / "results.json").write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    page = render(results, _figures(folders, results), _samples(folders), _commands(folders))
-    (out / "report.html").write_text(page, encoding="utf-8")
+def _write(folders: dict[str, Path], out: Path, prices: Prices) -> artifact.Counts:
+    results = gather.gather(folders, prices)
+    write_page(folders, results, out)
     return {"headline": results["headline"]}
 
 
+def write_page(folders: dict[str, Path], results: gather.Results, out: Path, refresh: int = 0) -> None:
+    """`report.html`, its tables as `report.md`, and its numbers as `results.json`.
+
+    refresh: seconds after which a browser reads the page again; 0: never.
+    """
+    results["headline"] = gather.headline(results)
+    page = render(results, _figures(folders, results), _samples(folders), folders, refresh)
+    numbers = json.dumps(results, indent=2, sort_keys=True) + "\n"
+    for name, text in (("results.json", numbers), ("report.md", markdown(results)), ("report.html", page)):
+        temporary = out / f"{name}.tmp"  # a browser may read at any moment
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(out / name)
+
+
 def render(
-    results: gather.Results, figures: dict[str, str], samples: dict[str, Any], commands: dict[str, str]
+    results: gather.Results,
+    figures: dict[str, str],
+    samples: dict[str, Any],
+    folders: dict[str, Path],
+    refresh: int = 0,
 ) -> str:
     """The page. figures: SVG by name, put in as they are; every other text is escaped."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"share": gather.share, "duration": duration, "energy": energy, "mass": mass}
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        results=results,
+    names = {fingerprint: name for name, fingerprint in results["run"]["fingerprints"].items()}
+    return template(TEMPLATE.name).render(
+        results=defaultdict(lambda: None, results),
         figures={name: Markup(svg) for name, svg in figures.items()},
         samples=samples,
-        commands=commands,
+        commands=_commands(folders),
+        places=folders,
+        lineage={name: _made_from(folder, names) for name, folder in folders.items()},
+        sections=SECTIONS,
+        refresh=refresh,
         raters=gather.raters(results),
-        benchmarks=gather.benchmark_table(results["benchmarks"]),
-        models=gather.models(results["benchmarks"]),
-        total=gather.funnel_total(results["funnel"]),
-        heldout_models=gather.models(results["heldout"]),
+        benchmarks=gather.benchmark_table(results.get("benchmarks", [])),
+        models=gather.models(results.get("benchmarks", [])),
+        total=gather.funnel_total(results.get("funnel", {})),
+        heldout_models=gather.models(results.get("heldout", [])),
         assumptions=cost,
+        limits=LIMITS,
     )
+
+
+def template(name: str) -> jinja2.Template:
+    """A page of this folder: every text is escaped, a name that is not given is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"share": gather.share, "duration": duration, "energy": energy, "mass": mass}
+    return environment.get_template(name)
+
+
+def _made_from(folder: Path, names: dict[str, str]) -> list[str]:
+    """The artifacts of this run that one was made from, and inputs of other kinds by their name."""
+    manifest = artifact.read_manifest(folder) or {"inputs": {}}
+    found = [names.get(fingerprint, name) for name, fingerprint in manifest["inputs"].items()]
+    return sorted(set(found), key=found.index)
 
 
 def duration(seconds: float) -> str:
@@ -116,20 +178,41 @@ def mass(kilograms: float) -> str:
 
 
 def _figures(folders: dict[str, Path], results: gather.Results) -> dict[str, str]:
-    metrics = {
-        name: gather.read_lines(folders[name] / "metrics.jsonl") for name in ("pretrain", "finetune", "ppo")
-    }
-    return {
-        "funnel": plots.funnel(results["funnel"]),
-        "pretrain": plots.pretraining(metrics["pretrain"]),
-        "finetune": plots.finetuning(metrics["finetune"]),
-        "ppo": plots.reward_against_kl(metrics["ppo"], results["ppo"]),
-        "benchmarks": plots.benchmarks(gather.benchmark_table(results["benchmarks"])),
-    }
+    """Those for which the run has numbers."""
+    figures = {}
+    if "funnel" in results:
+        figures["funnel"] = plots.funnel(results["funnel"])
+    for name, draw in (
+        ("pretrain", plots.pretraining),
+        ("pretrain", plots.pace),
+        ("finetune", plots.finetuning),
+    ):
+        if name in results:
+            figures["pace" if draw is plots.pace else name] = draw(
+                gather.read_lines(folders[name] / "metrics.jsonl")
+            )
+    if "ppo" in results:
+        lines = gather.read_lines(folders["ppo"] / "metrics.jsonl")
+        figures["ppo"] = plots.reward_against_kl(lines, results["ppo"])
+    if results.get("benchmarks"):
+        figures["benchmarks"] = plots.benchmarks(gather.benchmark_table(results["benchmarks"]))
+    if results.get("positions"):
+        figures["positions"] = plots.positions(results["positions"])
+    if results.get("exposure"):
+        figures["memorization"] = plots.memorization(results["extraction"], results["exposure"])
+    if any(row["fair"] == 0.5 for row in results.get("bias", [])):
+        figures["bias"] = plots.bias(results["bias"])
+    return figures
 
 
 def _samples(folders: dict[str, Path]) -> dict[str, Any]:
-    return {name: gather.samples(folders[name]) for name in ("pretrain", "finetune", "ppo")}
+    """Before and after of each stage that wrote any."""
+    stages = [name for name in ("pretrain", "finetune", "ppo") if name in folders]
+    written = {name: (folders[name] / "samples.jsonl").is_file() for name in stages}
+    return {
+        name: gather.samples(folders[name]) if written[name] or not gather.is_live(folders[name]) else []
+        for name in stages
+    }
 
 
 def _commands(folders: dict[str, Path]) -> dict[str, str]:

@@ -70,14 +70,14 @@ def device_watts(kind: str) -> Range | None:
     return None if watts is None else LOAD * watts
 
 
-def kilowatt_hours(seconds: float, watts: Range) -> Range:
+def kilowatt_hours(seconds: float, watts: Range, pue: Range = PUE) -> Range:
     """Energy at the building's meter."""
-    return watts * PUE * (seconds / 3.6e6)
+    return watts * pue * (seconds / 3.6e6)
 
 
-def kilograms(energy: Range) -> Range:
+def kilograms(energy: Range, grid: Range = GRID) -> Range:
     """Carbon dioxide equivalent of kWh, by where the electricity comes from."""
-    return energy * GRID
+    return energy * grid
 
 
 def flops_per_token(matmul_parameters: int, layers: int, length: int, width: int) -> float:

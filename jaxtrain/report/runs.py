@@ -1,0 +1,186 @@
+"""`jaxtrain report RUN [RUN2 …]`: a page of what stands in a run's folder, or of several runs side by side.
+
+A run's folder holds artifacts (`runs/quickstart`). A training stage that is at work is shown as far as it is;
+`--watch 30` writes the page anew every 30 seconds, and the browser reads it again.
+"""
+
+import argparse
+import json
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+from markupsafe import Markup
+
+from jaxtrain import artifact
+from jaxtrain.report import gather, plots
+from jaxtrain.report.costs import Prices
+from jaxtrain.report.files import read_json, read_lines
+from jaxtrain.report.run import template, write_page
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.progress import say
+
+BY_CLASS = {"RewardConfig": "reward", "PPOConfig": "ppo"}
+"""Of align's artifacts, those that the page knows."""
+LIVE = ("pretrain", "finetune")
+"""Stages that have something to show while they work."""
+Run = tuple[dict[str, Path], gather.Results]
+
+
+def report(arguments: list[str]) -> None:
+    """Write the page and print where it is."""
+    options = _options(arguments)
+    out = Path(options.out or Path(options.runs[0]) / "report")
+    prices = Prices(price=options.price, currency=options.currency, pue=options.pue, grid=options.grid)
+    if options.watch:
+        jax.config.update("jax_platforms", "cpu")  # the accelerators are the run's
+    while True:
+        out.mkdir(parents=True, exist_ok=True)
+        _write([Path(run) for run in options.runs], out, prices, options.watch)
+        if not options.watch:
+            break
+        say(f"{out / 'report.html'} written; again in {options.watch} s, until Ctrl-C")
+        time.sleep(options.watch)
+    print(out / "report.html")  # noqa: T201
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = _Parser(
+        prog="jaxtrain report",
+        description="One page of a run's folder, finished or at work, or of several runs side by side.",
+    )
+    parser.add_argument("runs", nargs="+", help="folders of artifacts, for example runs/quickstart")
+    parser.add_argument("--out", default="", help="folder to write; the first run's `report` if not given")
+    parser.add_argument("--watch", type=int, default=0, help="seconds between pages; 0: one page")
+    parser.add_argument("--price", type=float, default=0.0, help="of a device (on CPUs: machine) for an hour")
+    parser.add_argument("--currency", default="USD", help="of that price")
+    parser.add_argument("--pue", type=float, default=0.0, help="power of the building over the machine's")
+    parser.add_argument("--grid", type=float, default=0.0, help="kg CO2e of a kWh")
+    return parser.parse_args(arguments)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"report: {message}; `jaxtrain report RUN --help` lists the options")
+
+
+def _write(runs: list[Path], out: Path, prices: Prices, refresh: int) -> None:
+    found = {str(run): _gather(run, prices) for run in runs}
+    if len(found) == 1:
+        ((folders, results),) = found.values()
+        write_page(folders, results, out, refresh)
+    else:
+        write_comparison(found, out, refresh)
+
+
+def _gather(run: Path, prices: Prices) -> Run:
+    folders = find(run)
+    return folders, gather.gather(folders, prices)
+
+
+def find(run: Path) -> dict[str, Path]:
+    """The artifacts of a run by name, in the order data flows; UserError where there is none.
+
+    Of two of one stage the later by name. One at work counts where none is finished.
+    """
+    if not run.is_dir():
+        raise UserError(f"{run} is no folder; name one that holds artifacts, such as runs/quickstart")
+    found: dict[str, Path] = {}
+    for folder in sorted((path for path in run.iterdir() if path.is_dir()), key=_natural):
+        name = _name(folder)
+        if name is None or (gather.is_live(folder) and (name not in LIVE or name in found)):
+            continue
+        if name in found and not gather.is_live(found[name]):
+            say(f"{run} has two artifacts of {name}; {folder.name} is shown, {found[name].name} is not")
+        found[name] = folder
+    if not found:
+        raise UserError(f"{run} holds no artifact; name a folder such as runs/quickstart")
+    return {name: found[name] for name in gather.STAGES if name in found}
+
+
+def _natural(folder: Path) -> tuple[int, str]:
+    """10_report behind 9_evaluate."""
+    number = folder.name.split("_")[0]
+    return (int(number) if number.isdigit() else 0, folder.name)
+
+
+def _name(folder: Path) -> str | None:
+    """What the page calls the artifact in `folder`; None for any other folder."""
+    live = gather.is_live(folder)
+    file = folder / (artifact.STARTED if live else artifact.MANIFEST)
+    if not file.is_file():
+        return None
+    if live:
+        metrics = folder / "metrics.jsonl"
+        if not metrics.is_file() or len(gather.steps(read_lines(metrics))) < 2:
+            return None
+    described = read_json(file)
+    kind = described["config"].get("class", "")
+    name = BY_CLASS.get(kind) if described["stage"] == "align" else described["stage"]
+    return name if name in gather.STAGES else None
+
+
+def write_comparison(runs: Mapping[str, Run], out: Path, refresh: int = 0) -> None:
+    """`report.html` and `results.json` of several runs."""
+    short = dict(zip(runs, _short(list(runs)), strict=True))
+    everything = {short[run]: results for run, (_, results) in runs.items()}
+    for results in everything.values():
+        results["headline"] = gather.headline(results)
+    curves = {
+        short[run]: read_lines(folders["pretrain"] / "metrics.jsonl")
+        for run, (folders, _) in runs.items()
+        if "pretrain" in folders
+    }
+    extraction, exposure = (_labelled(everything, part) for part in ("extraction", "exposure"))
+    figures = {"runs": plots.runs_apart(curves)} if curves else {}
+    if exposure:
+        figures["memorization"] = plots.memorization(extraction, exposure)
+    page = template("compare.html").render(
+        runs={run: defaultdict(lambda: None, results) for run, results in everything.items()},
+        paths={short[run]: run for run in runs},
+        figures={name: Markup(svg) for name, svg in figures.items()},
+        measures=_measures(everything),
+        benchmarks=_tasks(everything),
+        extraction=extraction,
+        refresh=refresh,
+    )
+    (out / "report.html").write_text(page, encoding="utf-8")
+    numbers = json.dumps(everything, indent=2, sort_keys=True) + "\n"
+    (out / "results.json").write_text(numbers, encoding="utf-8")
+
+
+def _short(runs: list[str]) -> list[str]:
+    """Last names, where they tell the runs apart."""
+    names = [Path(run).name for run in runs]
+    return names if len(set(names)) == len(names) else runs
+
+
+def _labelled(everything: Mapping[str, gather.Results], part: str) -> list[dict[str, Any]]:
+    """Rows of all runs; a model is called by its run, and by its own name where the run has several."""
+    rows = []
+    for run, results in everything.items():
+        own = results.get(part, [])
+        several = len(gather.models(own)) > 1
+        rows += [{**row, "model": f"{run}: {row['model']}" if several else run} for row in own]
+    return rows
+
+
+def _measures(everything: Mapping[str, gather.Results]) -> dict[str, dict[str, str]]:
+    """Rows of the headlines: measure to run to value."""
+    measures: dict[str, dict[str, str]] = {}
+    for run, results in everything.items():
+        for row in results["headline"]:
+            measures.setdefault(row["measure"], {})[run] = row["value"]
+    return measures
+
+
+def _tasks(everything: Mapping[str, gather.Results]) -> dict[tuple[str, str], dict[str, Any]]:
+    """(task, model) to run to row."""
+    tasks: dict[tuple[str, str], dict[str, Any]] = {}
+    for run, results in everything.items():
+        for row in results.get("benchmarks", []):
+            tasks.setdefault((row["task"], row["model"]), {})[run] = row
+    return tasks
