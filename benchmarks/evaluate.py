@@ -45,6 +45,10 @@ PUBLISHED = {
 huggingface.co/lldois/SmolLM2-135M-Reasoning-SLERP-Champion."""
 
 
+STEPS = 300
+"""Of 2,048 tokens: about twice round the texts with their copies."""
+
+
 def files(material: str, out: str) -> None:
     """The data sets under the names that the tasks look for; ARC's test sets in the hub's form."""
     source, folder = Path(material), Path(out) / "benchmarks"
@@ -91,6 +95,120 @@ def published(model: str, data: str, items: str = "1000", *tasks: str) -> None:
     )
 
 
+def memorization() -> None:
+    """Two runs of as many steps on the same texts: as collected, with copies, and as clean leaves them."""
+    from jaxtrain.clean import balance
+    from jaxtrain.clean import run as clean
+    from jaxtrain.clean.examine import Rules
+    from jaxtrain.collect import run as collect
+    from jaxtrain.collect.books import BookSource
+    from jaxtrain.collect.tables import TableSource
+    from jaxtrain.collect.web import WebSource
+    from jaxtrain.evaluate.memorization import MemorizationConfig, PlantConfig, plant
+
+    runs = Path("runs/benchmark")
+    books = BookSource(name="books", paths=("data/quickstart/books.jsonl.xz",))
+    collect.run(collect.CollectConfig(sources=(books,), out=str(runs / "books")))
+    plant(
+        PlantConfig(
+            documents=str(runs / "books" / "documents" / "books.parquet"),
+            out=str(runs / "planted"),
+            texts=8,
+            characters=600,
+        )
+    )
+    begun, both = time.monotonic(), {}
+    for name in ("copies", "deduplicated"):
+        run = runs / name
+        sources = (
+            TableSource(name="planted", paths=(str(runs / "planted" / "planted.jsonl"),)),
+            WebSource(name="web", paths=("data/quickstart/web.warc.gz",), license="CC-BY-SA-3.0"),
+        )
+        collect.run(collect.CollectConfig(sources=sources, out=str(run / "1_collect")))
+        lenient = Rules(preset="code", language_score=None, personal=())
+        cleaned = clean.CleanConfig(
+            documents=str(run / "1_collect"),
+            rules={"planted": lenient, "web": Rules(preset="web")},
+            mixture={"planted": 1.0, "web": 1.0},
+            balance=balance.Balance(temperature=1.0),
+            heldout_bytes=40_000,
+            out=str(run / "2_clean"),
+        )
+        clean.run(cleaned)
+        if name == "copies":
+            _put_copies_back(run)
+        both[name] = _train_and_ask(run, MemorizationConfig(planted=str(runs / "planted"), references=511))
+    seconds = round(time.monotonic() - begun)
+    record("evaluate_memorization", ["jax", "jaxtrain"], {"seconds": seconds, **both})
+
+
+def _put_copies_back(run: Path) -> None:
+    """The planted documents as collected in the place of what clean left of them; weights by bytes again."""
+    from jaxtrain import artifact
+    from jaxtrain.document import read_rows, source_files
+
+    clean = run / "2_clean"
+    planted = "documents/planted.parquet"
+    shutil.copy(run / "1_collect" / planted, clean / planted)
+    manifest = artifact.read_manifest(clean)
+    assert manifest is not None
+    manifest["files"][planted]["size"] = (clean / planted).stat().st_size
+    (clean / "manifest.json").write_text(json.dumps(manifest | {"fingerprint": "with copies"}))
+    sizes = {
+        file.stem: sum(len(row["text"].encode()) for row in read_rows(file, ["text"]))
+        for file in source_files(clean / "documents")
+    }
+    mixture = {source: size / sum(sizes.values()) for source, size in sizes.items()}
+    (clean / "mixture.json").write_text(json.dumps(mixture))
+
+
+def _train_and_ask(run: Path, memorization: Any) -> dict[str, Any]:
+    from jaxtrain.model.config import ModelConfig
+    from jaxtrain.pretrain.run import PretrainConfig
+    from jaxtrain.pretrain.run import run as pretrain
+    from jaxtrain.tokenize.run import TokenizeConfig
+    from jaxtrain.tokenize.run import run as tokenize
+    from jaxtrain.train.optimizer import OptimizerConfig
+
+    tokenize(
+        TokenizeConfig(
+            documents=str(run / "2_clean"), out=str(run / "3_tokenize"), vocab_size=1024, sample_bytes=500_000
+        )
+    )
+    pretrain(
+        PretrainConfig(
+            data=str(run / "3_tokenize"),
+            model=ModelConfig(
+                vocab_size=1024,
+                layers=4,
+                d_model=128,
+                heads=4,
+                kv_heads=4,
+                head_dim=32,
+                d_hidden=352,
+                max_length=256,
+            ),
+            optimizer=OptimizerConfig(lr=1e-2, warmup_steps=20, schedule="linear", final_lr_share=0.1),
+            steps=STEPS,
+            batch_size=8,
+            max_epochs=100,
+            evaluate_every=STEPS // 3,
+            checkpoint_every=STEPS,
+            out=str(run / "4_pretrain"),
+        )
+    )
+    results = _evaluate(
+        str(run / "4_pretrain"),
+        "data/quickstart",
+        str(run / "9_evaluate"),
+        tasks=(),
+        clean=str(run / "2_clean"),
+        data=str(run / "3_tokenize"),
+        memorization=memorization,
+    )
+    return {part: results[part] for part in ("extraction", "exposure", "heldout")}
+
+
 def _evaluate(model: str, data: str, out: str, **options: Any) -> dict[str, Any]:
     from jaxtrain.evaluate.run import EvaluateConfig, run
 
@@ -99,4 +217,4 @@ def _evaluate(model: str, data: str, out: str, **options: Any) -> dict[str, Any]
 
 
 if __name__ == "__main__":
-    {"files": files, "published": published}[sys.argv[1]](*sys.argv[2:])
+    {"files": files, "published": published, "memorization": memorization}[sys.argv[1]](*sys.argv[2:])

@@ -102,7 +102,7 @@ def run(scorer: Scorer, tasks: Sequence[str], include: str, items: int) -> list[
         limit=items,
         task_manager=manager,
         log_samples=False,
-        bootstrap_iters=0,
+        bootstrap_iters=1000,  # for errors that have no formula; 0 means no errors at all
     )
     assert found is not None, "there is one process"
     rows = []
