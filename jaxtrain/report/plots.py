@@ -15,7 +15,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from jaxtrain.report import gather
 
@@ -219,6 +219,9 @@ def positions(rows: list[dict[str, Any]]) -> str:
             )
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
+        for which in ("set_major_formatter", "set_minor_formatter"):
+            getattr(axes.yaxis, which)(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
         axes.xaxis.set_major_formatter(lambda value, _: "0" if value < 1 else f"{value:g}")
         axes.set(title="perplexity of a token", xlabel="tokens of the document before it")
         axes.legend()
