@@ -84,7 +84,9 @@ def published(model: str, data: str, items: str = "1000", *tasks: str) -> None:
     found = {}
     for task in tasks or PUBLISHED:
         begun = time.monotonic()
-        results = _evaluate(model, data, f"runs/benchmark/published_{task}", tasks=(task,), items=int(items), batch_size=4)
+        results = _evaluate(
+            model, data, f"runs/benchmark/published_{task}", tasks=(task,), items=int(items), batch_size=4
+        )
         row = results["tasks"][0]
         metric, value = PUBLISHED[task]
         found[task] = {"metric": metric, "published": value, **row["scores"][metric]}

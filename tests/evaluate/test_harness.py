@@ -26,12 +26,15 @@ ROOT = Path(__file__).parents[2]
 DATA = ROOT / "data" / "quickstart"
 MATERIAL = ROOT.parent / "shared" / "material" / "benchmarks"
 ITEMS = 24
-pytestmark = pytest.mark.filterwarnings("ignore")  # of packages that are not ours
+pytestmark = [
+    pytest.mark.peers,
+    pytest.mark.filterwarnings("ignore"),
+]  # warnings of packages that are not ours
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_device():
-    pytest.importorskip("lm_eval", reason="lm-eval is not installed (extra eval)")
+    pytest.importorskip("lm_eval", reason="lm-eval is not installed (`make test-peers`)")
     with jax.set_mesh(meshes.make(MeshConfig(), jax.devices()[:1])):
         yield
 
@@ -240,7 +243,6 @@ def test_the_hub_gives_the_same_items(tmp_path: Path):
     assert task.load(tmp_path / "hub") == arc_easy.task.load(DATA, 5)
 
 
-@pytest.mark.peers
 @pytest.mark.parametrize("name", ["arc_easy", "piqa", "lambada", "gsm8k"])
 def test_the_exported_folder_scores_the_same_in_their_own_model(
     name: str, folder: Path, scorer: Scorer, include: Path
