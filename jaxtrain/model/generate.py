@@ -1,6 +1,8 @@
-"""Sampling: one prefill and one decode loop of fixed shapes, jitted.
+"""Sampling many answers at once: one prefill and one decode loop of fixed shapes, jitted.
 
-B batch, P prompt, N new tokens, S = P + N cache slots, V vocab
+Requests that come and go one by one are `scheduler.py`'s.
+
+B batch, P prompt, N new tokens, S = P + N slots, V vocab
 """
 
 from collections.abc import Sequence
@@ -12,10 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain.model.cache import new_cache
+from jaxtrain.model.sampling import Sampling, Settings, choose
+from jaxtrain.model.slots import Decoder, append, new_slots
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh
 from jaxtrain.runtime.mesh import BATCH
+
+ROWS = P(BATCH, None)
 
 
 @jax.tree_util.register_dataclass
@@ -29,9 +34,17 @@ class Completions:
     """float32: 1 at sampled tokens, the stop token included"""
     logprobs_BN: jax.Array
     """float32: log p of each sampled token under the distribution sampled from (raw at temperature 1)"""
+    raw_logprobs_BN: jax.Array
+    """float32: log p of each sampled token under the model's own distribution"""
 
 
-@partial(jax.jit, static_argnames=("max_new", "temperature", "stop", "pad"))
+@partial(
+    jax.jit,
+    static_argnames=(
+        *("max_new", "temperature", "stop", "pad"),
+        *("top_k", "top_p", "min_p", "repetition_penalty"),
+    ),
+)
 def generate(
     model: Transformer,
     prompt_BP: jax.Array,
@@ -40,64 +53,69 @@ def generate(
     *,
     max_new: int,
     temperature: float,
-    stop: int,
+    stop: int | tuple[int, ...],
     pad: int,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
 ) -> Completions:
     """Sample after prompts padded on the left (segment 0), a key a row; temperature 0 takes the likeliest.
 
+    stop: the token, or any of several, that ends a row. The other settings are those of `Settings`.
     A row's text depends on its own prompt and key alone, whatever else is in the batch.
     """
     B, prompt_length = prompt_BP.shape
-    rows = P(BATCH)
-    segments_BP = jax.sharding.reshard(segments_BP, P(BATCH, None))
-    positions_BP = jnp.maximum(jnp.cumsum(segments_BP, axis=1) - 1, 0)
-    cache = new_cache(model.config, B, prompt_length + max_new)
-    hidden_BPD, cache = model.extend(prompt_BP, segments_BP, positions_BP, cache)
-
-    def draw(hidden_BD: jax.Array, n: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits_BV = jax.sharding.reshard(model.logits(hidden_BD[:, None])[:, 0], P(BATCH, None))
-        if temperature == 0:
-            choice_B = jnp.argmax(logits_BV, axis=-1)
-        else:
-            logits_BV = logits_BV / temperature
-            noise_BV = jax.vmap(
-                lambda key: jax.random.gumbel(jax.random.fold_in(key, n), logits_BV.shape[-1:])
-            )(keys_B)
-            choice_B = jnp.argmax(logits_BV + noise_BV, axis=-1)
-        is_choice_BV = choice_B[:, None] == jnp.arange(logits_BV.shape[-1])
-        logprob_B = jnp.sum(logits_BV, axis=-1, where=is_choice_BV) - jax.nn.logsumexp(logits_BV, axis=-1)
-        return choice_B.astype(jnp.int32), logprob_B
+    settings = Settings(
+        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
+    )
+    sampling = jax.tree.map(jnp.asarray, Sampling.of([settings] * B))
+    stops_X = jnp.asarray([stop] if isinstance(stop, int) else stop, jnp.int32)
+    decoder = Decoder.of(model)
+    slots = new_slots(model.config, B, prompt_length + max_new)
+    prompt_BP, segments_BP = (jax.sharding.reshard(x_BP, ROWS) for x_BP in (prompt_BP, segments_BP))
+    if prompt_length > 1:  # all but the last token, which the loop takes
+        aligned_BP = mesh.per_device(_align_left, (ROWS, ROWS), ROWS)(prompt_BP, segments_BP)
+        length_B = jnp.sum(segments_BP, axis=1)
+        _, slots = append(decoder, slots, aligned_BP[:, :-1], length_B - 1)
 
     def unfinished(carry) -> jax.Array:
-        n, _, _, _, done_B, _ = carry
+        n, _, done_B, _, _ = carry
         return (n < max_new) & ~jnp.all(done_B)
 
     def extend(carry):
-        n, hidden_BD, position_B, cache, done_B, out = carry
-        choice_B, logprob_B = draw(hidden_BD, n)
-        choice_B = jnp.where(done_B, pad, choice_B)
+        n, token_B, done_B, slots, out = carry
+        hidden_B1D, slots = append(decoder, slots, token_B[:, None], jnp.ones_like(token_B))
+        logits_BV = decoder.shell.logits(hidden_B1D)[:, 0]
+        n_B = jnp.full_like(token_B, n)
+        choice = choose(logits_BV, sampling, keys_B, n_B, slots.tokens_BS, slots.used_B)
+        token_B = jnp.where(done_B, pad, choice.token_B)
         live_B = 1.0 - done_B
-        columns = (choice_B, live_B, logprob_B * live_B)
-        whole = (out.tokens_BN, out.mask_BN, out.logprobs_BN)
-        out = Completions(
-            *(
-                jax.lax.dynamic_update_slice_in_dim(w, c[:, None].astype(w.dtype), n, axis=1)
-                for w, c in zip(whole, columns, strict=True)
-            )
+        columns = (token_B, live_B, choice.logprob_B * live_B, choice.raw_logprob_B * live_B)
+        out = jax.tree.map(
+            lambda whole, column: jax.lax.dynamic_update_slice_in_dim(
+                whole, column[:, None].astype(whole.dtype), n, axis=1
+            ),
+            out,
+            Completions(*columns),
         )
-        done_B = done_B | (choice_B == stop)
-        ones_B1 = jnp.ones_like(choice_B[:, None])
-        hidden_B1D, cache = model.extend(choice_B[:, None], ones_B1, position_B[:, None], cache)
-        return n + 1, hidden_B1D[:, 0], position_B + 1, cache, done_B, out
+        done_B = done_B | jnp.any(token_B[:, None] == stops_X, axis=1)
+        return n + 1, token_B, done_B, slots, out
 
-    empty = Completions(
-        jnp.full((B, max_new), pad, jnp.int32, out_sharding=P(BATCH, None)),
-        jnp.zeros((B, max_new), out_sharding=P(BATCH, None)),
-        jnp.zeros((B, max_new), out_sharding=P(BATCH, None)),
-    )
-    none_done_B = jnp.zeros((B,), bool, out_sharding=rows)
-    start = (jnp.int32(0), hidden_BPD[:, -1], positions_BP[:, -1] + 1, cache, none_done_B, empty)
-    return jax.lax.while_loop(unfinished, extend, start)[-1]
+    zeros_BN = jnp.zeros((B, max_new), out_sharding=ROWS)
+    pads_BN = jnp.full((B, max_new), pad, jnp.int32, out_sharding=ROWS)
+    none_done_B = jnp.zeros((B,), bool, out_sharding=P(BATCH))
+    empty = Completions(pads_BN, zeros_BN, zeros_BN, zeros_BN)
+    return jax.lax.while_loop(
+        unfinished, extend, (jnp.int32(0), prompt_BP[:, -1].astype(jnp.int32), none_done_B, slots, empty)
+    )[-1]
+
+
+def _align_left(prompt_BP: jax.Array, segments_BP: jax.Array) -> jax.Array:
+    """Rows that begin with their first token, and what padded them behind."""
+    length_B1 = jnp.sum(segments_BP, axis=1, keepdims=True)
+    from_BP = (jnp.arange(prompt_BP.shape[1]) - length_B1) % prompt_BP.shape[1]
+    return jnp.take_along_axis(prompt_BP, from_BP, axis=1)
 
 
 def pad_left(prompts: Sequence[Sequence[int]], length: int, pad: int) -> tuple[np.ndarray, np.ndarray]:
@@ -117,7 +135,7 @@ def sample(
     *,
     seed: int,
     max_new: int,
-    stop: int,
+    stop: int | tuple[int, ...],
     pad: int,
     temperature: float = 1.0,
     prompt_length: int | None = None,
@@ -125,7 +143,7 @@ def sample(
     """Ids of each prompt's completion, with the stop token where one came; prompt i: key fold_in(seed, i)."""
     length = prompt_length or -(-max(map(len, prompts)) // 16) * 16  # few shapes, few compilations
     rows = -(-len(prompts) // mesh.batch_rows()) * mesh.batch_rows()
-    tokens, segments = pad_left([*prompts, *[[stop]] * (rows - len(prompts))], length, pad)
+    tokens, segments = pad_left([*prompts, *[[pad]] * (rows - len(prompts))], length, pad)
     batch = mesh.put_batch({"tokens": tokens, "segments": segments}, jax.sharding.get_mesh())
     keys_B = row_keys(jax.random.key(seed), rows)
     out = generate(

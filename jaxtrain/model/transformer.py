@@ -42,6 +42,20 @@ class Block(nnx.Module):
         x_BTD = x_BTD + _maybe(self.attention_post_norm, out_BTD)
         return self._mlp(x_BTD, sight.segments_BT, layout)
 
+    def queries_and_keys(
+        self, x_BTD: jax.Array, positions_BT: jax.Array, layout: Layout, is_local: bool
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Queries, keys and values of x, for attention that is computed elsewhere."""
+        return self.attention.turned(_maybe(self.attention_norm, x_BTD), positions_BT, layout, is_local)
+
+    def finish(
+        self, x_BTD: jax.Array, out_BTNH: jax.Array, segments_BT: jax.Array, layout: Layout
+    ) -> jax.Array:
+        """x after the block, of what attention gave for `queries_and_keys`."""
+        out_BTD = self.attention.project_out(out_BTNH, layout)
+        x_BTD = x_BTD + _maybe(self.attention_post_norm, out_BTD)
+        return self._mlp(x_BTD, segments_BT, layout)[0]
+
     def extend(
         self, x_BTD: jax.Array, cache: Cache, sight: Sight, is_local: bool, index: jax.Array | int
     ) -> tuple[jax.Array, Cache]:
@@ -144,7 +158,7 @@ class Transformer(nnx.Module):
 
             return fold(step, (x_BTD, jnp.float32(0)), blocks, config)
 
-        x_BTD = self._embed(tokens_BT, positions_BT, layout)
+        x_BTD = self.embed(tokens_BT, positions_BT, layout)
         x_BTD, penalty = pipeline(run, self.blocks, x_BTD, sights, config.stage_microbatches)
         return to_natural(jax.sharding.reshard(self.norm(x_BTD), P(BATCH, "context", None))), penalty
 
@@ -162,11 +176,12 @@ class Transformer(nnx.Module):
             x_BTD, cache = carry
             return block.extend(x_BTD, cache, sights[is_local], is_local, index)
 
-        x_BTD = self._embed(tokens_BT, positions_BT, WHOLE)
+        x_BTD = self.embed(tokens_BT, positions_BT, WHOLE)
         x_BTD, cache = fold(step, (x_BTD, cache), gathered(self.blocks), self.config)
         return self.norm(x_BTD), dataclasses.replace(cache, used=cache.used + tokens_BT.shape[1])
 
-    def _embed(self, tokens_BT: jax.Array, positions_BT: jax.Array, layout: Layout) -> jax.Array:
+    def embed(self, tokens_BT: jax.Array, positions_BT: jax.Array, layout: Layout) -> jax.Array:
+        """What the first block reads, [B, T, D]."""
         x_BTD = look_up(self.embedding_VD[...], tokens_BT, layout).astype(self.config.dtype)
         if self.config.embedding_scale:
             x_BTD = x_BTD * jnp.asarray(self.config.d_model**0.5, x_BTD.dtype)

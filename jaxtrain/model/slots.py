@@ -1,0 +1,179 @@
+"""Decoding: keys and values in slots, every row at its own place, and the tokens that follow them.
+
+A row's slot is its position in the sequence, so what a row holds does not depend on the rows beside it.
+Weights are unrolled first (`Decoder`): a loop over stacked layers copies each layer's weights at every token.
+
+B batch, T new tokens, S slots, D model, N query heads, K key heads, G = N / K, H head dim, L layers
+"""
+
+import copy
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+
+from jaxtrain.model.config import ModelConfig
+from jaxtrain.model.layers import WHOLE, softcap
+from jaxtrain.model.stack import gathered
+from jaxtrain.model.transformer import Block, Transformer
+from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.mesh import BATCH
+
+KEYS = P(BATCH, "tensor", None, None)
+HEADS = P(BATCH, None, "tensor", None)
+ROWS = P(BATCH, None)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Decoder:
+    """A model laid out for decoding: layers apart, matmul weights in the dtype of the matmuls."""
+
+    shell: Transformer
+    """Embedding, last norm, head and config; its blocks are gone."""
+    blocks: tuple[Block, ...]
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.shell.config
+
+    @staticmethod
+    def of(model: Transformer) -> "Decoder":
+        """To be jitted where the model is large, or called inside a jitted function."""
+        config = model.config
+
+        def cast(path: tuple[Any, ...], weight: jax.Array) -> jax.Array:
+            is_norm = any(getattr(key, "name", None) in ("scale", "bias") for key in path)
+            return weight if is_norm else weight.astype(config.dtype)
+
+        model = jax.tree_util.tree_map_with_path(cast, model)
+        stacked = gathered(model.blocks)
+        take = lambda layer: jax.tree.map(lambda weight: weight[layer], stacked)  # noqa: E731
+        shell = copy.copy(model)
+        shell.blocks = None
+        return Decoder(shell, tuple(take(layer) for layer in range(config.layers)))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Slots:
+    """Keys and values of every layer."""
+
+    k_BKSH: tuple[jax.Array, ...]
+    v_BKSH: tuple[jax.Array, ...]
+    tokens_BS: jax.Array
+    """int32: the tokens themselves; behind a row's last one nothing that counts"""
+    used_B: jax.Array
+    """int32: tokens of each row that are in its slots"""
+
+    @property
+    def size(self) -> int:
+        """S."""
+        return self.tokens_BS.shape[1]
+
+
+def new_slots(config: ModelConfig, rows: int, size: int, dtype: str | None = None) -> Slots:
+    """Empty slots, in the dtype of activations unless another is named."""
+    shape = (rows, config.kv_heads, size, config.head_dim)
+    empty = lambda: tuple(  # noqa: E731
+        jnp.zeros(shape, dtype or config.dtype, out_sharding=KEYS) for _ in range(config.layers)
+    )
+    tokens_BS = jnp.zeros((rows, size), jnp.int32, out_sharding=ROWS)
+    return Slots(empty(), empty(), tokens_BS, jnp.zeros((rows,), jnp.int32, out_sharding=P(BATCH)))
+
+
+def append(
+    decoder: Decoder, slots: Slots, tokens_BT: jax.Array, count_B: jax.Array
+) -> tuple[jax.Array, Slots]:
+    """Hidden states [B, T, D] of tokens that follow those in the slots, and the slots with them in.
+
+    Of a row's T tokens the first `count_B` are real; what the others write is hidden until real tokens
+    overwrite it. A row needs room for all T.
+    """
+    shell, config, used_B = decoder.shell, decoder.config, slots.used_B
+    tokens_BT, count_B = jax.sharding.reshard(tokens_BT, ROWS), jax.sharding.reshard(count_B, P(BATCH))
+    positions_BT = used_B[:, None] + jnp.arange(tokens_BT.shape[1])
+    segments_BT = jnp.ones_like(tokens_BT)
+    pattern, keys, values = config.is_local, [], []
+    x_BTD = shell.embed(tokens_BT, positions_BT, WHOLE)
+    for layer, block in enumerate(decoder.blocks):
+        is_local = pattern[layer % len(pattern)]
+        attend = meshes.per_device(
+            partial(_write_and_attend, config, config.window if is_local else 0),
+            (HEADS, HEADS, HEADS, KEYS, KEYS, P(BATCH)),
+            (HEADS, KEYS, KEYS),
+        )
+        q_BTNH, k_BTKH, v_BTKH = block.queries_and_keys(x_BTD, positions_BT, WHOLE, is_local)
+        out_BTNH, k_BKSH, v_BKSH = attend(
+            q_BTNH, k_BTKH, v_BTKH, slots.k_BKSH[layer], slots.v_BKSH[layer], used_B
+        )
+        x_BTD = block.finish(x_BTD, out_BTNH, segments_BT, WHOLE)
+        keys.append(k_BKSH)
+        values.append(v_BKSH)
+    write = meshes.per_device(_write_tokens, (ROWS, ROWS, P(BATCH)), ROWS)
+    tokens_BS = write(slots.tokens_BS, tokens_BT, used_B)
+    return shell.norm(x_BTD), Slots(tuple(keys), tuple(values), tokens_BS, used_B + count_B)
+
+
+def _write_and_attend(
+    config: ModelConfig,
+    window: int,
+    q_BTNH: jax.Array,
+    k_BTKH: jax.Array,
+    v_BTKH: jax.Array,
+    k_BKSH: jax.Array,
+    v_BKSH: jax.Array,
+    used_B: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """On one device: new keys and values into their slots, then attention to all that stand before."""
+    B, T, N, H = q_BTNH.shape
+    K, S = k_BKSH.shape[1:3]
+    k_BKSH, v_BKSH = _write(k_BKSH, k_BTKH, used_B), _write(v_BKSH, v_BTKH, used_B)
+    q_BKXH = jnp.moveaxis(q_BTNH.reshape(B, T, K, N // K, H), 1, 3).reshape(B, K, -1, H)  # X = G · T
+    score_BKXS = jnp.einsum("bkxh,bksh->bkxs", q_BKXH, k_BKSH, preferred_element_type=jnp.float32)
+    scale = config.attention_scale or config.head_dim**-0.5
+    score_BKGTS = softcap(score_BKXS * scale, config.attention_softcap).reshape(B, K, N // K, T, S)
+    behind_BTS = (used_B[:, None] + jnp.arange(T))[:, :, None] - jnp.arange(S)
+    seen_BTS = (behind_BTS >= 0) & (behind_BTS < window) if window else behind_BTS >= 0
+    score_BKGTS = jnp.where(seen_BTS[:, None, None], score_BKGTS, -1e30)
+    share_BKXS = jax.nn.softmax(score_BKGTS, axis=-1).astype(v_BKSH.dtype).reshape(B, K, -1, S)
+    out_BKXH = jnp.einsum("bkxs,bksh->bkxh", share_BKXS, v_BKSH)
+    out_BTNH = jnp.moveaxis(out_BKXH.reshape(B, K, N // K, T, H), 3, 1).reshape(B, T, N, H)
+    return out_BTNH.astype(q_BTNH.dtype), k_BKSH, v_BKSH
+
+
+def _write(x_BKSH: jax.Array, new_BTKH: jax.Array, used_B: jax.Array) -> jax.Array:
+    new_BKTH = jnp.moveaxis(new_BTKH, 1, 2).astype(x_BKSH.dtype)
+    row = lambda x_KSH, new_KTH, used: jax.lax.dynamic_update_slice(x_KSH, new_KTH, (0, used, 0))  # noqa: E731
+    return jax.vmap(row)(x_BKSH, new_BKTH, used_B)
+
+
+def _write_tokens(tokens_BS: jax.Array, new_BT: jax.Array, used_B: jax.Array) -> jax.Array:
+    return jax.vmap(lambda x_S, new_T, used: jax.lax.dynamic_update_slice(x_S, new_T, (used,)))(
+        tokens_BS, new_BT, used_B
+    )
+
+
+def insert(slots: Slots, row: jax.Array, other: Slots, theirs: jax.Array) -> Slots:
+    """Row `row` becomes row `theirs` of other slots of the same size; both int32 scalars."""
+
+    def put(whole: jax.Array, part: jax.Array) -> jax.Array:
+        def copied(whole: jax.Array, part: jax.Array, row: jax.Array, theirs: jax.Array) -> jax.Array:
+            one = jax.lax.dynamic_index_in_dim(part, theirs, 0)
+            return jax.lax.dynamic_update_slice_in_dim(whole, one, row, 0)
+
+        spec = jax.typeof(whole).sharding.spec
+        return jax.sharding.auto_axes(copied, out_sharding=spec)(whole, part, row, theirs)
+
+    return jax.tree.map(put, slots, other)
+
+
+def grown(slots: Slots, size: int) -> Slots:
+    """The same with more slots."""
+    more = size - slots.size
+    wider = lambda x_BKSH: jnp.pad(x_BKSH, ((0, 0), (0, 0), (0, more), (0, 0)))  # noqa: E731
+    keys, values = (tuple(map(wider, side)) for side in (slots.k_BKSH, slots.v_BKSH))
+    return Slots(keys, values, jnp.pad(slots.tokens_BS, ((0, 0), (0, more))), slots.used_B)
