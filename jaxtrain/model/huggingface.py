@@ -44,6 +44,12 @@ def load_pretrained(folder: str | Path, dtype: str = "float32") -> Transformer:
         return load_tensors(config, parts(family, config), files.names, files.read, dtype, str(folder))
 
 
+def read_model_config(folder: str | Path) -> ModelConfig:
+    """The ModelConfig of a Hugging Face folder; UserError where it is of no known architecture."""
+    path = Path(folder) / "config.json"
+    return read_config(_read_json(path), str(path))[1]
+
+
 def load_tensors(
     config: ModelConfig,
     wanted: list[Part],

@@ -129,6 +129,10 @@ class HuggingFaceTokenizer(Tokenizer):
     def encode(self, text: str) -> list[int]:
         return self._plain.encode(text, add_special_tokens=False).ids
 
+    def opening(self, text: str) -> list[int]:
+        """As the model's own tokenizer begins a text: with what its post-processor puts, often nothing."""
+        return self._plain.encode(text).ids or [self.bos]
+
     def encode_batch(self, texts: Sequence[str], threads: int | None = None) -> list[list[int]]:
         """`threads` is not asked for here: `tokenizers` uses all cores, or RAYON_NUM_THREADS."""
         return [found.ids for found in self._plain.encode_batch(list(texts), add_special_tokens=False)]

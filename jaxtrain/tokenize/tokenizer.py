@@ -100,6 +100,10 @@ class Tokenizer(ABC):
     def encode(self, text: str) -> list[int]:
         """The ids of `text`."""
 
+    def opening(self, text: str) -> list[int]:
+        """The ids of `text` where a document begins, for a model to go on with."""
+        return [self.bos, *self.encode(text)]
+
     def encode_array(self, text: str) -> np.ndarray:
         """The ids of `text` as they are stored, `id_dtype` [tokens]; threads may encode side by side."""
         return np.asarray(self.encode(text), self.id_dtype)

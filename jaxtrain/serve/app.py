@@ -1,0 +1,274 @@
+"""The HTTP server: OpenAI's endpoints, a chat page, health and metrics, around one engine.
+
+    POST /v1/chat/completions   POST /v1/completions   GET /v1/models
+    GET /                       GET /health            GET /metrics (Prometheus)
+
+A client that goes away gives its row back. Nothing is loaded from elsewhere, and no other site's page can use
+the server: requests name this host and send JSON, which browsers do not do across origins without asking.
+"""
+
+import asyncio
+import hmac
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from jaxtrain.model.scheduler import Answer, Full
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.serve import protocol
+from jaxtrain.serve.engine import Engine
+from jaxtrain.serve.protocol import Call, Kind, Refused, Writer
+
+STATIC = Path(__file__).parent / "static"
+LONGEST_BODY = 4 << 20
+"""Bytes of a request; more is refused."""
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+class _Gone(Exception):
+    """The client closed its connection."""
+
+
+class ServeApp:
+    """The pages around one engine; `asgi` is the application to serve, which starts and ends the engine."""
+
+    def __init__(self, engine: Engine, *, api_key: str | None = None, hosts: tuple[str, ...] = ("*",)):
+        """api_key: what clients send as a bearer token; None: anyone may ask. hosts: names it is reached by."""
+        self.engine, self._api_key = engine, api_key
+        self._started = time.time()
+        self._responses: Counter[tuple[str, int]] = Counter()
+        self._waited = [0.0, 0]  # seconds to the first token, summed, and of how many answers
+        routes = [
+            Route("/v1/chat/completions", partial(self._complete, "chat"), methods=["POST"]),
+            Route("/v1/completions", partial(self._complete, "text"), methods=["POST"]),
+            Route("/v1/models", self._models),
+            Route("/health", self._health),
+            Route("/metrics", self._metrics),
+            Route("/", self._page),
+            Mount("/static", StaticFiles(directory=STATIC)),
+        ]
+        self.asgi = Starlette(
+            routes=routes,
+            middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)],
+            exception_handlers={Refused: self._refused, HTTPException: self._refused},
+            lifespan=self._lifespan,
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        self.engine.start()
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self.engine.close)
+
+    # --- completions ---
+
+    async def _complete(self, kind: Kind, request: Request) -> Response:
+        self._authorize(request)
+        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+            raise Refused(415, "send the request as application/json")
+        body = await _body(request)
+        call = await asyncio.to_thread(protocol.read, body, kind, self.engine)
+        events: asyncio.Queue[int] = asyncio.Queue()
+        answers = self._submit(call, events)
+        path = request.url.path
+        if call.stream:
+            lines = self._stream(request, call, answers, events)
+            self._responses[path, 200] += 1
+            return _Releasing(lines, partial(self._release, answers))
+        try:
+            async for _ in _changes(request, answers, events):
+                pass
+        except _Gone:
+            self._responses[path, 499] += 1
+            return Response(status_code=499)  # nobody reads it
+        finally:
+            self._release(answers)
+        if any(answer.reason == "error" for answer in answers):
+            raise Refused(500, "decoding failed; the server's log says why")
+        texts = [
+            self.engine.transcript(wish).read(answer.ids, True)
+            for wish, answer in zip(call.wishes, answers, strict=True)
+        ]
+        self._responses[path, 200] += 1
+        return JSONResponse(Writer(call, self.engine).whole(answers, texts), headers=HEADERS)
+
+    def _submit(self, call: Call, events: asyncio.Queue[int]) -> list[Answer]:
+        """All wishes of a call, or none of them."""
+        if not self.engine.is_alive:
+            raise Refused(503, "the server is not decoding; its log says why")
+        loop = asyncio.get_running_loop()
+        answers: list[Answer] = []
+
+        def listen(n: int, answer: Answer) -> None:
+            if call.stream or answer.reason:
+                loop.call_soon_threadsafe(events.put_nowait, n)
+
+        try:
+            for n, wish in enumerate(call.wishes):
+                answers.append(self.engine.submit(wish, partial(listen, n)))
+        except UserError as error:
+            self._release(answers)
+            raise Refused(429 if isinstance(error, Full) else 400, str(error)) from None
+        return answers
+
+    def _release(self, answers: list[Answer]) -> None:
+        for answer in answers:
+            self.engine.cancel(answer)  # which leaves one alone that has ended
+            if answer.first_token:
+                self._waited[0] += answer.first_token - answer.submitted
+                self._waited[1] += 1
+
+    async def _stream(
+        self, request: Request, call: Call, answers: list[Answer], events: asyncio.Queue[int]
+    ) -> AsyncIterator[str]:
+        """Server-sent events of a call."""
+        writer = Writer(call, self.engine)
+        transcripts = [self.engine.transcript(wish) for wish in call.wishes]
+        told = [0] * len(answers)
+        open_choices = set(range(len(answers)))
+        with suppress(_Gone):
+            for n in range(len(answers)):
+                if (opening := writer.first(n)) is not None:
+                    yield _event(opening)
+            async for n in _changes(request, answers, events):
+                answer = answers[n]
+                is_over = bool(answer.reason)  # read before the ids: then they are all
+                ids = answer.ids[:]
+                text = transcripts[n].read(ids, is_over)
+                if n not in open_choices or (not text and not is_over):
+                    continue
+                yield _event(writer.piece(n, answer, text, range(told[n], len(ids)), is_over))
+                told[n] = len(ids)
+                if is_over:
+                    open_choices.discard(n)
+            if call.include_usage:
+                yield _event(writer.last(answers))
+            yield "data: [DONE]\n\n"
+
+    # --- what surrounds it ---
+
+    async def _models(self, request: Request) -> Response:
+        self._authorize(request)
+        about = {"id": self.engine.name, "object": "model", "created": int(self._started), "owned_by": "jaxtrain"}
+        limits = {"max_length": self.engine.scheduler.max_length}
+        return JSONResponse({"object": "list", "data": [about | limits]}, headers=HEADERS)
+
+    async def _health(self, request: Request) -> Response:
+        alive = self.engine.is_alive
+        return JSONResponse({"status": "ok" if alive else "not decoding"}, 200 if alive else 503, HEADERS)
+
+    async def _metrics(self, request: Request) -> Response:
+        self._authorize(request)
+        scheduler, lines = self.engine.scheduler, []
+
+        def metric(name: str, kind: str, words: str, values: list[tuple[str, float]]) -> None:
+            lines.extend([f"# HELP jaxtrain_{name} {words}", f"# TYPE jaxtrain_{name} {kind}"])
+            lines.extend(f"jaxtrain_{name}{labels} {value:g}" for labels, value in values)
+
+        metric("rows", "gauge", "Requests that can decode side by side.", [("", scheduler.rows)])
+        metric("rows_busy", "gauge", "Requests that decode now.", [("", scheduler.busy)])
+        metric("requests_waiting", "gauge", "Requests in the queue.", [("", scheduler.waiting)])
+        metric("tokens_total", "counter", "Tokens sampled.", [("", scheduler.tokens)])
+        metric("prompt_tokens_total", "counter", "Tokens of prompts read.", [("", scheduler.prompt_tokens)])
+        ended = [(f'{{reason="{reason}"}}', count) for reason, count in sorted(scheduler.ended.items())]
+        metric("answers_total", "counter", "Answers that ended.", ended)
+        responses = [
+            (f'{{path="{path}",status="{status}"}}', count)
+            for (path, status), count in sorted(self._responses.items())
+        ]
+        metric("responses_total", "counter", "HTTP responses of the completions endpoints.", responses)
+        waited = [("_sum", self._waited[0]), ("_count", self._waited[1])]
+        metric("first_token_seconds", "summary", "From a request to its first token.", waited)
+        return PlainTextResponse("\n".join(lines) + "\n", headers=HEADERS)
+
+    async def _page(self, request: Request) -> Response:
+        return FileResponse(STATIC / "chat.html", headers=HEADERS)
+
+    def _authorize(self, request: Request) -> None:
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if self._api_key is not None and not hmac.compare_digest(given.encode(), self._api_key.encode()):
+            raise Refused(401, "send the server's API key as `Authorization: Bearer KEY`")
+
+    async def _refused(self, request: Request, error: Exception) -> Response:
+        if not isinstance(error, Refused):
+            assert isinstance(error, HTTPException)
+            error = Refused(error.status_code, f"{error.detail}: {request.method} {request.url.path}")
+        if request.url.path.startswith("/v1/") and request.method == "POST":
+            self._responses[request.url.path, error.status] += 1
+        retry = {"Retry-After": "1"} if error.status == 429 else {}
+        return JSONResponse(error.body(), error.status, HEADERS | retry)
+
+
+class _Releasing(StreamingResponse):
+    """A stream that gives its rows back however it ends."""
+
+    def __init__(self, lines: AsyncIterator[str], release: Callable[[], None]):
+        super().__init__(lines, media_type="text/event-stream", headers=HEADERS)
+        self._release = release
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._release()
+
+
+async def _changes(request: Request, answers: list[Answer], events: asyncio.Queue[int]) -> AsyncIterator[int]:
+    """Indices of answers as they change, until all have ended. Errors: _Gone where the client has left."""
+    gone = asyncio.ensure_future(_disconnected(request))
+    left = set(range(len(answers)))
+    try:
+        while left:
+            event = asyncio.ensure_future(events.get())
+            done, _ = await asyncio.wait({gone, event}, return_when=asyncio.FIRST_COMPLETED)
+            if event not in done:
+                event.cancel()
+                raise _Gone
+            n = event.result()
+            if answers[n].reason:
+                left.discard(n)
+            yield n
+    finally:
+        gone.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _event(content: dict[str, Any]) -> str:
+    return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LONGEST_BODY:
+            raise Refused(413, f"the request is longer than {LONGEST_BODY} bytes")
+    return bytes(body)

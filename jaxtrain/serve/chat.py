@@ -1,0 +1,97 @@
+"""ChatConfig and run(): `jaxtrain chat FOLDER`, a conversation in the terminal."""
+
+import secrets
+import sys
+import time
+from dataclasses import dataclass, field
+
+from jaxtrain.model.sampling import Settings
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.serve.engine import Engine, Wish
+
+HELP = "/clear begins anew, /retry asks again, /quit or Ctrl-D ends; Ctrl-C ends an answer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatConfig:
+    """Talk to a model in the terminal."""
+
+    model: str
+    """Folder of a finished training stage, or a Hugging Face folder."""
+    system: str = ""
+    """The system message; empty: none."""
+    temperature: float = 0.8
+    """Logits are divided by it; 0: the likeliest token."""
+    top_p: float = 0.95
+    """Only the fewest likeliest tokens that have this share of the probability."""
+    max_new: int = 256
+    """Tokens of an answer at most."""
+    seed: int = -1
+    """The same conversation with the same seed is the same; -1: another one each time."""
+    mesh: MeshConfig = field(default_factory=lambda: MeshConfig(fsdp=1, tensor=-1))
+
+
+def run(config: ChatConfig) -> None:
+    """Read questions from standard input, write answers to standard output as they are sampled."""
+    settings = Settings(temperature=config.temperature, top_p=config.top_p)
+    engine = Engine(config.model, mesh=config.mesh, rows=1)
+    first = {"role": "system", "content": config.system}
+    beginning = [first] if config.system else []
+    messages, seed = list(beginning), config.seed
+    print(f"{engine.name}: {HELP}")
+    while True:
+        try:
+            question = input("> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return
+        match question:
+            case "":
+                continue
+            case "/quit":
+                return
+            case "/clear":
+                messages = list(beginning)
+                continue
+            case "/retry":
+                if messages[-1:] == [] or messages[-1]["role"] != "assistant":
+                    print("there is no answer to ask for again")
+                    continue
+                messages.pop()
+            case _ if question.startswith("/"):
+                print(HELP)
+                continue
+            case _:
+                messages.append({"role": "user", "content": question})
+        seed = seed + 1 if config.seed >= 0 else secrets.randbits(32)
+        try:
+            prompt = engine.chat_prompt(messages)
+            answer = _answer(engine, Wish(prompt=prompt, max_new=config.max_new, settings=settings, seed=seed))
+        except UserError as error:
+            print(f"{error}; /clear begins anew")
+            messages.pop()
+            continue
+        messages.append({"role": "assistant", "content": answer})
+
+
+def _answer(engine: Engine, wish: Wish) -> str:
+    """Print the answer as it comes; its text."""
+    room = engine.scheduler.max_length - len(wish.prompt)
+    if wish.max_new is not None and room >= 1:
+        wish = Wish(
+            prompt=wish.prompt, max_new=min(wish.max_new, room), settings=wish.settings, seed=wish.seed
+        )
+    answer = engine.submit(wish)
+    transcript, begun = engine.transcript(wish), time.monotonic()
+    try:
+        while not answer.reason:
+            engine.scheduler.step()
+            sys.stdout.write(transcript.read(answer.ids, bool(answer.reason)))
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        engine.cancel(answer)
+        sys.stdout.write(transcript.read(answer.ids, True) + " …")
+    speed = len(answer.ids) / (time.monotonic() - begun)
+    print(f"\n  [{len(answer.ids)} tokens, {speed:.1f} a second{', cut short' * (answer.reason == 'length')}]")
+    return transcript.text

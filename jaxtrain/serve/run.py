@@ -1,0 +1,107 @@
+"""ServeConfig and run(): `jaxtrain serve FOLDER`."""
+
+import logging
+import os
+import socket
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.runtime.progress import say
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeConfig:
+    """Serve a model: a chat page and OpenAI's endpoints."""
+
+    model: str
+    """Folder of a finished training stage, or a Hugging Face folder."""
+    host: str = "127.0.0.1"
+    """Address to listen at; anything but loopback needs `api_key_file`."""
+    port: int = 8000
+    """0: a free one."""
+    api_key_file: str = ""
+    """File with the key that clients send as a bearer token; empty: none is asked for."""
+    hosts: tuple[str, ...] = ()
+    """Names that the server is reached by, beside those of this machine; `*`: any."""
+    rows: int = 8
+    """Requests decoded side by side."""
+    queue: int = 64
+    """Requests that may wait; more are answered with status 429."""
+    max_length: int = 0
+    """Tokens of prompt and answer together; 0: the model's."""
+    max_new: int = 256
+    """Tokens of an answer where the request names no limit."""
+    grace: float = 10.0
+    """Seconds that answers under way have when the server is told to end."""
+    mesh: MeshConfig = field(default_factory=lambda: MeshConfig(fsdp=1, tensor=-1))
+
+
+def run(config: ServeConfig) -> None:
+    """Serve until SIGTERM or Ctrl-C; answers under way may then end."""
+    try:
+        import uvicorn
+
+        from jaxtrain.serve.app import ServeApp
+    except ImportError as error:
+        raise UserError(f"serving needs {error.name}; install it with `pip install 'jaxtrain[serve]'`") from None
+    from jaxtrain.serve.engine import Engine
+
+    key = _api_key(config)
+    listening = _listen(config)
+    engine = Engine(
+        config.model,
+        mesh=config.mesh,
+        rows=config.rows,
+        max_length=config.max_length,
+        max_new=config.max_new,
+        queue=config.queue,
+    )
+    begun = time.monotonic()
+    engine.warm_up()
+    say(f"serve: {engine.name}, compiled in {time.monotonic() - begun:.0f} s")
+    app = ServeApp(engine, api_key=key, hosts=(*LOOPBACK, config.host, *config.hosts))
+    settings = uvicorn.Config(
+        app.asgi,
+        log_level=logging.WARNING,
+        ws="none",
+        timeout_graceful_shutdown=max(1, round(config.grace)),
+        server_header=False,
+    )
+    say(f"serve: chat at http://{config.host}:{listening.getsockname()[1]}/, OpenAI's endpoints under /v1")
+    uvicorn.Server(settings).run(sockets=[listening])
+
+
+def _api_key(config: ServeConfig) -> str | None:
+    if not config.api_key_file:
+        if config.host not in ("127.0.0.1", "::1", "localhost"):
+            raise UserError(
+                f"host {config.host} can be reached from other machines: name an api_key_file, or serve at "
+                "127.0.0.1"
+            )
+        return None
+    path = Path(config.api_key_file)
+    if not path.is_file():
+        raise UserError(f"api_key_file {path} does not exist; write a long random text into it")
+    key = path.read_text().strip()
+    if len(key) < 16 or not key.isascii():
+        raise UserError(f"{path}: a key is at least 16 ASCII characters")
+    return key
+
+
+def _listen(config: ServeConfig) -> socket.socket:
+    """The socket, before the model is loaded: a port that is taken shows at once."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((config.host, config.port))
+    except OSError as error:
+        raise UserError(
+            f"cannot listen at {config.host}:{config.port} ({os.strerror(error.errno or 0)}); name another port"
+        ) from None
+    return listening

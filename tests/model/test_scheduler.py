@@ -1,0 +1,195 @@
+"""Continuous batching: what a request gets does not depend on what it shares the model with."""
+
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from jaxtrain.model.sampling import Settings
+from jaxtrain.model.scheduler import Full, Request, Scheduler, ends_with
+from jaxtrain.runtime.errors import UserError
+
+NUCLEUS = Settings(temperature=0.7, top_p=0.9)
+RNG = np.random.default_rng(5)
+REQUESTS = [
+    Request(
+        prompt=RNG.integers(1, 96, RNG.integers(1, 40)).tolist(),
+        max_new=int(RNG.integers(1, 20)),
+        settings=NUCLEUS if i % 3 else Settings(temperature=0, repetition_penalty=1.0 + i / 10),
+        seed=i,
+    )
+    for i in range(11)
+]
+
+
+@pytest.fixture(autouse=True)
+def one_device(make_mesh):
+    with jax.set_mesh(make_mesh(fsdp=1)):
+        yield
+
+
+@pytest.fixture(scope="module")
+def model(draw, make_mesh):
+    with jax.set_mesh(make_mesh(fsdp=1)):
+        return draw()
+
+
+@pytest.fixture(scope="module")
+def scheduler(model, make_mesh) -> Scheduler:
+    with jax.set_mesh(make_mesh(fsdp=1)):
+        return Scheduler(model, rows=4, max_length=64)
+
+
+@pytest.fixture(scope="module")
+def alone(scheduler):
+    """Each request with the model to itself."""
+    return [scheduler.complete([request])[0] for request in REQUESTS]
+
+
+@pytest.fixture(scope="module")
+def full(model):
+    forward = jax.jit(lambda model, tokens: model(tokens))
+
+    def run(ids: list[int]) -> np.ndarray:
+        padded = np.zeros((1, 64), np.int32)
+        padded[0, : len(ids)] = ids
+        return np.asarray(forward(model, padded), np.float64)[0, : len(ids)]
+
+    return run
+
+
+def test_a_request_does_not_depend_on_its_neighbours(scheduler, alone):
+    """All at once, in the other order, and one after the other while others are under way."""
+    together = scheduler.complete(REQUESTS)
+    backwards = scheduler.complete(REQUESTS[::-1])[::-1]
+    staggered = []
+    for request in REQUESTS:
+        staggered.append(scheduler.submit(request))
+        scheduler.step()
+    scheduler.complete([])
+    while not all(answer.reason for answer in staggered):
+        scheduler.step()
+    for found in (together, backwards, staggered):
+        for one, other in zip(alone, found, strict=True):
+            assert one.ids == other.ids
+            np.testing.assert_allclose(one.logprobs, other.logprobs, atol=1e-6)
+    assert all(len(answer.ids) == answer.request.max_new for answer in alone)
+    assert len({tuple(answer.ids) for answer in alone}) == len(REQUESTS)
+    assert scheduler.busy == scheduler.waiting == 0
+
+
+def test_logprobs_are_those_of_one_full_forward(alone, full):
+    """Teacher-forced, in float64: of the distribution sampled from, at T = .7 with top-p, and of the raw one."""
+    checked = 0
+    for answer in alone:
+        if answer.request.settings != NUCLEUS:
+            continue
+        prompt = list(answer.request.prompt)
+        logits = full([*prompt, *answer.ids])[len(prompt) - 1 : -1]
+        for n, token in enumerate(answer.ids):
+            raw = logits[n] - np.log(np.exp(logits[n]).sum())
+            shaped = np.exp(logits[n] / 0.7)
+            shaped /= shaped.sum()
+            order = np.argsort(-shaped)
+            kept = order[np.cumsum(shaped[order]) - shaped[order] < 0.9]
+            assert token in kept
+            assert abs(answer.logprobs[n] - np.log(shaped[token] / shaped[kept].sum())) < 1e-4
+            assert abs(answer.raw_logprobs[n] - raw[token]) < 1e-4
+            checked += 1
+    assert checked > 30
+
+
+def test_rows_are_refilled_as_requests_end(model, alone, full):
+    """Lengths 1 to 16 in two rows: as many turns as the tokens need, not as the longest of each pair."""
+    scheduler = Scheduler(model, rows=2, max_length=64)
+    lengths = [1, 16, 1, 1, 1, 1, 1, 1, 1, 1, 1]
+    answers = [scheduler.submit(Request(prompt=[7], max_new=n, seed=n)) for n in lengths]
+    turns = 0
+    while scheduler.step():
+        turns += 1
+    assert [len(answer.ids) for answer in answers] == lengths
+    assert turns < 16 + len(lengths), "each request loses at most the turn that is read late"
+
+
+def test_a_long_prompt_is_read_in_pieces_and_the_slots_grow(model):
+    """300 tokens are a piece of 256 and two of 32; 256 slots become more. Greedy as by full forwards."""
+    scheduler = Scheduler(model, rows=1, max_length=320)
+    prompt = np.random.default_rng(1).integers(1, 96, 300).tolist()
+    short, long = scheduler.complete(
+        [Request(prompt=prompt[:20], max_new=4, settings=Settings(temperature=0)),
+         Request(prompt=prompt, max_new=6, settings=Settings(temperature=0))]
+    )
+    forward = jax.jit(lambda model, tokens: model(tokens))
+    for answer in (short, long):
+        whole = np.zeros((1, 320), np.int32)
+        start, ids = len(answer.request.prompt), [*answer.request.prompt, *answer.ids]
+        whole[0, : len(ids)] = ids
+        assert answer.ids == np.asarray(forward(model, whole))[0].argmax(-1)[start - 1 : len(ids) - 1].tolist()
+
+
+def test_stops_and_limits(scheduler, alone):
+    base = max(alone, key=lambda answer: len(answer.ids))
+    ids, request = base.ids, base.request
+    again = lambda **change: Request(  # noqa: E731
+        prompt=request.prompt, max_new=request.max_new, settings=request.settings, seed=request.seed, **change
+    )
+    decode = lambda ids: "".join(chr(200 + i) for i in ids)  # noqa: E731
+    text = decode(ids[3:5])
+    by_id, by_text = scheduler.complete(
+        [again(stop=(ids[2],)), again(is_over=ends_with(decode, ("never", text)))]
+    )
+    first = ids.index(ids[2]) + 1
+    assert by_id.ids == ids[:first] and by_id.reason == "stop"
+    assert by_text.ids == ids[: decode(ids).index(text) + 2] and by_text.reason == "stop"
+    assert base.reason == "length"
+    for wrong, words in (
+        (Request(prompt=[], max_new=1), "at least one"),
+        (Request(prompt=[1] * 60, max_new=5), "more than the 64"),
+        (Request(prompt=[96], max_new=5), "not within 0 and 95"),
+    ):
+        with pytest.raises(UserError, match=words):
+            scheduler.submit(wrong)
+
+
+def test_cancelling_frees_the_row_and_the_queue_has_an_end(model):
+    scheduler = Scheduler(model, rows=1, max_length=64, queue=2)
+    heard: list[tuple[int, str]] = []
+    first = scheduler.submit(
+        Request(prompt=[5], max_new=50), listen=lambda answer: heard.append((len(answer.ids), answer.reason))
+    )
+    scheduler.step()
+    scheduler.step()
+    waiting = [scheduler.submit(Request(prompt=[6], max_new=3)) for _ in range(2)]
+    with pytest.raises(Full, match="2 requests wait"):
+        scheduler.submit(Request(prompt=[6], max_new=3))
+    scheduler.cancel(waiting[0])
+    scheduler.cancel(first)
+    assert scheduler.busy == 0 and scheduler.waiting == 1
+    while scheduler.step():
+        pass
+    assert first.reason == "cancelled" == waiting[0].reason and not waiting[0].ids
+    assert len(waiting[1].ids) == 3 and waiting[1].reason == "length"
+    assert heard == [(1, ""), (1, "cancelled")], "nothing is heard of it afterwards"
+    assert scheduler.ended == {"cancelled": 2, "length": 1}
+
+
+def test_a_thread_serves_and_ends(scheduler, alone):
+    stop = threading.Event()
+    thread = threading.Thread(target=scheduler.run, args=(stop,))
+    thread.start()
+    done = threading.Event()
+    answer = scheduler.submit(REQUESTS[1], listen=lambda answer: answer.reason and done.set())
+    assert done.wait(60) and answer.ids == alone[1].ids
+    stop.set()
+    scheduler.wake()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_the_mesh_does_not_change_the_text(draw, alone, make_mesh):
+    with jax.set_mesh(make_mesh(fsdp=2, tensor=2)):
+        scheduler = Scheduler(draw(), rows=3, max_length=64)
+        assert scheduler.rows == 4
+        found = scheduler.complete(REQUESTS[:5])
+    assert [answer.ids for answer in found] == [answer.ids for answer in alone[:5]]
