@@ -34,6 +34,8 @@ Raw documents to an aligned, evaluated language model.
   jaxtrain STAGE CONFIG [--FIELD VALUE ...]
   jaxtrain STAGE [CONFIG] --help       every field with its unit and default
   jaxtrain report RUN [RUN2 ...]       pages of runs, also while they train
+  jaxtrain chat MODEL                  talk to a model in the terminal
+  jaxtrain serve MODEL                 a chat page and OpenAI's HTTP endpoints
   jaxtrain inspect FOLDER              search its records; show refused batches
   jaxtrain convert FROM TO             weights from and to Hugging Face folders
   jaxtrain plan CONFIG --topology T    memory, time and cost before you run
@@ -75,6 +77,12 @@ Other flags change the config, as in `jaxtrain pretrain`.
 Example: jaxtrain plan configs/llama3_8b/1_pretrain.py --topology v5e:16x16
 """
 
+TALKS = {
+    "chat": "talk to a model in the terminal",
+    "serve": "a chat page and OpenAI's HTTP endpoints, at 127.0.0.1",
+}
+"""Commands that take a model's folder and flags."""
+
 COLUMN = 34  # where the meaning of a field begins
 
 HELP_FLAGS = {"-h", "--help"}
@@ -107,10 +115,12 @@ def dispatch(arguments: list[str]) -> None:
         _convert(rest)
     elif command == "plan":
         _plan(rest)
+    elif command in TALKS:
+        _talk(command, rest)
     elif command in STAGES:
         _run_stage(command, rest)
     else:
-        near = configs.nearest(command, [*STAGES, "run", "inspect", "convert", "plan"])
+        near = configs.nearest(command, [*STAGES, *TALKS, "run", "inspect", "convert", "plan"])
         raise UserError(f"no stage {command!r}; did you mean {near!r}? `jaxtrain --help` lists them")
 
 
@@ -143,6 +153,18 @@ def _plan(rest: list[str]) -> None:
         _print_fields(room.PlanConfig)
         return
     room.plan(rest)
+
+
+def _talk(command: str, rest: list[str]) -> None:
+    room = importlib.import_module(f"jaxtrain.serve.{'run' if command == 'serve' else command}")
+    kind = room.ServeConfig if command == "serve" else room.ChatConfig
+    if not rest or HELP_FLAGS & set(rest):
+        print(f"jaxtrain {command} MODEL [--FIELD VALUE ...]\n{TALKS[command]}")
+        _print_fields(kind)
+        return
+    if rest[0].startswith("-"):
+        raise UserError(f"name a model's folder before {rest[0]}, for example runs/quickstart/5_finetune")
+    room.run(configs.from_flags(kind, ["--model", *rest]))
 
 
 def _run_stage(stage: str, rest: list[str]) -> None:

@@ -1,7 +1,7 @@
 """Choosing the next token, every row by its own settings.
 
-Filters come in the order of `transformers`: repetition penalty, temperature, top-k, top-p, min-p. Their bounds
-are found by bisecting the 32 ordered bits of a float32: exact, and without sorting the vocabulary.
+Filters come in the order of `transformers`: repetition penalty, temperature, top-k, top-p, min-p. Bounds are
+found by bisecting the 32 ordered bits of a float32: exact, and without sorting the vocabulary.
 
 B batch, S slots, V vocab
 """
@@ -116,7 +116,10 @@ def choose(
     ):
         logits_BV = jax.lax.cond(jnp.any(wanted_B), kept, lambda x_BV: x_BV, logits_BV)
     noised_BV = jax.lax.cond(
-        jnp.all(greedy_B), lambda x_BV: x_BV, lambda x_BV: x_BV + _noise(x_BV, greedy_B, keys_B, n_B), logits_BV
+        jnp.all(greedy_B),
+        lambda x_BV: x_BV,
+        lambda x_BV: x_BV + _noise(x_BV, greedy_B, keys_B, n_B),
+        logits_BV,
     )
     token_B = jnp.argmax(noised_BV, axis=-1).astype(jnp.int32)
     return Choice(token_B, _logprob(logits_BV, token_B), _logprob(raw_BV, token_B))

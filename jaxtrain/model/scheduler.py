@@ -1,7 +1,7 @@
 """Continuous batching: requests come at any time, decode side by side, and free their row as they end.
 
-The device sees two programs of fixed shape: `_prefill` puts a piece of a prompt into slots of its own, `_turn`
-samples one token for every row. A request's text depends on its prompt, settings and seed alone.
+The device sees two programs of fixed shape: `_prefill` puts a piece of a prompt into slots of its own, and
+`_turn` samples one token for every row. A request's text depends on its prompt, settings and seed alone.
 
     scheduler = Scheduler(model, rows=8)
     answers = scheduler.complete([Request(prompt=ids, max_new=64, stop=(end,))])
@@ -33,7 +33,7 @@ from jaxtrain.runtime.mesh import BATCH
 PIECES = (256, 32)
 """Tokens of a prompt that are read at once: as many of the first as fit, the rest by the second."""
 FEWEST_SLOTS, GROWTH = 256, 4
-"""Slots of a row at first, and by how much they grow when a sequence needs more; each size is compiled once."""
+"""Slots of a row at first, and by how much they grow when a sequence needs more; each size is a program."""
 
 Reason = Literal["", "stop", "length", "cancelled", "error"]
 
@@ -56,7 +56,7 @@ class Request:
     stop: tuple[int, ...] = ()
     """Ids that end the answer; the one that came is its last token."""
     is_over: Callable[[Sequence[int]], bool] | None = None
-    """Asked with the ids so far after every token, such as `ends_with(decode, texts)`: true ends the answer."""
+    """Asked with the ids so far after every token (`ends_with(decode, texts)`): true ends the answer."""
 
 
 @dataclass(eq=False)
@@ -146,7 +146,7 @@ class Scheduler:
         return len(self._waiting)
 
     def submit(self, request: Request, listen: Callable[[Answer], None] | None = None) -> Answer:
-        """Queue a request; `listen` is called after each of its tokens and at its end, on the decoding thread.
+        """Queue a request; `listen` is called after each token and at the end, on the decoding thread.
 
         Errors: Full where too many wait; UserError where the request cannot be met.
         """
@@ -257,7 +257,9 @@ class Scheduler:
         if self._settled is None:
             requests = [answer.request if answer else None for answer in self._running]
             settings = [request.settings if request else Settings(temperature=0) for request in requests]
-            seeds = np.array([request.seed & (2**63 - 1) if request else 0 for request in requests], np.uint64)
+            seeds = np.array(
+                [request.seed & (2**63 - 1) if request else 0 for request in requests], np.uint64
+            )
             lengths = [len(request.prompt) if request else 0 for request in requests]
             active = [request is not None for request in requests]
             host = (
@@ -290,7 +292,9 @@ class Scheduler:
             answer.first_token = answer.first_token or now
             self.tokens += 1
             request = answer.request
-            over = answer.ids[-1] in request.stop or (request.is_over is not None and request.is_over(answer.ids))
+            over = answer.ids[-1] in request.stop or (
+                request.is_over is not None and request.is_over(answer.ids)
+            )
             with self._lock:
                 if answer.reason:
                     pass  # cancelled just now

@@ -55,7 +55,7 @@ class ServeApp:
     """The pages around one engine; `asgi` is the application to serve, which starts and ends the engine."""
 
     def __init__(self, engine: Engine, *, api_key: str | None = None, hosts: tuple[str, ...] = ("*",)):
-        """api_key: what clients send as a bearer token; None: anyone may ask. hosts: names it is reached by."""
+        """api_key: what clients send as a bearer token; None: anyone may ask. hosts: names of this server."""
         self.engine, self._api_key = engine, api_key
         self._started = time.time()
         self._responses: Counter[tuple[str, int]] = Counter()
@@ -173,7 +173,12 @@ class ServeApp:
 
     async def _models(self, request: Request) -> Response:
         self._authorize(request)
-        about = {"id": self.engine.name, "object": "model", "created": int(self._started), "owned_by": "jaxtrain"}
+        about = {
+            "id": self.engine.name,
+            "object": "model",
+            "created": int(self._started),
+            "owned_by": "jaxtrain",
+        }
         limits = {"max_length": self.engine.scheduler.max_length}
         return JSONResponse({"object": "list", "data": [about | limits]}, headers=HEADERS)
 

@@ -67,7 +67,9 @@ def run(config: ChatConfig) -> None:
         seed = seed + 1 if config.seed >= 0 else secrets.randbits(32)
         try:
             prompt = engine.chat_prompt(messages)
-            answer = _answer(engine, Wish(prompt=prompt, max_new=config.max_new, settings=settings, seed=seed))
+            answer = _answer(
+                engine, Wish(prompt=prompt, max_new=config.max_new, settings=settings, seed=seed)
+            )
         except UserError as error:
             print(f"{error}; /clear begins anew")
             messages.pop()
@@ -93,5 +95,7 @@ def _answer(engine: Engine, wish: Wish) -> str:
         engine.cancel(answer)
         sys.stdout.write(transcript.read(answer.ids, True) + " …")
     speed = len(answer.ids) / (time.monotonic() - begun)
-    print(f"\n  [{len(answer.ids)} tokens, {speed:.1f} a second{', cut short' * (answer.reason == 'length')}]")
+    print(
+        f"\n  [{len(answer.ids)} tokens, {speed:.1f} a second{', cut short' * (answer.reason == 'length')}]"
+    )
     return transcript.text

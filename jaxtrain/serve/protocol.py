@@ -195,7 +195,9 @@ class _Fields:
             value = float(value) if abs(value) < 1e9 else value
         if isinstance(value, bool) and bool not in kinds or not isinstance(value, kinds):
             names = {str: "a text", int: "an integer", float: "a number", bool: "true or false"}
-            words = " or ".join(names.get(one, {list: "a list", dict: "an object"}.get(one, "")) for one in kinds)
+            words = " or ".join(
+                names.get(one, {list: "a list", dict: "an object"}.get(one, "")) for one in kinds
+            )
             raise Refused(400, f"{name} is {words}, not {json.dumps(value)[:60]}", name)
         return value
 
@@ -204,7 +206,9 @@ class _Fields:
         for name, value in self._left.items():
             if name in IGNORED or (name in NEUTRAL and value in NEUTRAL[name]):
                 continue
-            raise Refused(400, f"{name} is not supported" + (" but with its default" if name in NEUTRAL else ""), name)
+            raise Refused(
+                400, f"{name} is not supported" + (" but with its default" if name in NEUTRAL else ""), name
+            )
 
 
 class Writer:
@@ -224,7 +228,11 @@ class Writer:
         """The body of an answer that is not streamed."""
         choices = []
         for n, (answer, text) in enumerate(zip(answers, texts, strict=True)):
-            said = {"message": {"role": "assistant", "content": text}} if self.call.kind == "chat" else {"text": text}
+            said = (
+                {"message": {"role": "assistant", "content": text}}
+                if self.call.kind == "chat"
+                else {"text": text}
+            )
             choices.append({"index": n, **said, **self._end(answer, range(len(answer.ids)), True)})
         return {**self._base(False), "choices": choices, "usage": self.usage(answers)}
 

@@ -48,7 +48,9 @@ def run(config: ServeConfig) -> None:
 
         from jaxtrain.serve.app import ServeApp
     except ImportError as error:
-        raise UserError(f"serving needs {error.name}; install it with `pip install 'jaxtrain[serve]'`") from None
+        raise UserError(
+            f"serving needs {error.name}; install it with `pip install 'jaxtrain[serve]'`"
+        ) from None
     from jaxtrain.serve.engine import Engine
 
     key = _api_key(config)
@@ -102,6 +104,7 @@ def _listen(config: ServeConfig) -> socket.socket:
         listening.bind((config.host, config.port))
     except OSError as error:
         raise UserError(
-            f"cannot listen at {config.host}:{config.port} ({os.strerror(error.errno or 0)}); name another port"
+            f"cannot listen at {config.host}:{config.port} ({os.strerror(error.errno or 0)}); "
+            "name another port"
         ) from None
     return listening

@@ -80,7 +80,7 @@ def test_a_request_does_not_depend_on_its_neighbours(scheduler, alone):
 
 
 def test_logprobs_are_those_of_one_full_forward(alone, full):
-    """Teacher-forced, in float64: of the distribution sampled from, at T = .7 with top-p, and of the raw one."""
+    """Teacher-forced, in float64: of the distribution sampled from (T = .7, top-p) and of the raw one."""
     checked = 0
     for answer in alone:
         if answer.request.settings != NUCLEUS:
@@ -117,15 +117,19 @@ def test_a_long_prompt_is_read_in_pieces_and_the_slots_grow(model):
     scheduler = Scheduler(model, rows=1, max_length=320)
     prompt = np.random.default_rng(1).integers(1, 96, 300).tolist()
     short, long = scheduler.complete(
-        [Request(prompt=prompt[:20], max_new=4, settings=Settings(temperature=0)),
-         Request(prompt=prompt, max_new=6, settings=Settings(temperature=0))]
+        [
+            Request(prompt=prompt[:20], max_new=4, settings=Settings(temperature=0)),
+            Request(prompt=prompt, max_new=6, settings=Settings(temperature=0)),
+        ]
     )
     forward = jax.jit(lambda model, tokens: model(tokens))
     for answer in (short, long):
         whole = np.zeros((1, 320), np.int32)
         start, ids = len(answer.request.prompt), [*answer.request.prompt, *answer.ids]
         whole[0, : len(ids)] = ids
-        assert answer.ids == np.asarray(forward(model, whole))[0].argmax(-1)[start - 1 : len(ids) - 1].tolist()
+        assert (
+            answer.ids == np.asarray(forward(model, whole))[0].argmax(-1)[start - 1 : len(ids) - 1].tolist()
+        )
 
 
 def test_stops_and_limits(scheduler, alone):

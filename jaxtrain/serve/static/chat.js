@@ -54,6 +54,7 @@ async function* events(response) {
 }
 
 async function answer() {
+  const conversation = messages;
   const system = at("system").value.trim();
   const body = {
     messages: [...(system ? [{ role: "system", content: system }] : []), ...messages],
@@ -103,8 +104,10 @@ async function answer() {
     at("status").textContent += ", stopped";
   }
   stopping = null;
-  messages.push({ role: "assistant", content: text });
-  keep();
+  if (messages === conversation) { // else another one was begun meanwhile
+    messages.push({ role: "assistant", content: text });
+    keep();
+  }
   refresh();
 }
 
