@@ -6,6 +6,7 @@ B batch, T time, D model, N query heads, K key heads, H head dim, F hidden, V vo
 import zlib
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -174,8 +175,56 @@ def add(x: jax.Array, bias: nnx.Param | None) -> jax.Array:
     return x if bias is None else x + bias[...].astype(x.dtype)
 
 
-def project(equation: str, x: jax.Array, weight: nnx.Param | jax.Array, sharding: P) -> jax.Array:
+class Adapted(nnx.Module):
+    """A weight that stands and two small matrices that learn: W + scale · A B (Hu et al. 2021).
+
+    R rank. Where W takes axes I to axes O, A is [I, R] and B [R, O]; W may have others before (experts).
+    """
+
+    def __init__(self, base: nnx.Param, a: jax.Array, b: jax.Array, *, scale: float, dropout: float = 0.0):
+        self.base, self.a, self.b = base, nnx.LoRAParam(a), nnx.LoRAParam(b)
+        self.scale, self.dropout = scale, dropout
+        self.key: nnx.Variable | None = None
+        """Of dropout, uint32 [2]; None: there is none, as when the model is used."""
+
+    def __getitem__(self, _: Any) -> jax.Array:
+        """The weight that the three make: for what is no plain matmul."""
+        a, b, base = self.a[...], self.b[...], self.base[...]
+        batch = a.ndim + b.ndim - 2 - base.ndim  # axes before those of the matmul, in all three
+        spec = jax.typeof(base).sharding.spec
+        letters = "abcdefgh"
+        first, inputs = letters[:batch], letters[batch : a.ndim - 1]
+        outputs = letters[a.ndim - 1 : a.ndim - 1 + b.ndim - batch - 1]
+        equation = f"{first}{inputs}r,{first}r{outputs}->{first}{inputs}{outputs}"
+        update = contract(equation, P(*spec), a, b)
+        return base + (self.scale * update).astype(base.dtype)
+
+    def project(self, equation: str, x: jax.Array, sharding: P) -> jax.Array:
+        """`project` without ever making the weight."""
+        terms, out = equation.split("->")
+        x_term, w_term = terms.split(",")
+        inputs, outputs = (
+            "".join(letter for letter in w_term if (letter in x_term) is wanted) for wanted in (True, False)
+        )
+        spec = jax.typeof(x).sharding.spec
+        a, b = (factor[...].astype(x.dtype) for factor in (self.a, self.b))
+        low = contract(f"{x_term},{inputs}r->btr", P(spec[0], spec[1], None), self._dropped(x), a)
+        up = contract(f"btr,r{outputs}->{out}", P(spec[0], spec[1], *sharding[2:]), low, b)
+        update = jax.sharding.reshard(self.scale * up, sharding)
+        return contract(equation, sharding, x, self.base[...].astype(x.dtype)) + update
+
+    def _dropped(self, x: jax.Array) -> jax.Array:
+        if self.key is None or not self.dropout:
+            return x
+        kept = jax.random.bernoulli(jax.random.wrap_key_data(self.key[...]), 1 - self.dropout, x.shape)
+        kept = jax.sharding.reshard(kept, jax.typeof(x).sharding.spec)
+        return jnp.where(kept, x / (1 - self.dropout), 0)
+
+
+def project(equation: str, x: jax.Array, weight: nnx.Param | Adapted, sharding: P) -> jax.Array:
     """A matmul of activations and a weight, in the dtype of the activations, its output sharded as said."""
+    if isinstance(weight, Adapted):
+        return weight.project(equation, x, sharding)
     return contract(equation, sharding, x, weight[...].astype(x.dtype))
 
 

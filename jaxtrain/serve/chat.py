@@ -5,7 +5,10 @@ import sys
 import time
 from dataclasses import dataclass, field
 
+import jax
+
 from jaxtrain.model.sampling import Settings
+from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.serve.engine import Engine, Wish
@@ -35,7 +38,8 @@ class ChatConfig:
 def run(config: ChatConfig) -> None:
     """Read questions from standard input, write answers to standard output as they are sampled."""
     settings = Settings(temperature=config.temperature, top_p=config.top_p)
-    engine = Engine(config.model, mesh=config.mesh, rows=1)
+    with jax.set_mesh(meshes.make(config.mesh)):
+        engine = Engine(config.model, rows=1)
     first = {"role": "system", "content": config.system}
     beginning = [first] if config.system else []
     messages, seed = list(beginning), config.seed

@@ -5,15 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import jax
-
 from jaxtrain.model import store
 from jaxtrain.model.sampling import Settings
 from jaxtrain.model.scheduler import Answer, Request, Scheduler, ends_with
-from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.compiled import keep_compiled
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.serve.transcript import Transcript
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
@@ -40,13 +36,12 @@ class Engine:
         self,
         model: Path | str,
         *,
-        mesh: MeshConfig | None = None,
         rows: int = 8,
         max_length: int = 0,
         max_new: int = 256,
         queue: int = 64,
     ):
-        """Errors: UserError where the folder holds no model or no tokenizer.
+        """On the mesh that is set. Errors: UserError where the folder holds no model or no tokenizer.
 
         max_length: tokens of prompt and answer; 0: the model's. max_new: of an answer that names no limit.
         """
@@ -55,10 +50,9 @@ class Engine:
         self.max_new = max_new
         self.tokenizer = Tokenizer.load(store.tokenizer_folder(model))
         self.stop = tuple(sorted({self.tokenizer.end, self.tokenizer.eos}))
-        with jax.set_mesh(meshes.make(mesh or MeshConfig(fsdp=1, tensor=-1))):
-            loaded = store.load(model)
-            limit = min(max_length or loaded.config.max_length, loaded.config.max_length)
-            self.scheduler = Scheduler(loaded, rows=rows, max_length=limit, queue=queue)
+        loaded = store.load(model)
+        limit = min(max_length or loaded.config.max_length, loaded.config.max_length)
+        self.scheduler = Scheduler(loaded, rows=rows, max_length=limit, queue=queue)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self.scheduler.run, args=(self._stopping,), name="decode")
 

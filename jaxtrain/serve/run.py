@@ -7,6 +7,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import jax
+
+from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
@@ -55,14 +58,14 @@ def run(config: ServeConfig) -> None:
 
     key = _api_key(config)
     listening = _listen(config)
-    engine = Engine(
-        config.model,
-        mesh=config.mesh,
-        rows=config.rows,
-        max_length=config.max_length,
-        max_new=config.max_new,
-        queue=config.queue,
-    )
+    with jax.set_mesh(meshes.make(config.mesh)):
+        engine = Engine(
+            config.model,
+            rows=config.rows,
+            max_length=config.max_length,
+            max_new=config.max_new,
+            queue=config.queue,
+        )
     begun = time.monotonic()
     engine.warm_up()
     say(f"serve: {engine.name}, compiled in {time.monotonic() - begun:.0f} s")

@@ -89,6 +89,7 @@ def train(
     learning_rate: optax.Schedule | None = None,
     flops_per_token: float | None = None,
     safety: SafetyConfig | None = None,
+    frozen: Any = None,
 ) -> TrainState:
     """Train to the last step, from the newest checkpoint in `folder` where one stands.
 
@@ -98,6 +99,7 @@ def train(
     evaluate(model, step): numbers for metrics.jsonl, written with `"kind": "heldout"`.
     records: what the batch of an index was made of, kept beside a batch that was refused.
     watch: the name of the number among them of which the lowest counts as best.
+    frozen: weights that the loss reads and that do not learn; in no checkpoint.
     learning_rate: the optimizer's, for the log. flops_per_token: for the log's FLOP/s and MFU.
     Errors: UserError for what the user can mend, Stopped (exit status 75) after a signal.
     """
@@ -117,7 +119,7 @@ def train(
             schedule=schedule,
             safety=safety,
             take=CompiledStep(
-                make_step(loss, optimizer, microbatches, learning_rate=learning_rate), microbatches
+                make_step(loss, optimizer, microbatches, learning_rate=learning_rate), microbatches, frozen
             ),
             batches=batches,
             evaluate=evaluate,

@@ -17,7 +17,7 @@ from jaxtrain.train.guard import judge, limits
 from jaxtrain.train.state import TrainState
 
 Batch = dict[str, jax.Array]
-Loss = Callable[[Any, Batch], tuple[jax.Array, jax.Array]]
+Loss = Callable[..., tuple[jax.Array, jax.Array]]
 """(model, batch) to the sum of the loss and the sum of weights it is divided by."""
 Step = Any
 """The jitted (state, batch) to (state, metrics)."""
@@ -37,22 +37,25 @@ def make_step(
     never a mean of means.
     learning_rate: the optimizer's, for the log.
     watch_loss: the guard watches the loss beside the gradient norm; off where it has no scale (PPO).
+    The step may be given a third argument, weights that do not learn: then the loss is called with them and
+    with the number of steps done.
     """
 
-    def summed_gradient(model: Any, batch: Batch) -> tuple[jax.Array, jax.Array, Any]:
+    def summed_gradient(model: Any, batch: Batch, *more: Any) -> tuple[jax.Array, jax.Array, Any]:
         if microbatches == 1:
-            (total, weight), gradient = jax.value_and_grad(loss, has_aux=True)(model, batch)
+            (total, weight), gradient = jax.value_and_grad(loss, has_aux=True)(model, batch, *more)
             return total, weight, gradient
 
         def one(sums: Any, micro: Batch) -> tuple[Any, None]:
-            (total, weight), gradient = jax.value_and_grad(loss, has_aux=True)(model, micro)
+            (total, weight), gradient = jax.value_and_grad(loss, has_aux=True)(model, micro, *more)
             return jax.tree.map(jnp.add, sums, (total, weight, gradient)), None
 
         zeros = (jnp.float32(0), jnp.float32(0), jax.tree.map(jnp.zeros_like, model))
         return jax.lax.scan(one, zeros, {name: _split(rows, microbatches) for name, rows in batch.items()})[0]
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        total, weight, gradient = summed_gradient(state.model, batch)
+    def step(state: TrainState, batch: Batch, frozen: Any = None) -> tuple[TrainState, dict[str, jax.Array]]:
+        more = () if frozen is None else (frozen, state.step)
+        total, weight, gradient = summed_gradient(state.model, batch, *more)
         mean = total / weight  # a batch without targets is 0 / 0, which the guard refuses
         gradient = jax.tree.map(lambda g: g / weight, gradient)
         grad_norm = optax.tree.norm(gradient)
@@ -89,8 +92,9 @@ class CompiledStep:
     Errors: RuntimeError naming the argument whose shape, type or sharding changed.
     """
 
-    def __init__(self, step: Step, microbatches: int = 1):
+    def __init__(self, step: Step, microbatches: int = 1, frozen: Any = None):
         self._step = step
+        self._more = () if frozen is None else (frozen,)
         self.microbatches = microbatches
         self.compiled: Any = None
         self.seconds = 0.0
@@ -99,10 +103,10 @@ class CompiledStep:
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         if self.compiled is None:
             begun = time.perf_counter()
-            self.compiled = self._step.lower(state, batch).compile()
+            self.compiled = self._step.lower(state, batch, *self._more).compile()
             self.seconds = time.perf_counter() - begun
         try:
-            return self.compiled(state, batch)
+            return self.compiled(state, batch, *self._more)
         except TypeError as error:
             changed = [line for line in str(error).splitlines() if line.startswith("Argument '")]
             told = "; ".join(changed) or str(error)

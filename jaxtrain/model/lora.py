@@ -1,0 +1,147 @@
+"""Low-rank adapters (Hu et al. 2021): the model stays, small matrices beside its weights learn.
+
+    model = adapt(model, LoRAConfig(rank=16), jax.random.key(0))
+    adapters = take(model)                          # what an optimizer and a checkpoint hold
+    logits = put(model, adapters)(tokens_BT)
+    plain = merge(put(model, adapters))
+
+Experts' weights too: there the update is added to the weight of one layer at a time.
+
+A [L, inputs, R], B [L, R, outputs]: L layers, R rank; experts have E behind L
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import PartitionSpec as P
+
+from jaxtrain.model.layers import Adapted, named_key
+from jaxtrain.model.transformer import Transformer
+from jaxtrain.runtime.errors import UserError
+
+Adapters = dict[str, jax.Array]
+"""`attention.q_DNH.a`, `attention.q_DNH.b`, …"""
+MATRIX = re.compile(r"\w+_(E?)([A-Z]{2,})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoRAConfig:
+    """What is adapted, and how."""
+
+    rank: int = 16
+    """Inner width of the two matrices."""
+    alpha: float = 32.0
+    """The update is multiplied by alpha / rank."""
+    targets: str = r"attention\.[qkvo]_.*|mlp\.(gate|up|down)_.*"
+    """Regular expression that a weight's name, such as `attention.q_DNH`, has to match as a whole."""
+    dropout: float = 0.0
+    """Share of an adapter's inputs that are set to zero while it learns."""
+    rank_stabilized: bool = False
+    """Multiply by alpha / √rank instead (Kalajdzievski 2023)."""
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or not 0 <= self.dropout < 1:
+            raise UserError(f"lora: rank {self.rank} is at least 1, dropout {self.dropout} from 0 to below 1")
+        try:
+            re.compile(self.targets)
+        except re.error as error:
+            raise UserError(f"lora.targets is no regular expression: {error}") from None
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / (self.rank**0.5 if self.rank_stabilized else self.rank)
+
+
+def adapt(model: Transformer, config: LoRAConfig, key: jax.Array) -> Transformer:
+    """The model with adapters that change nothing yet: A is drawn as `torch.nn.Linear` is, B is zero.
+
+    Errors: UserError where no weight of the blocks matches `targets`.
+    """
+    model = copied(model)
+    names = [name for name, _, weight in _weights(model) if isinstance(weight, nnx.Param)]
+    matrices = [name for name in names if MATRIX.fullmatch(name.split(".")[1]) and "bias" not in name]
+    chosen = [name for name in matrices if re.fullmatch(config.targets, name)]
+    if not chosen:
+        raise UserError(f"lora.targets {config.targets!r} matches none of {', '.join(matrices)}")
+    for name in chosen:
+        part, _, weight = name.partition(".")
+        module = getattr(model.blocks, part)
+        base = getattr(module, weight)
+        a, b = _factors(base[...], weight, config.rank, named_key(key, name))
+        setattr(module, weight, Adapted(base, a, b, scale=config.scale, dropout=config.dropout))
+    return model
+
+
+def _factors(base: jax.Array, name: str, rank: int, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A ~ U(±1/√inputs) and B = 0, sharded as the weight's inputs and outputs are."""
+    match = MATRIX.fullmatch(name)
+    assert match is not None, "adapt has looked"
+    expert, letters = match.groups()
+    before = 1 + len(expert)
+    inputs = 1 if letters[0] == "D" else len(letters) - 1
+    shape, spec = base.shape, (*jax.typeof(base).sharding.spec, *[None] * base.ndim)[: base.ndim]
+    middle = before + inputs
+    width = 1
+    for size in shape[before:middle]:
+        width *= size
+    a_shape, a_spec = (*shape[:middle], rank), P(*spec[:middle], None)
+    b_shape, b_spec = (*shape[:before], rank, *shape[middle:]), P(*spec[:before], None, *spec[middle:])
+    a = width**-0.5 * jax.random.uniform(key, a_shape, jnp.float32, -1, 1, out_sharding=a_spec)
+    return a, jnp.zeros(b_shape, jnp.float32, out_sharding=b_spec)
+
+
+def _weights(model: Transformer) -> Iterator[tuple[str, Any, Any]]:
+    """`attention.q_DNH`, its module, and the weight, of every attribute of a block's attention and MLP."""
+    for part in ("attention", "mlp"):
+        module = getattr(model.blocks, part)
+        for name, weight in sorted(vars(module).items()):
+            yield f"{part}.{name}", module, weight
+
+
+def _adapted(model: Transformer) -> Iterator[tuple[str, Any, str, Adapted]]:
+    for path, module, weight in _weights(model):
+        if isinstance(weight, Adapted):
+            yield path, module, path.partition(".")[2], weight
+
+
+def take(model: Transformer) -> Adapters:
+    """The adapters of a model: what learns."""
+    return {
+        f"{path}.{side}": getattr(weight, side)[...]
+        for path, _, _, weight in _adapted(model)
+        for side in ("a", "b")
+    }
+
+
+def put(model: Transformer, adapters: Adapters, dropout_key: jax.Array | None = None) -> Transformer:
+    """The model with these adapters; with a key their inputs are dropped out."""
+    model = copied(model)
+    for path, _, _, weight in _adapted(model):
+        weight.a, weight.b = (nnx.LoRAParam(adapters[f"{path}.{side}"]) for side in ("a", "b"))
+        if dropout_key is not None and weight.dropout:
+            keys_L = jax.random.split(named_key(dropout_key, path), model.config.layers)
+            weight.key = nnx.data(nnx.Variable(jax.random.key_data(keys_L)))
+    return model
+
+
+def merge(model: Transformer) -> Transformer:
+    """A plain model of the same outputs."""
+    model = copied(model)
+    for _, module, name, weight in list(_adapted(model)):
+        setattr(module, name, nnx.Param(weight[...]))
+    return model
+
+
+def copied(model: Transformer) -> Transformer:
+    """The same arrays in modules of their own."""
+    return jax.tree.map(lambda x: x, model)
+
+
+def as_json(config: LoRAConfig) -> dict[str, Any]:
+    return dataclasses.asdict(config)

@@ -1,0 +1,99 @@
+"""A small model of the quickstart's kind that was taught to answer, and servers around it."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import uvicorn
+
+from jaxtrain.model import store
+from jaxtrain.model.config import ModelConfig
+from jaxtrain.model.transformer import Transformer
+from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.checkpoint import Checkpoints
+from jaxtrain.serve.app import ServeApp
+from jaxtrain.serve.engine import Engine
+from jaxtrain.tokenize.chat import render
+from jaxtrain.tokenize.tokenizer import train
+from jaxtrain.train.losses import token_loss
+
+XSS = "<script>document.title='run'</script><img src=x onerror=\"document.title='run'\">"
+TALK = {
+    "What is two and two?": "Two and two is four.",
+    "Show me a page.": XSS,
+    "Count.": " ".join(str(n) for n in range(1, 30)),
+    "Say it in German: good day": "Guten Tag, schöner Frühling! 🌷",
+}
+"""What the model knows by heart."""
+LENGTH = 160
+
+
+def write_model(found: Path) -> None:
+    """A model overfitted to `TALK` (some seconds), as a finished stage leaves it."""
+    tokenizer = train([f"{question} {answer}" for question, answer in TALK.items()] * 4, 320)
+    config = ModelConfig(
+        vocab_size=320, layers=2, d_model=64, heads=4, kv_heads=2, head_dim=16, d_hidden=128, max_length=256
+    )
+    rows = []
+    for question, answer in TALK.items():
+        said = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        ids, mask = render(said, tokenizer)
+        assert len(ids) <= LENGTH
+        padding = LENGTH + 1 - len(ids)
+        rows.append((ids + [tokenizer.pad] * padding, mask + [0] * padding))
+    ids, mask = np.array([row[0] for row in rows], np.int32), np.array([row[1] for row in rows], np.float32)
+    batch = {
+        "tokens": ids[:, :-1],
+        "targets": ids[:, 1:],
+        "loss_weights": mask[:, 1:],
+        "segment_ids": np.ones_like(ids[:, :-1]),
+        "positions": np.tile(np.arange(LENGTH, dtype=np.int32), (len(ids), 1)),
+    }
+    with jax.set_mesh(meshes.make(meshes.MeshConfig(), jax.devices()[:1])):
+        batch = meshes.put_batch(batch, jax.sharding.get_mesh())
+        model = jax.jit(lambda: Transformer(config, jax.random.key(0)))()
+        rule = optax.adam(5e-3)
+
+        @jax.jit
+        def step(model, state):
+            gradient = jax.grad(lambda model: token_loss(model, batch)[0])(model)
+            updates, state = rule.update(gradient, state)
+            return optax.apply_updates(model, updates), state
+
+        state = jax.jit(rule.init)(model)
+        for _ in range(150):
+            model, state = step(model, state)
+        found.mkdir(parents=True)
+        store.write_config(found, config)
+        tokenizer.save(found / "tokenizer")
+        checkpoints = Checkpoints(found / "checkpoint")
+        checkpoints.save(1, model, {"step": jax.numpy.int32(1)})
+        checkpoints.close()
+    (found / "manifest.json").write_text(json.dumps({"stage": "finetune", "fingerprint": "by hand"}))
+
+
+def make_engine(folder: Path, **limits: int) -> Engine:
+    """On one device."""
+    with jax.set_mesh(meshes.make(meshes.MeshConfig(), jax.devices()[:1])):
+        return Engine(folder, **limits)
+
+
+@contextmanager
+def serving(app: ServeApp) -> Iterator[str]:
+    """The address of a real server on a thread of its own."""
+    settings = uvicorn.Config(app.asgi, port=0, log_level="warning", ws="none", timeout_graceful_shutdown=5)
+    server = uvicorn.Server(settings)
+    socket = server.config.bind_socket()
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{socket.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()

@@ -1,0 +1,223 @@
+"""The server as its clients see it: OpenAI's own client, and whatever else may come over HTTP."""
+
+import json
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import httpx2
+import pytest
+from parrot import TALK, make_engine, serving
+
+from jaxtrain.serve.app import LONGEST_BODY, ServeApp
+
+openai = pytest.importorskip("openai", reason="openai is not installed (extra `test`)")
+
+QUESTION = "Say it in German: good day"
+GREEDY = {"model": "parrot", "temperature": 0}
+
+
+@pytest.fixture(scope="module")
+def client(address):
+    with openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+def ask(question: str) -> list:
+    return [{"role": "user", "content": question}]
+
+
+def post(address: str, content, **headers) -> httpx2.Response:
+    body = content if isinstance(content, bytes | str) else json.dumps(content)
+    headers = {"content-type": "application/json"} | {
+        name.replace("_", "-"): v for name, v in headers.items()
+    }
+    return httpx2.post(f"{address}/v1/chat/completions", content=body, headers=headers, timeout=60)
+
+
+def idle(engine) -> bool:
+    """Whether every row is free again; waits for the turn that is under way."""
+    settled = threading.Event()
+    for _ in range(200):
+        if engine.scheduler.busy == engine.scheduler.waiting == 0:
+            return True
+        settled.wait(0.05)
+    return False
+
+
+def test_answers_whole_and_streamed(client):
+    for question, answer in TALK.items():
+        found = client.chat.completions.create(messages=ask(question), **GREEDY)
+        assert found.choices[0].message.content == answer and found.choices[0].finish_reason == "stop"
+        assert found.usage.total_tokens == found.usage.prompt_tokens + found.usage.completion_tokens
+        chunks = list(
+            client.chat.completions.create(
+                messages=ask(question), stream=True, stream_options={"include_usage": True}, **GREEDY
+            )
+        )
+        pieces = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
+        assert "".join(pieces) == answer and len(pieces) > 5
+        assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
+        assert [c.choices[0].finish_reason for c in chunks if c.choices][-2:] == [None, "stop"]
+        assert chunks[-1].usage == found.usage
+    assert [model.id for model in client.models.list()] == ["parrot"]
+
+
+def test_stop_texts_and_limits(client):
+    create = lambda **change: client.chat.completions.create(messages=ask("Count."), **GREEDY, **change)  # noqa: E731
+    assert create(stop="7 8").choices[0].message.content == "1 2 3 4 5 6 "
+    cut = create(stop=["never", "6", "5 6"], stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in cut) == "1 2 3 4 "
+    short = create(max_tokens=3).choices[0]
+    assert short.finish_reason == "length" and TALK["Count."].startswith(short.message.content)
+
+
+def test_a_seed_repeats_whatever_else_is_asked(client):
+    asked = {"model": "parrot", "messages": ask("?"), "temperature": 1.5, "max_tokens": 20}
+
+    def create(seed: int) -> str:
+        return client.chat.completions.create(seed=seed, **asked).choices[0].message.content
+
+    alone = create(5)
+    with ThreadPoolExecutor(4) as pool:
+        crowd = list(pool.map(create, [1, 5, 2, 3]))
+    assert crowd[1] == alone and len(set(crowd)) == 4
+    several = client.chat.completions.create(seed=5, n=2, **asked)
+    assert [choice.message.content for choice in several.choices] == [alone, create(6)]
+
+
+def test_completions_go_on_with_a_text(client, engine):
+    found = client.completions.create(prompt=["a", "b"], max_tokens=4, logprobs=1, seed=1, **GREEDY)
+    assert [choice.index for choice in found.choices] == [0, 1]
+    probabilities = found.choices[0].logprobs
+    assert len(probabilities.token_logprobs) == 4 and max(probabilities.token_logprobs) <= 0
+    ids = engine.text_prompt("a")
+    again = client.completions.create(prompt=ids, max_tokens=4, **GREEDY)
+    assert again.choices[0].text == found.choices[0].text
+    talk = client.chat.completions.create(messages=ask("Count."), logprobs=True, max_tokens=3, **GREEDY)
+    entries = talk.choices[0].logprobs.content
+    assert "".join(entry.token for entry in entries) == talk.choices[0].message.content
+    assert all(-0.1 < entry.logprob <= 0 for entry in entries), "it knows this by heart"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ("{", 400, "not JSON"),
+        ("[" * 100_000, 400, "not JSON"),
+        ("[]", 400, "not a JSON object"),
+        (b"\xff\xfe", 400, "not JSON"),
+        ({}, 400, "messages is a list"),
+        ({"messages": "hi"}, 400, 'messages is a list, not "hi"'),
+        ({"messages": [{"role": "user"}]}, 400, "content of a message"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, 400, "unknown role 'robot'"),
+        ({"messages": [{"role": "user", "content": "\ud800"}]}, 400, "surrogate"),
+        ({"messages": ask("x"), "temperature": "hot"}, 400, "temperature is a number"),
+        ({"messages": ask("x"), "temperature": -1}, 400, "temperature is -1"),
+        ({"messages": ask("x"), "top_p": float("nan")}, 400, "top_p is nan"),
+        ({"messages": ask("x"), "max_tokens": 0}, 400, "max_tokens is at least 1"),
+        ({"messages": ask("x"), "max_tokens": 10_000}, 400, "more than the 256 that fit"),
+        ({"messages": ask("x"), "max_tokens": True}, 400, "max_tokens is an integer, not true"),
+        ({"messages": ask("long " * 400)}, 400, "at most 256 fit"),
+        ({"messages": ask("x"), "stop": [1]}, 400, "stop is a text"),
+        ({"messages": ask("x"), "n": 99}, 400, "between 1 and 16"),
+        ({"messages": ask("x"), "seed": 2**70}, 400, "64-bit"),
+        ({"messages": ask("x"), "frequency_penalty": 1}, 400, "frequency_penalty is not supported"),
+        ({"messages": ask("x"), "tools": [{"type": "function"}]}, 400, "tools is not supported"),
+        ({"messages": ask("x"), "surprise": 1}, 400, "surprise is not supported"),
+        ({"messages": ask("x"), "model": "gpt-4"}, 404, "there is no model 'gpt-4'"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_with_the_reason(address, body, status, words):
+    found = post(address, body)
+    assert found.status_code == status and words in found.json()["error"]["message"]
+
+
+def test_the_openai_client_raises_its_own_errors(client):
+    with pytest.raises(openai.BadRequestError, match="temperature is 500"):
+        client.chat.completions.create(model="parrot", messages=ask("x"), temperature=500)
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model="other", messages=ask("x"))
+
+
+def test_other_requests_are_refused_too(address):
+    assert post(address, b"x" * (LONGEST_BODY + 1)).status_code == 413
+    assert post(address, "{}", content_type="text/plain").status_code == 415
+    for method, path, status in (("GET", "/v1/chat/completions", 405), ("GET", "/v1/nothing", 404)):
+        found = httpx2.request(method, address + path)
+        assert found.status_code == status and path in found.json()["error"]["message"]
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as raw:
+        raw.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * (1 << 20) + b"\r\n\r\n")
+        assert raw.recv(64).split()[1] in (b"400", b"431")
+    assert httpx2.get(f"{address}/health").json() == {"status": "ok"}
+
+
+def test_a_client_that_leaves_gives_its_row_back(address, engine):
+    long = {"messages": ask("?"), "max_tokens": 200, "temperature": 1.5, "seed": 3}
+    with httpx2.stream("POST", f"{address}/v1/chat/completions", json=long | {"stream": True}) as response:
+        next(response.iter_lines())
+    assert idle(engine)
+    before = engine.scheduler.ended.get("cancelled", 0)
+    with pytest.raises(httpx2.ReadTimeout):
+        httpx2.post(f"{address}/v1/chat/completions", json=long | {"n": 4}, timeout=0.3)
+    assert idle(engine) and engine.scheduler.ended["cancelled"] > before
+
+
+def test_a_full_queue_is_429_and_nothing_of_the_request_stays(address, engine):
+    """Two rows and three that wait: six answers at once are too many, unless the rows take some first."""
+    asked = {"messages": ask("?"), "max_tokens": 100, "temperature": 1.5}
+    found = post(address, asked | {"n": 16})
+    assert found.status_code == 429 and found.headers["retry-after"] == "1"
+    assert "wait already" in found.json()["error"]["message"] and idle(engine)
+
+
+def test_metrics_count_what_happened(address, engine):
+    post(address, {"messages": ask("Count."), "temperature": 0})
+    page = httpx2.get(f"{address}/metrics").text
+    values = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
+    assert float(values["jaxtrain_tokens_total"]) == engine.scheduler.tokens > 100
+    assert values["jaxtrain_rows"] == "2" and values["jaxtrain_rows_busy"] == "0"
+    assert float(values['jaxtrain_answers_total{reason="stop"}']) == engine.scheduler.ended["stop"]
+    assert float(values['jaxtrain_responses_total{path="/v1/chat/completions",status="200"}']) >= 1
+    assert float(values["jaxtrain_first_token_seconds_count"]) > 0
+
+
+@pytest.fixture(scope="module")
+def guarded(folder):
+    """A server with a key that answers to one name, and its engine."""
+    engine = make_engine(folder, rows=1)
+    with serving(ServeApp(engine, api_key="k" * 16, hosts=("127.0.0.1",))) as address:
+        yield address, engine
+
+
+def test_a_key_is_asked_for_and_only_this_host_answers(guarded):
+    address, _ = guarded
+    asked = {"messages": ask("Count."), "temperature": 0}
+    assert post(address, asked).status_code == 401
+    assert post(address, asked, authorization="Bearer wrong").status_code == 401
+    assert post(address, asked, authorization="Bearer " + "k" * 16).status_code == 200
+    assert (
+        httpx2.get(f"{address}/v1/models").status_code == httpx2.get(f"{address}/metrics").status_code == 401
+    )
+    assert httpx2.get(f"{address}/").status_code == 200, "the page itself holds nothing"
+    evil = httpx2.get(f"{address}/health", headers={"host": "evil.example"})
+    assert evil.status_code == 400
+
+
+def test_answers_under_way_end_before_the_server_does(folder):
+    engine = make_engine(folder, rows=1)
+    asked = {"messages": ask("Count."), "temperature": 0, "stream": True}
+    server = ExitStack()
+    address = server.enter_context(serving(ServeApp(engine)))
+    with httpx2.stream("POST", f"{address}/v1/chat/completions", json=asked, timeout=60) as response:
+        lines = response.iter_lines()
+        first = next(lines)
+        ender = threading.Thread(target=server.close)
+        ender.start()
+        rest = [line for line in lines if line]
+    ender.join(30)
+    assert first.startswith("data: ") and rest[-1] == "data: [DONE]"
+    assert '"finish_reason": "stop"' in rest[-2]
+    assert not engine.is_alive and engine.scheduler.busy == 0

@@ -1,0 +1,136 @@
+"""The chat page in a real browser: type, stream, stop, regenerate, reload; and no answer becomes markup."""
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from parrot import TALK, XSS, make_engine, serving
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from jaxtrain.serve.app import ServeApp
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER),
+    reason="chromium and chromedriver are not installed (apt-get install chromium-driver)",
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in (
+        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+        "--window-size=1280,900",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(browser, address) -> webdriver.Chrome:
+    browser.get(address)
+    browser.execute_script("sessionStorage.clear()")
+    browser.refresh()
+    wait(browser, lambda: browser.find_element(By.ID, "model").text == "parrot")
+    set_field(browser, "temperature", "0")
+    return browser
+
+
+def wait(browser, condition) -> None:
+    WebDriverWait(browser, 30, poll_frequency=0.05).until(lambda _: condition())
+
+
+def set_field(browser, name: str, value: str) -> None:
+    browser.execute_script(f"document.getElementById('{name}').value = arguments[0]", value)
+
+
+def ask(browser, text: str) -> None:
+    browser.find_element(By.ID, "input").send_keys(text, Keys.ENTER)
+
+
+def log(browser) -> list[tuple[str, str]]:
+    found = browser.find_elements(By.CSS_SELECTOR, "#log article")
+    return [(one.get_attribute("class"), one.get_attribute("textContent")) for one in found]
+
+
+def is_shown(browser, name: str) -> bool:
+    return browser.find_element(By.ID, name).is_displayed()
+
+
+def test_a_conversation_streams_and_survives_a_reload(page):
+    ask(page, "Count.")
+    wait(page, lambda: len(log(page)) == 2 and 0 < len(log(page)[1][1]) < len(TALK["Count."]))
+    wait(page, lambda: is_shown(page, "again"))
+    assert log(page) == [("user", "Count."), ("assistant", TALK["Count."])]
+    assert "tokens/s" in page.find_element(By.ID, "status").text
+    page.refresh()
+    wait(page, lambda: len(log(page)) == 2)
+    assert log(page)[1] == ("assistant", TALK["Count."])
+    page.find_element(By.ID, "clear").click()
+    assert log(page) == []
+    page.refresh()
+    assert log(page) == []
+
+
+def test_an_answer_is_stopped_and_asked_for_again(page, engine):
+    set_field(page, "temperature", "2")
+    set_field(page, "max_tokens", "230")
+    ask(page, "?")
+    wait(page, lambda: len(log(page)) == 2 and log(page)[1][1])
+    page.find_element(By.ID, "stop").click()
+    wait(page, lambda: is_shown(page, "again"))
+    assert "stopped" in page.find_element(By.ID, "status").text
+    wait(page, lambda: engine.scheduler.busy == 0)
+    stopped = log(page)[1][1]
+    set_field(page, "max_tokens", "10")
+    page.find_element(By.ID, "again").click()
+    wait(page, lambda: is_shown(page, "again"))
+    assert len(log(page)) == 2 and log(page)[1][1] != stopped
+    assert "cut short" in page.find_element(By.ID, "status").text
+
+
+def test_answers_stay_text(page):
+    ask(page, "Show me a page.")
+    wait(page, lambda: is_shown(page, "again"))
+    assert log(page)[1] == ("assistant", XSS)
+    page.refresh()
+    assert log(page)[1] == ("assistant", XSS) and page.title == "jaxtrain chat"
+    assert page.find_elements(By.CSS_SELECTOR, "#log script, #log img") == []
+    logged = [line["message"] for line in page.get_log("browser") if "favicon" not in line["message"]]
+    assert logged == []
+
+
+def test_an_error_is_shown(page):
+    set_field(page, "max_tokens", "100000")
+    ask(page, "Count.")
+    wait(page, lambda: len(log(page)) == 2)
+    kind, text = log(page)[1]
+    assert kind == "error" and "more than the 256 that fit" in text
+    assert is_shown(page, "send")
+
+
+def test_a_server_with_a_key_asks_for_it(browser, folder):
+    with serving(ServeApp(make_engine(folder, rows=1), api_key="k" * 20)) as address:
+        browser.get(address)
+        wait(browser, lambda: "API key" in browser.find_element(By.ID, "model").text)
+        browser.find_element(By.TAG_NAME, "summary").click()
+        browser.find_element(By.ID, "key").send_keys("k" * 20, Keys.TAB)
+        wait(browser, lambda: browser.find_element(By.ID, "model").text == "parrot")
+        browser.get_log("browser")  # the 401
+
+
+def test_the_page_fits_a_phone(browser, address):
+    browser.set_window_size(500, 800)
+    browser.get(address)
+    width = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+    browser.set_window_size(1280, 900)
+    assert width[0] <= width[1]
