@@ -62,6 +62,7 @@ jaxtrain convert FROM TO
 
 FROM a Hugging Face folder: TO gets model.json and checkpoint/, as a finished stage has them.
 FROM a finished stage, or a llama2.c .bin: TO becomes a Hugging Face folder.
+FROM a fine-tuning with adapters: TO becomes a PEFT folder.
 What was written is read again and compared bit for bit.
 
 Example: jaxtrain convert runs/quickstart/4_pretrain my_model

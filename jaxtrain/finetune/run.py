@@ -1,27 +1,33 @@
-"""FinetuneConfig and run(): next-token prediction on what the assistant says."""
+"""FinetuneConfig and run(): next-token prediction on what the assistant says; all weights, or adapters."""
 
+import dataclasses
 import json
-import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 
 from jaxtrain import artifact
 from jaxtrain.feed import loader
-from jaxtrain.model import store
+from jaxtrain.feed.sources import TokenData
+from jaxtrain.model import lora, store
+from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.generate import sample
+from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import optimizer as optimizers
 from jaxtrain.train.evaluation import summed_nats
-from jaxtrain.train.loop import Schedule, train
+from jaxtrain.train.loop import SafetyConfig, Schedule, train
 from jaxtrain.train.losses import token_loss
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.train.state import initializer
@@ -29,20 +35,32 @@ from jaxtrain.train.state import initializer
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
-    """Train all weights on conversations; the loss is on the assistant's tokens and its `<|end|>`."""
+    """Train on conversations; the loss is on the assistant's tokens and the end of its turn."""
 
     model: str
-    """Folder of a pretrain (or finetune) artifact."""
+    """Folder of a pretrain (or finetune) artifact, or a Hugging Face folder."""
     data: str
-    """Folder of a tokenize artifact with conversations."""
+    """Folder of a tokenize artifact with conversations, made with the model's tokenizer."""
     out: str
     """Folder to write."""
+    lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(rank=0))
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-3))
     mesh: MeshConfig = field(default_factory=MeshConfig)
+    safety: SafetyConfig = field(default_factory=SafetyConfig)
     steps: int = 80
     """Optimizer steps."""
     batch_size: int = 16
-    """Rows of the global batch, each packed with conversations to the model's max_length."""
+    """Rows of the global batch, each packed with conversations."""
+    microbatches: int = 1
+    """Parts that a batch is worked through in; same loss, less memory."""
+    length: int = 0
+    """Tokens a row; 0: the model's max_length."""
+    too_long: Literal["leave out", "refuse"] = "leave out"
+    """What is done with a conversation longer than a row; those left out are counted."""
+    dtype: Literal["model", "float32", "bfloat16"] = "model"
+    """Of activations, and of the frozen weights beside adapters; model: as the model has it."""
+    remat: Literal["none", "dots", "full", "offload"] = "none"
+    """What the backward pass finds (`ModelConfig.remat`)."""
     heldout_share: float = 0.05
     """Share of the conversations kept for evaluation."""
     evaluate_every: int = 40
@@ -52,7 +70,7 @@ class FinetuneConfig:
     sample_questions: tuple[str, ...] = ("What is the capital of France?", "How can I make a friend happy?")
     """Answered at every evaluation."""
     seed: int = 0
-    """Of shuffling and samples."""
+    """Of shuffling, adapters, dropout and samples."""
 
 
 configs: tuple[type, ...] = (FinetuneConfig,)
@@ -66,28 +84,34 @@ def run(config: FinetuneConfig) -> Path:
 
 def _finetune(config: FinetuneConfig, folder: Path) -> dict[str, Any]:
     with jax.set_mesh(meshes.make(config.mesh)):
-        return _train(config, Tokenizer.load(Path(config.model) / "tokenizer"), folder)
+        return _train(config, Tokenizer.load(store.tokenizer_folder(config.model)), folder)
 
 
 def _train(config: FinetuneConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
-    model_config = store.read_config(config.model)
+    model_config = _runs_as(config, store.read_config(config.model))
     store.write_config(folder, model_config)
-    shutil.copytree(Path(config.model) / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+    tokenizer.save(folder / "tokenizer")
+    length = config.length or model_config.max_length
+    counts = _counted(config, length)
     optimizer = optimizers.make(config.optimizer, config.steps)
     batches = partial(
         loader.conversation_batches,
         config.data,
         batch_size=config.batch_size,
-        length=model_config.max_length,
+        length=length,
         seed=config.seed,
         heldout_share=config.heldout_share,
         tokenizer_fingerprint=tokenizer.fingerprint,
         process=(jax.process_index(), jax.process_count()),
     )
     heldout = batches(split="heldout")
+    subject = _adapters(config, model_config) if config.lora.rank else _all_weights(config, model_config)
+    if config.lora.rank:
+        store.write_adapter(folder, config.model, config.lora)
     final: dict[str, Any] = {}
 
-    def evaluate(model: Transformer, step: int) -> dict[str, Any]:
+    def evaluate(learned: Any, step: int) -> dict[str, Any]:
+        model = subject.whole(learned)
         nats, targets = summed_nats(model, heldout)
         _write_samples(folder / "samples.jsonl", model, tokenizer, config, step)
         final["heldout_loss"] = nats / targets
@@ -99,14 +123,81 @@ def _train(config: FinetuneConfig, tokenizer: Tokenizer, folder: Path) -> dict[s
     train(
         folder,
         schedule,
-        init=initializer(partial(Transformer, model_config), optimizer, config.seed),
-        loss=token_loss,
+        init=initializer(subject.init, optimizer, config.seed),
+        loss=subject.loss,
         optimizer=optimizer,
         batches=partial(loader.prefetch, batches(split="train")),
         evaluate=evaluate,
-        pretrained=lambda: store.load(config.model),
+        microbatches=config.microbatches,
+        pretrained=subject.start,
+        learning_rate=optimizers.learning_rate(config.optimizer, config.steps),
+        safety=config.safety,
+        frozen=subject.frozen,
     )
-    return {"steps": config.steps, **final}
+    return {"steps": config.steps, **counts, **final}
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What learns."""
+
+    init: Callable[[jax.Array], Any]
+    """Its shapes, by a key."""
+    start: Callable[[], Any]
+    loss: Callable[..., tuple[jax.Array, jax.Array]]
+    whole: Callable[[Any], Transformer]
+    """The model that it makes."""
+    frozen: Any = None
+
+
+def _all_weights(config: FinetuneConfig, model_config: ModelConfig) -> _Subject:
+    return _Subject(
+        init=partial(Transformer, model_config),
+        start=lambda: store.load(config.model, model_config),
+        loss=token_loss,
+        whole=lambda model: model,
+    )
+
+
+def _adapters(config: FinetuneConfig, model_config: ModelConfig) -> _Subject:
+    """The model itself is loaded now, stays as it is and is in no checkpoint."""
+    key = jax.random.key(config.seed)
+    base = store.load(config.model, model_config, model_config.dtype)
+    adapted = jax.jit(lora.adapt, static_argnums=1)(base, config.lora, key)
+    total, learning = (sum(x.size for x in jax.tree.leaves(tree)) for tree in (base, lora.take(adapted)))
+    say(f"finetune: adapters of {learning:,} weights beside {total:,} that stay")
+
+    def loss(adapters: lora.Adapters, batch: dict[str, jax.Array], model: Transformer, step: jax.Array):
+        tokens = jnp.sum(batch["tokens"]).astype(jnp.uint32)  # another key for each micro-batch
+        dropout_key = jax.random.fold_in(jax.random.fold_in(key, step), tokens)
+        return token_loss(lora.put(model, adapters, dropout_key), batch)
+
+    return _Subject(
+        init=lambda key: lora.take(lora.adapt(Transformer(model_config, key), config.lora, key)),
+        start=lambda: jax.tree.map(jnp.copy, lora.take(adapted)),  # a step gives its state's memory away
+        loss=loss,
+        whole=lambda adapters: lora.put(adapted, adapters),
+        frozen=adapted,
+    )
+
+
+def _runs_as(config: FinetuneConfig, model: ModelConfig) -> ModelConfig:
+    dtype = model.dtype if config.dtype == "model" else config.dtype
+    return dataclasses.replace(model, dtype=dtype, remat=config.remat)
+
+
+def _counted(config: FinetuneConfig, length: int) -> dict[str, Any]:
+    """Conversations and how many of them are longer than a row; UserError where those are refused."""
+    data = TokenData.open(config.data)
+    sizes = {source: data.lengths("conversations", source) for source in data.names("conversations")}
+    long = {source: int((lengths > length).sum()) for source, lengths in sizes.items()}
+    if config.too_long == "refuse" and any(long.values()):
+        source = next(source for source, count in long.items() if count)
+        raise UserError(
+            f"{long[source]} conversations of {source} are longer than length = {length} tokens, up to "
+            f"{sizes[source].max()}; raise length, or set too_long to 'leave out'"
+        )
+    return {"conversations": sum(map(len, sizes.values())), "too_long": sum(long.values())}
 
 
 def _write_samples(

@@ -1,15 +1,17 @@
 """`jaxtrain convert FROM TO`: weights between artifacts, Hugging Face folders and llama2.c, bit for bit.
 
 A Hugging Face folder becomes `model.json` and `checkpoint/`, as a finished stage has them; an artifact or a
-llama2.c file becomes a Hugging Face folder. What was written is read again and compared.
+llama2.c file becomes a Hugging Face folder, an artifact with adapters a PEFT folder. What was written is read
+again and compared.
 """
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
-from jaxtrain.model import store
+from jaxtrain.model import peft, store
 from jaxtrain.model.huggingface import load_pretrained, save_pretrained
 from jaxtrain.model.llama2c import load_llama2c
 from jaxtrain.model.transformer import Transformer
@@ -26,6 +28,13 @@ def convert(source: str | Path, out: str | Path) -> str:
     if not source.exists():
         raise UserError(f"{source} does not exist")
     meshes.ensure()
+    if (source / store.ADAPTER).is_file():
+        about = store.read_adapter(source)
+        adapters = store.load_adapters(source)
+        peft.save(adapters, about["lora"], store.read_config(source), out, about["base"])
+        _, again = peft.load(out, store.load(about["base"]))
+        count = same_bits(adapters, again)
+        return f"{out}: PEFT folder on {about['base']}; read back, {count:,} weights are the same bit for bit"
     if (source / "config.json").is_file():
         model = load_pretrained(source)
         _write_artifact(model, out)
@@ -38,7 +47,7 @@ def convert(source: str | Path, out: str | Path) -> str:
     return f"{out}: {kind}; read back, {count:,} weights are the same bit for bit"
 
 
-def same_bits(one: Transformer, other: Transformer) -> int:
+def same_bits(one: Any, other: Any) -> int:
     """How many weights two models have; UserError, naming the first, where any bit of them differs."""
     theirs = jax.tree.leaves(other)
     for (path, leaf), again in zip(jax.tree_util.tree_leaves_with_path(one), theirs, strict=True):

@@ -10,7 +10,6 @@ Experts' weights too: there the update is added to the weight of one layer at a 
 A [L, inputs, R], B [L, R, outputs]: L layers, R rank; experts have E behind L
 """
 
-import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ class LoRAConfig:
     """What is adapted, and how."""
 
     rank: int = 16
-    """Inner width of the two matrices."""
+    """Inner width of the two matrices; 0: no adapters."""
     alpha: float = 32.0
     """The update is multiplied by alpha / rank."""
     targets: str = r"attention\.[qkvo]_.*|mlp\.(gate|up|down)_.*"
@@ -46,8 +45,8 @@ class LoRAConfig:
     """Multiply by alpha / √rank instead (Kalajdzievski 2023)."""
 
     def __post_init__(self) -> None:
-        if self.rank < 1 or not 0 <= self.dropout < 1:
-            raise UserError(f"lora: rank {self.rank} is at least 1, dropout {self.dropout} from 0 to below 1")
+        if self.rank < 0 or not 0 <= self.dropout < 1:
+            raise UserError(f"lora: rank {self.rank} is at least 0, dropout {self.dropout} from 0 to below 1")
         try:
             re.compile(self.targets)
         except re.error as error:
@@ -141,7 +140,3 @@ def merge(model: Transformer) -> Transformer:
 def copied(model: Transformer) -> Transformer:
     """The same arrays in modules of their own."""
     return jax.tree.map(lambda x: x, model)
-
-
-def as_json(config: LoRAConfig) -> dict[str, Any]:
-    return dataclasses.asdict(config)

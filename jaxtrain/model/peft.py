@@ -1,0 +1,160 @@
+"""Adapters in and out: folders of adapter_config.json and adapter_model.safetensors, as PEFT has them.
+
+There A is [rank, inputs] and B [outputs, rank], a tensor each for every layer.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from jaxtrain.model import lora
+from jaxtrain.model.config import ModelConfig
+from jaxtrain.model.families import Part, parts, write_config
+from jaxtrain.model.lora import Adapters, LoRAConfig
+from jaxtrain.model.transformer import Transformer
+from jaxtrain.runtime.errors import UserError
+
+CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+PREFIX = "base_model.model."
+
+
+def is_adapter(folder: str | Path) -> bool:
+    return (Path(folder) / CONFIG).is_file()
+
+
+def base_of(folder: str | Path) -> Path:
+    """The folder of the weights that an adapter stands on; UserError where it is not on this machine."""
+    name = _read_config(Path(folder)).get("base_model_name_or_path") or ""
+    for base in (Path(folder) / name, Path(name)):
+        if name and base.is_dir():
+            return base
+    raise UserError(f"{folder}/{CONFIG} stands on {name!r}, which is no folder here; name one there")
+
+
+def save(
+    adapters: Adapters, config: LoRAConfig, model: ModelConfig, folder: str | Path, base: str | Path
+) -> None:
+    """Write a folder that PEFT loads onto `base`; UserError where PEFT has no place for an adapter."""
+    folder = Path(folder)
+    names = sorted({name.rpartition(".")[0] for name in adapters})
+    tensors, modules = {}, set()
+    by_ours, fan_in_fan_out = _places(model)
+    for name in names:
+        part = by_ours[name]
+        modules.add(part.name.split(".")[-2])
+        for layer, tensor in _tensors(part, model):
+            a, b = (np.asarray(adapters[f"{name}.{side}"][layer], np.float32) for side in ("a", "b"))
+            tensors[f"{tensor}.lora_A.weight"] = np.ascontiguousarray(a.reshape(-1, config.rank).T)
+            tensors[f"{tensor}.lora_B.weight"] = np.ascontiguousarray(b.reshape(config.rank, -1).T)
+    about = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": str(base),
+        "r": config.rank,
+        "lora_alpha": config.alpha,
+        "lora_dropout": config.dropout,
+        "use_rslora": config.rank_stabilized,
+        "target_modules": sorted(modules),
+        "bias": "none",
+        "fan_in_fan_out": fan_in_fan_out,
+        "inference_mode": True,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / TENSORS, metadata={"format": "pt"})
+    (folder / CONFIG).write_text(json.dumps(about, indent=2) + "\n")
+
+
+def load(folder: str | Path, model: Transformer) -> tuple[Transformer, Adapters]:
+    """The model with places for a folder's adapters, and these. UserError for what is not plain LoRA."""
+    folder = Path(folder)
+    about = _read_config(folder)
+    plain = {
+        "peft_type": "LORA",
+        "bias": "none",
+        "use_dora": False,
+        "modules_to_save": None,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+        "target_parameters": None,
+        "layers_to_transform": None,
+    }
+    for key, value in plain.items():
+        if about.get(key, value) not in (value, [] if value is None else value):
+            raise UserError(f"{folder}/{CONFIG}: {key} {about[key]!r} is not supported, only {value!r}")
+    try:
+        tensors = load_file(folder / TENSORS)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{folder / TENSORS} cannot be read: {error}") from None
+    by_ours, _ = _places(model.config)
+    found = {
+        name: part
+        for name, part in by_ours.items()
+        if f"{next(_tensors(part, model.config))[1]}.lora_A.weight" in tensors
+    }
+    config = LoRAConfig(
+        rank=about["r"],
+        alpha=about["lora_alpha"],
+        rank_stabilized=about.get("use_rslora", False),
+        targets="|".join(map(re.escape, found)) or "nothing",
+    )
+    adapted = jax.jit(lora.adapt, static_argnums=1)(model, config, jax.random.key(0))
+    adapters = {}
+    for name, like in lora.take(adapted).items():
+        ours, _, side = name.rpartition(".")
+        layers = []
+        for _, tensor in _tensors(found[ours], model.config):
+            key = f"{tensor}.lora_{side.upper()}.weight"
+            if key not in tensors:
+                raise UserError(f"{folder / TENSORS} lacks {key}")
+            layers.append(_ours(tensors.pop(key), like.shape[1:], f"{folder / TENSORS}: {key}"))
+        adapters[name] = jax.device_put(jnp.asarray(np.stack(layers)), like.sharding)
+    if tensors:
+        raise UserError(f"{folder / TENSORS}: {sorted(tensors)[0]} has no place in this model")
+    return adapted, adapters
+
+
+def _ours(tensor: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
+    if tensor.ndim != 2 or tensor.size != np.prod(shape):
+        raise UserError(f"{where} has shape {list(tensor.shape)}, which does not fit {list(shape)}")
+    return tensor.T.reshape(shape).astype(np.float32)
+
+
+def _places(config: ModelConfig) -> tuple[dict[str, Part], bool]:
+    """Our weights that PEFT can adapt by the names of Hugging Face's modules; and whether they are Conv1D."""
+    family, _ = write_config(config)
+    own = [part for part in parts(family, config) if part.ours.startswith("blocks.") and part.inputs]
+    named = {part.ours.removeprefix("blocks."): part for part in own}
+    return _Places(named), family.names == "gpt2"
+
+
+class _Places(dict[str, Part]):
+    """Errors: UserError for a weight that shares its module with others, or is one of many experts'."""
+
+    def __getitem__(self, name: str) -> Part:
+        part = super().__getitem__(name)
+        if part.piece[1] > 1 or "{expert}" in part.name:
+            raise UserError(
+                f"an adapter of {name} has no module of its own in Hugging Face's model; leave it out of "
+                "lora.targets, or merge: `jaxtrain convert` writes whole weights of a merged model"
+            )
+        return part
+
+
+def _tensors(part: Part, config: ModelConfig) -> Iterator[tuple[int, str]]:
+    for layer in range(config.layers):
+        yield layer, PREFIX + part.name.format(layer=layer, expert=0).removesuffix(".weight")
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{folder / CONFIG} is no JSON: {error}") from None
