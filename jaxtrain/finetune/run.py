@@ -84,7 +84,21 @@ def run(config: FinetuneConfig) -> Path:
 
 def _finetune(config: FinetuneConfig, folder: Path) -> dict[str, Any]:
     with jax.set_mesh(meshes.make(config.mesh)):
-        return _train(config, Tokenizer.load(store.tokenizer_folder(config.model)), folder)
+        return _train(config, _tokenizer(config), folder)
+
+
+def _tokenizer(config: FinetuneConfig) -> Tokenizer:
+    """The data's, which may have another chat template than the model's, but not other ids."""
+    ours, theirs = (
+        Tokenizer.load(Path(config.data) / "tokenizer"),
+        Tokenizer.load(store.tokenizer_folder(config.model)),
+    )
+    if ours.vocabulary_fingerprint != theirs.vocabulary_fingerprint:
+        raise UserError(
+            f"{config.data} was made with another tokenizer than {config.model} has; run `jaxtrain tokenize` "
+            "with the model's"
+        )
+    return ours
 
 
 def _train(config: FinetuneConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:

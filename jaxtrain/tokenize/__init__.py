@@ -4,6 +4,7 @@ In: an artifact of clean. Out: an artifact as in docs/formats.md, section 3.
 tokenizer.py    Tokenizer; byte-level BPE, trained here or OpenAI's, run by tiktoken, stored as plain text
 huggingface.py  the tokenizer.json of a published model
 template.py     its chat template
+templates.py    templates by name
 chat.py         render a conversation as ids, and the mask of what the assistant said
 records.py      rows of Parquet -> ArrayRecord files, in shards, on all cores
 run.py          the stage: train the tokenizer, encode every source

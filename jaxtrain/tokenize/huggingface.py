@@ -112,9 +112,11 @@ class HuggingFaceTokenizer(Tokenizer):
         """Fills a row; `eos` where the model has no such token (it carries no weight)."""
         return self._id("pad")
 
-    @property
+    @cached_property
     def end(self) -> int:
-        return self.eos
+        from jaxtrain.tokenize.template import end_of_turn  # which knows this class
+
+        return end_of_turn(self)
 
     def _id(self, role: str) -> int:
         index = self.trusting.token_to_id(self.names.get(role, self.names["eos"]))
@@ -125,6 +127,10 @@ class HuggingFaceTokenizer(Tokenizer):
     def fingerprint(self) -> str:
         settings = json.dumps([dict(sorted(self.names.items())), self.template])
         return hashlib.sha256(self.text.encode() + settings.encode()).hexdigest()
+
+    @property
+    def vocabulary_fingerprint(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
         return self._plain.encode(text, add_special_tokens=False).ids

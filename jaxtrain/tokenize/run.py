@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -32,6 +33,12 @@ class TokenizeConfig:
     tokenizer: str = ""
     """Encode with this one and train none: an OpenAI encoding (gpt2, r50k_base, p50k_base, cl100k_base,
     o200k_base), or a folder with a tokenizer of this project or a Hugging Face `tokenizer.json`."""
+    template: str = ""
+    """Chat template in place of that of a Hugging Face tokenizer: chatml, llama3, qwen, gemma, plain, or a
+    Jinja file."""
+    unusable: Literal["drop", "refuse"] = "drop"
+    """What is done with a conversation that the template refuses or in which the assistant says nothing;
+    those dropped are counted by reason."""
     vocab_size: int = 4096
     """Number of ids of the tokenizer to train, the seven special tokens included."""
     sample_bytes: int = 50_000_000
@@ -60,7 +67,7 @@ def _write(config: TokenizeConfig, folder: Path) -> artifact.Counts:
     if unused := sorted(sources - set(mixture)):
         say(f"tokenize: not in mixture.json, so encoded but not trained on: {', '.join(unused)}")
     sample = Counter[str]()
-    tokenizer = _given(config.tokenizer) or train(
+    tokenizer = _given(config) or train(
         _sample(clean, mixture, config.sample_bytes, sample), config.vocab_size
     )
     tokenizer.save(folder / "tokenizer")
@@ -70,16 +77,30 @@ def _write(config: TokenizeConfig, folder: Path) -> artifact.Counts:
         counts[kind] = {}
         for path in source_files(clean / kind):
             counts[kind][path.stem] = write_source(path, folder / kind / path.stem, tokenizer)
+            if config.unusable == "refuse" and (dropped := counts[kind][path.stem]["dropped"]):
+                reason, times = next(iter(dropped.items()))
+                raise UserError(f"{path}: {times} records are unusable: {reason}; set unusable to 'drop'")
             shown = {name: value for name, value in counts[kind][path.stem].items() if value}
             say(f"tokenize: {kind}/{path.stem}: " + ", ".join(f"{name} {shown[name]}" for name in shown))
     return counts
 
 
-def _given(name: str) -> Tokenizer | None:
-    """The tokenizer that the config names, if it does."""
-    if Path(name).is_dir() and name:
-        return Tokenizer.load(name)
-    return BytePairTokenizer.openai(name) if name else None
+def _given(config: TokenizeConfig) -> Tokenizer | None:
+    """The tokenizer that the config names, if it does, with the template that it names."""
+    name = config.tokenizer
+    found = None
+    if name:
+        found = Tokenizer.load(name) if Path(name).is_dir() else BytePairTokenizer.openai(name)
+    if not config.template:
+        return found
+    from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
+    from jaxtrain.tokenize.template import named
+
+    if not isinstance(found, HuggingFaceTokenizer):
+        raise UserError(
+            "template is for a Hugging Face tokenizer; name its folder in `tokenizer`, or leave template out"
+        )
+    return named(found, config.template)
 
 
 def _sample(clean: Path, mixture: dict[str, float], size: int, taken: Counter[str]) -> Iterator[str]:

@@ -4,30 +4,40 @@ The template is Jinja that came with the weights, so it runs in Jinja's sandbox.
 becomes a special token: where a message contains the text of one, that text is encoded as ordinary text.
 """
 
+import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import jinja2
 import jinja2.ext
+import jinja2.nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
+from jaxtrain.tokenize.templates import TEMPLATES
 
 Messages = Sequence[Mapping[str, Any]]
 FORGED = range(0xF0000, 0xFFFFE)  # a private plane of Unicode: stands for special text while rendering
+BEGIN, END = "\U000ffffe", "\U000fffff"  # no characters of Unicode: around what the assistant says
 
 
 class _Generation(jinja2.ext.Extension):
-    """`{% generation %}…{% endgeneration %}`, around what the assistant says, renders as what is inside."""
+    """`{% generation %}…{% endgeneration %}`, around what the assistant says, is rendered between marks."""
 
     tags = {"generation"}
 
     def parse(self, parser: Any) -> Any:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return jinja2.nodes.CallBlock(self.call_method("_marked"), [], [], body).set_lineno(line)
+
+    def _marked(self, caller: Any) -> str:
+        return f"{BEGIN}{caller()}{END}"
 
 
 def render(
@@ -40,8 +50,11 @@ def render(
         found in what it makes.
     """
     safe, forged = _without_special_text(messages, tokenizer)
-    text = _text(safe, tokenizer, generation_prompt)
-    spans = [] if generation_prompt else _answers(safe, tokenizer, text)
+    text, spans = _text(safe, tokenizer, generation_prompt)
+    if generation_prompt:
+        spans = []
+    elif "generation" not in (tokenizer.template or ""):
+        spans = _answers(safe, tokenizer, text)
     ids: list[int] = []
     mask: list[int] = []
     begin = 0
@@ -59,6 +72,36 @@ def render(
     return ids, mask
 
 
+def end_of_turn(tokenizer: HuggingFaceTokenizer) -> int:
+    """The special token that the template puts behind an answer; `eos` where there is none."""
+    if tokenizer.template is None:
+        return tokenizer.eos
+    said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    try:
+        ids, mask = render(said, tokenizer)
+    except UserError:  # a template for other conversations, or that hides who speaks
+        return tokenizer.eos
+    last = [index for index, is_said in zip(ids, mask, strict=True) if is_said][-1]
+    return last if last in tokenizer.special.values() else tokenizer.eos
+
+
+def named(tokenizer: HuggingFaceTokenizer, name: str) -> HuggingFaceTokenizer:
+    """The tokenizer with the chat template of a name, or of a Jinja file.
+
+    Errors: UserError where there is none, or the tokenizer lacks a token of it.
+    """
+    if name in TEMPLATES:
+        lacking = [token for token in TEMPLATES[name].tokens if token not in tokenizer.special]
+        if lacking:
+            raise UserError(
+                f"template {name} needs the special token {lacking[0]}, which this tokenizer lacks; use plain"
+            )
+        return dataclasses.replace(tokenizer, template=TEMPLATES[name].text)
+    if not Path(name).is_file():
+        raise UserError(f"template {name!r} is no file and none of {', '.join(TEMPLATES)}")
+    return dataclasses.replace(tokenizer, template=Path(name).read_text(encoding="utf-8"))
+
+
 def _inside(spans: list[tuple[int, int]], start: int, stop: int) -> int:
     return int(any(begin <= start and stop <= end for begin, end in spans))
 
@@ -67,7 +110,7 @@ def _without_special_text(
     messages: Messages, tokenizer: HuggingFaceTokenizer
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """The messages with a private letter in place of each special token's text, and what the letters mean."""
-    longest_first = sorted(tokenizer.special, key=len, reverse=True)
+    longest_first = sorted([*tokenizer.special, BEGIN, END], key=len, reverse=True)
     everything = "".join(str(message.get("content")) for message in messages)
     free = (chr(code) for code in FORGED if chr(code) not in everything)
     letters = {text: next(free) for text in longest_first if text in everything}
@@ -89,8 +132,8 @@ def _answers(messages: Messages, tokenizer: HuggingFaceTokenizer, whole: str) ->
     for n, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        before = _text(messages[:n], tokenizer, True)
-        after = _text(messages[: n + 1], tokenizer, False).rstrip()
+        before, _ = _text(messages[:n], tokenizer, True)
+        after = _text(messages[: n + 1], tokenizer, False)[0].rstrip()
         if not (whole.startswith(after) and after.startswith(before)):
             raise UserError(
                 "the chat template writes earlier turns otherwise when later ones follow, so what the "
@@ -100,18 +143,31 @@ def _answers(messages: Messages, tokenizer: HuggingFaceTokenizer, whole: str) ->
     return spans
 
 
-def _text(messages: Messages, tokenizer: HuggingFaceTokenizer, generation_prompt: bool) -> str:
+def _text(
+    messages: Messages, tokenizer: HuggingFaceTokenizer, generation_prompt: bool
+) -> tuple[str, list[tuple[int, int]]]:
+    """What the template makes of messages, and where in it the template marks what the assistant says."""
     if tokenizer.template is None:
         raise UserError(
             "this tokenizer has no chat template; put a chat_template.jinja beside its tokenizer.json"
         )
     names = {f"{role}_token": tokenizer.names.get(role, "") for role in ("bos", "eos", "pad")}
     try:
-        return _compiled(tokenizer.template).render(
+        marked = _compiled(tokenizer.template).render(
             messages=messages, add_generation_prompt=generation_prompt, **names
         )
-    except jinja2.TemplateError as error:
+    except (jinja2.TemplateError, TypeError) as error:
         raise UserError(f"the chat template refuses a conversation: {error}") from error
+    pieces = re.split(f"([{BEGIN}{END}])", marked)
+    spans, text = [], ""
+    for piece in pieces:
+        if piece == BEGIN:
+            spans.append((len(text), len(text)))
+        elif piece == END:
+            spans[-1] = (spans[-1][0], len(text))
+        else:
+            text += piece
+    return text, spans
 
 
 @lru_cache(maxsize=8)
