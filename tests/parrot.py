@@ -19,7 +19,7 @@ from jaxtrain.runtime.checkpoint import Checkpoints
 from jaxtrain.serve.app import ServeApp
 from jaxtrain.serve.engine import Engine
 from jaxtrain.tokenize.chat import render
-from jaxtrain.tokenize.tokenizer import train
+from jaxtrain.tokenize.tokenizer import Tokenizer, train
 from jaxtrain.train.losses import token_loss
 
 XSS = "<script>document.title='run'</script><img src=x onerror=\"document.title='run'\">"
@@ -33,9 +33,13 @@ TALK = {
 LENGTH = 160
 
 
+def make_tokenizer() -> Tokenizer:
+    return train([f"{question} {answer}" for question, answer in TALK.items()] * 4, 320)
+
+
 def write_model(found: Path) -> None:
     """A model overfitted to `TALK` (some seconds), as a finished stage leaves it."""
-    tokenizer = train([f"{question} {answer}" for question, answer in TALK.items()] * 4, 320)
+    tokenizer = make_tokenizer()
     config = ModelConfig(
         vocab_size=320, layers=2, d_model=64, heads=4, kv_heads=2, head_dim=16, d_hidden=128, max_length=256
     )
@@ -68,12 +72,26 @@ def write_model(found: Path) -> None:
         state = jax.jit(rule.init)(model)
         for _ in range(150):
             model, state = step(model, state)
-        found.mkdir(parents=True)
-        store.write_config(found, config)
-        tokenizer.save(found / "tokenizer")
-        checkpoints = Checkpoints(found / "checkpoint")
-        checkpoints.save(1, model, {"step": jax.numpy.int32(1)})
-        checkpoints.close()
+        _write(found, config, tokenizer, model)
+
+
+def write_rambler(found: Path) -> None:
+    """A larger model of drawn weights: its likeliest text goes round and round and takes its time."""
+    config = ModelConfig(
+        vocab_size=320, layers=6, d_model=512, heads=8, kv_heads=8, head_dim=64, d_hidden=1536, max_length=256
+    )
+    with jax.set_mesh(meshes.make(meshes.MeshConfig(), jax.devices()[:1])):
+        model = jax.jit(lambda: Transformer(config, jax.random.key(1)))()
+        _write(found, config, make_tokenizer(), model)
+
+
+def _write(found: Path, config: ModelConfig, tokenizer: Tokenizer, model: Transformer) -> None:
+    found.mkdir(parents=True)
+    store.write_config(found, config)
+    tokenizer.save(found / "tokenizer")
+    checkpoints = Checkpoints(found / "checkpoint")
+    checkpoints.save(1, model, {"step": jax.numpy.int32(1)})
+    checkpoints.close()
     (found / "manifest.json").write_text(json.dumps({"stage": "finetune", "fingerprint": "by hand"}))
 
 

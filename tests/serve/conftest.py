@@ -1,10 +1,10 @@
-"""The parrot, an engine around it and a server around that."""
+"""The parrot and the rambler, engines around them and servers around those."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from parrot import make_engine, serving, write_model
+from parrot import make_engine, serving, write_model, write_rambler
 
 from jaxtrain.serve.app import ServeApp
 from jaxtrain.serve.engine import Engine
@@ -28,3 +28,14 @@ def address(engine: Engine) -> Iterator[str]:
     """Of a server around `engine`, without a key."""
     with serving(ServeApp(engine)) as found:
         yield found
+
+
+@pytest.fixture(scope="package")
+def rambler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Engine]]:
+    """A server whose answers go on for a second or more, two rows, three may wait; and its engine."""
+    found = tmp_path_factory.mktemp("served") / "rambler"
+    write_rambler(found)
+    engine = make_engine(found, rows=2, queue=3)
+    engine.warm_up()
+    with serving(ServeApp(engine)) as at:
+        yield at, engine

@@ -15,6 +15,7 @@ from jaxtrain.serve.app import LONGEST_BODY, ServeApp
 openai = pytest.importorskip("openai", reason="openai is not installed (extra `test`)")
 
 QUESTION = "Say it in German: good day"
+LONG = {"messages": [{"role": "user", "content": "?"}], "temperature": 0, "max_tokens": 200}
 GREEDY = {"model": "parrot", "temperature": 0}
 
 
@@ -154,23 +155,24 @@ def test_other_requests_are_refused_too(address):
     assert httpx2.get(f"{address}/health").json() == {"status": "ok"}
 
 
-def test_a_client_that_leaves_gives_its_row_back(address, engine):
-    long = {"messages": ask("?"), "max_tokens": 200, "temperature": 1.5, "seed": 3}
-    with httpx2.stream("POST", f"{address}/v1/chat/completions", json=long | {"stream": True}) as response:
+def test_a_client_that_leaves_gives_its_row_back(rambler):
+    address, engine = rambler
+    with httpx2.stream("POST", f"{address}/v1/chat/completions", json=LONG | {"stream": True}) as response:
         next(response.iter_lines())
-    assert idle(engine)
-    before = engine.scheduler.ended.get("cancelled", 0)
+        assert engine.scheduler.busy == 1
+    assert idle(engine) and engine.scheduler.ended == {"length": 1, "cancelled": 1}, "1: the warm-up"
     with pytest.raises(httpx2.ReadTimeout):
-        httpx2.post(f"{address}/v1/chat/completions", json=long | {"n": 4}, timeout=0.3)
-    assert idle(engine) and engine.scheduler.ended["cancelled"] > before
+        httpx2.post(f"{address}/v1/chat/completions", json=LONG | {"n": 3}, timeout=0.2)
+    assert idle(engine) and engine.scheduler.ended == {"length": 1, "cancelled": 4}
+    assert engine.scheduler.tokens < 4 * LONG["max_tokens"]
 
 
-def test_a_full_queue_is_429_and_nothing_of_the_request_stays(address, engine):
-    """Two rows and three that wait: six answers at once are too many, unless the rows take some first."""
-    asked = {"messages": ask("?"), "max_tokens": 100, "temperature": 1.5}
-    found = post(address, asked | {"n": 16})
+def test_a_full_queue_is_429_and_nothing_of_the_request_stays(rambler):
+    """Two rows and three that wait: sixteen answers at once are too many."""
+    address, engine = rambler
+    found = post(address, LONG | {"n": 16})
     assert found.status_code == 429 and found.headers["retry-after"] == "1"
-    assert "wait already" in found.json()["error"]["message"] and idle(engine)
+    assert "3 requests wait already" in found.json()["error"]["message"] and idle(engine)
 
 
 def test_metrics_count_what_happened(address, engine):
@@ -208,9 +210,9 @@ def test_a_key_is_asked_for_and_only_this_host_answers(guarded):
 
 def test_answers_under_way_end_before_the_server_does(folder):
     engine = make_engine(folder, rows=1)
-    asked = {"messages": ask("Count."), "temperature": 0, "stream": True}
     server = ExitStack()
     address = server.enter_context(serving(ServeApp(engine)))
+    asked = GREEDY | {"messages": ask("Count."), "stream": True}
     with httpx2.stream("POST", f"{address}/v1/chat/completions", json=asked, timeout=60) as response:
         lines = response.iter_lines()
         first = next(lines)
