@@ -2,8 +2,8 @@
 
 python benchmarks/decode.py --peer .venv-peers/bin/python     writes benchmarks/results/decode.json
 
-Both sides decode greedily behind prompts of 16 tokens with the same weights in float32, in turns, several times;
-a result is the median. The peer runs in its own process (benchmarks/peers/decode_transformers.py).
+Both sides decode greedily behind prompts of 16 tokens with the same weights in float32, in turns, several
+times; a result is the median. The peer runs in its own process (benchmarks/peers/decode_transformers.py).
 """
 
 import argparse
@@ -47,7 +47,9 @@ PROMPT, PEER = 16, Path(__file__).parent / "peers" / "decode_transformers.py"
 
 def ours(model: Transformer, rows: int, new: int) -> float:
     """Seconds of one call, compiled before."""
-    prompt = jnp.asarray(np.random.default_rng(0).integers(1, model.config.vocab_size, (rows, PROMPT)), jnp.int32)
+    prompt = jnp.asarray(
+        np.random.default_rng(0).integers(1, model.config.vocab_size, (rows, PROMPT)), jnp.int32
+    )
     keys = jax.vmap(jax.random.key)(jnp.arange(rows))
     call = lambda: generate(  # noqa: E731
         model, prompt, jnp.ones_like(prompt), keys, max_new=new, temperature=0.0, stop=-1, pad=0
@@ -59,9 +61,12 @@ def ours(model: Transformer, rows: int, new: int) -> float:
 
 
 def continuous(model: Transformer, rows: int) -> dict[str, float]:
-    """Lengths 1 to 16 times 4 tokens in the same number of rows: batches that wait for their longest, or not."""
+    """Lengths of 4 to 64 tokens in the same number of rows: batches that wait for their longest, or not."""
     lengths = [4 * n for n in np.random.default_rng(0).integers(1, 17, 6 * rows).tolist()]
-    request = lambda n, i: Request(prompt=[5] * PROMPT, max_new=n, settings=Settings(temperature=0), seed=i)  # noqa: E731
+
+    def request(n: int, seed: int) -> Request:
+        return Request(prompt=[5] * PROMPT, max_new=n, settings=Settings(temperature=0), seed=seed)
+
     scheduler = Scheduler(model, rows=rows, max_length=256)
     scheduler.complete([request(2, 0)] * rows)
     begun = time.perf_counter()
@@ -103,7 +108,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             save_pretrained(model, folder)
             arguments = [options.peer, str(PEER), folder, str(PROMPT), str(options.new)]
-            with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as peer:
+            with subprocess.Popen(
+                arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            ) as peer:
                 assert peer.stdin is not None and peer.stdout is not None
                 results = {}
                 for rows in options.rows:

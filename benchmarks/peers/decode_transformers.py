@@ -18,7 +18,11 @@ def main() -> None:
     for line in sys.stdin:
         ids = torch.randint(1, model.config.vocab_size, (int(line), prompt))
         with torch.inference_mode():
-            model.generate(ids, attention_mask=torch.ones_like(ids), **options | {"min_new_tokens": 2, "max_new_tokens": 2})
+            model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                **options | {"min_new_tokens": 2, "max_new_tokens": 2},
+            )
             begun = time.perf_counter()
             model.generate(ids, attention_mask=torch.ones_like(ids), **options)
         print(json.dumps(time.perf_counter() - begun), flush=True)

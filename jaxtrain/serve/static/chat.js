@@ -60,7 +60,7 @@ async function answer() {
     messages: [...(system ? [{ role: "system", content: system }] : []), ...messages],
     temperature: Number(at("temperature").value),
     top_p: Number(at("top_p").value),
-    max_tokens: Number(at("max_tokens").value),
+    ...(at("max_tokens").value && { max_tokens: Number(at("max_tokens").value) }),
     stream: true,
     stream_options: { include_usage: true },
   };
