@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import jax
 import numpy as np
@@ -11,10 +12,12 @@ from jaxtrain import artifact
 from jaxtrain.feed import loader
 from jaxtrain.feed.sources import TokenData
 from jaxtrain.finetune.run import run
-from jaxtrain.model import store
+from jaxtrain.model import lora, store
+from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.train.evaluation import summed_nats
 from jaxtrain.train.losses import token_loss
 from jaxtrain.train.optimizer import OptimizerConfig
 
@@ -41,6 +44,43 @@ def test_the_artifact(straight, config, pretrained):
         (step, config.sample_questions[0]) for step in (6, 12)
     ]
     assert "<|end|>" not in "".join(line["completion"] for line in samples)
+
+
+def test_adapters_learn_and_the_weights_stay(config, pretrained, tmp_path):
+    """On the same mesh: the checkpoint is small, the loss falls, and what is loaded is the merged model."""
+    adapters = LoRAConfig(rank=4, dropout=0.1)
+    folder = run(dataclasses.replace(config, out=str(tmp_path / "adapters"), lora=adapters))
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().split("\n")[:-1]]
+    losses = [line["loss"] for line in lines if line.get("kind") == "heldout"]
+    counts = artifact.read_manifest(folder)["counts"]
+    assert losses[1] < losses[0] < lines[0]["loss"] and counts["heldout_loss"] == losses[1]
+    with jax.set_mesh(meshes.make(config.mesh)):
+        learned, base, merged = store.load_adapters(folder), store.load(pretrained), store.load(folder)
+        assert set(learned) == set(lora.take(lora.adapt(base, adapters, jax.random.key(0))))
+        weights = jax.tree_util.tree_leaves_with_path(base)
+        for (path, before), after in zip(weights, jax.tree.leaves(merged), strict=True):
+            names = jax.tree_util.keystr(path)
+            is_adapted = re.search(r"\.(q|k|v|o|gate|up|down)_[A-Z]", names) is not None
+            assert (np.asarray(before) != np.asarray(after)).any() == is_adapted, names
+        batch = loader.conversation_batches(
+            config.data, batch_size=8, length=96, seed=0, split="heldout", heldout_share=config.heldout_share
+        )
+        nats, targets = summed_nats(merged, batch)
+        assert abs(nats / targets - losses[1]) < 1e-5
+    about = json.loads((folder / store.ADAPTER).read_text())
+    (folder / store.ADAPTER).write_text(json.dumps(about | {"base_fingerprint": "other"}))
+    with pytest.raises(UserError, match="it has changed: fine-tune again"):
+        store.load(folder)
+
+
+def test_conversations_longer_than_a_row_are_counted_or_refused(config, tokens, tmp_path, straight):
+    lengths = TokenData.open(tokens).lengths("conversations", "alpaca")
+    counts = artifact.read_manifest(straight)["counts"]
+    assert counts["conversations"] == len(lengths) and counts["too_long"] == (lengths > 96).sum()
+    short = int(np.sort(lengths)[-2])
+    refused = dataclasses.replace(config, out=str(tmp_path / "model"), length=short, too_long="refuse")
+    with pytest.raises(UserError, match=f"1 conversations of alpaca are longer than length = {short}"):
+        run(refused)
 
 
 def test_it_starts_from_the_weights_given(config, pretrained, tmp_path):

@@ -62,7 +62,7 @@ def outputs(adapted, adapters):
         return jnp.mean(logits**2), logits
 
     gradient, logits = jax.grad(loss, has_aux=True)(adapters, adapted)
-    return logits, {name: jnp.linalg.norm(value.reshape(-1)) for name, value in gradient.items()}
+    return logits, {name: jnp.sqrt(jnp.sum(value**2)) for name, value in gradient.items()}
 
 
 @pytest.mark.parametrize("name", ["dense", "mixture"])
@@ -85,8 +85,8 @@ def test_adapters_change_nothing_at_first_and_merge_exactly(config, make_mesh, a
     ("name", "axes"),
     [
         ("dense", {"fsdp": 2, "tensor": 2, "context": 2}),
-        ("dense", {"stage": 2, "fsdp": 2, "tensor": 2}),
-        ("mixture", {"fsdp": 2, "expert": 2, "tensor": 2}),
+        pytest.param("dense", {"stage": 2, "fsdp": 2, "tensor": 2}, marks=pytest.mark.slow),
+        pytest.param("mixture", {"fsdp": 2, "expert": 2, "tensor": 2}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
