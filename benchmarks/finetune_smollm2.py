@@ -77,7 +77,7 @@ def main() -> None:
             "finetune_smollm2",
             ["jax", "flax"],
             {
-                "command": f"python benchmarks/finetune_smollm2.py smollm2_135m CLEAN --steps {options.steps}",
+                "command": f"finetune_smollm2.py smollm2_135m CLEAN --steps {options.steps}",
                 "heldout_targets": targets,
                 "heldout_loss_before": nats / targets,
                 "heldout_loss_after": manifest["counts"]["heldout_loss"],

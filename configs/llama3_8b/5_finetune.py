@@ -1,6 +1,6 @@
 """jaxtrain finetune configs/llama3_8b/5_finetune.py
 
-All weights of an 8B Llama 3: float32 weights, gradients and two moments are 128 GB over the devices of `fsdp`.
+All weights of an 8B Llama 3: float32 weights, gradients and two moments, 128 GB over the devices of `fsdp`.
 `llama3_8b` is the Hugging Face folder; `data` is a tokenize artifact made with its tokenizer.
 """
 
