@@ -113,11 +113,21 @@ def ppo_policy(
 
 
 def clip_fraction(
-    logp: jax.Array, old_logp: jax.Array, advantage: jax.Array, mask: jax.Array, *, clip: float = 0.2
+    logp: jax.Array,
+    old_logp: jax.Array,
+    advantage: jax.Array,
+    mask: jax.Array,
+    *,
+    clip: jax.Array | float = 0.2,
+    clip_high: jax.Array | float | None = None,
 ) -> jax.Array:
-    """Share of tokens whose objective in `ppo_policy` is the clipped one: they teach nothing more."""
+    """Share of tokens whose objective in `ppo_policy` is the clipped one: they teach nothing more.
+
+    clip_high: the distance above 1 where it is not `clip`.
+    """
     ratio = _ratio(logp, old_logp)
-    clipped = advantage * jnp.clip(ratio, 1 - clip, 1 + clip) < advantage * ratio
+    held = jnp.clip(ratio, 1 - clip, 1 + (clip if clip_high is None else clip_high))
+    clipped = advantage * held < advantage * ratio
     return _mean(clipped.astype(jnp.float32), mask, None)
 
 

@@ -3,11 +3,10 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,25 +14,35 @@ import numpy as np
 
 from jaxtrain.align import reward_model as rewards
 from jaxtrain.align import rollout
-from jaxtrain.align.losses import ppo_policy, ppo_value
+from jaxtrain.align.losses import Estimator, ppo_policy, ppo_value
+from jaxtrain.align.monitor import Monitor, MonitorConfig, distinct
+from jaxtrain.align.reward_model import RewardModel
+from jaxtrain.align.rollout import Pay, Policy, Sampler, drawn, policy_of
+from jaxtrain.align.rounds import Line, Rounds, Rows, improve
 from jaxtrain.feed import prompts as questions
-from jaxtrain.feed.shuffle import Permutation, key
+from jaxtrain.feed.shuffle import key
 from jaxtrain.model import store
-from jaxtrain.model.generate import generate, pad_left, row_keys, sample
+from jaxtrain.model.generate import sample
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
-from jaxtrain.runtime.checkpoint import Checkpoints
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
-from jaxtrain.runtime.metrics import MetricsLog, show
-from jaxtrain.runtime.progress import say
 from jaxtrain.tasks.utility import utility
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import optimizer as optimizers
 from jaxtrain.train.optimizer import OptimizerConfig
-from jaxtrain.train.state import TrainState, initializer, new_state
-from jaxtrain.train.step import make_step
+from jaxtrain.train.state import initializer
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardSource:
+    """One more reward model, centred and scaled by the fine-tuned model's answers as the first one is."""
+
+    reward: str
+    """Folder of the reward model's artifact."""
+    weight: float
+    """Of its score in the sum; the first one's is 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +53,8 @@ class PPOConfig:
     """Folder of the finetune artifact: the first policy, and the reference of the KL penalty."""
     reward: str
     """Folder of the reward model's artifact."""
+    also: tuple[RewardSource, ...] = ()
+    """Further reward models, added to it."""
     conversations: str
     """Folder of the clean artifact whose questions are asked; none that raters saw."""
     out: str
@@ -62,18 +73,38 @@ class PPOConfig:
     """Passes over the rollouts of a round."""
     minibatches: int = 2
     """Parts of the rollouts, an optimizer step each."""
+    microbatches: int = 1
+    """Parts that a minibatch is cut into to save memory; the step is the same."""
     longest_prompt: int = 48
     """Tokens; longer questions are not asked."""
     max_new: int = 32
     """Tokens of an answer at most."""
     kl_weight: float = 0.05
-    """Reward lost for a nat of KL to the fine-tuned model."""
+    """Reward lost for a nat of KL to the fine-tuned model; the first one, if it is adapted."""
+    kl_kind: Estimator = "k1"
+    """How a token's KL is estimated: k1, log-ratio; k2, half its square; k3, unbiased and never negative."""
+    kl_target: float = 0.0
+    """KL, nats a sequence, to which `kl_weight` is adapted (Ziegler et al. 2019); 0: it stays."""
+    kl_horizon: int = 2_000
+    """Answers in which `kl_weight` changes by a fifth at most."""
+    cut_penalty: float = 0.0
+    """Reward lost by an answer that does not end within `max_new`."""
+    gamma: float = 1.0
+    """Worth of a reward one token later (GAE)."""
+    lam: float = 0.95
+    """How far an advantage looks ahead before it trusts the value head (GAE)."""
     clip: float = 0.2
     """Largest change of a token's probability ratio that is rewarded."""
+    dual_clip: float = 0.0
+    """Largest ratio by which a bad token is pushed down, above 1 (Ye et al. 2020); 0: any."""
+    value: Literal["shared", "own"] = "shared"
+    """The value head is on the policy's hidden states, or on a transformer of its own that begins as the
+    reward model's."""
     value_weight: float = 0.1
     """Of the value loss beside the policy's."""
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
     measured: int = 256
-    """Answers sampled before and after, on questions that training does not see, to measure the utility."""
+    """Answers sampled before and after, on questions that training does not see, to measure the gain."""
     checkpoint_every: int = 10
     """Rounds between checkpoints."""
     sample_questions: tuple[str, ...] = ("What is the capital of France?", "How can I make a friend happy?")
@@ -87,21 +118,41 @@ def train_policy(config: PPOConfig, folder: Path) -> dict[str, Any]:
         return _train(config, Tokenizer.load(Path(config.model) / "tokenizer"), folder)
 
 
-def policy_loss(
-    policy: rollout.Policy, batch: dict[str, jax.Array], clip: float, value_weight: float
-) -> tuple[jax.Array, jax.Array]:
+def policy_loss(config: PPOConfig, policy: Policy, batch: rollout.Batch) -> tuple[jax.Array, jax.Array]:
     """Summed PPO loss of policy and value, and the number of sampled tokens."""
     logprob_BT, value_BT = policy(batch)
     mask_BT = batch["mask"]
     loss = ppo_policy(
-        logprob_BT, batch["old_logprobs"], batch["advantages"], mask_BT, clip=clip, denominator=1.0
+        logprob_BT,
+        batch["old_logprobs"],
+        batch["advantages"],
+        mask_BT,
+        clip=config.clip,
+        dual_clip=config.dual_clip or None,
+        denominator=1.0,
     )
-    value = ppo_value(value_BT, batch["old_values"], batch["returns"], mask_BT, clip=clip, denominator=1.0)
-    return loss + value_weight * value, jnp.sum(mask_BT)
+    value = ppo_value(
+        value_BT, batch["old_values"], batch["returns"], mask_BT, clip=config.clip, denominator=1.0
+    )
+    return loss + config.value_weight * value, jnp.sum(mask_BT)
+
+
+def kl_weight(config: PPOConfig, lines: list[Line]) -> float:
+    """Of the next round: raised where the KL of the last was above its target, lowered where it was below.
+
+    weight · (1 + clip(KL / target − 1, ±0.2) · rollouts / horizon), Ziegler et al. 2019.
+    """
+    if not lines:
+        return config.kl_weight
+    last = lines[-1]["kl_weight"]
+    if not config.kl_target:
+        return last
+    error = float(np.clip(lines[-1]["kl"] / config.kl_target - 1, -0.2, 0.2))
+    return last * (1 + error * config.rollouts / config.kl_horizon)
 
 
 class Asker:
-    """Prompts of a round, and the answers of a model to them."""
+    """Which questions are asked to learn from, and which to measure."""
 
     def __init__(self, config: PPOConfig, tokenizer: Tokenizer):
         asked = questions.load(config.conversations, tokenizer, config.longest_prompt, part=1, parts=2)
@@ -112,197 +163,185 @@ class Asker:
                 f"most {config.longest_prompt} tokens; give at least 2 and 4: raise one of them"
             )
         self.measured, self.trained = asked[:held], asked[held:]
-        self.config, self.tokenizer = config, tokenizer
-        self.stop = tokenizer.end
+        self.config = config
+        self.sampler = Sampler(
+            tokenizer=tokenizer, longest_prompt=config.longest_prompt, max_new=config.max_new
+        )
 
     def round(self, update: int) -> list[list[int]]:
         """Ids of the prompts of a round: a function of seed and round."""
-        size, first = len(self.trained), update * self.config.rollouts
-        orders = {}
-        ids = []
-        for n in range(first, first + self.config.rollouts):
-            epoch = n // size
-            orders.setdefault(epoch, Permutation(size, key(self.config.seed, "prompts", epoch)))
-            ids.append(self.trained[orders[epoch][n % size]].ids)
-        return ids
-
-    def answer(self, model: Transformer, prompts: list[list[int]], seed: int) -> dict[str, jax.Array]:
-        """Whole rows of prompts and sampled answers, on the mesh."""
-        tokens, segments = pad_left(prompts, self.config.longest_prompt, self.tokenizer.pad)
-        batch = meshes.put_batch({"tokens": tokens, "segments": segments}, jax.sharding.get_mesh())
-        answers = generate(
-            model,
-            batch["tokens"],
-            batch["segments"],
-            row_keys(jax.random.key(seed), len(prompts)),
-            max_new=self.config.max_new,
-            temperature=1.0,
-            stop=self.stop,
-            pad=self.tokenizer.pad,
-        )
-        return _rows(batch["tokens"], batch["segments"], answers, end=self.stop)
-
-    def texts(self, batch: dict[str, Any]) -> list[str]:
-        """The sampled answers as text."""
-        tokens, mask = np.asarray(batch["targets"]), np.asarray(batch["mask"]) > 0
-        return [
-            self.tokenizer.decode([i for i in row[kept].tolist() if i != self.stop])
-            for row, kept in zip(tokens, mask, strict=True)
-        ]
+        count = self.config.rollouts
+        numbers = drawn(len(self.trained), self.config.seed, update * count, count)
+        return [self.trained[n].ids for n in numbers]
 
 
-_rows = jax.jit(rollout.rows, static_argnames="end")
+@dataclass(frozen=True)
+class Source:
+    """A reward model, what its score weighs, and the scores of the fine-tuned model's answers."""
 
+    model: RewardModel
+    weight: float = 1.0
+    mean: float = 0.0
+    sd: float = 1.0
 
-def _train(config: PPOConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
-    _check(config)
-    model_config = store.read_config(config.model)
-    store.write_config(folder, model_config)
-    shutil.copytree(Path(config.model) / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
-    asker = Asker(config, tokenizer)
-    reference, reward_model = store.load(config.model), rewards.load(config.reward)
-    optimizer = optimizers.make(config.optimizer, config.updates * config.epochs * config.minibatches)
-    step_function = make_step(
-        partial(policy_loss, clip=config.clip, value_weight=config.value_weight), optimizer, watch_loss=False
-    )
-
-    def pretrained() -> rollout.Policy:
-        fresh = jax.eval_shape(partial(rollout.Policy, model_config), jax.random.key(config.seed))
-        fresh.transformer = store.load(config.model)  # its own copy: the step donates it
-        fresh.value_D = rollout.value_head(model_config)
-        return fresh
-
-    before = _measure(asker, reference, reference, reward_model, (0.0, 1.0))
-    scale = (before["score_mean"], before["score_sd"])
-    checkpoints = Checkpoints(folder / "checkpoint")
-    init = initializer(partial(rollout.Policy, model_config), optimizer, config.seed)
-    state = (
-        _resume(checkpoints, init) if checkpoints.latest is not None else new_state(pretrained(), optimizer)
-    )
-    steps_a_round = config.epochs * config.minibatches
-    first = int(state.step) // steps_a_round
-    log = MetricsLog(folder / "metrics.jsonl", resume_step=first)
-    metrics: dict[str, jax.Array] = {}
-    for update in range(first, config.updates):
-        batch = asker.answer(
-            state.model.transformer, asker.round(update), seed=key(config.seed, "answers", update) % 2**31
-        )
-        batch, measures = rollout.experience(
-            state.model, reference, reward_model, batch, *scale, config.kl_weight
-        )
-        for minibatch in _minibatches(batch, config, update):
-            state, metrics = step_function(state, minibatch)
-        values = {name: float(value) for name, value in dataclasses.asdict(measures).items()}
-        values["utility"] = float(np.mean([utility(text) for text in asker.texts(batch)]))
-        values["grad_norm"] = float(metrics["grad_norm"])
-        log.step(update + 1, values)
-        log.flush()
-        if (update + 1) % 5 == 0 or update == 0:
-            show(update + 1, config.updates, values, "round")
-        if (update + 1) % config.checkpoint_every == 0 or update + 1 == config.updates:
-            value_head = dataclasses.replace(state, model=state.model.value_D)
-            checkpoints.save(
-                int(state.step), state.model.transformer, value_head
-            )  # `model` is what later stages load
-    log.close()
-    checkpoints.close()
-    after = _measure(asker, state.model.transformer, reference, reward_model, scale)
-    _write_samples(
-        folder / "samples.jsonl", config, asker, [(0, reference), (config.updates, state.model.transformer)]
-    )
-    return {
-        "simulated": True,
-        "updates": config.updates,
-        "utility_before": before["utility_mean"],
-        "utility_sd_before": before["utility_sd"],
-        "utility_after": after["utility_mean"],
-        "utility_gain_sd": (after["utility_mean"] - before["utility_mean"]) / before["utility_sd"],
-        "kl": after["kl"],
-        "reward_before": 0.0,
-        "reward_after": after["score_mean"],
-        "measured": len(asker.measured),
-    }
-
-
-def _check(config: PPOConfig) -> None:
-    parts = config.minibatches * meshes.batch_rows()
-    if min(config.epochs, config.minibatches, config.rollouts) < 1 or config.rollouts % parts:
-        raise UserError(
-            f"rollouts is {config.rollouts}; {config.minibatches} minibatches, each shared by "
-            f"{meshes.batch_rows()} devices, need a multiple of {parts}, and epochs at least 1"
-        )
-
-
-def _resume(checkpoints: Checkpoints, init: Callable[[], TrainState]) -> TrainState:
-    state = meshes.abstract(init, jax.sharding.get_mesh())
-    policy = state.model
-    value_head = dataclasses.replace(state, model=policy.value_D)
-    step, policy.transformer, training = checkpoints.restore(policy.transformer, value_head)
-    policy.value_D = training.model
-    say(f"resuming after step {step}")
-    return dataclasses.replace(training, model=policy)
-
-
-def _minibatches(
-    batch: dict[str, jax.Array], config: PPOConfig, update: int
-) -> Iterator[dict[str, jax.Array]]:
-    """Each pass over the rollouts in a new order, in equal parts; on the host, rows are small."""
-    rows, mesh = jax.device_get(batch), jax.sharding.get_mesh()
-    for epoch in range(config.epochs):
-        order = np.random.default_rng(key(config.seed, "minibatches", update, epoch)).permutation(
-            config.rollouts
-        )
-        for part in np.split(order, config.minibatches):
-            yield meshes.put_batch({name: values[part] for name, values in rows.items()}, mesh)
-
-
-def _measure(
-    asker: Asker,
-    model: Transformer,
-    reference: Transformer,
-    reward_model: rewards.RewardModel,
-    scale: tuple[float, float],
-) -> dict[str, float]:
-    """True utility, reward and KL of answers to questions that training does not see."""
-    rows = -(-len(asker.measured) // meshes.batch_rows()) * meshes.batch_rows()
-    ids = [asker.measured[n % len(asker.measured)].ids for n in range(rows)]
-    batch = asker.answer(model, ids, seed=key(asker.config.seed, "measure") % 2**31)
-    score_B, kl_B = jax.device_get(_score_and_kl(model, reference, reward_model, batch))
-    scores = (score_B - scale[0]) / scale[1]
-    utilities = np.array([utility(text) for text in asker.texts(batch)])
-    return {
-        "utility_mean": float(utilities.mean()),
-        "utility_sd": float(utilities.std(ddof=1)),
-        "kl": float(kl_B.mean()),
-        "score_mean": float(scores.mean()),
-        "score_sd": float(scores.std(ddof=1)),
-    }
+    def reward(self, batch: rollout.Batch) -> np.ndarray:
+        return self.weight * (np.asarray(_score(self.model, batch)) - self.mean) / self.sd
 
 
 @jax.jit
-def _score_and_kl(
-    model: Transformer, reference: Transformer, reward_model: rewards.RewardModel, batch: dict[str, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    logprobs = (rollout.logprobs(weights, batch) for weights in (model, reference))
-    policy_BT, reference_BT = logprobs
-    return reward_model(batch), jnp.sum((policy_BT - reference_BT) * batch["mask"], axis=1)
+def _score(model: RewardModel, batch: rollout.Batch) -> jax.Array:
+    return model(batch)
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Everything that a policy is held against."""
+
+    asker: Asker
+    reference: Transformer
+    sources: tuple[Source, ...]
+    simulated: bool
+    """Whether the reward models learned from simulated raters, whose true utility is known."""
+
+    def calibrated(self) -> "Judges":
+        """Each source centred and scaled by the reference's answers to the measured questions."""
+        batch = self._answers(self.reference)
+        scores = [np.asarray(_score(source.model, batch), np.float64) for source in self.sources]
+        scaled = (
+            dataclasses.replace(source, mean=float(found.mean()), sd=float(found.std(ddof=1)))
+            for source, found in zip(self.sources, scores, strict=True)
+        )
+        return dataclasses.replace(self, sources=tuple(scaled))
+
+    def _answers(self, model: Transformer) -> rollout.Batch:
+        """Answers to the measured questions; the first fill up what the devices cannot share."""
+        asked = self.asker.measured
+        rows = -(-len(asked) // meshes.batch_rows()) * meshes.batch_rows()
+        ids = [asked[n % len(asked)].ids for n in range(rows)]
+        return self.asker.sampler.answer(model, ids, key(self.asker.config.seed, "measure"))
+
+    def reward(self, batch: rollout.Batch) -> np.ndarray:
+        return sum(source.reward(batch) for source in self.sources)
+
+    def utilities(self, batch: dict[str, Any]) -> np.ndarray:
+        return np.array([utility(text) for text in self.asker.sampler.texts(batch)])
+
+    def measure(self, model: Transformer) -> dict[str, float]:
+        """Reward and KL of answers to questions that training does not see; their utility where known."""
+        batch = self._answers(model)
+        kl_B = _kl(model, self.reference, batch)
+        found = {"reward": float(self.reward(batch).mean()), "kl": float(kl_B.mean())}
+        if self.simulated:
+            utilities = self.utilities(batch)
+            found |= {"utility": float(utilities.mean()), "utility_sd": float(utilities.std(ddof=1))}
+        return found
+
+
+@jax.jit
+def _kl(model: Transformer, reference: Transformer, batch: rollout.Batch) -> jax.Array:
+    apart_BT = rollout.logprobs(model, batch) - rollout.logprobs(reference, batch)
+    return jnp.sum(apart_BT * batch["mask"], axis=1)
+
+
+def _train(config: PPOConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
+    rounds = _rounds(config)
+    model_config = store.read_config(config.model)
+    store.write_config(folder, model_config)
+    shutil.copytree(Path(config.model) / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+    sources = (Source(rewards.load(config.reward)),)
+    sources += tuple(Source(rewards.load(more.reward), more.weight) for more in config.also)
+    folders = (config.reward, *(more.reward for more in config.also))
+    simulated = all(rewards.is_simulated(folder) for folder in folders)
+    judges = Judges(Asker(config, tokenizer), store.load(config.model), sources, simulated).calibrated()
+    optimizer = optimizers.make(config.optimizer, config.updates * rounds.steps)
+    before = judges.measure(judges.reference)
+
+    def first() -> Policy:  # its own copy: the step donates it
+        own = rewards.load(config.reward).transformer if config.value == "own" else None
+        return policy_of(store.load(config.model), own, config.value)
+
+    policy, lines = improve(
+        folder,
+        rounds,
+        init=initializer(partial(Policy, model_config, value=config.value), optimizer, config.seed),
+        first=first,
+        optimizer=optimizer,
+        loss=partial(policy_loss, config),
+        play=partial(_play, config, judges),
+        monitor=Monitor(config.monitor, before.get("utility_sd")),
+    )
+    after = judges.measure(policy.transformer)
+    _write_samples(
+        folder / "samples.jsonl",
+        config,
+        judges.asker.sampler,
+        [(0, judges.reference), (len(lines), policy.transformer)],
+    )
+    counts = {
+        "simulated": simulated,
+        "updates": len(lines),
+        "kl": after["kl"],
+        "reward_before": before["reward"],
+        "reward_after": after["reward"],
+        "measured": len(judges.asker.measured),
+    }
+    if simulated:
+        gain = (after["utility"] - before["utility"]) / before["utility_sd"]
+        counts |= {"utility_before": before["utility"], "utility_sd_before": before["utility_sd"]}
+        counts |= {"utility_after": after["utility"], "utility_gain_sd": gain}
+    return counts
+
+
+def _play(
+    config: PPOConfig, judges: Judges, policy: Policy, update: int, lines: list[Line]
+) -> tuple[Rows, Line]:
+    """Answers of a round, and what is learned from them."""
+    asker, weight = judges.asker, kl_weight(config, lines)
+    seed = key(config.seed, "answers", update)
+    answered = asker.sampler.answer(policy.transformer, asker.round(update), seed)
+    rows = rollout.with_reward(answered, judges.reward(answered))
+    batch = meshes.put_batch(rows, jax.sharding.get_mesh())
+    pay = Pay(kl_kind=config.kl_kind, cut_penalty=config.cut_penalty, gamma=config.gamma, lam=config.lam)
+    batch, measures = rollout.experience(policy, judges.reference, batch, weight, pay)
+    ids = asker.sampler.ids(rows)
+    values: Line = {**vars(measures), "kl_weight": weight}
+    values |= {"distinct_1": distinct(ids, 1), "distinct_2": distinct(ids, 2)}
+    if judges.simulated:
+        values["utility"] = float(judges.utilities(rows).mean())
+    return batch, values
+
+
+def _rounds(config: PPOConfig) -> Rounds:
+    """When the loop does what; UserError for what cannot be."""
+    rounds = Rounds(
+        updates=config.updates,
+        epochs=config.epochs,
+        minibatches=config.minibatches,
+        microbatches=config.microbatches,
+        checkpoint_every=config.checkpoint_every,
+        seed=config.seed,
+        clip=(config.clip, config.clip),
+    )
+    rounds.check(config.rollouts, "rollouts")
+    if config.dual_clip and config.dual_clip <= 1:
+        raise UserError(f"dual_clip is {config.dual_clip}; it is a ratio above 1, such as 3, or 0 for none")
+    return rounds
 
 
 def _write_samples(
-    path: Path, config: PPOConfig, asker: Asker, models: list[tuple[int, Transformer]]
+    path: Path, config: PPOConfig, sampler: Sampler, models: list[tuple[int, Transformer]]
 ) -> None:
+    tokenizer = sampler.tokenizer
     prompts = [
-        render([{"role": "user", "content": text}], asker.tokenizer, generation_prompt=True)[0]
+        render([{"role": "user", "content": text}], tokenizer, generation_prompt=True)[0]
         for text in config.sample_questions
     ]
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         for step, model in models:
             answers = sample(
-                model, prompts, seed=config.seed, max_new=48, stop=asker.stop, pad=asker.tokenizer.pad
+                model, prompts, seed=config.seed, max_new=48, stop=tokenizer.end, pad=tokenizer.pad
             )
             for question, ids in zip(config.sample_questions, answers, strict=True):
-                text = asker.tokenizer.decode([i for i in ids if i != asker.stop])
-                file.write(
-                    json.dumps({"step": step, "prompt": question, "completion": text}, ensure_ascii=False)
-                    + "\n"
-                )
+                text = tokenizer.decode([i for i in ids if i != tokenizer.end])
+                line = {"step": step, "prompt": question, "completion": text}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -16,6 +16,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
+from jaxtrain import artifact
 from jaxtrain.align.losses import ranking_loss
 from jaxtrain.document import read_rows
 from jaxtrain.feed.shuffle import Permutation, key
@@ -101,6 +102,8 @@ class Comparisons:
     """tokens, segment_ids, positions, last: [comparisons·K, T]"""
     ranks_BK: np.ndarray
     texts: list[list[str]]
+    simulated: bool = True
+    """Whether a program judged all of them, whose true utility is known (`tasks/utility.py`)."""
 
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The rows of some comparisons, and their ranks at each row's last token."""
@@ -149,6 +152,7 @@ def read_comparisons(path: Path, tokenizer: Tokenizer, length: int) -> Compariso
         answer_rows(tokens, length, tokenizer.pad),
         np.array([row["ranks"] for row in found], np.int32),
         [row["completions"] for row in found],
+        all(row["simulated"] for row in found),
     )
 
 
@@ -221,6 +225,7 @@ def _train(config: RewardConfig, tokenizer: Tokenizer, folder: Path) -> dict[str
     grades = pair_grades(scores, heldout.ranks_BK)
     people = _human_grades(state.model, config, tokenizer)
     return {
+        "simulated": kept.simulated and heldout.simulated,
         "steps": steps,
         "heldout_accuracy": grades.mean(),
         "standard_error": _clustered_error(scores, heldout.ranks_BK),
@@ -297,6 +302,11 @@ def _human_grades(model: RewardModel, config: RewardConfig, tokenizer: Tokenizer
         ]
         rows.append(score(model, answer_rows(tokens, config.length, tokenizer.pad)))
     return human_preference.grade(*rows)
+
+
+def is_simulated(folder: str | Path) -> bool:
+    """Whether a finished reward model learned from simulated raters."""
+    return artifact.require(folder, "align")["counts"]["simulated"]
 
 
 def load(folder: str | Path) -> RewardModel:

@@ -2,7 +2,8 @@
 
 One-sided: a step is refused when its loss or gradient norm is not finite, or above
 mean + 6·max(σ, 1 % of the mean) of the last 128 accepted steps; with fewer than 32 accepted, above ten
-times the largest of them. Refused values never enter the window, so that one NaN cannot blind it.
+times the largest of them. Refused values never enter the window, so that one NaN cannot blind it; nor does a
+step without a gradient, which tells nothing of the scale (rollouts that are all worth the same).
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ class Guard:
     window: jax.Array
     """float32 [128, 2]"""
     accepted: jax.Array
-    """int32: accepted steps so far"""
+    """int32: accepted steps so far, those without a gradient aside"""
     refused_in_a_row: jax.Array
     """int32"""
 
@@ -57,10 +58,10 @@ def judge(guard: Guard, loss: jax.Array, grad_norm: jax.Array) -> tuple[jax.Arra
     """Whether the step is accepted (bool), and the guard after it."""
     seen = jnp.stack([loss, grad_norm]).astype(jnp.float32)
     accepted = jnp.all(jnp.isfinite(seen) & (seen <= limits(guard).limit))
-    slot = guard.accepted % WINDOW
+    slot, told = guard.accepted % WINDOW, accepted & (grad_norm > 0)
     after = Guard(
-        window=jnp.where(accepted & (jnp.arange(WINDOW)[:, None] == slot), seen, guard.window),
-        accepted=guard.accepted + accepted,
+        window=jnp.where(told & (jnp.arange(WINDOW)[:, None] == slot), seen, guard.window),
+        accepted=guard.accepted + told,
         refused_in_a_row=jnp.where(accepted, 0, guard.refused_in_a_row + 1),
     )
     return accepted, after

@@ -18,6 +18,8 @@ from tiny_run import CONFIGS
 from jaxtrain import config as configs
 from jaxtrain.align import ppo, rollout
 from jaxtrain.align.ppo import Asker, PPOConfig
+from jaxtrain.align.rollout import Pay
+from jaxtrain.align.rounds import Rounds, minibatches
 from jaxtrain.align.run import run
 from jaxtrain.model import store
 from jaxtrain.model.generate import generate, row_keys
@@ -47,8 +49,9 @@ class LikesLowIds:
 def improve(policy: rollout.Policy, reference: Any, rounds: int, kl_weight: float) -> list[rollout.Measures]:
     """Rounds of PPO as the stage does them, on the mesh that is set."""
     optimizer = optimizers.make(OptimizerConfig(lr=1e-2, warmup_steps=1, schedule="constant"), 1000)
-    step = make_step(partial(ppo.policy_loss, clip=0.2, value_weight=0.1), optimizer, watch_loss=False)
-    config = PPOConfig(model="", reward="", conversations="", out="", rollouts=ROWS, epochs=2, minibatches=2)
+    config = PPOConfig(model="", reward="", conversations="", out="", rollouts=ROWS, kl_weight=kl_weight)
+    step = make_step(partial(ppo.policy_loss, config), optimizer, watch_loss=False)
+    parts = ppo._rounds(config)
     prompt = np.random.default_rng(0).integers(0, 64, (ROWS, PROMPT), np.int32)
     on = meshes.put_batch({"tokens": prompt, "segments": np.ones_like(prompt)}, jax.sharding.get_mesh())
     state, found = new_state(policy, optimizer), []
@@ -58,8 +61,11 @@ def improve(policy: rollout.Policy, reference: Any, rounds: int, kl_weight: floa
             max_new=NEW, temperature=1.0, stop=STOP, pad=0,
         )  # fmt: skip
         rows = jax.jit(rollout.rows, static_argnames="end")(on["tokens"], on["segments"], answers, end=STOP)
-        batch, measures = rollout.experience(state.model, reference, LikesLowIds(), rows, 0.0, 1.0, kl_weight)
-        for minibatch in ppo._minibatches(batch, config, update):
+        worth = meshes.put_batch(
+            rollout.with_reward(rows, np.asarray(LikesLowIds()(rows))), jax.sharding.get_mesh()
+        )
+        batch, measures = rollout.experience(state.model, reference, worth, kl_weight, Pay())
+        for minibatch, _ in minibatches(batch, parts, update):
             state, _ = step(state, minibatch)
         found.append(jax.tree.map(float, measures))
     return found
@@ -77,9 +83,11 @@ def test_it_raises_a_reward_and_a_heavy_penalty_holds_it_back(small, placed, one
 
 
 def test_every_rollout_is_in_one_minibatch_of_each_pass(eight):
-    config = PPOConfig(model="", reward="", conversations="", out="", rollouts=16, epochs=2, minibatches=2)
+    rounds = Rounds(updates=4, epochs=2, minibatches=2, checkpoint_every=1, seed=0)
     batch = meshes.put_batch({"n": np.arange(16, dtype=np.int32)[:, None]}, eight)
-    parts = [np.asarray(part["n"])[:, 0].tolist() for part in ppo._minibatches(batch, config, 3)]
+    found = list(minibatches(batch, rounds, 3))
+    assert [is_last for _, is_last in found] == [False, False, False, True]
+    parts = [np.asarray(part["n"])[:, 0].tolist() for part, _ in found]
     assert [len(part) for part in parts] == [8, 8, 8, 8]
     assert sorted(parts[0] + parts[1]) == sorted(parts[2] + parts[3]) == list(range(16))
     assert parts[0] != parts[2], "each pass in its own order"

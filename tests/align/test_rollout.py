@@ -8,7 +8,7 @@ import pytest
 
 from jaxtrain.align import rollout
 from jaxtrain.align.reward_model import RewardModel, answer_rows, score
-from jaxtrain.align.rollout import Policy
+from jaxtrain.align.rollout import Pay, Policy
 from jaxtrain.model.generate import generate, pad_left, row_keys
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
@@ -39,8 +39,9 @@ def roll(small, placed, prompts):
             max_new=NEW, temperature=1.0, stop=STOP, pad=PAD,
         )  # fmt: skip
         rows = jax.jit(rollout.rows, static_argnames="end")(on["tokens"], on["segments"], answers, end=STOP)
-        reward = placed(partial(RewardModel, small))
-        batch, measures = rollout.experience(policy, reference, reward, rows, 0.25, 2.0, kl_weight)
+        scores = np.asarray(placed(partial(RewardModel, small))(rows))
+        worth = meshes.put_batch(rollout.with_reward(rows, (scores - 0.25) / 2.0), jax.sharding.get_mesh())
+        batch, measures = rollout.experience(policy, reference, worth, kl_weight, Pay())
         return answers, batch, measures
 
     return work

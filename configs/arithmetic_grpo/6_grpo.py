@@ -1,0 +1,27 @@
+"""jaxtrain align configs/arithmetic_grpo/6_grpo.py
+
+Practises the additions that it was not taught; an answer is worth 1 where it is right and 0 where it is not.
+"""
+
+from jaxtrain.align.run import GRPOConfig
+from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.train.optimizer import OptimizerConfig
+
+config = GRPOConfig(
+    model="runs/arithmetic_grpo/5_finetune",
+    problems="data/arithmetic/practised.jsonl",
+    heldout="data/arithmetic/tested.jsonl",
+    optimizer=OptimizerConfig(lr=1e-3, warmup_steps=5, schedule="linear", weight_decay=0.0),
+    mesh=MeshConfig(fsdp=-1),
+    updates=150,
+    prompts=64,
+    group=8,
+    epochs=2,
+    minibatches=2,
+    longest_prompt=9,
+    max_new=4,
+    measured=500,
+    measure_every=25,
+    checkpoint_every=50,
+    out="runs/arithmetic_grpo/6_grpo",
+)

@@ -1,0 +1,116 @@
+"""Is the reward still worth having? What a run that optimises a proxy shows before it is ruined.
+
+A reward model is right near the answers that it was trained on (Gao et al. 2023, "Scaling laws for reward
+model overoptimization"). Each round's means are held against those of the first rounds, three at a time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+Line = dict[str, Any]
+Rule = Literal["kl", "length", "entropy", "distinct", "utility"]
+SMOOTH = 3
+"""Rounds that are averaged before they are compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorConfig:
+    """When a run is flagged, and when it ends for that. Flags are lines of metrics.jsonl."""
+
+    most_kl: float = 15.0
+    """Nats a sequence of KL to the reference; 0: any."""
+    length_factor: float = 2.0
+    """Mean length of answers, as a factor of the first rounds' either way; 0: any."""
+    least_entropy: float = 0.2
+    """Mean −log p of sampled tokens, as a share of the first rounds'; 0: any."""
+    least_distinct: float = 0.5
+    """Share of pairs of tokens that are different ones, as a share of the first rounds'; 0: any."""
+    utility_drop: float = 0.5
+    """Fall of the true utility below its best so far, in SD of the first answers, while the reward is above
+    what it was then; where the true utility is known. 0: any."""
+    stop_at: tuple[Rule, ...] = ()
+    """Rules at which the run ends with a checkpoint; others are only told."""
+
+
+@dataclass(frozen=True)
+class Flag:
+    rule: Rule
+    value: float
+    limit: float
+    meaning: str
+    """One sentence."""
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """A config, and what it needs of the run."""
+
+    config: MonitorConfig = field(default_factory=MonitorConfig)
+    utility_sd: float | None = None
+    """Standard deviation of the true utility of the first policy's answers; None: it is not known."""
+
+    @property
+    def stops(self) -> tuple[Rule, ...]:
+        return self.config.stop_at
+
+    def look(self, lines: Sequence[Line]) -> list[Flag]:
+        """The flags that the newest line raises and the one before did not."""
+        before = {flag.rule for flag in self._raised(lines[:-1])}
+        return [flag for flag in self._raised(lines) if flag.rule not in before]
+
+    def _raised(self, lines: Sequence[Line]) -> list[Flag]:
+        if len(lines) < 2 * SMOOTH:
+            return []
+        config, found = self.config, []
+        kl = _mean(lines[-SMOOTH:], "kl")
+        if config.most_kl and kl > config.most_kl:
+            found.append(Flag("kl", kl, config.most_kl, f"KL is {kl:.1f} nats, over {config.most_kl:g}"))
+        length = _ratio(lines, "length")
+        if config.length_factor and not 1 / config.length_factor <= length <= config.length_factor:
+            words = f"answers are {length:.2f} times as long as at first"
+            found.append(Flag("length", length, config.length_factor, words))
+        for rule, name, limit, what in (
+            ("entropy", "surprise", config.least_entropy, "the entropy of the answers"),
+            ("distinct", "distinct_2", config.least_distinct, "the variety of the answers"),
+        ):
+            share = _ratio(lines, name)
+            if share < limit:
+                found.append(Flag(rule, share, limit, f"{what} is {share:.0%} of what it was at first"))
+        return found + self._overoptimised(lines)
+
+    def _overoptimised(self, lines: Sequence[Line]) -> list[Flag]:
+        """Goodhart's law: the proxy has risen since the true utility was at its best, and that has fallen."""
+        if not self.utility_sd or not self.config.utility_drop or "utility" not in lines[-1]:
+            return []
+        windows = [lines[at : at + SMOOTH] for at in range(len(lines) - SMOOTH + 1)]
+        best = max(windows, key=lambda window: _mean(window, "utility"))
+        drop = (_mean(best, "utility") - _mean(windows[-1], "utility")) / self.utility_sd
+        gain = _mean(windows[-1], "reward") - _mean(best, "reward")
+        if drop <= self.config.utility_drop or gain <= 0:
+            return []
+        words = (
+            f"the reward is gamed: since round {best[-1]['step']} it rose by {gain:.2f} "
+            f"while the true utility fell by {drop:.2f} SD"
+        )
+        return [Flag("utility", drop, self.config.utility_drop, words)]
+
+
+def distinct(answers: Sequence[Sequence[int]], n: int) -> float:
+    """Share of different runs of n tokens among all of them, of all answers together (Li et al. 2016)."""
+    runs = [tuple(ids[at : at + n]) for ids in answers for at in range(len(ids) - n + 1)]
+    return len(set(runs)) / len(runs) if runs else 0.0
+
+
+def _mean(lines: Sequence[Line], name: str) -> float:
+    """NaN, which breaks no rule, where a line lacks the number."""
+    values = [line.get(name) for line in lines]
+    return float(np.mean([np.nan if value is None else value for value in values]))
+
+
+def _ratio(lines: Sequence[Line], name: str) -> float:
+    """Of the last rounds to the first."""
+    first = _mean(lines[:SMOOTH], name)
+    return _mean(lines[-SMOOTH:], name) / first if first else float("nan")

@@ -1,0 +1,80 @@
+"""Questions whose answers a program can check, and the checks: each is a reward between 0 and 1.
+
+The file is that of GSM8K (Cobbe et al. 2021): a JSON object a line with `question` and `answer`; what stands
+behind `####` in an answer is its result.
+"""
+
+import gzip
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from jaxtrain.runtime.errors import UserError
+
+_NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
+_RESULT = re.compile(r"####\s*(-?[\d.,]*\d)\s*\Z")
+
+
+@dataclass(frozen=True)
+class Problem:
+    question: str
+    answer: str
+
+
+def read_problems(path: str | Path) -> list[Problem]:
+    """All problems of a `.jsonl` or `.jsonl.gz` file; UserError names the line that is none."""
+    path, found = Path(path), []
+    if not path.is_file():
+        raise UserError(f"no problems at {path}; give a .jsonl file of `question` and `answer`")
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+                problem = Problem(row["question"].strip(), row["answer"].strip())
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                reason = f"{type(error).__name__}: {error}"
+                raise UserError(f"{path}, line {number} is no problem ({reason}); mend the line") from error
+            if not problem.question or not problem.answer:
+                raise UserError(f"{path}, line {number}: question or answer is empty; mend the line")
+            found.append(problem)
+    if not found:
+        raise UserError(f"{path} is empty; give a file with problems")
+    return found
+
+
+def exact(said: str, answer: str) -> float:
+    """1 where the whole answer is the right one, spaces around it aside."""
+    return float(said.strip() == answer.strip())
+
+
+def number(said: str, answer: str) -> float:
+    """1 where the last number said is the answer's last: `1,000`, `$1000.` and `#### 1000` are the same."""
+    wanted, found = _NUMBER.findall(answer), _NUMBER.findall(said)
+    return float(bool(wanted and found) and _value(found[-1]) == _value(wanted[-1]))
+
+
+def result(said: str, answer: str) -> float:
+    """1 where the answer ends in `#### ` and the right number, as GSM8K's do."""
+    found = _RESULT.search(said.strip())
+    return number(found[1], answer) if found else 0.0
+
+
+def form(said: str, answer: str) -> float:
+    """1 where the answer ends in `#### ` and any number: pays for the form alone."""
+    return float(_RESULT.search(said.strip()) is not None)
+
+
+GRADERS: dict[str, Callable[[str, str], float]] = {
+    "exact": exact,
+    "number": number,
+    "result": result,
+    "form": form,
+}
+"""Name to grade of (what was said, the right answer)."""
+
+
+def _value(text: str) -> Decimal:
+    return Decimal(text.replace(",", ""))

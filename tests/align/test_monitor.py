@@ -1,0 +1,69 @@
+"""What the monitor says of runs that went well, and of each way in which a run goes wrong."""
+
+import numpy as np
+import pytest
+
+from jaxtrain.align.monitor import Monitor, MonitorConfig, distinct
+
+HEALTHY = {"reward": 0.0, "kl": 1.0, "length": 20.0, "surprise": 3.0, "distinct_2": 0.5, "utility": 0.0}
+
+
+def run(rounds: int = 20, **last: float) -> list[dict]:
+    """Lines that go in a straight line from HEALTHY to the numbers given."""
+    shares = np.linspace(0, 1, rounds)
+    return [
+        {"step": n + 1} | {k: v + share * (last.get(k, v) - v) for k, v in HEALTHY.items()}
+        for n, share in enumerate(shares)
+    ]
+
+
+def rules(monitor: Monitor, lines: list[dict]) -> list[str]:
+    """Every rule that is raised in the course of a run, in order."""
+    return [flag.rule for n in range(1, len(lines) + 1) for flag in monitor.look(lines[:n])]
+
+
+def test_a_run_whose_reward_and_utility_rise_raises_nothing():
+    assert rules(Monitor(utility_sd=1.0), run(reward=3.0, utility=2.0, kl=8.0, surprise=1.5)) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "last"),
+    [
+        ("kl", {"kl": 40.0}),
+        ("length", {"length": 60.0}),
+        ("length", {"length": 2.0}),
+        ("entropy", {"surprise": 0.1}),
+        ("distinct", {"distinct_2": 0.05}),
+    ],
+)
+def test_each_rule_is_told_once(rule, last):
+    assert rules(Monitor(), run(**last)) == [rule]
+    off = MonitorConfig(most_kl=0, length_factor=0, least_entropy=0, least_distinct=0, utility_drop=0)
+    assert rules(Monitor(off), run(**last)) == []
+
+
+def test_a_reward_that_rises_while_the_utility_falls_is_gamed():
+    there = run(10, reward=2.0, utility=2.0)
+    back = [line | {"reward": 2.0 + 0.2 * n, "utility": 2.0 - 0.2 * n} for n, line in enumerate(there, 1)]
+    lines = there + back
+    (flag,) = [flag for n in range(1, 21) for flag in Monitor(utility_sd=1.0).look(lines[:n])]
+    assert flag.rule == "utility"
+    assert flag.value > flag.limit
+    # what fell by half an SD of one kind of answers is a twentieth of another's
+    assert rules(Monitor(utility_sd=10.0), lines) == []
+    assert rules(Monitor(utility_sd=None), lines) == [], "nothing is said of what is not known"
+
+
+def test_a_utility_that_falls_together_with_the_reward_is_not_gaming():
+    assert rules(Monitor(utility_sd=1.0), run(reward=-3.0, utility=-3.0)) == []
+
+
+def test_a_number_that_is_missing_breaks_no_rule():
+    lines = [{name: value for name, value in line.items() if name != "kl"} for line in run(kl=99)]
+    assert rules(Monitor(), lines) == []
+
+
+def test_distinct_is_the_share_of_different_runs():
+    assert distinct([[1, 2, 1, 2], [1, 2]], 1) == pytest.approx(2 / 6)
+    assert distinct([[1, 2, 1, 2], [1, 2]], 2) == pytest.approx(2 / 4)
+    assert distinct([[1], []], 2) == 0.0

@@ -1,0 +1,90 @@
+"""Graders of what a program can check, on answers as models give them; and the files of the additions."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.tasks import arithmetic
+from jaxtrain.tasks.verifiable import GRADERS, read_problems
+
+ROOT = Path(__file__).parents[2]
+GSM8K = ROOT.parent / "shared" / "material" / "benchmarks" / "gsm8k-test.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("grader", "said", "answer", "grade"),
+    [
+        ("exact", " 68\n", "68", 1),
+        ("exact", "68.", "68", 0),
+        ("exact", "", "68", 0),
+        ("number", "so she pays $1,000.50.", "#### 1000.5", 1),
+        ("number", "It is 12, no, 18!", "6*3=<<6*3=18>>18\n#### 18", 1),
+        ("number", "It is 18, no, 12!", "6*3=<<6*3=18>>18\n#### 18", 0),
+        ("number", "-5", "#### 5", 0),
+        ("number", "five", "#### 5", 0),
+        ("number", "1000", "#### 1,000", 1),
+        ("result", "6 and 12 are 18\n#### 18", "#### 18", 1),
+        ("result", "#### 18 or 19", "#### 18", 0),
+        ("result", "it is 18", "#### 18", 0),
+        ("form", "#### 17", "#### 18", 1),
+        ("form", "#### 17 apples", "#### 18", 0),
+    ],
+)
+def test_grades(grader, said, answer, grade):
+    assert GRADERS[grader](said, answer) == grade
+
+
+@pytest.mark.skipif(not GSM8K.is_file(), reason="GSM8K is not at ../shared/material/benchmarks")
+def test_every_right_answer_of_gsm8k_is_right_and_none_of_its_neighbour_is():
+    problems = read_problems(GSM8K)
+    assert len(problems) == 1319
+    for grader in ("number", "result", "form"):
+        assert all(GRADERS[grader](p.answer, p.answer) == 1 for p in problems), grader
+    others = [GRADERS["result"](q.answer, p.answer) for p, q in zip(problems, problems[1:], strict=False)]
+    same = [
+        q.answer.rsplit("####")[-1] == p.answer.rsplit("####")[-1]
+        for p, q in zip(problems, problems[1:], strict=False)
+    ]
+    assert [grade == 1 for grade in others] == same
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"question": "1+1"}', "line 2 is no problem .KeyError: 'answer'"),
+        ('{"question": "1+1", "answer": ""}', "line 2: question or answer is empty"),
+        ("[]", "line 2 is no problem"),
+        ("{", "line 2 is no problem"),
+    ],
+)
+def test_a_line_that_is_no_problem_is_named(tmp_path, line, words):
+    file = tmp_path / "problems.jsonl"
+    file.write_text('{"question": "1+1", "answer": "2"}\n' + line + "\n")
+    with pytest.raises(UserError, match=words):
+        read_problems(file)
+    with pytest.raises(UserError, match="no problems at"):
+        read_problems(tmp_path / "none.jsonl")
+
+
+def test_additions_are_all_there_right_and_in_one_part_each():
+    parts = arithmetic.parts()
+    questions = [problem.question for part in parts.values() for problem in part]
+    assert len(questions) == len(set(questions)) == 8100
+    for problem in (problem for part in parts.values() for problem in part):
+        one, other = map(int, problem.question.split("+"))
+        assert 10 <= one <= 99 and 10 <= other <= 99
+        assert problem.answer[::-1] == str(one + other)
+
+
+def test_the_files_in_the_repository_are_what_the_program_writes(tmp_path):
+    arithmetic.write(tmp_path)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["conversations.jsonl", "documents.jsonl", "practised.jsonl", "tested.jsonl"]
+    for name in names:
+        assert (ROOT / "data" / "arithmetic" / name).read_bytes() == (tmp_path / name).read_bytes()
+    lines = (tmp_path / "conversations.jsonl").read_text().splitlines()
+    taught = {json.loads(line)["prompt"] for line in lines}
+    for name in ("practised", "tested"):
+        assert not taught & {problem.question for problem in read_problems(tmp_path / f"{name}.jsonl")}
