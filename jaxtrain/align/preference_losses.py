@@ -124,11 +124,14 @@ def bradley_terry(
     return jnp.mean(-jax.nn.log_sigmoid(difference) + center * (chosen + rejected) ** 2)
 
 
-def ranking_loss(scores_BK: jax.Array, ranks_BK: jax.Array) -> jax.Array:
-    """Bradley-Terry negative log-likelihood of every pair of answers to a prompt, its mean a prompt, [B].
+def ranking_loss(
+    scores_BK: jax.Array, ranks_BK: jax.Array, *, margin: float = 0.0, center: float = 0.0
+) -> jax.Array:
+    """`bradley_terry` of every pair of answers to a prompt, its mean a prompt, [B].
 
     ranks_BK: 1 = best, equal = tie (half a win for each), 0 = no answer here. InstructGPT (Ouyang et al.
     2022) takes all K (K - 1) / 2 pairs of a prompt together, so that none is overfitted.
+    margin: score for each rank between the two.
     """
     difference_BKK = scores_BK[:, :, None] - scores_BK[:, None, :]
     wins_BKK = ranks_BK[:, :, None] < ranks_BK[:, None, :]
@@ -138,7 +141,10 @@ def ranking_loss(scores_BK: jax.Array, ranks_BK: jax.Array) -> jax.Array:
     )
     # each unordered pair stands twice, so a tie's half win is counted once from either side
     weight_BKK = there_BKK * (wins_BKK + 0.5 * ties_BKK)
-    loss_BKK = -jax.nn.log_sigmoid(difference_BKK) * weight_BKK
+    gap_BKK = ranks_BK[:, None, :] - ranks_BK[:, :, None]
+    sum_BKK = scores_BK[:, :, None] + scores_BK[:, None, :]
+    loss_BKK = -jax.nn.log_sigmoid(difference_BKK - margin * gap_BKK) + center * sum_BKK**2
+    loss_BKK = loss_BKK * weight_BKK
     return jnp.sum(loss_BKK, axis=(1, 2)) / jnp.maximum(jnp.sum(weight_BKK, axis=(1, 2)), 1e-9)
 
 

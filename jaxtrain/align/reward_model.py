@@ -8,17 +8,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain import artifact
-from jaxtrain.align.losses import ranking_loss
-from jaxtrain.document import read_rows
+from jaxtrain.align import judged
+from jaxtrain.align.comparisons import answer_rows, read_comparisons
+from jaxtrain.align.judged import pair_grades
+from jaxtrain.align.losses import plackett_luce, ranking_loss
 from jaxtrain.feed.shuffle import Permutation, key
 from jaxtrain.model import store
 from jaxtrain.model.config import ModelConfig
@@ -28,8 +31,8 @@ from jaxtrain.runtime import checkpoint
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import BATCH, MeshConfig
+from jaxtrain.runtime.progress import say
 from jaxtrain.tasks import human_preference
-from jaxtrain.tasks.utility import utility
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import optimizer as optimizers
@@ -52,6 +55,14 @@ class RewardConfig:
     """Folder to write."""
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=3e-4, weight_decay=0.1))
     mesh: MeshConfig = field(default_factory=MeshConfig)
+    loss: Literal["pairs", "plackett_luce"] = "pairs"
+    """Of a ranking: every two of its answers (Bradley-Terry, as InstructGPT), or the whole order at once."""
+    margin: float = 0.0
+    """pairs: score by which an answer is to be better, for each rank between (Llama 2)."""
+    center: float = 0.0
+    """pairs: weight of (sum of the two scores)², which holds scores to a mean of 0; 0.01 is usual."""
+    trunk: Literal["trained", "frozen"] = "trained"
+    """Train all weights, or the scalar head alone: for few comparisons."""
     epochs: float = 2.0
     """Passes over the comparisons."""
     batch_prompts: int = 8
@@ -94,75 +105,39 @@ def _score_head(config: ModelConfig, key: jax.Array) -> nnx.Param:
     return normal(key, "score", (config.d_model,), P(None), (config.d_model + 1) ** -0.5)
 
 
-@dataclass(frozen=True)
-class Comparisons:
-    """Comparisons of K answers each, as rows for the model: row b·K + k is answer k of comparison b."""
-
-    rows: dict[str, np.ndarray]
-    """tokens, segment_ids, positions, last: [comparisons·K, T]"""
-    ranks_BK: np.ndarray
-    texts: list[list[str]]
-    simulated: bool = True
-    """Whether a program judged all of them, whose true utility is known (`tasks/utility.py`)."""
-
-    def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """The rows of some comparisons, and their ranks at each row's last token."""
-        K = self.ranks_BK.shape[1]
-        at = (indices[:, None] * K + np.arange(K)).ravel()
-        batch = {name: values[at] for name, values in self.rows.items()}
-        return batch | {
-            "ranks": self.ranks_BK[indices].reshape(-1, 1).repeat(batch["tokens"].shape[1], axis=1)
-        }
-
-
-def answer_rows(tokens: list[list[int]], length: int, pad: int) -> dict[str, np.ndarray]:
-    """Rows [B, T] of token ids padded on the right, with `last` = 1 at the last real token."""
-    rows = {name: np.zeros((len(tokens), length), np.int32) for name in ("segment_ids", "positions")}
-    rows |= {
-        "tokens": np.full((len(tokens), length), pad, np.int32),
-        "last": np.zeros((len(tokens), length), np.float32),
-    }
-    for row, ids in enumerate(tokens):
-        kept = ids[-length:]
-        rows["tokens"][row, : len(kept)] = kept
-        rows["segment_ids"][row, : len(kept)] = 1
-        rows["positions"][row, : len(kept)] = np.arange(len(kept))
-        rows["last"][row, len(kept) - 1] = 1
-    return rows
-
-
-def read_comparisons(path: Path, tokenizer: Tokenizer, length: int) -> Comparisons:
-    """Comparisons of one file of a rate artifact; all have the same number of answers."""
-    found = list(read_rows(path))
-    if not found:
-        raise UserError(f"{path} holds no comparisons; rate more prompts or change heldout_share")
-    counts = {len(row["ranks"]) for row in found}
-    if len(counts) > 1:
-        raise UserError(
-            f"{path} mixes comparisons of {sorted(counts)} answers; rate them in separate artifacts"
-        )
-    end = tokenizer.end
-    tokens = []
-    for row in found:
-        prompt = render(row["prompt"], tokenizer, generation_prompt=True)[0]
-        for sampled, text in zip(row["completion_ids"], row["completions"], strict=True):
-            ids = sampled or tokenizer.encode(text)
-            tokens.append(prompt + ids + [end] * (ids[-1:] != [end]))  # scored at `<|end|>`, cut short or not
-    return Comparisons(
-        answer_rows(tokens, length, tokenizer.pad),
-        np.array([row["ranks"] for row in found], np.int32),
-        [row["completions"] for row in found],
-        all(row["simulated"] for row in found),
-    )
-
-
-def reward_loss(model: RewardModel, batch: dict[str, jax.Array], answers: int) -> tuple[jax.Array, jax.Array]:
+def reward_loss(
+    config: RewardConfig, answers: int, model: RewardModel, batch: dict[str, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
     """Summed ranking loss of the prompts of a batch, and their number."""
+    if config.trunk == "frozen":
+        model = _frozen(model)
     grouped = (-1, answers)
     scores_BK = jnp.reshape(jax.sharding.reshard(model(batch), P(None)), grouped)
-    ranks_BK = jnp.reshape(jax.sharding.reshard(batch["ranks"][:, 0], P(None)), grouped)
-    loss_B = ranking_loss(scores_BK, ranks_BK)
-    return jnp.sum(loss_B), jnp.float32(loss_B.shape[0])
+    ranks_BK = jnp.reshape(jax.sharding.reshard(batch["ranks"], P(None, None))[:, 0], grouped)
+    prompts = jnp.float32(scores_BK.shape[0])
+    if config.loss == "plackett_luce":
+        return plackett_luce(scores_BK, ranks_BK) * prompts, prompts
+    return jnp.sum(ranking_loss(scores_BK, ranks_BK, margin=config.margin, center=config.center)), prompts
+
+
+def _frozen(model: RewardModel) -> RewardModel:
+    """The same model; no gradient reaches its transformer."""
+    same = jax.tree.map(lambda x: x, model)
+    same.transformer = jax.lax.stop_gradient(model.transformer)
+    return same
+
+
+def _optimizer(config: RewardConfig, steps: int) -> optax.GradientTransformation:
+    rule = optimizers.make(config.optimizer, steps)
+    if config.trunk == "trained":
+        return rule
+
+    def labels(model: RewardModel) -> Any:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: "head" if "score_D" in jax.tree_util.keystr(path) else "trunk", model
+        )
+
+    return optax.partition({"head": rule, "trunk": optax.set_to_zero()}, labels)
 
 
 def train_reward_model(config: RewardConfig, folder: Path) -> dict[str, Any]:
@@ -186,7 +161,7 @@ def _train(config: RewardConfig, tokenizer: Tokenizer, folder: Path) -> dict[str
             f"share the rows; make batch_prompts a multiple of {devices}"
         )
     steps = max(1, round(config.epochs * comparisons / config.batch_prompts))
-    optimizer = optimizers.make(config.optimizer, steps)
+    optimizer = _optimizer(config, steps)
 
     def batches(start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
         for step in range(start, stop):
@@ -208,6 +183,8 @@ def _train(config: RewardConfig, tokenizer: Tokenizer, folder: Path) -> dict[str
         return fresh
 
     untrained = pair_grades(score(pretrained(), heldout.rows), heldout.ranks_BK)
+    if not len(untrained):
+        raise UserError(f"{config.ratings}: all held-out answers are tied; rate more or raise heldout_share")
     schedule = Schedule(
         steps=steps, evaluate_every=config.evaluate_every, checkpoint_every=config.checkpoint_every
     )
@@ -215,7 +192,7 @@ def _train(config: RewardConfig, tokenizer: Tokenizer, folder: Path) -> dict[str
         folder,
         schedule,
         init=initializer(partial(RewardModel, model_config), optimizer, config.seed),
-        loss=partial(reward_loss, answers=answers),
+        loss=partial(reward_loss, config, answers),
         optimizer=optimizer,
         batches=batches,
         evaluate=evaluate,
@@ -223,14 +200,24 @@ def _train(config: RewardConfig, tokenizer: Tokenizer, folder: Path) -> dict[str
     )
     scores = score(state.model, heldout.rows)
     grades = pair_grades(scores, heldout.ranks_BK)
+    gain = judged.gain_over(scores, judged.length_scores(kept, heldout), heldout.ranks_BK)
+    say(
+        f"align: {grades.mean():.3f} of held-out pairs ordered rightly; {gain['mean']:+.3f} beside length "
+        f"alone, 95 % interval [{gain['low']:+.3f}, {gain['high']:+.3f}], which "
+        + ("excludes 0" if gain["excludes_zero"] else "does not exclude 0")
+    )
+    error, table = judged.calibration(scores, heldout.ranks_BK)
     people = _human_grades(state.model, config, tokenizer)
     return {
         "simulated": kept.simulated and heldout.simulated,
         "steps": steps,
         "heldout_accuracy": grades.mean(),
-        "standard_error": _clustered_error(scores, heldout.ranks_BK),
+        "standard_error": judged.clustered_error(scores, heldout.ranks_BK),
         "untrained_accuracy": untrained.mean(),
-        **_baselines(kept, heldout),
+        **judged.baselines(kept, heldout, _agreement(config.ratings)),
+        "gain_over_length": gain,
+        "calibration_error": error,
+        "calibration": table,
         "pairs_train": len(pair_grades(kept.ranks_BK.astype(float).ravel(), kept.ranks_BK)),
         "pairs_heldout": len(grades),
         "human_accuracy": people.mean(),
@@ -257,33 +244,10 @@ def _scores(model: RewardModel, batch: dict[str, jax.Array]) -> jax.Array:
     return model(batch)
 
 
-def pair_grades(scores: np.ndarray, ranks_BK: np.ndarray) -> np.ndarray:
-    """Of every untied pair of answers 1 where the scores order it as the rater did, ½ where they tie."""
-    scores_BK = scores.reshape(ranks_BK.shape)
-    first, second = np.triu_indices(ranks_BK.shape[1], k=1)
-    sign = np.sign(ranks_BK[:, second] - ranks_BK[:, first]).ravel()  # 1: the first is better
-    agree = np.sign(scores_BK[:, first] - scores_BK[:, second]).ravel() * sign
-    return (agree[sign != 0] + 1) / 2
-
-
-def _clustered_error(scores: np.ndarray, ranks_BK: np.ndarray) -> float:
-    """Standard error of the accuracy; pairs of one prompt hang together, so prompts are the unit."""
-    per_prompt = [
-        pair_grades(s, r[None]) for s, r in zip(scores.reshape(ranks_BK.shape), ranks_BK, strict=True)
-    ]
-    means = np.array([grades.mean() for grades in per_prompt if len(grades)])
-    return float(means.std(ddof=1) / len(means) ** 0.5)
-
-
-def _baselines(kept: Comparisons, heldout: Comparisons) -> dict[str, float]:
-    """The length alone (its sign chosen on the training comparisons), and the true utility: the ceiling."""
-    length_of = lambda part: np.array([len(text) for texts in part.texts for text in texts], float)  # noqa: E731
-    sign = 1.0 if pair_grades(length_of(kept), kept.ranks_BK).mean() >= 0.5 else -1.0
-    utilities = np.array([utility(text) for texts in heldout.texts for text in texts])
-    return {
-        "length_accuracy": pair_grades(sign * length_of(heldout), heldout.ranks_BK).mean(),
-        "ceiling": pair_grades(utilities, heldout.ranks_BK).mean(),
-    }
+def _agreement(ratings: str) -> float | None:
+    """How often two raters agreed on a pair, where the rate artifact says."""
+    manifest = artifact.read_manifest(ratings)
+    return manifest["counts"].get("agreement", {}).get("pairwise") if manifest else None
 
 
 def _human_grades(model: RewardModel, config: RewardConfig, tokenizer: Tokenizer) -> np.ndarray:

@@ -85,10 +85,12 @@ def improve(
     loss: Loss,
     play: Play,
     monitor: Monitor,
+    beside: Rows | None = None,
 ) -> tuple[Policy, list[Line]]:
     """The policy after the last round, from the newest checkpoint in `folder` where one stands; all lines.
 
     init: the state of step 0, of which the shapes alone are used. first: the policy of step 0.
+    beside: what the loss finds in every batch beside the rows, such as a teacher; not with microbatches.
     A round's numbers are a line of metrics.jsonl; what the monitor says of them, one of kind `flag`.
     Errors: Stopped (exit status 75) after a signal.
     """
@@ -106,7 +108,7 @@ def improve(
         stopped = any(line.get("kind") == "stop" for line in log.kept)
         for update in range(done, 0 if stopped else rounds.updates):
             rows, values = play(state.model, update, lines)
-            state, learned = _learn(state, step, rows, rounds, update)
+            state, learned = _learn(state, step, rows, rounds, update, beside or {})
             line = {name: float(value) for name, value in (values | learned).items()}
             log.step(update + 1, line)
             log.flush()
@@ -129,14 +131,14 @@ def improve(
 
 
 def _learn(
-    state: TrainState, step: Any, rows: Rows, rounds: Rounds, update: int
+    state: TrainState, step: Any, rows: Rows, rounds: Rounds, update: int, beside: Rows
 ) -> tuple[TrainState, dict[str, Any]]:
     """The steps of a round, and of the last one: gradient norm, how far the policy has moved, refusals."""
     refused, learned = 0.0, {}
     for part, is_last in minibatches(rows, rounds, update):
         if is_last and "old_logprobs" in part:
             learned = moved(state.model, part, *rounds.clip, temperature=rounds.temperature)
-        state, metrics = step(state, part)
+        state, metrics = step(state, part | beside)
         refused += 1 - float(metrics["accepted"])
     return state, learned | {"grad_norm": metrics["grad_norm"], "refused": refused}
 

@@ -1,17 +1,26 @@
 """The config's type picks the entry."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from jaxtrain import artifact
+from jaxtrain.align.distill import DistillConfig, train_distilled
+from jaxtrain.align.export import ExportConfig, export
 from jaxtrain.align.grpo import GRPOConfig, train_grpo
 from jaxtrain.align.ppo import PPOConfig, train_policy
 from jaxtrain.align.preference import PreferenceConfig, train_preferences
 from jaxtrain.align.reward_model import RewardConfig, train_reward_model
+from jaxtrain.align.scorer import ScoreConfig, serve
 from jaxtrain.tasks import human_preference
 
-Config = RewardConfig | PPOConfig | GRPOConfig | PreferenceConfig
-configs: tuple[type, ...] = (RewardConfig, PPOConfig, GRPOConfig, PreferenceConfig)
+Config = RewardConfig | PPOConfig | GRPOConfig | PreferenceConfig | DistillConfig
+configs: tuple[type, ...] = (RewardConfig, PPOConfig, GRPOConfig, PreferenceConfig, DistillConfig)
+commands: dict[str, tuple[type, Callable[[Any], object]]] = {
+    "score": (ScoreConfig, serve),
+    "export": (ExportConfig, export),
+}
 
 
 def run(config: Config) -> Path:
@@ -31,4 +40,7 @@ def run(config: Config) -> Path:
         case PreferenceConfig():
             inputs = {"model": config.model, "ratings": config.ratings}
             train = partial(train_preferences, config)
+        case DistillConfig():
+            inputs = {"model": config.model, "teacher": config.teacher, "conversations": config.conversations}
+            train = partial(train_distilled, config)
     return artifact.produce(config, inputs, train, resume=True)

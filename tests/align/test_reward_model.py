@@ -5,20 +5,17 @@ import json
 from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jaxtrain.align import judged
 from jaxtrain.align import reward_model as rewards
-from jaxtrain.align.reward_model import (
-    Comparisons,
-    RewardConfig,
-    RewardModel,
-    answer_rows,
-    pair_grades,
-    score,
-)
+from jaxtrain.align.comparisons import Comparisons, answer_rows, read_comparisons
+from jaxtrain.align.judged import pair_grades
+from jaxtrain.align.reward_model import RewardConfig, RewardModel, score
 from jaxtrain.align.run import run
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
@@ -111,7 +108,8 @@ def test_it_learns_a_few_comparisons_by_heart_and_starts_at_chance(drawn, one):
     few = Comparisons({name: values[:32] for name, values in rows.items()}, ranks[:8], [])
     optimizer = optimizers.make(OptimizerConfig(lr=1e-2, warmup_steps=5, weight_decay=0.0), 40)
     state = new_state(drawn(), optimizer)
-    step = make_step(partial(rewards.reward_loss, answers=4), optimizer)
+    config = RewardConfig(model="", ratings="", human="", out="")
+    step = make_step(partial(rewards.reward_loss, config, 4), optimizer)
     losses = []
     for _ in range(40):
         state, metrics = step(state, meshes.put_batch(few.batch(np.arange(8)), one))
@@ -148,11 +146,11 @@ def test_comparisons_that_cannot_be_trained_on_are_refused(in_tiny, tmp_path):
     tokenizer = Tokenizer.load(Path(in_tiny("3_tokenize")) / "tokenizer")
     mixed = write_comparisons(tmp_path / "mixed.parquet", [["a", "b"], ["a", "b", "c"]], [[1, 2], [1, 2, 3]])
     with pytest.raises(UserError, match=r"mixed.parquet mixes comparisons of \[2, 3\] answers"):
-        rewards.read_comparisons(mixed, tokenizer, 16)
+        read_comparisons(mixed, tokenizer, 16)
     empty = tmp_path / "empty.parquet"
     pq.write_table(pq.read_table(mixed).slice(0, 0), empty)
     with pytest.raises(UserError, match=r"empty.parquet holds no comparisons; .*heldout_share"):
-        rewards.read_comparisons(empty, tokenizer, 16)
+        read_comparisons(empty, tokenizer, 16)
 
 
 def test_an_answer_is_read_as_it_was_sampled_and_scored_at_its_end_token(in_tiny):
@@ -160,7 +158,7 @@ def test_an_answer_is_read_as_it_was_sampled_and_scored_at_its_end_token(in_tiny
     tokenizer = Tokenizer.load(Path(in_tiny("3_tokenize")) / "tokenizer")
     path = Path(in_tiny("6_rate")) / "train.parquet"
     rows = pq.read_table(path).to_pylist()
-    comparisons = rewards.read_comparisons(path, tokenizer, 62)
+    comparisons = read_comparisons(path, tokenizer, 62)
     assert len(comparisons.rows["tokens"]) == 4 * len(rows)
     end, ended = tokenizer.special["<|end|>"], 0
     for number, row in enumerate(rows):
@@ -180,8 +178,8 @@ def test_the_sign_of_length_is_chosen_on_the_training_comparisons(in_tiny, tmp_p
     answers = [["a short one", "one that is a good deal longer"]] * 3
     short = write_comparisons(tmp_path / "short.parquet", answers, [[1, 2]] * 3)
     long = write_comparisons(tmp_path / "long.parquet", answers, [[2, 1]] * 3)
-    likes_short, likes_long = (rewards.read_comparisons(path, tokenizer, 60) for path in (short, long))
-    baseline = lambda kept, heldout: rewards._baselines(kept, heldout)["length_accuracy"]  # noqa: E731
+    likes_short, likes_long = (read_comparisons(path, tokenizer, 60) for path in (short, long))
+    baseline = lambda kept, heldout: judged.baselines(kept, heldout, None)["length_accuracy"]  # noqa: E731
     assert baseline(likes_short, likes_short) == 1
     assert baseline(likes_long, likes_long) == 1
     assert baseline(likes_short, likes_long) == 0
@@ -192,7 +190,7 @@ def test_the_artifact_loads_to_the_model_whose_accuracy_it_states(in_tiny, eight
     folder = Path(in_tiny("7_reward"))
     model = rewards.load(folder)
     tokenizer = Tokenizer.load(folder / "tokenizer")
-    heldout = rewards.read_comparisons(Path(in_tiny("6_rate")) / "heldout.parquet", tokenizer, 61)
+    heldout = read_comparisons(Path(in_tiny("6_rate")) / "heldout.parquet", tokenizer, 61)
     grades = pair_grades(score(model, heldout.rows), heldout.ranks_BK)
     counts = json.loads((folder / "manifest.json").read_text())["counts"]
     assert counts["heldout_accuracy"] == pytest.approx(grades.mean())
@@ -223,3 +221,77 @@ def test_missing_inputs_are_named(in_tiny, tmp_path):
         run(config)
     with pytest.raises(UserError, match="comparisons.jsonl.gz"):
         run(dataclasses.replace(config, ratings=in_tiny("6_rate"), human=str(tmp_path)))
+
+
+def test_a_gain_over_length_has_an_interval_of_comparisons_not_of_pairs():
+    """Against a bootstrap by hand of two scorers: one right on all, one on half of the prompts."""
+    ranks = np.tile([1, 2, 3], (40, 1))
+    right = -ranks.astype(float)
+    half = np.where(np.arange(40)[:, None] % 2 == 0, right, -right)
+    found = judged.gain_over(right.ravel(), half.ravel(), ranks)
+    assert found["mean"] == pytest.approx(0.5)
+    # the mean of 40 draws of 0 or 1 with standard deviation 1/2: 1.96 · 0.5 / √40 either way
+    assert found["high"] - found["low"] == pytest.approx(2 * 1.96 * 0.5 / 40**0.5, rel=0.1)
+    assert found["excludes_zero"]
+    none = judged.gain_over(right.ravel(), right.ravel(), ranks)
+    assert (none["mean"], none["low"], none["high"], none["excludes_zero"]) == (0, 0, 0, False)
+
+
+def test_calibration_of_a_model_that_is_as_sure_as_it_should_be_and_of_one_that_is_too_sure():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(0, 1.5, (20_000, 2))
+    wins = rng.random(20_000) < 1 / (1 + np.exp(scores[:, 1] - scores[:, 0]))
+    ranks = np.where(wins[:, None], [1, 2], [2, 1])
+    error, rows = judged.calibration(scores.ravel(), ranks)
+    assert error < 0.01
+    assert sum(row["pairs"] for row in rows) == 20_000
+    confident = [row["confidence"] for row in rows]
+    assert confident == sorted(confident) and confident[0] >= 0.5 and confident[-1] <= 1
+    too_sure, _ = judged.calibration(5 * scores.ravel(), ranks)
+    assert too_sure > 0.15
+    tied, rows = judged.calibration(np.array([0.0, 0.0, 1.0, 0.0]), np.array([[1, 2], [1, 1]]))
+    assert rows == [{"confidence": 0.5, "accuracy": 0.5, "pairs": 1}]
+    assert tied == 0
+
+
+def test_of_peoples_comparisons_the_ceiling_is_their_agreement_never_the_simulated_utility(in_tiny, tmp_path):
+    tokenizer = Tokenizer.load(Path(in_tiny("3_tokenize")) / "tokenizer")
+    answers = [["a good warm answer.", "bad bad bad"]] * 3
+    people = read_comparisons(
+        write_comparisons(tmp_path / "people.parquet", answers, [[2, 1]] * 3), tokenizer, 60
+    )
+    assert not people.simulated
+    found = judged.baselines(people, people, 0.73)
+    assert (found["ceiling"], found["ceiling_of"]) == (0.73, "agreement of two raters")
+    assert judged.baselines(people, people, None)["ceiling"] is None
+    simulated = dataclasses.replace(people, simulated=True)
+    found = judged.baselines(simulated, simulated, 0.73)
+    assert (found["ceiling"], found["ceiling_of"]) == (0.0, "true utility")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"trunk": "frozen", "center": 0.01}, {"loss": "plackett_luce"}, {"margin": 1.0, "center": 0.01}],
+)
+def test_every_way_of_training_lowers_its_loss(drawn, one, changed):
+    rng = np.random.default_rng(1)
+    ranks = np.stack([rng.permutation(4) + 1 for _ in range(8)])
+    few = Comparisons(answer_rows(tokens_of(rng.integers(2, 16, 32).tolist()), 16, PAD), ranks, [])
+    config = RewardConfig(
+        **changed,
+        **dict.fromkeys(("model", "ratings", "human", "out"), ""),
+        optimizer=OptimizerConfig(lr=1e-2, warmup_steps=5, weight_decay=0.1),
+    )
+    optimizer = rewards._optimizer(config, 20)
+    state = new_state(drawn(), optimizer)
+    before = jax.device_get(state.model)
+    step = make_step(partial(rewards.reward_loss, config, 4), optimizer)
+    losses = []
+    for _ in range(20):
+        state, metrics = step(state, meshes.put_batch(few.batch(np.arange(8)), one))
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < losses[0] - 0.02
+    after = jax.device_get(state.model)
+    changes = jax.tree.map(lambda x, y: bool((x != y).any()), before, after)
+    assert jax.tree.leaves(changes.score_D) == [True]
+    assert any(jax.tree.leaves(changes.transformer)) == (config.trunk == "trained")

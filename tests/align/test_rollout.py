@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jaxtrain.align import rollout
-from jaxtrain.align.reward_model import RewardModel, answer_rows, score
+from jaxtrain.align.comparisons import answer_rows
+from jaxtrain.align.reward_model import RewardModel, score
 from jaxtrain.align.rollout import Pay, Policy
 from jaxtrain.model.generate import generate, pad_left, row_keys
 from jaxtrain.model.transformer import Transformer

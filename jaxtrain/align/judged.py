@@ -1,0 +1,102 @@
+"""How well scores order comparisons: accuracy, what to hold it against, and whether confidence is right.
+
+B comparisons, K answers of each
+"""
+
+from typing import Any
+
+import numpy as np
+
+from jaxtrain.align.comparisons import Comparisons
+from jaxtrain.tasks.utility import utility
+
+BINS, RESAMPLES = 10, 10_000
+
+
+def pair_grades(scores: np.ndarray, ranks_BK: np.ndarray) -> np.ndarray:
+    """Of every untied pair of answers 1 where the scores order it as the rater did, ½ where they tie."""
+    scores_BK = scores.reshape(ranks_BK.shape)
+    first, second = np.triu_indices(ranks_BK.shape[1], k=1)
+    sign = np.sign(ranks_BK[:, second] - ranks_BK[:, first]).ravel()  # 1: the first is better
+    agree = np.sign(scores_BK[:, first] - scores_BK[:, second]).ravel() * sign
+    return (agree[sign != 0] + 1) / 2
+
+
+def clustered_error(scores: np.ndarray, ranks_BK: np.ndarray) -> float:
+    """Standard error of the accuracy; pairs of one prompt hang together, so prompts are the unit."""
+    per_prompt = [
+        pair_grades(s, r[None]) for s, r in zip(scores.reshape(ranks_BK.shape), ranks_BK, strict=True)
+    ]
+    means = np.array([grades.mean() for grades in per_prompt if len(grades)])
+    return float(means.std(ddof=1) / len(means) ** 0.5)
+
+
+def baselines(kept: Comparisons, heldout: Comparisons, agreement: float | None) -> dict[str, Any]:
+    """The length alone (its sign chosen on the training comparisons), and the ceiling.
+
+    agreement: how often two raters agreed on a pair, None where it is not known. That is the ceiling of
+    people's comparisons; of simulated raters it is their true utility's accuracy on the same comparisons.
+    """
+    by_length = pair_grades(length_scores(kept, heldout), heldout.ranks_BK)
+    found: dict[str, Any] = {"length_accuracy": by_length.mean()}
+    if not heldout.simulated:
+        return found | {"ceiling": agreement, "ceiling_of": "agreement of two raters"}
+    utilities = np.array([utility(text) for texts in heldout.texts for text in texts])
+    found["ceiling"] = pair_grades(utilities, heldout.ranks_BK).mean()
+    return found | {"ceiling_of": "true utility"}
+
+
+def length_scores(kept: Comparisons, heldout: Comparisons) -> np.ndarray:
+    """Characters of each held-out answer, negative where the raters of `kept` liked the shorter ones."""
+    of_kept, of_heldout = (
+        np.array([len(text) for texts in part.texts for text in texts], float) for part in (kept, heldout)
+    )
+    return of_heldout if pair_grades(of_kept, kept.ranks_BK).mean() >= 0.5 else -of_heldout
+
+
+def gain_over(scores: np.ndarray, others: np.ndarray, ranks_BK: np.ndarray, seed: int = 0) -> dict[str, Any]:
+    """By how much more pairs `scores` order rightly than `others` do, with a 95 % bootstrap interval.
+
+    Comparisons are drawn again, not pairs: those of one prompt hang together.
+    """
+    shape = ranks_BK.shape
+    each = [
+        (pair_grades(s, r[None]) - pair_grades(o, r[None]))
+        for s, o, r in zip(scores.reshape(shape), others.reshape(shape), ranks_BK, strict=True)
+    ]
+    sum_B, count_B = np.array([one.sum() for one in each]), np.array([len(one) for one in each])
+    rng, means = np.random.default_rng(seed), []
+    for _ in range(RESAMPLES):
+        drawn = rng.integers(0, len(each), len(each))
+        means.append(sum_B[drawn].sum() / max(1, count_B[drawn].sum()))
+    low, high = np.quantile(means, [0.025, 0.975])
+    return {
+        "mean": float(sum_B.sum() / count_B.sum()),
+        "low": float(low),
+        "high": float(high),
+        "excludes_zero": bool(low > 0 or high < 0),
+    }
+
+
+def calibration(scores: np.ndarray, ranks_BK: np.ndarray) -> tuple[float, list[dict[str, float]]]:
+    """Expected calibration error, and a row a bin: mean confidence, share ordered rightly, pairs.
+
+    A pair's confidence is σ(|difference of scores|), ½ to 1, cut into ten bins; the error is the mean of
+    |confidence − accuracy| over pairs (Guo et al. 2017).
+    """
+    scores_BK = scores.reshape(ranks_BK.shape).astype(np.float64)
+    first, second = np.triu_indices(ranks_BK.shape[1], k=1)
+    untied = (ranks_BK[:, first] != ranks_BK[:, second]).ravel()
+    difference = (scores_BK[:, first] - scores_BK[:, second]).ravel()[untied]
+    confidence, right = 1 / (1 + np.exp(-np.abs(difference))), pair_grades(scores, ranks_BK)
+    bins = np.minimum(((confidence - 0.5) * 2 * BINS).astype(int), BINS - 1)
+    rows = [
+        {
+            "confidence": float(confidence[bins == n].mean()),
+            "accuracy": float(right[bins == n].mean()),
+            "pairs": int((bins == n).sum()),
+        }
+        for n in np.unique(bins)
+    ]
+    error = sum(row["pairs"] * abs(row["confidence"] - row["accuracy"]) for row in rows) / len(right)
+    return error, rows

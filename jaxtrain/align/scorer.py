@@ -1,0 +1,125 @@
+"""`jaxtrain align score`: a reward model behind HTTP, on this machine alone unless told otherwise.
+
+curl localhost:8001/score -d '{"prompt": "Hi", "completions": ["Hello!", "What?"]}'
+{"scores": [1.25, -0.5], "cut": [false, false]}
+"""
+
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from jaxtrain import artifact
+from jaxtrain.align import reward_model as rewards
+from jaxtrain.align.comparisons import answer_rows
+from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.runtime.progress import say
+from jaxtrain.tokenize.chat import render
+from jaxtrain.tokenize.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+LONGEST_BODY = 1024 * 1024
+"""Bytes of a request; more is refused."""
+MOST = 64
+"""Completions of a request at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """`align score`: serve a reward model's scores over HTTP."""
+
+    model: str
+    """Folder of the reward model's artifact."""
+    host: str = "127.0.0.1"
+    """Address to listen on: only this machine, unless you say otherwise. It asks nobody who they are."""
+    port: int = 8001
+    """TCP port."""
+
+
+class Scorer:
+    """A reward model and what it needs to read text; one request is computed at a time."""
+
+    def __init__(self, folder: str):
+        self.length: int = artifact.require(folder, "align")["config"]["length"]
+        self.tokenizer = Tokenizer.load(Path(folder) / "tokenizer")
+        self._mesh = meshes.make(MeshConfig(), jax.devices()[:1])
+        self._lock = threading.Lock()
+        with jax.set_mesh(self._mesh):
+            self.model = rewards.load(folder)
+
+    def score(self, prompt: str | Sequence[dict[str, str]], completions: Sequence[str]) -> dict[str, Any]:
+        """A score of each completion, and whether the prompt lost its beginning for its sake."""
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        begins = render(messages, self.tokenizer, generation_prompt=True)[0]
+        rows = [[*begins, *self.tokenizer.encode(text), self.tokenizer.end] for text in completions]
+        with self._lock, jax.set_mesh(self._mesh):
+            found = rewards.score(
+                self.model, answer_rows(rows, self.length, self.tokenizer.pad), batch_size=8
+            )
+        return {"scores": found.tolist(), "cut": [len(ids) > self.length for ids in rows]}
+
+
+def application(scorer: Scorer) -> "Starlette":
+    """POST /score: JSON of `prompt` (text or messages) and `completions` to `scores` and `cut`."""
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+
+    async def answer(request: Request) -> Response:
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > LONGEST_BODY:
+                return JSONResponse({"error": f"more than {LONGEST_BODY} bytes"}, 413)
+        try:
+            prompt, completions = parse(body)
+            return JSONResponse(await run_in_threadpool(scorer.score, prompt, completions))
+        except UserError as error:
+            return JSONResponse({"error": str(error)}, 400)
+
+    return Starlette(routes=[Route("/score", answer, methods=["POST"])])
+
+
+def parse(body: bytes) -> tuple[str | list[dict[str, str]], list[str]]:
+    """Prompt and completions of a request; UserError says what is wrong with it."""
+    try:
+        row = json.loads(body)
+    except ValueError as error:
+        raise UserError(f"the body is no JSON ({error})") from error
+    if not isinstance(row, dict) or set(row) != {"prompt", "completions"}:
+        raise UserError("send an object with `prompt` and `completions`, and nothing else")
+    prompt, completions = row["prompt"], row["completions"]
+    if not isinstance(completions, list) or not 1 <= len(completions) <= MOST:
+        raise UserError(f"`completions` is a list of 1 to {MOST} texts")
+    if not all(isinstance(text, str) for text in completions):
+        raise UserError("every one of `completions` is a text")
+    if isinstance(prompt, str):
+        return prompt, completions
+    is_messages = isinstance(prompt, list) and all(
+        isinstance(message, dict)
+        and set(message) == {"role", "content"}
+        and all(isinstance(value, str) for value in message.values())
+        for message in prompt
+    )
+    if not is_messages:
+        raise UserError("`prompt` is a text, or a list of messages, each with `role` and `content`")
+    return prompt, completions
+
+
+def serve(config: ScoreConfig) -> None:
+    """Serve until interrupted."""
+    import uvicorn
+
+    app = application(Scorer(config.model))
+    say(f"align score: POST http://{config.host}:{config.port}/score")
+    uvicorn.run(app, host=config.host, port=config.port, log_level="warning")

@@ -1,0 +1,78 @@
+"""Distillation: the student comes nearer to its teacher on answers of its own and of others."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from jaxtrain.align import distill
+from jaxtrain.align.distill import DistillConfig
+from jaxtrain.align.rollout import Sampler
+from jaxtrain.align.run import run
+from jaxtrain.model import store
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.train.optimizer import OptimizerConfig
+
+
+@pytest.fixture
+def config(in_tiny, tmp_path) -> DistillConfig:
+    """Back from what fine-tuning made of the model to what it was."""
+    return DistillConfig(
+        model=in_tiny("5_finetune"),
+        teacher=in_tiny("4_pretrain"),
+        conversations=in_tiny("2_clean"),
+        on_policy=0.5,
+        optimizer=OptimizerConfig(lr=3e-3, warmup_steps=2, schedule="constant", weight_decay=0.0),
+        mesh=MeshConfig(fsdp=8),
+        updates=10,
+        rollouts=16,
+        max_new=12,
+        measured=32,
+        out=str(tmp_path / "out"),
+    )
+
+
+def test_the_student_comes_nearer_to_its_teacher(config):
+    folder = run(config)
+    counts = json.loads((folder / "manifest.json").read_text())["counts"]
+    assert counts["divergence_after"] < 0.7 * counts["divergence_before"]
+    assert counts["measured"] == 32
+    rounds = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert {line["on_policy"] for line in rounds} == {0.0, 1.0}
+    assert all(line["refused"] == 0 for line in rounds)
+
+
+def test_answers_are_the_students_or_the_conversations_whole(config, eight):
+    tokenizer = Tokenizer.load(Path(config.model) / "tokenizer")
+    asked = distill.read(config, tokenizer)[:16]
+    sampler = Sampler(tokenizer=tokenizer, longest_prompt=config.longest_prompt, max_new=config.max_new)
+    student = store.load(config.model)
+    for share, own in ((0.0, False), (1.0, True)):
+        rows, is_own = distill.gather(
+            dataclasses.replace(config, on_policy=share), sampler, student, asked, update=0
+        )
+        assert is_own is own
+        said = [row[mask > 0].tolist() for row, mask in zip(rows["targets"], rows["mask"], strict=True)]
+        assert (said == [one.answer for one in asked]) is not own
+        assert rows["tokens"].shape == (16, 48 + 12 + 1)
+        real = rows["tokens"] * (rows["segment_ids"] > 0)
+        assert all(
+            row[: len(one.ids)].tolist() == one.ids
+            for row, one in zip((r[s > 0] for r, s in zip(real, rows["segment_ids"], strict=True)), asked)
+        )
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"beta": 1.5}, "beta is 1.5; it is between 0 and 1"),
+        ({"rollouts": 12}, "rollouts is 12; 1 minibatches.* need a multiple of 8"),
+        ({"longest_prompt": 3}, "has 0 questions of at most 3 tokens"),
+    ],
+)
+def test_what_it_refuses(config, changed, words):
+    with pytest.raises(UserError, match=words):
+        run(dataclasses.replace(config, **changed))
