@@ -209,11 +209,12 @@ class Store:
                     return None
                 lease = session.merge(Lease(task_id=task, rater_id=rater, expires=0.0))
             lease.expires = now + lease_seconds
-            found = session.get_one(Task, lease.task_id)
+            shown = select(Task, Prompt.messages).where(Prompt.id == Task.prompt_id, Task.id == lease.task_id)
+            found, messages = session.execute(shown).one()
             texts = _completions(session, found.completion_ids)
             return Assignment(
                 task=found.id,
-                prompt=session.get_one(Prompt, found.prompt_id).messages,
+                prompt=messages,
                 completions=[texts[id].text for id in found.completion_ids],
             )
 
@@ -236,8 +237,8 @@ class Store:
         """
         ranks = [int(rank) for rank in ranks]
         with self._write() as session:
-            found = session.get(Task, task)
-            if found is None or session.get(Rater, rater) is None:
+            found, known, before = session.execute(_judged_before(task, rater)).one_or_none() or [None] * 3
+            if found is None or known is None:
                 raise UserError(f"there is no task {task} or no rater {rater} in these ratings")
             if skip != (not ranks):
                 raise UserError(f"task {task}: give ranks, or skip, but not both")
@@ -248,8 +249,7 @@ class Store:
                     f"task {task}: ranks {ranks} do not order {len(found.completion_ids)} answers; "
                     "1 is best, equal ranks tie, and no rank is left out"
                 )
-            before = select(Judgement.id).where(Judgement.task_id == task, Judgement.rater_id == rater)
-            if session.scalar(before) is not None:
+            if before is not None:
                 raise UserError(f"rater {rater} has judged task {task} before; a judgement stands")
             session.add(
                 Judgement(
@@ -264,8 +264,7 @@ class Store:
                 )
             )
             found.judged += not skip
-            if lease := session.get(Lease, (task, rater)):
-                session.delete(lease)
+            session.execute(delete(Lease).where(Lease.task_id == task, Lease.rater_id == rater))
 
     def undo(self, rater: int, now: float, lease_seconds: float = 900.0) -> list[int] | None:
         """Withdraw this rater's last judgement or skip: its task is theirs again; its ranks, or None."""
@@ -330,6 +329,13 @@ def prompt_key(messages: Messages) -> str:
     """16 hex digits of a prompt's roles and contents."""
     plain = json.dumps([[message["role"], message["content"]] for message in messages], ensure_ascii=False)
     return hashlib.blake2b(plain.encode(), digest_size=8).hexdigest()
+
+
+def _judged_before(task: int, rater: int) -> Any:
+    """One row: the task, the rater's id and that of their judgement of it, None where there is none."""
+    mine = (Judgement.task_id == Task.id) & (Judgement.rater_id == rater)
+    known = select(Task, Rater.id, Judgement.id).select_from(Task).outerjoin(Rater, Rater.id == rater)
+    return known.outerjoin(Judgement, mine).where(Task.id == task)
 
 
 def _open_tasks(rater: int, now: float, overlap: int) -> Any:

@@ -61,7 +61,9 @@ def test_answers_are_the_students_or_the_conversations_whole(config, eight):
         real = rows["tokens"] * (rows["segment_ids"] > 0)
         assert all(
             row[: len(one.ids)].tolist() == one.ids
-            for row, one in zip((r[s > 0] for r, s in zip(real, rows["segment_ids"], strict=True)), asked)
+            for row, one in zip(
+                (r[s > 0] for r, s in zip(real, rows["segment_ids"], strict=True)), asked, strict=True
+            )
         )
 
 
