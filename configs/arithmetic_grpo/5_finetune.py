@@ -10,14 +10,12 @@ from jaxtrain.train.optimizer import OptimizerConfig
 config = FinetuneConfig(
     model="runs/arithmetic_grpo/4_pretrain",
     data="runs/arithmetic_grpo/3_tokenize",
-    optimizer=OptimizerConfig(
-        lr=2e-3, warmup_steps=10, schedule="linear", final_lr_share=0.1, weight_decay=0.1
-    ),
+    optimizer=OptimizerConfig(kind="muon", lr=2e-2, rest_lr=1e-2, warmup_steps=10, schedule="linear"),
     mesh=MeshConfig(fsdp=-1),
-    steps=100,
+    steps=60,
     batch_size=32,
-    evaluate_every=50,
-    checkpoint_every=50,
+    evaluate_every=30,
+    checkpoint_every=30,
     sample_questions=("23+45", "99+99"),
     out="runs/arithmetic_grpo/5_finetune",
 )

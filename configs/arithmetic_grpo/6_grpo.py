@@ -11,12 +11,14 @@ config = GRPOConfig(
     model="runs/arithmetic_grpo/5_finetune",
     problems="data/arithmetic/practised.jsonl",
     heldout="data/arithmetic/tested.jsonl",
-    optimizer=OptimizerConfig(lr=1e-3, warmup_steps=5, schedule="linear", weight_decay=0.0),
+    optimizer=OptimizerConfig(
+        kind="muon", lr=3e-3, rest_lr=1e-3, warmup_steps=5, schedule="linear", weight_decay=0.0
+    ),
     mesh=MeshConfig(fsdp=-1),
-    updates=150,
+    updates=80,
     prompts=64,
     group=8,
-    epochs=2,
+    epochs=1,
     minibatches=2,
     longest_prompt=9,
     max_new=4,
