@@ -2,10 +2,10 @@
 
 python benchmarks/rlhf.py --run runs/quickstart --out runs/rlhf      writes benchmarks/results/rlhf.json
 
-For each seed: answers are sampled and ranked by simulated raters, a reward model learns from the rankings, and
-PPO improves the model against it. Passes: held-out accuracy of the reward model within .08 of the ceiling (the
-true utility's own accuracy on the same comparisons); PPO raises the true utility by at least one standard
-deviation of the fine-tuned model's answers at a KL of at most 12 nats, on all seeds but one.
+For each seed: answers are sampled and ranked by simulated raters, a reward model learns from the rankings,
+and PPO improves the model against it. Passes: held-out accuracy of the reward model within .08 of the ceiling
+(the true utility's own accuracy on the same comparisons); PPO raises the true utility by at least one
+standard deviation of the fine-tuned model's answers at a KL of at most 12 nats, on all seeds but one.
 Then the first seed again with a KL weight of 0 and more rounds: the proxy is to rise while the true utility
 falls, and the monitor to say so. Finished stages are reused, so a run that was interrupted goes on.
 """
