@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from jaxtrain.align.preference import pack
 from jaxtrain.model import store
@@ -23,7 +22,7 @@ from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.train.state import new_state
 from jaxtrain.train.step import make_step
 
-STEPS = 60
+STEPS = 26
 MODEL = ModelConfig(
     vocab_size=263, layers=2, d_model=32, heads=2, kv_heads=2, head_dim=16, d_hidden=64, max_length=16
 )
@@ -52,7 +51,7 @@ def write_adder(folder: Path) -> Path:
         out.mkdir(parents=True)
         store.write_config(out, MODEL)
         checkpoints = Checkpoints(out / "checkpoint")
-        checkpoints.save(STEPS, state.model, {"step": np.int32(STEPS)})
+        checkpoints.save(STEPS, state.model, {"step": state.step})
         checkpoints.close()
     tokenizer.save(out / "tokenizer")
     lines = "".join(json.dumps(vars(problem)) + "\n" for problem in problems)

@@ -237,7 +237,7 @@ def test_kills_in_rollouts_and_updates_change_nothing(config, tmp_path):
         ({"rewards": {"exactly": 1.0}}, "rewards has no grader 'exactly'; there are exact, number"),
         ({"kind": "cispo"}, "clip_high is 0.2; of cispo it is the largest ratio"),
         ({"temperature": 0.0}, "temperature is 0"),
-        ({"longest_prompt": 5}, "no problem has at most 5 tokens"),
+        ({"longest_prompt": 5}, "has no problem of at most 5 tokens"),
     ],
 )
 def test_what_it_refuses(config, changed, words):
