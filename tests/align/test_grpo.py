@@ -73,6 +73,7 @@ def same_weights(one: Path, other: Path) -> None:
         jax.tree.map(np.testing.assert_array_equal, store.load(one), store.load(other))
 
 
+@pytest.mark.slow
 def test_it_learns_additions_that_nobody_showed_it(config):
     folder = run(dataclasses.replace(config, updates=40, prompts=32, kind="dapo"))
     found = counts(folder)
@@ -87,7 +88,7 @@ def test_it_learns_additions_that_nobody_showed_it(config):
 
 
 # Alike but for lines of `losses.grpo`, which has its own tests.
-ALIKE = ("bnpo", "dapo", "grpo", "gspo")
+ALIKE = ("bnpo", "dapo", "dr_grpo", "grpo", "gspo")
 
 
 @pytest.mark.parametrize(
@@ -147,14 +148,15 @@ def test_groups_of_equal_rewards_teach_exactly_nothing(played):
     jax.tree.map(np.testing.assert_array_equal, stepped(config, learned), before)
 
 
-@pytest.mark.parametrize("kind", ["grpo", "dapo", "dr_grpo"])
+@pytest.mark.parametrize(
+    "kind", ["grpo", *(pytest.param(k, marks=pytest.mark.slow) for k in ("dapo", "dr_grpo"))]
+)
 def test_the_same_step_in_one_part_or_eight_and_on_one_device_or_eight(played, kind):
     """Answers of one to three tokens: a mean of means would differ."""
     config, _, _, learned, _ = played(kind=kind, beta=0.1, importance_cap=0.0)
     assert len(set(learned["mask"].sum(axis=1))) > 1
+    learned["old_logprobs"] = learned["old_logprobs"] + 0.1 * learned["mask"]  # off policy: ratios count
     other = {name: values[::-1].copy() for name, values in learned.items()}
-    learned["old_logprobs"] += 0.1 * learned["mask"]  # off policy, so that ratios count
-    other["old_logprobs"] = learned["old_logprobs"][::-1].copy()
     whole, parts = stepped(config, learned), stepped(config, other, microbatches=8)
     with jax.set_mesh(meshes.make(MeshConfig(), jax.devices()[:1])):
         alone = stepped(config, learned)
