@@ -177,3 +177,92 @@ def test_too_few_questions_to_measure_are_refused(in_tiny, tiny_config):
     tokenizer = Tokenizer.load(Path(in_tiny("5_finetune")) / "tokenizer")
     with pytest.raises(UserError, match="measured is 1 and .*2_clean has [0-9]+ questions of at most 48"):
         Asker(dataclasses.replace(tiny_config, measured=1), tokenizer)
+
+
+def line(**numbers: float) -> dict[str, float]:
+    return {"kl": 6.0, "kl_weight": 0.1} | numbers
+
+
+def test_the_penalty_follows_the_kl_by_at_most_a_fifth_of_what_the_horizon_allows():
+    config = PPOConfig(
+        **dict.fromkeys(("model", "reward", "conversations", "out"), ""),
+        kl_weight=0.1,
+        kl_target=6.0,
+        kl_horizon=1000,
+        rollouts=100,
+    )
+    assert ppo.kl_weight(config, []) == 0.1
+    assert ppo.kl_weight(config, [line()]) == 0.1, "on target"
+    assert ppo.kl_weight(config, [line(kl=6.6)]) == pytest.approx(0.1 * (1 + 0.1 * 0.1))
+    assert ppo.kl_weight(config, [line(kl=600.0)]) == pytest.approx(0.1 * (1 + 0.2 * 0.1))
+    assert ppo.kl_weight(config, [line(kl=0.0)]) == pytest.approx(0.1 * (1 - 0.2 * 0.1))
+    fixed = dataclasses.replace(config, kl_target=0.0)
+    assert ppo.kl_weight(fixed, [line(kl=600.0)]) == 0.1
+
+
+def test_the_same_step_in_one_part_or_eight_and_on_one_device_or_eight(small, placed):
+    """Answers of one to eight tokens: a mean of means would differ."""
+    rng = np.random.default_rng(0)
+    mask = np.zeros((16, 12), np.float32)
+    for row, length in enumerate(rng.integers(1, 9, 16)):
+        mask[row, 3 : 3 + length] = 1
+    rows = {name: rng.normal(size=mask.shape).astype(np.float32) for name in ("advantages", "returns")}
+    rows |= {"old_logprobs": np.full(mask.shape, -4.2, np.float32), "old_values": 0.1 * rows["returns"]}
+    rows |= {name: rng.integers(0, 64, mask.shape, np.int32) for name in ("tokens", "targets")}
+    rows |= {"mask": mask, "segment_ids": np.ones(mask.shape, np.int32)}
+    rows["positions"] = np.tile(np.arange(12, dtype=np.int32), (16, 1))
+    config = PPOConfig(**dict.fromkeys(("model", "reward", "conversations", "out"), ""), dual_clip=3.0)
+    optimizer = optimizers.optax.sgd(1.0)
+
+    def stepped(microbatches: int, order: slice) -> Any:
+        step = make_step(partial(ppo.policy_loss, config), optimizer, microbatches, watch_loss=False)
+        on = meshes.put_batch({name: values[order] for name, values in rows.items()}, jax.sharding.get_mesh())
+        state, metrics = step(new_state(placed(partial(rollout.Policy, small)), optimizer), on)
+        assert float(metrics["targets"]) == mask.sum()
+        return jax.tree.map(np.asarray, jax.device_get(state.model))
+
+    with jax.set_mesh(meshes.make(MeshConfig(), jax.devices()[:1])):
+        whole, parts = stepped(1, slice(None)), stepped(8, slice(None, None, -1))
+    with jax.set_mesh(meshes.make(MeshConfig(fsdp=8))):
+        shared = stepped(1, slice(None))
+    for found in (parts, shared):
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-4, atol=2e-6), found, whole)
+
+
+def test_every_option_together_and_each_first_step_is_on_policy(in_tiny, tiny_config, tmp_path):
+    """A value model of its own, two rewards, an adapted penalty; killed after the first round as well."""
+    config = dataclasses.replace(
+        tiny_config,
+        also=(ppo.RewardSource(reward=tiny_config.reward, weight=-0.5),),
+        value="own",
+        kl_kind="k3",
+        kl_target=0.001,
+        kl_horizon=64,
+        dual_clip=3.0,
+        cut_penalty=0.5,
+        epochs=1,
+        minibatches=1,
+        microbatches=2,
+        updates=2,
+        checkpoint_every=1,
+    )
+    whole = run(config)
+    rounds = [json.loads(text) for text in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert [one["clip_fraction"] for one in rounds] == [0, 0]
+    assert [one["ratio"] for one in rounds] == pytest.approx([1, 1], abs=1e-5)
+    assert rounds[0]["kl_weight"] == config.kl_weight
+    assert rounds[1]["kl_weight"] == pytest.approx(config.kl_weight * (1 - 0.2 * 32 / 64)), "no KL yet"
+    assert abs(rounds[0]["reward"]) < 0.5, "a reward less half of itself"
+    folder = tmp_path / "stopped"
+    shutil.copytree(whole, folder)
+    shutil.rmtree(folder / "checkpoint" / "2")
+    ppo.train_policy(config, folder)
+    again = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [one | {"seconds": 0} for one in again] == [one | {"seconds": 0} for one in rounds]
+    with jax.set_mesh(meshes.make(MeshConfig())):
+        jax.tree.map(np.testing.assert_array_equal, store.load(whole), store.load(folder))
+
+
+def test_a_dual_clip_below_one_is_refused(tiny_config):
+    with pytest.raises(UserError, match="dual_clip is 0.5; it is a ratio above 1"):
+        run(dataclasses.replace(tiny_config, dual_clip=0.5))

@@ -29,20 +29,20 @@ def prompts() -> list[list[int]]:
 def roll(small, placed, prompts):
     """`roll(kl_weight)`: answers, rows and experience on the mesh that is set; another model as reference."""
 
-    def work(kl_weight: float, own_reference: bool = False):
+    def work(kl_weight: float, own_reference: bool = False, pad: int = PAD, pay: Pay | None = None):
         policy = placed(partial(Policy, small))
         reference = policy.transformer if own_reference else placed(partial(_other, small))
-        tokens, segments = pad_left(prompts, PROMPT, PAD)
+        tokens, segments = pad_left(prompts, PROMPT, pad)
         on = meshes.put_batch({"tokens": tokens, "segments": segments}, jax.sharding.get_mesh())
         keys = row_keys(jax.random.key(1), len(prompts))
         answers = generate(
             policy.transformer, on["tokens"], on["segments"], keys,
-            max_new=NEW, temperature=1.0, stop=STOP, pad=PAD,
+            max_new=NEW, temperature=1.0, stop=STOP, pad=pad,
         )  # fmt: skip
         rows = jax.jit(rollout.rows, static_argnames="end")(on["tokens"], on["segments"], answers, end=STOP)
         scores = np.asarray(placed(partial(RewardModel, small))(rows))
         worth = meshes.put_batch(rollout.with_reward(rows, (scores - 0.25) / 2.0), jax.sharding.get_mesh())
-        batch, measures = rollout.experience(policy, reference, worth, kl_weight, Pay())
+        batch, measures = rollout.experience(policy, reference, worth, kl_weight, pay or Pay())
         return answers, batch, measures
 
     return work
@@ -144,3 +144,35 @@ def test_experience_is_the_same_with_tensor_parallelism(roll, on_meshes):
         lambda: roll(kl_weight=0.1)[1:], (MeshConfig(fsdp=8), MeshConfig(fsdp=4, tensor=2))
     )
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-3), other, first)
+
+
+def test_the_end_is_learned_where_padding_is_the_same_token(roll, one):
+    """What counts is what was sampled, never what an id looks like."""
+    answers, batch, _ = roll(kl_weight=0.0, own_reference=True, pad=STOP)
+    usual_answers, usual, _ = roll(kl_weight=0.0, own_reference=True)
+    assert sampled(answers) == sampled(usual_answers)
+    batch, usual = (jax.tree.map(np.asarray, x) for x in (batch, usual))
+    ended = [ids[-1] == STOP for ids in sampled(answers)]
+    assert 0 < sum(ended) < len(ended)
+    learned = [row[mask > 0][-1] == STOP for row, mask in zip(batch["targets"], batch["mask"], strict=True)]
+    assert learned == ended
+    for name in ("mask", "last", "rewarded", "cut", "segment_ids"):
+        np.testing.assert_array_equal(batch[name], usual[name])
+    np.testing.assert_allclose(batch["returns"], usual["returns"], atol=1e-5)
+    assert (batch["cut"].sum(axis=1) == ~np.array(ended)).all()
+
+
+def test_pay_is_as_the_config_says(roll, one):
+    """Returns of values of 0, undiscounted: what is still to come of score, KL (k3) and the penalty."""
+    pay = Pay(kl_kind="k3", cut_penalty=0.7, gamma=1.0, lam=1.0)
+    answers, batch, _ = roll(kl_weight=0.2, pay=pay)
+    _, free, _ = roll(kl_weight=0.0, pay=Pay(lam=1.0))
+    _, linear, _ = roll(kl_weight=0.2, pay=Pay(lam=1.0))
+    batch, free, linear = (jax.tree.map(np.asarray, x) for x in (batch, free, linear))
+    for row, ids in enumerate(sampled(answers)):
+        at = batch["mask"][row] > 0
+        toll = np.append(free["returns"][row, at] - linear["returns"][row, at], 0)
+        ratio = -np.diff(toll) / 0.2  # of each token, from what k1 took
+        k3 = np.exp(-ratio) - 1 + ratio
+        to_come = 0.2 * np.cumsum(k3[::-1])[::-1] + 0.7 * (ids[-1] != STOP)
+        np.testing.assert_allclose(batch["returns"][row, at], free["returns"][row, at] - to_come, atol=2e-3)
