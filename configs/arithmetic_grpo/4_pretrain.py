@@ -16,10 +16,10 @@ config = PretrainConfig(
     optimizer=OptimizerConfig(kind="muon", lr=2e-2, rest_lr=1e-2, warmup_steps=20, schedule="constant"),
     mesh=MeshConfig(fsdp=-1),
     max_epochs=8,
-    steps=80,
+    steps=40,
     batch_size=32,
-    evaluate_every=40,
-    checkpoint_every=40,
+    evaluate_every=20,
+    checkpoint_every=20,
     sample_prompts=("23+45=", "99+99="),
     out="runs/arithmetic_grpo/4_pretrain",
 )

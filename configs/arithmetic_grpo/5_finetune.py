@@ -10,12 +10,12 @@ from jaxtrain.train.optimizer import OptimizerConfig
 config = FinetuneConfig(
     model="runs/arithmetic_grpo/4_pretrain",
     data="runs/arithmetic_grpo/3_tokenize",
-    optimizer=OptimizerConfig(kind="muon", lr=2e-2, rest_lr=1e-2, warmup_steps=10, schedule="linear"),
+    optimizer=OptimizerConfig(kind="muon", lr=2e-2, rest_lr=1e-2, warmup_steps=10, schedule="constant"),
     mesh=MeshConfig(fsdp=-1),
-    steps=60,
+    steps=180,
     batch_size=32,
-    evaluate_every=30,
-    checkpoint_every=30,
+    evaluate_every=60,
+    checkpoint_every=60,
     sample_questions=("23+45", "99+99"),
     out="runs/arithmetic_grpo/5_finetune",
 )

@@ -15,7 +15,7 @@ config = GRPOConfig(
         kind="muon", lr=3e-3, rest_lr=1e-3, warmup_steps=5, schedule="linear", weight_decay=0.0
     ),
     mesh=MeshConfig(fsdp=-1),
-    updates=80,
+    updates=120,
     prompts=64,
     group=8,
     epochs=1,

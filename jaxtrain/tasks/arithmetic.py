@@ -10,9 +10,9 @@ from pathlib import Path
 
 from jaxtrain.tasks.verifiable import Problem
 
-TAUGHT, TESTED = 1500, 500
+TAUGHT, TESTED = 3000, 500
 """Problems of the supervised part and of the test; the rest is practised."""
-COPIES = 6
+COPIES = 2
 """Documents in which each taught problem stands."""
 LINES = 30
 """Problems of a document."""
