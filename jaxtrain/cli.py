@@ -22,7 +22,7 @@ STAGES = {
     "pretrain": "train a language model from scratch, on any devices",
     "finetune": "teach it to answer, with a loss on the assistant's tokens",
     "rate": "sample answers and have them compared, in a database",
-    "align": "a reward model from the comparisons; PPO against it",
+    "align": "a reward model; PPO, GRPO, DPO, distillation; scores over HTTP",
     "evaluate": "benchmarks and held-out text, with standard errors",
     "report": "one self-contained page of the whole run",
 }

@@ -1,11 +1,19 @@
 """Comparisons to a reward model, and a policy that it improves (RLHF).
 
-In: rate's comparisons, a finetune artifact. Out: checkpoints, metrics, samples.
+In: rate's comparisons or problems with known answers, a finetune artifact. Out: checkpoints, metrics, samples.
 losses.py         of policies, preferences and reward models, as pure functions of arrays
 preference_losses.py  its part on preferences and reward models
+comparisons.py    a rate artifact as rows for a model
 reward_model.py   RewardModel, and its training from comparisons
+judged.py         how well scores order comparisons, beside length and ceiling; calibration
+export.py         a reward model as a Hugging Face folder
+scorer.py         a reward model behind HTTP
 rollout.py        sampled answers with their log-probabilities, values and rewards
-ppo.py            PPO against a reward model, with a KL penalty to the fine-tuned model
+rounds.py         rounds of sampling and learning, which the next three share
+ppo.py            PPO against reward models, with a KL penalty to the fine-tuned model
+grpo.py           GRPO and its kin, on problems whose answers a program can check
+distill.py        a student held against its teacher on its own answers
+monitor.py        is the reward still worth having
 preference.py     DPO and its kin: a policy from comparisons, without a reward model
-run.py            RewardConfig, PPOConfig, PreferenceConfig: the config's type picks the entry
+run.py            the config's type picks the entry
 """

@@ -10,6 +10,8 @@ sandbox.py           runs the code that a model wrote
 human_preference.py  which of two answers a person preferred
 utility.py           the stated true utility of the simulated raters, and their noise
 words.py             the word lists of that utility
+verifiable.py        problems whose answers a program can check, and the checks
+arithmetic.py        additions, the smallest of them
 interval.py          how sure an observed share is
 overlap.py           13-gram overlap of benchmark items with training documents
 """
