@@ -1,6 +1,6 @@
 """Comparisons to a reward model, and a policy that it improves (RLHF).
 
-In: rate's comparisons or problems with known answers, a finetune artifact. Out: checkpoints, metrics, samples.
+In: comparisons or problems with known answers, a finetune artifact. Out: checkpoints, metrics, samples.
 losses.py         of policies, preferences and reward models, as pure functions of arrays
 preference_losses.py  its part on preferences and reward models
 comparisons.py    a rate artifact as rows for a model

@@ -177,8 +177,10 @@ def raters(results: Results) -> str:
     return "simulated raters" if results.get("rate", {}).get("simulated") else "raters"
 
 
-def share(value: float, error: float | None = None) -> str:
-    """`0.781` as `78.1 %`, with one standard error behind it where given."""
+def share(value: float | None, error: float | None = None) -> str:
+    """`0.781` as `78.1 %`, with one standard error behind it where given; None is not known."""
+    if value is None:
+        return "unknown"
     return f"{100 * value:.1f} %" if error is None else f"{100 * value:.1f} ± {100 * error:.1f} %"
 
 
