@@ -68,6 +68,22 @@ def test_ranking_loss_takes_all_pairs_with_ties_and_answers_that_are_not_there(r
     np.testing.assert_allclose(loss, wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_a_margin_is_asked_for_each_rank_between_and_centring_holds_the_sum_at_zero(rng):
+    scores = rng.normal(size=(16, 3)).astype(np.float32)
+    ranks = np.array([[1, 2, 3], [1, 1, 2]] * 8)
+    loss = ranking_loss(jnp.array(scores), jnp.array(ranks), margin=0.5, center=0.01)
+    wanted = []
+    for s, r in zip(scores.astype(np.float64), ranks, strict=True):
+        pairs = [(i, j) for i in range(3) for j in range(3) if i != j and r[i] <= r[j]]
+        weights = [1.0 if r[i] < r[j] else 0.5 for i, j in pairs]
+        each = [
+            np.log1p(np.exp(-(s[i] - s[j] - 0.5 * (r[j] - r[i])))) + 0.01 * (s[i] + s[j]) ** 2
+            for i, j in pairs
+        ]
+        wanted.append(np.average(each, weights=weights))
+    np.testing.assert_allclose(loss, wanted, rtol=1e-5)
+
+
 def test_a_prompt_without_a_pair_has_no_loss_and_a_finite_gradient():
     ranks = jnp.array([[0, 0, 0], [0, 1, 0]])
     loss, gradient = jax.value_and_grad(lambda s: ranking_loss(s, ranks).sum())(jnp.ones((2, 3)))
