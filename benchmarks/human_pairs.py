@@ -3,10 +3,10 @@
 python benchmarks/human_pairs.py FILE --model runs/quickstart/5_finetune
 writes benchmarks/results/human_pairs.json
 
-FILE: hh-rlhf's `.jsonl.gz` of transcripts (Bai et al. 2022, MIT), for example harmless-base/test.jsonl.gz. A
-fifth of the prompts is held out. Passes: the 95 % bootstrap interval of the difference in held-out accuracy to
-the length-only baseline (the sign of length chosen on the training part) lies above 0. The file does not say how
-often two people agree.
+FILE: hh-rlhf's `.jsonl.gz` of transcripts (Bai et al. 2022, MIT), for example harmless-base/test.jsonl.gz.
+A fifth of the prompts is held out. Passes: the 95 % bootstrap interval of the difference in held-out accuracy
+to the length-only baseline (the sign of length chosen on the training part) lies above 0. The file does not
+say how often two people agree.
 """
 
 import argparse
