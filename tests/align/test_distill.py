@@ -35,6 +35,7 @@ def config(in_tiny, tmp_path) -> DistillConfig:
     )
 
 
+@pytest.mark.slow
 def test_the_student_comes_nearer_to_its_teacher(config):
     folder = run(config)
     counts = json.loads((folder / "manifest.json").read_text())["counts"]

@@ -271,7 +271,11 @@ def test_of_peoples_comparisons_the_ceiling_is_their_agreement_never_the_simulat
 
 @pytest.mark.parametrize(
     "changed",
-    [{"trunk": "frozen", "center": 0.01}, {"loss": "plackett_luce"}, {"margin": 1.0, "center": 0.01}],
+    [
+        {"trunk": "frozen", "center": 0.01},
+        pytest.param({"loss": "plackett_luce"}, marks=pytest.mark.slow),
+        pytest.param({"margin": 1.0, "center": 0.01}, marks=pytest.mark.slow),
+    ],
 )
 def test_every_way_of_training_lowers_its_loss(drawn, one, changed):
     rng = np.random.default_rng(1)
