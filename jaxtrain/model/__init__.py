@@ -13,12 +13,17 @@ experts.py      mixture of experts
 stack.py        the loop over layers, what is kept of each, the pipeline
 transformer.py  Block, Transformer
 cache.py        keys and values of tokens seen
-generate.py     prefill, decode, sampling
+slots.py        decoding: every row at its own place, layers unrolled
+sampling.py     choosing the next token
+generate.py     many answers at once
+scheduler.py    continuous batching: requests that come and go
+lora.py         low-rank adapters
+peft.py         PEFT's folders
 families.py     the tables of the Hugging Face families
 huggingface.py  load_pretrained, save_pretrained
 llama2c.py      the weights of llama2.c
 convert.py      `jaxtrain convert`
-store.py        model.json and weights of a finished stage
+store.py        the model of a folder, whatever kind it is of
 """
 
 from typing import Any
