@@ -84,7 +84,7 @@ def test_adapters_change_nothing_at_first_and_merge_exactly(config, make_mesh, a
 @pytest.mark.parametrize(
     ("name", "axes"),
     [
-        ("dense", {"fsdp": 2, "tensor": 2, "context": 2}),
+        pytest.param("dense", {"fsdp": 2, "tensor": 2, "context": 2}, marks=pytest.mark.slow),
         pytest.param("dense", {"stage": 2, "fsdp": 2, "tensor": 2}, marks=pytest.mark.slow),
         pytest.param("mixture", {"fsdp": 2, "expert": 2, "tensor": 2}, marks=pytest.mark.slow),
     ],
