@@ -127,7 +127,8 @@ def _train(config: FinetuneConfig, tokenizer: Tokenizer, folder: Path) -> dict[s
     def evaluate(learned: Any, step: int) -> dict[str, Any]:
         model = subject.whole(learned)
         nats, targets = summed_nats(model, heldout)
-        _write_samples(folder / "samples.jsonl", model, tokenizer, config, step)
+        if config.sample_questions:
+            _write_samples(folder / "samples.jsonl", model, tokenizer, config, step)
         final["heldout_loss"] = nats / targets
         return {"loss": nats / targets}
 

@@ -1,4 +1,4 @@
-"""Every notebook is stored without outputs and runs from start to end on the artifacts of a run."""
+"""Every notebook is stored without outputs; the first runs here on the artifacts of a run, others in their rooms."""
 
 import runpy
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_a_notebook_is_stored_without_outputs(path: Path):
     assert cells and all(cell.outputs == [] and cell.execution_count is None for cell in cells)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS[:1], ids=lambda path: path.stem)
 def test_a_notebook_runs_and_shows_figures(path: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("JAXTRAIN_RUN", str(artifacts))
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
