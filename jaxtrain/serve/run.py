@@ -57,28 +57,29 @@ def run(config: ServeConfig) -> None:
     from jaxtrain.serve.engine import Engine
 
     key = _api_key(config)
-    listening = _listen(config)
-    with jax.set_mesh(meshes.make(config.mesh)):
-        engine = Engine(
-            config.model,
-            rows=config.rows,
-            max_length=config.max_length,
-            max_new=config.max_new,
-            queue=config.queue,
+    with _listen(config) as listening:
+        with jax.set_mesh(meshes.make(config.mesh)):
+            engine = Engine(
+                config.model,
+                rows=config.rows,
+                max_length=config.max_length,
+                max_new=config.max_new,
+                queue=config.queue,
+            )
+        begun = time.monotonic()
+        engine.warm_up()
+        say(f"serve: {engine.name}, compiled in {time.monotonic() - begun:.0f} s")
+        app = ServeApp(engine, api_key=key, hosts=(*LOOPBACK, config.host, *config.hosts))
+        settings = uvicorn.Config(
+            app.asgi,
+            log_level=logging.WARNING,
+            ws="none",
+            timeout_graceful_shutdown=max(1, round(config.grace)),
+            server_header=False,
         )
-    begun = time.monotonic()
-    engine.warm_up()
-    say(f"serve: {engine.name}, compiled in {time.monotonic() - begun:.0f} s")
-    app = ServeApp(engine, api_key=key, hosts=(*LOOPBACK, config.host, *config.hosts))
-    settings = uvicorn.Config(
-        app.asgi,
-        log_level=logging.WARNING,
-        ws="none",
-        timeout_graceful_shutdown=max(1, round(config.grace)),
-        server_header=False,
-    )
-    say(f"serve: chat at http://{config.host}:{listening.getsockname()[1]}/, OpenAI's endpoints under /v1")
-    uvicorn.Server(settings).run(sockets=[listening])
+        at = f"{config.host}:{listening.getsockname()[1]}"
+        say(f"serve: chat at http://{at}/, OpenAI's endpoints under /v1")
+        uvicorn.Server(settings).run(sockets=[listening])
 
 
 def _api_key(config: ServeConfig) -> str | None:
@@ -106,6 +107,7 @@ def _listen(config: ServeConfig) -> socket.socket:
     try:
         listening.bind((config.host, config.port))
     except OSError as error:
+        listening.close()
         raise UserError(
             f"cannot listen at {config.host}:{config.port} ({os.strerror(error.errno or 0)}); "
             "name another port"

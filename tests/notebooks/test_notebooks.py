@@ -1,4 +1,4 @@
-"""Every notebook is stored without outputs; the first runs here on the artifacts of a run, others in their rooms."""
+"""Every notebook is stored without outputs; the first runs here on the artifacts of a run."""
 
 import runpy
 from pathlib import Path
