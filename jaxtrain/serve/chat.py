@@ -89,7 +89,7 @@ def _answer(engine: Engine, wish: Wish) -> str:
             prompt=wish.prompt, max_new=min(wish.max_new, room), settings=wish.settings, seed=wish.seed
         )
     answer = engine.submit(wish)
-    transcript, begun = engine.transcript(wish), time.monotonic()
+    transcript = engine.transcript(wish)
     try:
         while not answer.reason:
             engine.scheduler.step()
@@ -98,8 +98,7 @@ def _answer(engine: Engine, wish: Wish) -> str:
     except KeyboardInterrupt:
         engine.cancel(answer)
         sys.stdout.write(transcript.read(answer.ids, True) + " …")
-    speed = len(answer.ids) / (time.monotonic() - begun)
-    print(
-        f"\n  [{len(answer.ids)} tokens, {speed:.1f} a second{', cut short' * (answer.reason == 'length')}]"
-    )
+    seconds = time.monotonic() - answer.first_token  # of the tokens behind the first, which may wait for XLA
+    speed = f", {(len(answer.ids) - 1) / seconds:.1f} a second" if len(answer.ids) > 1 else ""
+    print(f"\n  [{len(answer.ids)} tokens{speed}{', cut short' * (answer.reason == 'length')}]")
     return transcript.text
