@@ -1,9 +1,9 @@
 """jaxtrain collect configs/arithmetic_grpo/1_collect.py
 
 Reinforcement learning with a verifiable reward, small enough for two cores: `jaxtrain run
-configs/arithmetic_grpo` teaches a model 1,500 of the 8,100 additions of two-digit numbers, then lets it
+configs/arithmetic_grpo` teaches a model 3,000 of the 8,100 additions of two-digit numbers, then lets it
 practise the others, knowing only whether an answer is right. `python -m jaxtrain.tasks.arithmetic
-data/arithmetic` wrote the files. Result in a second: 300 documents, 1,500 conversations.
+data/arithmetic` wrote the files. Result in a second: 200 documents, 3,000 conversations.
 """
 
 from jaxtrain.collect.chats import ChatSource
