@@ -1,7 +1,7 @@
 """jaxtrain finetune configs/arithmetic_grpo/5_finetune.py
 
-Teaches it to answer a question with the sum alone. Result in a minute: 38 % of the additions that it never met
-are right, 21 % where it samples.
+Teaches it to answer a question with the sum alone. Result in a minute: 38 % of the additions that it never
+met are right, 21 % where it samples.
 """
 
 from jaxtrain.finetune.run import FinetuneConfig
