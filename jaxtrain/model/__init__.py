@@ -7,7 +7,8 @@ In: token ids `[B, T]`. Out: float32 logits `[B, T, V]`, or sampled tokens.
 config.py       ModelConfig: every shape and choice; the families differ in its fields alone
 layers.py       weights with their shardings; norms, rotary embedding, MLP
 attention.py    grouped-query attention
-kernels.py      what computes it: XLA, a ring over the sequence, splash, cuDNN, Pallas
+kernels.py      what computes it: XLA, blocks, a ring over the sequence, splash, cuDNN, Pallas
+blocks.py       attention for CPUs
 ring.py         attention over a sharded sequence
 experts.py      mixture of experts
 stack.py        the loop over layers, what is kept of each, the pipeline

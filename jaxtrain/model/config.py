@@ -92,7 +92,7 @@ class ModelConfig:
 
     dtype: str = "float32"
     """Of activations and matmul inputs; weights stay float32. bfloat16 on accelerators."""
-    attention: Literal["auto", "xla", "ring", "splash", "cudnn", "pallas"] = "auto"
+    attention: Literal["auto", "xla", "blocks", "ring", "splash", "cudnn", "pallas"] = "auto"
     """Kernel; auto takes the fastest that can do what is asked, and the run says which and why."""
     remat: Literal["none", "dots", "full", "offload"] = "none"
     """What the backward pass finds: everything; results of matmuls; inputs of layers; those, on the host."""

@@ -1,6 +1,7 @@
 """One function for attention, and the kernels behind it.
 
     xla     everywhere, everything; holds the scores of all pairs of tokens
+    blocks  CPU: everything; rows of at least 128 tokens, scores in blocks that stay in the cache
     ring    everything, over a sharded sequence: keys travel round the `context` axis, scores stay in blocks
     splash  TPU (Pallas): scores never leave the chip; lengths that are multiples of 128
     pallas  NVIDIA (Pallas): the same, for packed documents; no window and no bound on scores
@@ -19,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
+from jaxtrain.model import blocks
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.layers import softcap
 from jaxtrain.model.ring import ring
@@ -92,6 +94,8 @@ def attend(
 
     def local(q, k, v, q_segments, k_segments):
         match sight.kernel:
+            case "blocks":
+                return blocks.attention(blocks.Rule(scale, bound, window), q, k, v, q_segments)
             case "splash":
                 return splash(q, k, v, q_segments, k_segments, scale, bound, window)
             case "pallas":
@@ -116,6 +120,11 @@ def refusal(kernel: str, config: ModelConfig, window: int, length: int, packed: 
                 (platform != "tpu", f"it runs on TPU, this is {platform}"),
                 (length % 128 != 0, f"{length} tokens are no multiple of 128"),
                 (config.head_dim % 64 != 0, f"head_dim {config.head_dim} is no multiple of 64"),
+            ]
+        case "blocks":
+            reasons = [
+                (platform != "cpu", f"it is for CPUs, this is {platform}"),
+                (length < 2 * blocks.SMALLEST, f"{length} tokens are one block"),
             ]
         case "cudnn" | "pallas":
             reasons = [
@@ -149,7 +158,7 @@ def choose(config: ModelConfig, window: int, length: int, packed: bool) -> str:
         _announce("ring", "the sequence is sharded over context")
         return "ring"
     refused = {}
-    for kernel in ("splash", "cudnn", "pallas"):
+    for kernel in ("splash", "cudnn", "pallas", "blocks"):
         refused[kernel] = refusal(kernel, config, window, length, packed)
         if refused[kernel] is None:
             _announce(kernel, "the fastest that can do this")

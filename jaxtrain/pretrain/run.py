@@ -66,6 +66,8 @@ class PretrainConfig:
     early_stop: int = 0
     """Evaluations in a row without fewer bits per byte, after which the best one is the result; 0: never."""
     safety: SafetyConfig = field(default_factory=SafetyConfig)
+    profile: int = 0
+    """Steps traced, from the fourth on: `profile/profile.txt` says where their time went; 0: none."""
     seed: int = 0
     """Of weights, shuffling and samples."""
 
@@ -169,6 +171,7 @@ def _train(config: PretrainConfig, tokenizer: Tokenizer, folder: Path) -> dict[s
             config.model.heads * config.model.head_dim,
         ),
         safety=config.safety,
+        profile=config.profile,
     )
     return {
         "steps": int(state.step),

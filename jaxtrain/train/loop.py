@@ -26,6 +26,7 @@ from jaxtrain.runtime.distributed import Wishes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.goodput import Goodput
 from jaxtrain.runtime.metrics import MetricsLog, show
+from jaxtrain.runtime.profile import Profile
 from jaxtrain.runtime.progress import say
 from jaxtrain.runtime.signals import Stopped, StopSignals
 from jaxtrain.runtime.watchdog import Watchdog, WatchdogConfig
@@ -90,6 +91,7 @@ def train(
     flops_per_token: float | None = None,
     safety: SafetyConfig | None = None,
     frozen: Any = None,
+    profile: int = 0,
 ) -> TrainState:
     """Train to the last step, from the newest checkpoint in `folder` where one stands.
 
@@ -101,6 +103,7 @@ def train(
     watch: the name of the number among them of which the lowest counts as best.
     frozen: weights that the loss reads and that do not learn; in no checkpoint.
     learning_rate: the optimizer's, for the log. flops_per_token: for the log's FLOP/s and MFU.
+    profile: steps that are traced; `folder/profile` gets the trace and a table of where their time went.
     Errors: UserError for what the user can mend, Stopped (exit status 75) after a signal.
     """
     keep_compiled()
@@ -119,7 +122,10 @@ def train(
             schedule=schedule,
             safety=safety,
             take=CompiledStep(
-                make_step(loss, optimizer, microbatches, learning_rate=learning_rate), microbatches, frozen
+                make_step(loss, optimizer, microbatches, learning_rate=learning_rate),
+                microbatches,
+                frozen,
+                Profile(folder, profile),
             ),
             batches=batches,
             evaluate=evaluate,

@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxtrain.runtime import distributed, perf
 from jaxtrain.runtime.mesh import BATCH
+from jaxtrain.runtime.profile import Profile
 from jaxtrain.train.guard import judge, limits
 from jaxtrain.train.state import TrainState
 
@@ -92,9 +93,12 @@ class CompiledStep:
     Errors: RuntimeError naming the argument whose shape, type or sharding changed.
     """
 
-    def __init__(self, step: Step, microbatches: int = 1, frozen: Any = None):
+    def __init__(
+        self, step: Step, microbatches: int = 1, frozen: Any = None, profile: Profile | None = None
+    ):
         self._step = step
         self._more = () if frozen is None else (frozen,)
+        self._profile = profile
         self.microbatches = microbatches
         self.compiled: Any = None
         self.seconds = 0.0
@@ -106,7 +110,8 @@ class CompiledStep:
             self.compiled = self._step.lower(state, batch, *self._more).compile()
             self.seconds = time.perf_counter() - begun
         try:
-            return self.compiled(state, batch, *self._more)
+            take = lambda: self.compiled(state, batch, *self._more)  # noqa: E731
+            return take() if self._profile is None else self._profile.around(take, self.compiled.as_text)
         except TypeError as error:
             changed = [line for line in str(error).splitlines() if line.startswith("Argument '")]
             told = "; ".join(changed) or str(error)

@@ -51,11 +51,15 @@ def splash(q, k, v, segments, bound, window):
     return kernels.splash(q, k, v, segments, segments, 0.1, bound, window, interpret=True)
 
 
+def in_blocks(q, k, v, segments, bound, window):
+    return kernels.blocks.attention(kernels.blocks.Rule(0.1, bound, window), q, k, v, jnp.asarray(segments))
+
+
 def pallas(q, k, v, segments, bound, window):
     return kernels.pallas(q, k, v, segments, 0.1, interpret=True)
 
 
-KERNELS = {"xla": dense, "ring": around, "splash": splash, "pallas": pallas}
+KERNELS = {"xla": dense, "blocks": in_blocks, "ring": around, "splash": splash, "pallas": pallas}
 CASES = [(name, bound, window) for name in KERNELS for bound, window in ((0.0, 0), (3.0, 9))]
 CASES.remove(("pallas", 3.0, 9))  # refused: test_what_a_kernel_cannot_do_is_refused
 
@@ -84,16 +88,17 @@ def test_no_document_sees_its_neighbour(name, bound, window, inputs, make_mesh):
 
 
 @pytest.mark.parametrize("bound, window", [(0.0, 0), (3.0, 9)])
-def test_gradients_of_the_ring(bound, window, inputs, make_mesh):
+def test_gradients_of_ring_and_blocks(bound, window, inputs, make_mesh):
     q, k, v, segments = inputs
     seed = np.random.default_rng(1).normal(size=q.shape).astype(np.float32) * (segments > 0)[..., None, None]
     found = {}
-    for name, axes in (("xla", {"fsdp": 1}), ("ring", {"context": 4, "tensor": 2})):
+    for name, axes in (("xla", {"fsdp": 1}), ("blocks", {"fsdp": 1}), ("ring", {"context": 4, "tensor": 2})):
         with jax.set_mesh(make_mesh(**axes)):
             loss = lambda q, k, v, f=KERNELS[name]: jnp.sum(f(q, k, v, segments, bound, window) * seed)  # noqa: E731
             found[name] = jax.jit(jax.grad(loss, (0, 1, 2)))(q, k, v)
-    for ours, wanted in zip(found["ring"], found["xla"], strict=True):
-        np.testing.assert_allclose(np.asarray(ours), np.asarray(wanted), atol=2e-5)
+    for name in ("ring", "blocks"):
+        for ours, wanted in zip(found[name], found["xla"], strict=True):
+            np.testing.assert_allclose(np.asarray(ours), np.asarray(wanted), atol=2e-5)
 
 
 def test_what_a_kernel_cannot_do_is_refused(make_mesh):
@@ -103,6 +108,7 @@ def test_what_a_kernel_cannot_do_is_refused(make_mesh):
             asked = dataclasses.replace(config, attention=kernel)
             with pytest.raises(UserError, match=f"model.attention {kernel}: it runs on .*, this is cpu"):
                 kernels.choose(asked, 0, 128, True)
-        assert kernels.choose(config, 0, 128, True) == "xla"
+        assert kernels.choose(config, 0, 128, True) == "blocks"
+        assert kernels.choose(config, 0, 64, True) == "xla"
     with jax.set_mesh(make_mesh(context=2)):
         assert kernels.choose(config, 0, 128, True) == "ring"
