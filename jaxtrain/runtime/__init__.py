@@ -11,6 +11,7 @@ signals.py      SIGTERM and SIGINT
 watchdog.py     end what hangs
 goodput.py      where the wall time went
 perf.py         FLOP/s against the device's peak, memory
+options.py      options of XLA by device
 profile.py      a trace of some steps as a table
 metrics.py      metrics.jsonl, written one step late
 cost.py         FLOPs of a token, joules of a second

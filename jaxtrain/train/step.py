@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxtrain.runtime import distributed, perf
 from jaxtrain.runtime.mesh import BATCH
+from jaxtrain.runtime.options import compiler_options
 from jaxtrain.runtime.profile import Profile
 from jaxtrain.train.guard import judge, limits
 from jaxtrain.train.state import TrainState
@@ -107,7 +108,9 @@ class CompiledStep:
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         if self.compiled is None:
             begun = time.perf_counter()
-            self.compiled = self._step.lower(state, batch, *self._more).compile()
+            options = compiler_options(jax.default_backend(), jax.device_count())
+            lowered = self._step.lower(state, batch, *self._more)
+            self.compiled = lowered.compile(compiler_options=options)
             self.seconds = time.perf_counter() - begun
         try:
             take = lambda: self.compiled(state, batch, *self._more)  # noqa: E731
