@@ -10,8 +10,8 @@ SEVERAL_GPUS = {
     "xla_gpu_enable_latency_hiding_scheduler": True,
     "xla_gpu_enable_while_loop_double_buffering": True,
 }
-"""Collectives behind arithmetic, across turns of the loop over layers too. Of what JAX-Toolbox and MaxText train
-Llama with on H100, what jaxlib 0.10 and 0.12 both know; `xla_gpu_enable_pipelined_*` is gone. Not measured by us."""
+"""Collectives behind arithmetic, across turns of the loop over layers. Of what JAX-Toolbox and MaxText
+train Llama with on H100, what jaxlib 0.10 and 0.12 both know. Not measured by us."""
 
 
 def compiler_options(platform: str, devices: int) -> dict[str, Any]:

@@ -57,6 +57,17 @@ def test_weights_and_optimizer_are_the_programs_to_the_byte(made) -> None:
     assert memory.optimizer == pytest.approx(2 * memory.weights, abs=16)
 
 
+def test_weights_and_optimizer_fall_as_one_over_the_devices() -> None:
+    """All but the norms, which are whole everywhere: 7 of the stream, 6 of heads, and two moments of each."""
+    norms = (7 * 32 + 6 * 8) * 4
+    found = {}
+    for n in (1, 2, 4, 8):
+        config = dataclasses.replace(TINY, mesh=MeshConfig(fsdp=n))
+        found[n] = program.measure(config, meshes.make(config.mesh, jax.devices()[:n]))
+        assert found[n].weights - norms == (found[1].weights - norms) / n
+        assert found[n].optimizer - 2 * norms == pytest.approx((found[1].optimizer - 2 * norms) / n, abs=16)
+
+
 def test_what_travels_is_what_the_mesh_says(made) -> None:
     """In each layer, forward and backward, the weights are gathered over fsdp at least once."""
     _, compiled, shape = made

@@ -1,0 +1,94 @@
+"""Programs for TPUs that are not there, compiled by libtpu; minutes each, and skipped without it."""
+
+import importlib.util
+import re
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxtrain import config as configs
+from jaxtrain.model import kernels
+from jaxtrain.plan import hardware, program, search
+from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.mesh import BATCH, MeshConfig
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install -e '.[tpu]'"
+    ),
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _environment() -> None:
+    program.tpu_environment()
+
+
+@pytest.mark.parametrize("topology", ["v5e:2x2", "v5p:2x2x1", "v6e:2x2"])
+@pytest.mark.parametrize(("bound", "window"), [(0.0, 0), (30.0, 512)])
+def test_splash_and_its_gradient_compile(topology: str, bound: float, window: int) -> None:
+    """Packed rows, on fsdp 2 x tensor 2, with and without soft-cap and window."""
+    mesh = meshes.make(MeshConfig(fsdp=2, tensor=2), program.devices(hardware.parse(topology)))
+    heads, rows = P(BATCH, "context", "tensor", None), P(BATCH, "context")
+    shapes = [
+        jax.ShapeDtypeStruct((4, 2048, n, 128), jnp.bfloat16, sharding=NamedSharding(mesh, heads))
+        for n in (8, 4, 4)
+    ]
+    segments = jax.ShapeDtypeStruct((4, 2048), jnp.int32, sharding=NamedSharding(mesh, rows))
+
+    def loss(q, k, v, segments):
+        run = partial(kernels.splash, scale=0.1, bound=bound, window=window)
+        local = lambda q, k, v, segments: run(q, k, v, segments, segments)  # noqa: E731
+        return (
+            meshes.per_device(local, (heads, heads, heads, rows), heads, check=False)(q, k, v, segments)
+            .astype(jnp.float32)
+            .sum()
+        )
+
+    with jax.set_mesh(mesh):
+        compiled = jax.jit(jax.grad(loss, (0, 1, 2))).lower(*shapes, segments).compile()
+    assert len(re.findall(r'custom_call_target="tpu_custom_call"', compiled.as_text())) >= 2
+    assert compiled.memory_analysis().temp_size_in_bytes < 4 * 2048 * 2048  # no [T, T] of one head in bytes
+
+
+@pytest.mark.parametrize(
+    ("name", "topology"),
+    [
+        ("gpt2_124m", "v5e:2x2"),
+        ("gpt_1b", "v5e:4x4"),
+        ("llama3_8b", "v5e:16x16"),
+        ("llama3_70b", "v5p:8x8x8"),
+        ("qwen3_moe", "v5p:4x4x4"),
+    ],
+)
+def test_configs_compile_and_fit(name: str, topology: str) -> None:
+    found = search.compiled(
+        search.measured(configs.load(CONFIGS / name / "1_pretrain.py"), hardware.parse(topology))
+    )
+    memory = found.memory
+    assert found.fits, f"{memory.total / 2**30:.1f} GiB"
+    assert memory.arguments == pytest.approx(memory.state, abs=64 * 1024)  # small arrays fill whole tiles
+    assert all(one.axes for one in found.traffic)
+
+
+def test_a_request_that_does_not_fit_is_answered_with_one_that_compiles() -> None:
+    config = configs.load(CONFIGS / "gpt_1b" / "1_pretrain.py")
+    asked = configs.override(config, ["--microbatches", "1", "--model.remat", "none"])
+    found, why = search.answered(asked, hardware.parse("v5e:2x4"))
+    assert "GiB are needed" in why and found.compiled and found.fits and found.changes
+
+
+def test_two_slices_send_gradients_alone_over_the_slow_network() -> None:
+    config = configs.load(CONFIGS / "gpt2_124m" / "1_pretrain.py")
+    asked = configs.override(config, ["--mesh.data", "2", "--mesh.fsdp", "-1"])
+    found = search.compiled(search.measured(asked, hardware.parse("v5e:2x2", slices=2)))
+    crossing = [one for one in found.traffic if "data" in one.axes]
+    assert {one.kind for one in crossing} <= {"all-reduce", "all-gather", "reduce-scatter"}
+    assert sum(one.sent for one in crossing) < 3 * found.memory.weights
