@@ -18,7 +18,7 @@ def keep_compiled() -> None:
         return
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxtrain" / "compiled"
     jax.config.update("jax_compilation_cache_dir", str(base / _machine()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _machine() -> str:
