@@ -83,7 +83,7 @@ class OutOfMemory(Exception):
 
 def tpu_environment() -> None:
     """What libtpu needs to compile on a host without TPUs; before JAX is first used."""
-    os.environ["JAX_PLATFORMS"] = "cpu"
+    jax.config.update("jax_platforms", "cpu")  # else JAX looks for the chips of the libtpu that it finds
     quiet = {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "TPU_STDERR_LOG_LEVEL": "3"}
     for name, value in {**quiet, "TPU_MIN_LOG_LEVEL": "3", "TPU_LIBRARY_LOG_LEVEL": "3"}.items():
         os.environ.setdefault(name, value)
