@@ -172,11 +172,12 @@ def main() -> None:
     )
     parser.add_argument("--unroll", action="store_true")
     parser.add_argument("--remat", default="none")
+    parser.add_argument("--devices", type=int, default=1, help="on a CPU with JAX_NUM_CPU_DEVICES set")
     parser.add_argument("--name", default="", help="of the file in benchmarks/results")
     asked = parser.parse_args()
     given = {name: getattr(asked, name) for name in SHAPE if getattr(asked, name) is not None}
     shape = {**PRESETS[asked.preset], **given}
-    with jax.set_mesh(meshes.make(MeshConfig(), jax.devices()[:1])):
+    with jax.set_mesh(meshes.make(MeshConfig(), jax.devices()[: asked.devices])):
         peer = Peer(asked.torch, shape, asked.bf16) if asked.torch else None
         ours = Ours(shape, asked.bf16, asked.remat, not asked.unroll, asked.packed)
         pairs = []
@@ -189,7 +190,7 @@ def main() -> None:
     found = summary(ours, shape, pairs, ceiling)
     if peer:
         found["torch"] = {name: peer.about[name] for name in ("torch", "parameters", "matmul")}
-    found = {"shape": shape, "bf16": asked.bf16, "packed": asked.packed, **found}
+    found = {"shape": shape, "devices": asked.devices, "bf16": asked.bf16, "packed": asked.packed, **found}
     name = asked.name or f"train_step_{asked.preset}_{shape['length']}"
     record(name, ["jax", "jaxlib"], found)
 

@@ -1,9 +1,11 @@
-"""Attention for CPUs: a row at a time, queries in blocks, so that scores stay in the cache of a core.
+"""Attention for CPUs: a key head at a time, its queries in blocks, so that scores stay in a core's cache.
 
 A block sees no key behind its own. Only the softmax's denominators are kept; the backward pass scores again
-(Dao et al. 2022). Half the arithmetic of the dense kernel, and no [T, T] array goes to memory.
+(Dao et al. 2022). Half the arithmetic of the dense kernel, and no [T, T] array goes to memory. The head is
+sliced out of [B, T, K, F] where it is used: XLA for CPUs transposes slowly, and plain matrices suit it best.
 
-T time of a row, C time of a block, S keys that it may see, N query heads, K key heads, G = N / K, H head dim
+T time of a row, C time of a block, S keys that it may see, K key heads, G query heads of each, H head dim,
+F = G · H, R = C · G rows of a block
 """
 
 from collections.abc import Iterator
@@ -17,6 +19,8 @@ from jaxtrain.model.layers import softcap
 
 SMALLEST, MOST = 64, 8
 """Queries of a block, at least, and blocks of a row, at most: more of them only compile longer."""
+
+wide = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
 def block_size(length: int) -> int:
@@ -38,14 +42,14 @@ class Rule:
             stop = min(length, start + size)
             yield slice(start, stop), slice(max(0, start - self.window + 1) if self.window else 0, stop)
 
-    def scores(self, q_KGCH, k_KSH, segments_T, queries: slice, keys: slice) -> tuple[jax.Array, jax.Array]:
-        """Scores [K, G, C, S], float32, and where they count [C, S]."""
+    def scores(self, q_RH, k_SH, segments_T, queries: slice, keys: slice) -> tuple[jax.Array, jax.Array]:
+        """Scores [R, S], float32, and where they count."""
         behind_CS = jnp.arange(queries.start, queries.stop)[:, None] - jnp.arange(keys.start, keys.stop)
         mask_CS = (behind_CS >= 0) & (segments_T[queries, None] == segments_T[None, keys])
         if self.window:
             mask_CS &= behind_CS < self.window
-        score_KGCS = jnp.einsum("kgch,ksh->kgcs", q_KGCH, k_KSH, preferred_element_type=jnp.float32)
-        return softcap(score_KGCS * self.scale, self.bound), mask_CS
+        mask_RS = jnp.repeat(mask_CS, q_RH.shape[0] // mask_CS.shape[0], axis=0)
+        return softcap(wide("rh,sh->rs", q_RH, k_SH) * self.scale, self.bound), mask_RS
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -55,74 +59,86 @@ def attention(rule: Rule, q_BTNH, k_BTKH, v_BTKH, segments_BT) -> jax.Array:
 
 
 def _forward(rule: Rule, q_BTNH, k_BTKH, v_BTKH, segments_BT):
-    out_BTNH, total_BKGT = jax.lax.map(lambda row: _row(rule, *row), (q_BTNH, k_BTKH, v_BTKH, segments_BT))
-    return out_BTNH, (q_BTNH, k_BTKH, v_BTKH, segments_BT, out_BTNH, total_BKGT)
+    B, T, N, _ = q_BTNH.shape
+    K = k_BTKH.shape[2]
+    q_BTKF = q_BTNH.reshape(B, T, K, -1)
+
+    def one(turn, carry):
+        out_BTKF, total_XTG = carry
+        b, k = turn // K, turn % K
+        q_TF, k_TH, v_TH = (_head(x, b, k) for x in (q_BTKF, k_BTKH, v_BTKH))
+        out_TF, total_TG = _attend(rule, q_TF, k_TH, v_TH, segments_BT[b])
+        return _put(out_BTKF, b, k, out_TF), jax.lax.dynamic_update_index_in_dim(total_XTG, total_TG, turn, 0)
+
+    start = (jnp.zeros_like(q_BTKF), jnp.zeros((B * K, T, N // K), jnp.float32))
+    out_BTKF, total_XTG = jax.lax.fori_loop(0, B * K, one, start)
+    out_BTNH = out_BTKF.reshape(q_BTNH.shape)
+    return out_BTNH, (q_BTNH, k_BTKH, v_BTKH, segments_BT, out_BTNH, total_XTG)
 
 
 def _backward(rule: Rule, saved, gradient_BTNH):
-    return *jax.lax.map(lambda row: _row_back(rule, *row), (*saved, gradient_BTNH)), None
+    q_BTNH, k_BTKH, v_BTKH, segments_BT, out_BTNH, total_XTG = saved
+    B, T, K, _ = k_BTKH.shape
+    q_BTKF, out_BTKF, do_BTKF = (x.reshape(B, T, K, -1) for x in (q_BTNH, out_BTNH, gradient_BTNH))
+
+    def one(turn, gradients):
+        b, k = turn // K, turn % K
+        heads = (_head(x, b, k) for x in (q_BTKF, k_BTKH, v_BTKH, out_BTKF, do_BTKF))
+        found = _attend_back(rule, *heads, segments_BT[b], total_XTG[turn])
+        return tuple(_put(x, b, k, new) for x, new in zip(gradients, found, strict=True))
+
+    start = tuple(jnp.zeros_like(x) for x in (q_BTKF, k_BTKH, v_BTKH))
+    dq_BTKF, dk_BTKH, dv_BTKH = jax.lax.fori_loop(0, B * K, one, start)
+    return dq_BTKF.reshape(q_BTNH.shape), dk_BTKH, dv_BTKH, None
 
 
 attention.defvjp(_forward, _backward)
 
 
-def _row(rule: Rule, q_TNH, k_TKH, v_TKH, segments_T):
-    """Attention of a row, and the log of each softmax's denominator [K, G, T]."""
-    q_KGTH, k_KTH, v_KTH = _heads_first(q_TNH, k_TKH), k_TKH.swapaxes(0, 1), v_TKH.swapaxes(0, 1)
+def _head(x_BTKF: jax.Array, b: jax.Array, k: jax.Array) -> jax.Array:
+    """[T, F] of one row and key head."""
+    _, T, _, F = x_BTKF.shape
+    return jax.lax.dynamic_slice(x_BTKF, (b, 0, k, 0), (1, T, 1, F)).reshape(T, F)
+
+
+def _put(x_BTKF: jax.Array, b: jax.Array, k: jax.Array, new_TF: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_update_slice(x_BTKF, new_TF[None, :, None].astype(x_BTKF.dtype), (b, 0, k, 0))
+
+
+def _attend(rule: Rule, q_TF, k_TH, v_TH, segments_T):
+    """Attention of a head's queries, and the log of each softmax's denominator [T, G]."""
+    H = k_TH.shape[1]
     outs, totals = [], []
-    for queries, keys in rule.blocks(q_TNH.shape[0]):
-        score_KGCS, mask_CS = rule.scores(q_KGTH[:, :, queries], k_KTH[:, keys], segments_T, queries, keys)
-        score_KGCS = jnp.where(mask_CS, score_KGCS, -1e30)
-        most_KGC = score_KGCS.max(axis=-1)
-        share_KGCS = jnp.exp(score_KGCS - most_KGC[..., None])
-        total_KGC = share_KGCS.sum(axis=-1)
-        out_KGCH = jnp.einsum(
-            "kgcs,ksh->kgch",
-            share_KGCS.astype(v_KTH.dtype),
-            v_KTH[:, keys],
-            preferred_element_type=jnp.float32,
-        )
-        outs.append((out_KGCH / total_KGC[..., None]).astype(q_TNH.dtype))
-        totals.append(most_KGC + jnp.log(total_KGC))
-    return _heads_last(jnp.concatenate(outs, axis=2)), jnp.concatenate(totals, axis=2)
+    for queries, keys in rule.blocks(q_TF.shape[0]):
+        q_RH = q_TF[queries].reshape(-1, H)
+        score_RS, mask_RS = rule.scores(q_RH, k_TH[keys], segments_T, queries, keys)
+        score_RS = jnp.where(mask_RS, score_RS, -1e30)
+        most_R = score_RS.max(axis=-1)
+        share_RS = jnp.exp(score_RS - most_R[:, None])
+        total_R = share_RS.sum(axis=-1)
+        out_RH = wide("rs,sh->rh", share_RS.astype(v_TH.dtype), v_TH[keys]) / total_R[:, None]
+        outs.append(out_RH.reshape(-1, q_TF.shape[1]))
+        totals.append((most_R + jnp.log(total_R)).reshape(-1, q_TF.shape[1] // H))
+    return jnp.concatenate(outs), jnp.concatenate(totals)
 
 
-def _row_back(rule: Rule, q_TNH, k_TKH, v_TKH, segments_T, out_TNH, total_KGT, gradient_TNH):
-    """Gradients of a row's queries, keys and values."""
-    q_KGTH, do_KGTH, out_KGTH = (_heads_first(x, k_TKH) for x in (q_TNH, gradient_TNH, out_TNH))
-    k_KTH, v_KTH = k_TKH.swapaxes(0, 1), v_TKH.swapaxes(0, 1)
-    delta_KGT = jnp.sum(do_KGTH.astype(jnp.float32) * out_KGTH.astype(jnp.float32), axis=-1)
-    wide = partial(jnp.einsum, preferred_element_type=jnp.float32)
+def _attend_back(rule: Rule, q_TF, k_TH, v_TH, out_TF, do_TF, segments_T, total_TG):
+    """Gradients of a head's queries, keys and values, float32."""
+    T, H = k_TH.shape
+    product_TGH = (do_TF.astype(jnp.float32) * out_TF.astype(jnp.float32)).reshape(T, -1, H)
+    delta_TG = product_TGH.sum(axis=-1)
     dqs = []
-    dk_KTH, dv_KTH = (jnp.zeros(x.shape, jnp.float32) for x in (k_KTH, v_KTH))
-    for queries, keys in rule.blocks(q_TNH.shape[0]):
-        q_KGCH, do_KGCH = q_KGTH[:, :, queries], do_KGTH[:, :, queries]
-        score_KGCS, mask_CS = rule.scores(q_KGCH, k_KTH[:, keys], segments_T, queries, keys)
-        share_KGCS = jnp.where(mask_CS, jnp.exp(score_KGCS - total_KGT[:, :, queries, None]), 0)
-        ds_KGCS = share_KGCS * (
-            wide("kgch,ksh->kgcs", do_KGCH, v_KTH[:, keys]) - delta_KGT[:, :, queries, None]
-        )
+    dk_TH, dv_TH = jnp.zeros((T, H), jnp.float32), jnp.zeros((T, H), jnp.float32)
+    for queries, keys in rule.blocks(T):
+        q_RH, do_RH = q_TF[queries].reshape(-1, H), do_TF[queries].reshape(-1, H)
+        total_R, delta_R = total_TG[queries].reshape(-1), delta_TG[queries].reshape(-1)
+        score_RS, mask_RS = rule.scores(q_RH, k_TH[keys], segments_T, queries, keys)
+        share_RS = jnp.where(mask_RS, jnp.exp(score_RS - total_R[:, None]), 0)
+        ds_RS = share_RS * (wide("rh,sh->rs", do_RH, v_TH[keys]) - delta_R[:, None])
         if rule.bound:
-            ds_KGCS *= 1 - (score_KGCS / rule.bound) ** 2
-        ds_KGCS = (ds_KGCS * rule.scale).astype(q_TNH.dtype)
-        dqs.append(wide("kgcs,ksh->kgch", ds_KGCS, k_KTH[:, keys]).astype(q_TNH.dtype))
-        dk_KTH = dk_KTH.at[:, keys].add(wide("kgcs,kgch->ksh", ds_KGCS, q_KGCH))
-        dv_KTH = dv_KTH.at[:, keys].add(wide("kgcs,kgch->ksh", share_KGCS.astype(v_KTH.dtype), do_KGCH))
-    dq_TNH = _heads_last(jnp.concatenate(dqs, axis=2))
-    return (
-        dq_TNH,
-        dk_KTH.swapaxes(0, 1).astype(k_TKH.dtype),
-        dv_KTH.swapaxes(0, 1).astype(v_TKH.dtype),
-    )
-
-
-def _heads_first(x_TNH: jax.Array, k_TKH: jax.Array) -> jax.Array:
-    """[K, G, T, H]"""
-    T, _, H = x_TNH.shape
-    return x_TNH.reshape(T, k_TKH.shape[1], -1, H).transpose(1, 2, 0, 3)
-
-
-def _heads_last(x_KGTH: jax.Array) -> jax.Array:
-    """[T, N, H]"""
-    K, G, T, H = x_KGTH.shape
-    return x_KGTH.transpose(2, 0, 1, 3).reshape(T, K * G, H)
+            ds_RS *= 1 - (score_RS / rule.bound) ** 2
+        ds_RS = (ds_RS * rule.scale).astype(q_TF.dtype)
+        dqs.append(wide("rs,sh->rh", ds_RS, k_TH[keys]).reshape(-1, q_TF.shape[1]))
+        dk_TH = dk_TH.at[keys].add(wide("rs,rh->sh", ds_RS, q_RH))
+        dv_TH = dv_TH.at[keys].add(wide("rs,rh->sh", share_RS.astype(v_TH.dtype), do_RH))
+    return jnp.concatenate(dqs), dk_TH, dv_TH
