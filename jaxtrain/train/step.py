@@ -94,9 +94,7 @@ class CompiledStep:
     Errors: RuntimeError naming the argument whose shape, type or sharding changed.
     """
 
-    def __init__(
-        self, step: Step, microbatches: int = 1, frozen: Any = None, profile: Profile | None = None
-    ):
+    def __init__(self, step: Step, microbatches: int = 1, frozen: Any = None, profile: Profile | None = None):
         self._step = step
         self._more = () if frozen is None else (frozen,)
         self._profile = profile
