@@ -1,6 +1,6 @@
 """Our train step beside PyTorch's, in turn in one run, and beside the best matmul of either.
 
-PEER=.venv-peers/bin/python
+PEER=.venv-peers/bin/python; JAX_NUM_CPU_DEVICES=2 and --devices 2 give each core a device
 python benchmarks/train_step.py --torch $PEER                              the peer's default shape, on CPUs
 python benchmarks/train_step.py --torch $PEER --length 1024 --batch 4
 python benchmarks/train_step.py --torch $PEER --bf16 --preset 1b           on a GPU: 124m, 350m, 1b
