@@ -151,7 +151,10 @@ def _array(kind: str, dims: str) -> int:
 
 def _group(line: str, devices: int) -> list[int]:
     """Places in the mesh of the first devices that take part together."""
-    if listed := re.search(r"(?:replica_groups|source_target_pairs)=\{\{([\d,]+)\}", line):
+    if pairs := re.search(r"source_target_pairs=\{(.*?)\}\}", line):  # some devices may keep what they have
+        sent = [[int(n) for n in pair] for pair in re.findall(r"(\d+),(\d+)", pairs[1])]
+        return next((pair for pair in sent if pair[0] != pair[1]), sent[0])
+    if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", line):
         return [int(n) for n in listed[1].split(",")]
     if iota := re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", line):
         shape, dims = ([int(n) for n in part.split(",")] for part in iota.group(1, 2))

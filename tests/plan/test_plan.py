@@ -120,7 +120,7 @@ def test_collectives_are_counted_in_loops_by_kind_bytes_and_axis() -> None:
             ("fsdp", "tensor"),
         ),
         ("replica_groups={{0,1,2}}", [0, 1, 2], ()),
-        ("source_target_pairs={{0,2},{2,4}}", [0, 2], ("fsdp",)),
+        ("source_target_pairs={{0,0},{0,2},{2,4}}", [0, 2], ("fsdp",)),
     ],
 )
 def test_groups_are_read_in_each_of_xlas_spellings(
