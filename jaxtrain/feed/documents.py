@@ -11,6 +11,7 @@ from jaxtrain.feed import rows
 from jaxtrain.feed.packing import best_fit, concat_and_split
 from jaxtrain.feed.rows import Packed
 from jaxtrain.feed.shuffle import Epochs, Mixture
+from jaxtrain.feed.sizes import BatchSizes
 from jaxtrain.feed.sources import TokenData
 from jaxtrain.runtime.errors import UserError
 
@@ -64,7 +65,7 @@ class Documents:
     packed: list[Packed]
     epochs: list[Epochs]
     mixture: Mixture
-    batch_size: int
+    sizes: BatchSizes
 
     @classmethod
     def open(
@@ -75,9 +76,14 @@ class Documents:
         seed: int,
         packing: Packing = "best_fit",
         curriculum: Sequence[Phase] = (),
+        smaller: tuple[tuple[int, int], ...] = (),
     ) -> "Documents":
-        """Errors: UserError where a source with a weight has no tokens, or a phase is not as it has to be."""
-        phases = [(0, data.mixture)] + [(phase.step * batch_size, phase.weights) for phase in curriculum]
+        """smaller: (steps, rows) of a ramp, as `BatchSizes` has them.
+
+        Errors: UserError where a source with a weight has no tokens, or a phase is not as it has to be.
+        """
+        sizes = BatchSizes(batch_size, smaller)
+        phases = [(0, data.mixture)] + [(sizes.first(phase.step), phase.weights) for phase in curriculum]
         _check(phases, data)
         sources = list(data.mixture)
         sources += sorted({name for _, weights in phases for name in weights} - set(sources))
@@ -92,7 +98,7 @@ class Documents:
             plan = PACKINGS[packing](records.lengths + 2, length)
             packed.append(Packed(plan, rows.documents(records, data.tokenizer)))
         epochs = [Epochs(len(p.plan), seed, name) for p, name in zip(packed, sources, strict=True)]
-        return cls(sources, packed, epochs, Mixture(phases, sources, seed), batch_size)
+        return cls(sources, packed, epochs, Mixture(phases, sources, seed), sizes)
 
     def draw(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Of each row of the stream its source and its row in the source's plan; all int64 [n]."""
@@ -106,7 +112,7 @@ class Documents:
     def records(self, step: int) -> list[dict[str, str | int]]:
         """What the batch of a step is made of: row, source, record and the part of it, piece by piece."""
         found: list[dict[str, str | int]] = []
-        numbers = step * self.batch_size + np.arange(self.batch_size)
+        numbers = np.arange(self.sizes.first(step), self.sizes.first(step + 1))
         for row, (source, place) in enumerate(zip(*self.draw(numbers), strict=True)):
             for record, start, stop in self.packed[source].plan[int(place)]:
                 of = {"row": row, "source": self.sources[source], "record": record}
@@ -141,7 +147,7 @@ class Documents:
 
     def _drawn(self, steps: int) -> np.ndarray:
         """Rows of each source in the first `steps` steps; int64 [sources]."""
-        return self.mixture.rows_of_each(steps * self.batch_size)
+        return self.mixture.rows_of_each(self.sizes.first(steps))
 
 
 def _check(phases: Sequence[tuple[int, Mapping[str, float]]], data: TokenData) -> None:

@@ -18,6 +18,7 @@ from jaxtrain.feed.documents import Documents, Need, Packing, Phase
 from jaxtrain.feed.packing import best_fit
 from jaxtrain.feed.rows import Batch, Marked, Packed
 from jaxtrain.feed.shuffle import Epochs, key, splitmix64
+from jaxtrain.feed.sizes import BatchSizes
 from jaxtrain.feed.sources import ConversationRecords, TokenData
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
@@ -38,6 +39,7 @@ def document_batches(
     process: Process = (0, 1),
     packing: Packing = "best_fit",
     curriculum: Sequence[Phase] = (),
+    smaller: tuple[tuple[int, int], ...] = (),
 ) -> grain.MapDataset:
     """Endless batches of documents in the proportions of `mixture.json`.
 
@@ -45,10 +47,11 @@ def document_batches(
     tokenizer_fingerprint: of the model's tokenizer; data of another is a UserError.
     process: (this process, number of processes); it gets its contiguous rows of every global batch.
     curriculum: proportions that take over at stated steps.
+    smaller: (steps, rows): the first so many steps read so few rows, and the rest of their batch is empty.
     """
     data = TokenData.open(folder, tokenizer_fingerprint)
-    documents = Documents.open(data, batch_size, length, seed, packing, curriculum)
-    return _batches(data, documents.packed, documents.draw, ENDLESS, batch_size, length, process)
+    documents = Documents.open(data, batch_size, length, seed, packing, curriculum, smaller)
+    return _batches(data, documents.packed, documents.draw, ENDLESS, documents.sizes, length, process)
 
 
 def needs(
@@ -60,6 +63,7 @@ def needs(
     seed: int,
     packing: Packing = "best_fit",
     curriculum: Sequence[Phase] = (),
+    smaller: tuple[tuple[int, int], ...] = (),
     max_epochs: float = 4.0,
 ) -> dict[str, Need]:
     """Tokens there and needed of each source by the first `steps` of `document_batches`, before the run.
@@ -68,7 +72,7 @@ def needs(
     repeats are worth ever less than new text (Muennighoff et al. 2023, arXiv 2305.16264).
     """
     data = TokenData.open(folder)
-    documents = Documents.open(data, batch_size, length, seed, packing, curriculum)
+    documents = Documents.open(data, batch_size, length, seed, packing, curriculum, smaller)
     return documents.needs(steps, max_epochs)
 
 
@@ -89,7 +93,9 @@ def heldout_batches(
     records = data.heldout(source)
     plan = best_fit(records.lengths + 2, length)
     packed = Packed(plan, rows.documents(records, data.tokenizer))
-    return _batches(data, [packed], _in_order, -(-len(plan) // batch_size), batch_size, length, process)
+    return _batches(
+        data, [packed], _in_order, -(-len(plan) // batch_size), BatchSizes(batch_size), length, process
+    )
 
 
 def heldout_sources(folder: str | Path) -> list[str]:
@@ -128,7 +134,7 @@ def conversation_batches(
         draw, count = _in_order, -(-len(packed.plan) // batch_size)
     else:
         draw, count = partial(_one_source, Epochs(len(packed.plan), seed, "conversations")), ENDLESS
-    return _batches(data, [packed], draw, count, batch_size, length, process)
+    return _batches(data, [packed], draw, count, BatchSizes(batch_size), length, process)
 
 
 def conversation_steps(
@@ -152,18 +158,21 @@ def _batches(
     packed: list[Packed],
     draw: Draw,
     count: int,
-    batch_size: int,
+    sizes: BatchSizes,
     length: int,
     process: Process,
 ) -> grain.MapDataset:
     this, processes = process
-    if batch_size % processes:
-        raise UserError(f"batch_size = {batch_size} does not divide among {processes} processes")
-    own = batch_size // processes
+    if sizes.full % processes:
+        raise UserError(f"batch_size = {sizes.full} does not divide among {processes} processes")
+    own = sizes.full // processes
 
     def batch(step: int) -> Batch:
-        first = step * batch_size + this * own
-        return rows.assemble(packed, *draw(np.arange(first, first + own)), data.tokenizer, length)
+        here = np.arange(this * own, (this + 1) * own)
+        filled = np.count_nonzero(here < sizes.rows(step))
+        sources, places = np.zeros(own, np.int64), np.full(own, len(packed[0].plan))  # a row behind its last
+        sources[:filled], places[:filled] = draw(sizes.first(step) + here[:filled])
+        return rows.assemble(packed, sources, places, data.tokenizer, length)
 
     return grain.MapDataset.range(count).map(batch)
 

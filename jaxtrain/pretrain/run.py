@@ -12,6 +12,7 @@ import jax
 from jaxtrain import artifact
 from jaxtrain.feed import heldout, loader
 from jaxtrain.feed.documents import Documents, Packing, Phase
+from jaxtrain.feed.sizes import BatchSizes
 from jaxtrain.feed.sources import TokenData
 from jaxtrain.model import store
 from jaxtrain.model.config import ModelConfig
@@ -28,6 +29,16 @@ from jaxtrain.train.loop import SafetyConfig, Schedule, train
 from jaxtrain.train.losses import token_loss
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.train.state import initializer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ramp:
+    """A smaller batch at the beginning: gradients agree there, and many small steps learn more."""
+
+    steps: int
+    """The first so many steps have it, those of a smaller rung before it aside."""
+    microbatches: int
+    """Micro-batches of such a step, fewer than the config's `microbatches`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +64,9 @@ class PretrainConfig:
     """Most times that a source may be read; beyond four, repeats are worth ever less (arXiv 2305.16264)."""
     microbatches: int = 1
     """Parts that a batch is cut into, to save memory; the gradient is the same."""
+    batch_ramp: tuple[Ramp, ...] = ()
+    """Batches of fewer micro-batches at the beginning; the learning rate does not follow. Shapes stay, so the
+    step is compiled once, and what is left out is not computed."""
     z_loss: float = 1e-4
     """Weight of log²Z (PaLM), which keeps logits from drifting."""
     evaluate_every: int = 100
@@ -90,6 +104,12 @@ def _pretrain(config: PretrainConfig, folder: Path) -> dict[str, Any]:
     mesh = meshes.make(config.mesh)
     say(f"mesh {dict(mesh.shape)} on {jax.devices()[0].device_kind}")
     with jax.set_mesh(mesh):
+        parts = config.microbatches * meshes.batch_rows()
+        if config.batch_size % parts:
+            raise UserError(
+                f"batch_size is {config.batch_size}; {config.microbatches} microbatches on "
+                f"{meshes.batch_rows()} devices need a multiple of {parts}"
+            )
         return _train(config, tokenizer, folder)
 
 
@@ -112,7 +132,14 @@ def _batches(config: PretrainConfig) -> dict[str, Any]:
         "seed": config.seed,
         "packing": config.packing,
         "curriculum": config.curriculum,
+        "smaller": _sizes(config).smaller,
     }
+
+
+def _sizes(config: PretrainConfig) -> BatchSizes:
+    """Rows of the batch of every step."""
+    rows = config.batch_size // config.microbatches
+    return BatchSizes(config.batch_size, tuple((r.steps, r.microbatches * rows) for r in config.batch_ramp))
 
 
 def _train(config: PretrainConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
@@ -161,6 +188,7 @@ def _train(config: PretrainConfig, tokenizer: Tokenizer, folder: Path) -> dict[s
         batches=partial(loader.prefetch, dataset),
         evaluate=evaluate,
         microbatches=config.microbatches,
+        ramps=bool(config.batch_ramp),
         records=records,
         watch="bits_per_byte",
         learning_rate=optimizers.learning_rate(config.optimizer, config.steps),
@@ -175,7 +203,7 @@ def _train(config: PretrainConfig, tokenizer: Tokenizer, folder: Path) -> dict[s
     )
     return {
         "steps": int(state.step),
-        "tokens": int(state.step) * config.batch_size * config.model.max_length,
+        "tokens": _sizes(config).first(int(state.step)) * config.model.max_length,
         "matmul_parameters": config.model.matmul_parameters,
         "heldout": final,
     }

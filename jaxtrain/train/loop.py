@@ -84,6 +84,7 @@ def train(
     batches: Callable[[int, int], Iterator[Batch]],
     evaluate: Callable[[Any, int], dict[str, Any]],
     microbatches: int = 1,
+    ramps: bool = False,
     pretrained: Callable[[], Any] | None = None,
     records: Callable[[int], Any] | None = None,
     watch: str | None = None,
@@ -97,6 +98,7 @@ def train(
 
     init: the state of step 0; of `pretrained` weights its shapes alone are used.
     pretrained: loads the model of an earlier stage.
+    ramps: a batch may end in micro-batches of padding alone, which are not computed.
     batches(start, stop): this process's rows of the batches of those indices, a pure function of the index.
     evaluate(model, step): numbers for metrics.jsonl, written with `"kind": "heldout"`.
     records: what the batch of an index was made of, kept beside a batch that was refused.
@@ -122,7 +124,7 @@ def train(
             schedule=schedule,
             safety=safety,
             take=CompiledStep(
-                make_step(loss, optimizer, microbatches, learning_rate=learning_rate),
+                make_step(loss, optimizer, microbatches, learning_rate=learning_rate, ramps=ramps),
                 microbatches,
                 frozen,
                 Profile(folder, profile),
@@ -274,7 +276,8 @@ class _Run:
         index, batch, held = self.recent.pop(step)
         self.refused = int(line["refused_in_a_row"])
         self.heldout.trained(line)
-        self.pace.step(batch["tokens"].size * jax.process_count(), line["seconds"])
+        computed = line.get("microbatches", self.take.microbatches) / self.take.microbatches
+        self.pace.step(round(computed * batch["tokens"].size * jax.process_count()), line["seconds"])
         if not line["accepted"]:
             self.goodput.lose(line["seconds"])
             kept = self.incidents.save(step, index, batch, line, held)

@@ -24,6 +24,9 @@ class OptimizerConfig:
     """Peak learning rate."""
     rest_lr: float = 0.0
     """muon: peak learning rate of what AdamW takes; 0: `lr`."""
+    embedding_lr: float = 0.0
+    """Peak learning rate of the embedding, whose rows have a gradient only where their token is; 0: that of
+    the weights beside it."""
     warmup_steps: int = 20
     """Steps of linear warmup from 0."""
     schedule: Literal["cosine", "linear", "constant", "stable_decay"] = "cosine"
@@ -86,6 +89,9 @@ def make(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
         case "adafactor":
             rule = _adafactor(config, rate)
     chain = [optax.clip_by_global_norm(config.clip_norm), rule]
+    if config.embedding_lr:
+        beside = config.rest_lr or config.lr if config.kind == "muon" else config.lr
+        chain.append(optax.masked(optax.scale(config.embedding_lr / beside), is_embedding))
     if config.average:
         chain.append(_average(config.average))
     return optax.chain(*chain)
@@ -153,6 +159,11 @@ def decays(model: Any) -> Any:
         )
 
     return jax.tree_util.tree_map_with_path(is_matrix, model)
+
+
+def is_embedding(model: Any) -> Any:
+    """True at the embedding of tokens."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: "embedding_VD" in _names(path), model)
 
 
 def matrix_axes(path: tuple[Any, ...], leaf: Any) -> Axes | None:

@@ -31,6 +31,7 @@ def make_step(
     microbatches: int = 1,
     watch_loss: bool = True,
     learning_rate: optax.Schedule | None = None,
+    ramps: bool = False,
 ) -> Step:
     """The jitted `step(state, batch) -> state, metrics`.
 
@@ -38,26 +39,34 @@ def make_step(
     whole batch divided by the weights of the whole batch, however many micro-batches the rows are cut into:
     never a mean of means.
     learning_rate: the optimizer's, for the log.
+    ramps: the batch may end in micro-batches of padding alone; they are not computed, and the metric
+    `microbatches` counts those that are.
     watch_loss: the guard watches the loss beside the gradient norm; off where it has no scale (PPO).
     The step may be given a third argument, weights that do not learn: then the loss is called with them and
     with the number of steps done.
     """
 
-    def summed_gradient(model: Any, batch: Batch, *more: Any) -> tuple[jax.Array, jax.Array, Any]:
+    def summed_gradient(
+        model: Any, batch: Batch, count: int | jax.Array, *more: Any
+    ) -> tuple[jax.Array, jax.Array, Any]:
         if microbatches == 1:
             (total, weight), gradient = jax.value_and_grad(loss, has_aux=True)(model, batch, *more)
             return total, weight, gradient
 
-        def one(sums: Any, micro: Batch) -> tuple[Any, None]:
+        parts = {name: _split(rows, microbatches) for name, rows in batch.items()}
+
+        def one(part: jax.Array, sums: Any) -> Any:
+            micro = {name: jax.lax.dynamic_index_in_dim(rows, part, 0, False) for name, rows in parts.items()}
             (total, weight), gradient = jax.value_and_grad(loss, has_aux=True)(model, micro, *more)
-            return jax.tree.map(jnp.add, sums, (total, weight, gradient)), None
+            return jax.tree.map(jnp.add, sums, (total, weight, gradient))
 
         zeros = (jnp.float32(0), jnp.float32(0), jax.tree.map(jnp.zeros_like, model))
-        return jax.lax.scan(one, zeros, {name: _split(rows, microbatches) for name, rows in batch.items()})[0]
+        return jax.lax.fori_loop(0, count, one, zeros)
 
     def step(state: TrainState, batch: Batch, frozen: Any = None) -> tuple[TrainState, dict[str, jax.Array]]:
         more = () if frozen is None else (frozen, state.step)
-        total, weight, gradient = summed_gradient(state.model, batch, *more)
+        count = _filled(batch, microbatches) if ramps else microbatches
+        total, weight, gradient = summed_gradient(state.model, batch, count, *more)
         mean = total / weight  # a batch without targets is 0 / 0, which the guard refuses
         gradient = jax.tree.map(lambda g: g / weight, gradient)
         grad_norm = optax.tree.norm(gradient)
@@ -80,6 +89,8 @@ def make_step(
             "refused_in_a_row": guard.refused_in_a_row,
             "limits": limits(state.guard),
         }
+        if ramps:
+            metrics["microbatches"] = count
         if learning_rate is not None:  # refused steps do not count as the optimizer's
             counts = optax.tree_utils.tree_get_all_with_path(state.optimizer, "count")
             metrics["learning_rate"] = learning_rate(counts[0][1])
@@ -130,6 +141,13 @@ def explained(step: CompiledStep) -> Iterator[None]:
         if lost := distributed.explain_lost_process(error):
             raise lost from error
         raise
+
+
+def _filled(batch: Batch, microbatches: int) -> jax.Array:
+    """int32: micro-batches up to the last row that has a document."""
+    rows = batch["segment_ids"].shape[0]
+    filled = jnp.max(jnp.where(jnp.any(batch["segment_ids"] > 0, axis=1), jnp.arange(1, rows + 1), 0))
+    return -(-filled * microbatches // rows)
 
 
 def _split(rows: jax.Array, parts: int) -> jax.Array:

@@ -227,6 +227,24 @@ def test_another_shape_is_an_error_that_names_it(run, tmp_path):
         run(tmp_path, poison=shorter)
 
 
+def test_a_ramp_is_one_program_and_resumes_bitwise_inside(run, tmp_path):
+    """Four steps of one micro-batch, then two a step; killed in both parts."""
+
+    def ramp(index, batch):
+        for rows in batch.values():
+            rows[4 if index < 4 else 8 :] = 0
+
+    more = {"poison": ramp, "microbatches": 2, "ramps": True}
+    state = run(tmp_path / "straight", **more)
+    steps = lines(tmp_path / "straight", None)
+    assert [line["microbatches"] for line in steps] == [1] * 4 + [2] * 6
+    for fails_at in (3, 8):
+        with pytest.raises(Killed):
+            run(tmp_path / "killed", fails_at=fails_at, **more)
+    same(run(tmp_path / "killed", **more), state)
+    assert lines(tmp_path / "killed") == lines(tmp_path / "straight")
+
+
 def test_the_best_checkpoint_is_kept_and_can_be_the_result(run, tmp_path, capsys):
     """Held-out numbers of steps 4, 8, 10; the newest two checkpoints stay, and the best."""
     numbers = {4: 1.0, 8: 3.0, 10: 2.0}

@@ -226,3 +226,17 @@ def test_the_running_mean_of_weights(model):
         np.testing.assert_allclose(found, first, atol=1e-6)
     plain = jax.jit(optimizers.make(OptimizerConfig(), steps=3).init)(model)
     assert optimizers.averaged(plain) is None
+
+
+@pytest.mark.parametrize(("kind", "beside"), [("adamw", 1e-2), ("muon", 2e-3)])
+def test_the_embedding_can_have_a_rate_of_its_own(model, kind, beside):
+    """Its update is so many times that at the rate of the weights beside it; all others are the same."""
+    found, gradients = [], random_gradients(model, 1)
+    for rate in (0.0, 0.5):
+        settings = OptimizerConfig(kind=kind, lr=1e-2, rest_lr=2e-3, embedding_lr=rate, warmup_steps=0)
+        after, _ = take_steps(optimizers.make(settings, steps=5), model, gradients)
+        found.append([np.asarray(leaf) for leaf in jax.tree.leaves(after)])
+    before = [np.asarray(leaf) for leaf in jax.tree.leaves(model)]
+    for name, start, plain, own in zip(names(model), before, *found, strict=True):
+        times = 0.5 / beside if name == "embedding_VD" else 1
+        np.testing.assert_allclose(own - start, (plain - start) * times, rtol=1e-3, atol=1e-6)

@@ -45,6 +45,28 @@ def test_microbatches_do_not_change_the_gradient(config, make_mesh, make_batch):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+def test_micro_batches_of_padding_alone_are_not_computed(config, make_mesh, make_batch):
+    """Half of a batch, then all of it, by one program: steps of plain gradient descent on those rows."""
+    mesh, optimizer = make_mesh(fsdp=2, tensor=2), optax.sgd(1.0)
+    with jax.set_mesh(mesh):
+        init = jax.jit(initializer(lambda key: Transformer(config, key), optimizer, seed=0))
+        ramp = make_step(token_loss, optimizer, 4, ramps=True)
+        whole, half = make_batch(1), {name: rows[:4] for name, rows in make_batch(1).items()}
+        padded = {name: np.where(np.arange(8)[:, None] < 4, rows, 0) for name, rows in whole.items()}
+        padded["loss_weights"][4:] = np.nan  # would spoil the loss
+        for rows, plain, count in ((padded, half, 2), (whole, whole, 4)):
+            state, metrics = ramp(init(), meshes.put_batch(rows, mesh))
+            wanted, known = make_step(token_loss, optimizer)(init(), meshes.put_batch(plain, mesh))
+            assert metrics["microbatches"] == count
+            assert metrics["targets"] == pytest.approx(float(known["targets"]))
+            np.testing.assert_allclose(metrics["loss"], known["loss"], rtol=1e-5)
+            for a, b in zip(
+                *(jax.device_get(jax.tree.leaves(s.model)) for s in (state, wanted)), strict=True
+            ):
+                np.testing.assert_allclose(a, b, atol=1e-6)
+        assert ramp._cache_size() == 1
+
+
 def types(state):
     """Shape, dtype and sharding of every leaf."""
     return [jax.typeof(leaf) for leaf in jax.tree.leaves(state)]
