@@ -25,7 +25,7 @@ from jaxtrain.runtime.progress import say
 MANIFEST, COST, STARTED = "manifest.json", "cost.json", "started.json"
 PACKAGE = Path(jaxtrain.__file__).parent
 INSTALLED = {"__pycache__", "site-packages", "dist-packages"}  # beside an input's own files, not of it
-WHERE = {"out", "engine", "workers", "mesh", "safety", "profile"}
+WHERE = {"out", "engine", "workers", "mesh", "safety", "profile", "trackers"}
 """Fields of where and how the work is done: the result is the same (on another mesh up to rounding), and what
 was begun there goes on here."""
 Counts = dict[str, Any]

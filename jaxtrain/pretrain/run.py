@@ -23,6 +23,7 @@ from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
+from jaxtrain.runtime.trackers import Tracker
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import optimizer as optimizers
 from jaxtrain.train.loop import SafetyConfig, Schedule, train
@@ -82,6 +83,8 @@ class PretrainConfig:
     safety: SafetyConfig = field(default_factory=SafetyConfig)
     profile: int = 0
     """Steps traced, from the fourth on: `profile/profile.txt` says where their time went; 0: none."""
+    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    """Where the numbers are shown beside `metrics.jsonl`: tensorboard, wandb, mlflow, trackio."""
     seed: int = 0
     """Of weights, shuffling and samples."""
 
@@ -200,6 +203,7 @@ def _train(config: PretrainConfig, tokenizer: Tokenizer, folder: Path) -> dict[s
         ),
         safety=config.safety,
         profile=config.profile,
+        trackers=config.trackers,
     )
     return {
         "steps": int(state.step),

@@ -14,5 +14,6 @@ perf.py         FLOP/s against the device's peak, memory
 options.py      options of XLA by device
 profile.py      a trace of some steps as a table
 metrics.py      metrics.jsonl, written one step late
+trackers.py     TensorBoard, W&B, MLflow, Trackio
 cost.py         FLOPs of a token, joules of a second
 """

@@ -7,7 +7,7 @@ checkpoint that verifies, with the batches that it would have seen, and `metrics
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,6 +29,7 @@ from jaxtrain.runtime.metrics import MetricsLog, show
 from jaxtrain.runtime.profile import Profile
 from jaxtrain.runtime.progress import say
 from jaxtrain.runtime.signals import Stopped, StopSignals
+from jaxtrain.runtime.trackers import Tracker, open_trackers
 from jaxtrain.runtime.watchdog import Watchdog, WatchdogConfig
 from jaxtrain.train.guard import Limits
 from jaxtrain.train.heldout import Heldout
@@ -93,6 +94,7 @@ def train(
     safety: SafetyConfig | None = None,
     frozen: Any = None,
     profile: int = 0,
+    trackers: Sequence[Tracker] = ("tensorboard",),
 ) -> TrainState:
     """Train to the last step, from the newest checkpoint in `folder` where one stands.
 
@@ -106,6 +108,7 @@ def train(
     frozen: weights that the loss reads and that do not learn; in no checkpoint.
     learning_rate: the optimizer's, for the log. flops_per_token: for the log's FLOP/s and MFU.
     profile: steps that are traced; `folder/profile` gets the trace and a table of where their time went.
+    trackers: where else the numbers are shown.
     Errors: UserError for what the user can mend, Stopped (exit status 75) after a signal.
     """
     keep_compiled()
@@ -116,7 +119,8 @@ def train(
         checkpoints = ends.enter_context(closing(Checkpoints(folder / "checkpoint", safety.keep)))
         begin = partial(_begin, checkpoints, init, optimizer, pretrained)
         state = begin()
-        log = ends.enter_context(closing(MetricsLog(folder / "metrics.jsonl", int(state.step))))
+        mirrors = open_trackers(trackers, folder)
+        log = ends.enter_context(closing(MetricsLog(folder / "metrics.jsonl", int(state.step), mirrors)))
         goodput.carry(log.kept, log.lost_seconds)
         run = _Run(
             state=state,

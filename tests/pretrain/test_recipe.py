@@ -5,8 +5,8 @@ import pytest
 from jaxtrain.pretrain import recipe
 from jaxtrain.runtime.errors import UserError
 
-# Weights of the blocks, tokens, and of 91 pairs the batch in tokens and the rate with the lowest loss, in powers
-# of 2 and of √2: lucaslingle.substack.com, "Scaling laws for optimal LR and batch size", part III, 2025, its
+# Weights of the blocks, tokens, and of 91 pairs the batch in tokens and the rate with the lowest loss (powers
+# of 2 and of √2): lucaslingle.substack.com, "Scaling laws for optimal LR and batch size", part III, 2025, its
 # rows of at least one token a weight.
 SWEEPS = [
     (46006272, 127991808, 32768, 0.001953),

@@ -1,0 +1,171 @@
+"""Other places that show a run's numbers while it runs; `metrics.jsonl` is the record.
+
+TensorBoard's files are written beside it: `tensorboard --logdir FOLDER`. W&B, MLflow and Trackio are services
+of their own (`pip install jaxtrain[trackers]`): where their data goes is told by their own variables
+(`WANDB_MODE=offline`, `MLFLOW_TRACKING_URI`, `TRACKIO_DIR`). A run that goes on after a kill is the same run
+there: its identity is kept in `trackers.json`. They have no way back: steps taken again after a rollback stand
+there twice.
+"""
+
+import importlib
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+from uuid import uuid4
+
+import jax
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import RecordWriter
+
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.metrics import Line, Mirror
+
+Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+PROJECT = "jaxtrain"
+IDENTITIES = "trackers.json"
+FLUSH_SECONDS = 10.0
+
+
+def open_trackers(names: Sequence[Tracker], folder: Path) -> list[Mirror]:
+    """The trackers of a run whose artifact is `folder`; none on other processes than the first.
+
+    Errors: UserError where the package of one is not installed.
+    """
+    makers = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases, "mlflow": Mlflow, "trackio": Trackio}
+    if unknown := sorted(set(names) - set(makers)):
+        raise UserError(f"trackers: no {unknown[0]!r}; choose of {', '.join(makers)}")
+    return [makers[name](folder) for name in names] if jax.process_index() == 0 else []
+
+
+def numbers(line: Line) -> dict[str, float]:
+    """The finite numbers of a line by `<kind>/<name>`; a step's own are `train/<name>`."""
+    kind = line.get("kind", "train")
+    return {
+        f"{kind}/{name}": float(value)
+        for name, value in line.items()
+        if name != "step" and isinstance(value, int | float) and math.isfinite(value)
+    }
+
+
+class TensorBoard:
+    """`FOLDER/tensorboard/events.out.tfevents.<n>`: a file from every start or rollback on.
+
+    Each begins with the step from which on TensorBoard forgets what earlier files have.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder / "tensorboard"
+        self._writer: RecordWriter | None = None
+        self._flushed = time.monotonic()
+
+    def restart(self, lines: list[Line]) -> None:
+        self.close()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        number = len(list(self._folder.iterdir()))
+        self._writer = RecordWriter(str(self._folder / f"events.out.tfevents.{number:05d}"))
+        self._put(Event(file_version="brain.Event:2"))
+        begin = lines[-1]["step"] + 1 if lines else 0
+        self._put(Event(step=begin, session_log=SessionLog(status=SessionLog.START)))
+
+    def write(self, line: Line) -> None:
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in numbers(line).items()]
+        self._put(Event(step=line["step"], summary=Summary(value=values)))
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.flush()
+            self._writer.close()
+            self._writer = None
+
+    def _put(self, event: Event) -> None:
+        assert self._writer is not None, "a log restarts before it is written"
+        event.wall_time = time.time()
+        self._writer.write(event.SerializeToString())
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self._writer.flush()
+            self._flushed = time.monotonic()
+
+
+class WeightsAndBiases:
+    """A run of the project `jaxtrain`, its x-axis `step`."""
+
+    def __init__(self, folder: Path):
+        identity = _identity(folder, "wandb", lambda: uuid4().hex)
+        self._run = _package("wandb").init(
+            project=PROJECT, name=_name(folder), id=identity, resume="allow", dir=str(folder)
+        )
+        self._run.define_metric("*", step_metric="step")
+
+    def restart(self, lines: list[Line]) -> None: ...
+
+    def write(self, line: Line) -> None:
+        self._run.log({"step": line["step"], **numbers(line)})
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class Mlflow:
+    """A run of the experiment `jaxtrain`."""
+
+    def __init__(self, folder: Path):
+        mlflow = _package("mlflow")
+        self._metric = mlflow.entities.Metric
+        self._client = mlflow.MlflowClient()
+        found = self._client.get_experiment_by_name(PROJECT)
+        experiment = found.experiment_id if found else self._client.create_experiment(PROJECT)
+        create = lambda: self._client.create_run(experiment, run_name=_name(folder)).info.run_id  # noqa: E731
+        self._run = _identity(folder, "mlflow", create)
+
+    def restart(self, lines: list[Line]) -> None: ...
+
+    def write(self, line: Line) -> None:
+        now = round(time.time() * 1000)
+        metrics = [self._metric(name, value, now, line["step"]) for name, value in numbers(line).items()]
+        self._client.log_batch(self._run, metrics=metrics)
+
+    def close(self) -> None:
+        self._client.set_terminated(self._run)
+
+
+class Trackio:
+    """A run of the project `jaxtrain`."""
+
+    def __init__(self, folder: Path):
+        name = _identity(folder, "trackio", lambda: f"{_name(folder)}-{uuid4().hex[:8]}")
+        self._trackio = _package("trackio")
+        self._trackio.init(project=PROJECT, name=name, resume="allow")
+
+    def restart(self, lines: list[Line]) -> None: ...
+
+    def write(self, line: Line) -> None:
+        self._trackio.log(numbers(line), step=line["step"])
+
+    def close(self) -> None:
+        self._trackio.finish()
+
+
+def _package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise UserError(f"trackers: {name} is not installed; pip install 'jaxtrain[trackers]'") from error
+
+
+def _name(folder: Path) -> str:
+    return folder.name.removesuffix(".partial")
+
+
+def _identity(folder: Path, tracker: str, create: Any) -> str:
+    """What the tracker knows the run by: as stored in the folder, else created and stored."""
+    path = folder / IDENTITIES
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    if tracker not in known:
+        known[tracker] = create()
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
+    return known[tracker]
