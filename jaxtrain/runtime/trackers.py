@@ -3,7 +3,7 @@
 TensorBoard's files are written beside it: `tensorboard --logdir FOLDER`. W&B, MLflow and Trackio are services
 of their own (`pip install jaxtrain[trackers]`): where their data goes is told by their own variables
 (`WANDB_MODE=offline`, `MLFLOW_TRACKING_URI`, `TRACKIO_DIR`). A run that goes on after a kill is the same run
-there: its identity is kept in `trackers.json`. They have no way back: steps taken again after a rollback stand
+there: its identity is kept in `trackers.json`. They have no way back: steps taken again stand
 there twice.
 """
 
