@@ -169,9 +169,14 @@ def save(classifier: Classifier, folder: Path, training: Training) -> None:
 
 def load(folder: str | Path) -> Classifier:
     """A classifier that `save` wrote; UserError where there is none."""
-    folder = Path(folder)
-    if not (folder / DESCRIPTION).is_file():
+    names = labels(folder)
+    weights = load_file(Path(folder) / WEIGHTS)
+    return Classifier(names, weights["weights"], weights["bias"])
+
+
+def labels(folder: str | Path) -> tuple[str, ...]:
+    """Those of a classifier that `save` wrote; UserError where there is none."""
+    path = Path(folder) / DESCRIPTION
+    if not path.is_file():
         raise UserError(f"no classifier at {folder}; train it with `jaxtrain classify CONFIG`")
-    weights = load_file(folder / WEIGHTS)
-    labels = json.loads((folder / DESCRIPTION).read_text())["labels"]
-    return Classifier(tuple(labels), weights["weights"], weights["bias"])
+    return tuple(json.loads(path.read_text())["labels"])

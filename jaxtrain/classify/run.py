@@ -70,7 +70,7 @@ def _write(config: ClassifyConfig, folder: Path) -> dict[str, Any]:
                 f"no document of label {example.label!r} in {', '.join(example.paths)}; mend `only`"
             )
         texts |= dict.fromkeys(found, labels.index(example.label))
-    tested = {text for text in texts if _is_heldout(text)}
+    tested = {text for text in texts if is_heldout(text)}
     known = [text for text in texts if text not in tested]
     classifier = linear.train(known, [texts[text] for text in known], labels, config.training)
     linear.save(classifier, folder, config.training)
@@ -89,7 +89,7 @@ def _write(config: ClassifyConfig, folder: Path) -> dict[str, Any]:
     }
 
 
-def _is_heldout(text: str) -> bool:
+def is_heldout(text: str) -> bool:
     """By its hash, so that a text is always on the same side, and a copy of it too."""
     return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()[0] % HELDOUT == 0
 

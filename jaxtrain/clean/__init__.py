@@ -12,6 +12,7 @@ signals.py        numbers measured on a text
 quality.py        the published rules over them; `judge`
 urls.py           blocked domains and words of a URL
 toxicity.py       listed words
+gibberish.py      perplexity of characters
 personal.py       addresses, numbers and keys replaced by placeholders
 contamination.py  texts that quote a benchmark
 dedup.py          exact and near duplicates

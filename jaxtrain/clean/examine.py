@@ -12,22 +12,32 @@ from typing import Any
 import pyarrow as pa
 
 from jaxtrain.classify import linear
-from jaxtrain.clean import contamination, language, personal, quality, text, toxicity, urls
+from jaxtrain.clean import contamination, gibberish, language, personal, quality, text, toxicity, urls
 
 Row = dict[str, Any]
 Message = dict[str, str]
 
-LISTED_WORDS = "listed_words"
+LISTED_WORDS, PERPLEXITY = "listed_words", "character_perplexity"
 _PERSONAL = [(f"personal_{kind}", pa.int32()) for kind in personal.KINDS]
 _DECISION = [(name, pa.string()) for name in ("text", "language", "reason", "benchmark")]
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 CONVERSATION_RESULT = pa.schema([*_DECISION, *_PERSONAL, ("messages", _MESSAGES)])
 
 
-def signal_names(classifiers: Iterable[str], word_lists: bool) -> tuple[str, ...]:
+def signal_names(classifiers: dict[str, str], word_lists: bool, reference: bool) -> tuple[str, ...]:
     """The signal columns of a clean artifact."""
-    listed = (LISTED_WORDS,) if word_lists else ()
-    return (*quality.SIGNALS, "language_score", *(f"score_{name}" for name in classifiers), *listed)
+    scores = [f"score_{name}" for name in score_names(classifiers)]
+    optional = (LISTED_WORDS,) * word_lists + (PERPLEXITY,) * reference
+    return (*quality.SIGNALS, "language_score", *scores, *optional)
+
+
+def score_names(classifiers: dict[str, str]) -> list[str]:
+    """`NAME` of a classifier of two labels; `NAME_LABEL` of each label where there are more, as of topics."""
+    found = []
+    for name, folder in classifiers.items():
+        labels = linear.labels(folder)
+        found += [name] if len(labels) == 2 else [f"{name}_{label}" for label in labels]
+    return found
 
 
 def document_result(signals: Iterable[str]) -> pa.Schema:
@@ -54,8 +64,11 @@ class Rules:
     """SPDX identifiers to keep; none: any licence, also an unknown one."""
     listed_words: float = 1.0
     """Largest share (0 to 1) of words that stand on one of `word_lists`."""
+    perplexity: float | None = None
+    """Largest perplexity of characters after `reference`; gibberish is above 50. None: no limit."""
     scores: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Least and largest probability (0 to 1) of each named classifier; others only measure."""
+    """Least and largest probability (0 to 1) by classifier, or by `NAME_LABEL` where it has more than two
+    labels; others only measure."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +81,7 @@ class Examination:
     benchmarks: tuple[str, ...]
     blocked_urls: tuple[str, ...]
     word_lists: tuple[str, ...]
+    reference: tuple[str, ...]
     classifiers: dict[str, str]
 
     @classmethod
@@ -77,7 +91,7 @@ class Examination:
 
     @property
     def signals(self) -> tuple[str, ...]:
-        return signal_names(self.classifiers, bool(self.word_lists))
+        return signal_names(self.classifiers, bool(self.word_lists), bool(self.reference))
 
     @cached_property
     def _phrases(self) -> contamination.Benchmarks:
@@ -90,6 +104,10 @@ class Examination:
     @cached_property
     def _listed(self) -> toxicity.WordLists:
         return toxicity.WordLists.read(self.word_lists)
+
+    @cached_property
+    def _characters(self) -> gibberish.CharacterModel:
+        return gibberish.CharacterModel.read(self.reference)
 
     @cached_property
     def _classifiers(self) -> dict[str, linear.Classifier]:
@@ -148,12 +166,24 @@ class Examination:
         }
 
     def _scores(self, text: str) -> Row:
-        scores = {f"score_{name}": model.score(text) for name, model in self._classifiers.items()}
-        return scores | ({LISTED_WORDS: self._listed.share(text)} if self.word_lists else {})
+        scores: Row = {}
+        for name, model in self._classifiers.items():
+            if len(model.labels) == 2:
+                scores[f"score_{name}"] = model.score(text)
+            else:
+                of = zip(model.labels, model.probabilities(text).tolist(), strict=True)
+                scores |= {f"score_{name}_{label}": probability for label, probability in of}
+        if self.word_lists:
+            scores[LISTED_WORDS] = self._listed.share(text)
+        if self.reference:
+            scores[PERPLEXITY] = self._characters.perplexity(text)
+        return scores
 
     def _broken_score(self, signals: Row) -> str:
         if signals.get(LISTED_WORDS, 0.0) > self.rules.listed_words:
             return "too many listed words"
+        if self.rules.perplexity is not None and signals[PERPLEXITY] > self.rules.perplexity:
+            return "gibberish"
         for name, (low, high) in self.rules.scores.items():
             if not low <= signals[f"score_{name}"] <= high:
                 return f"classifier {name}"

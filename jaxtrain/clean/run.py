@@ -46,8 +46,11 @@ class CleanConfig:
     """Text files of domains and words, one a line; a page whose URL has one is dropped."""
     word_lists: tuple[str, ...] = ()
     """Text files or folders of listed words, one entry a line; `rules` limit their share."""
+    reference: tuple[str, ...] = ()
+    """Text files of good writing: how a text's characters surprise after them is a signal of gibberish."""
     classifiers: dict[str, str] = field(default_factory=dict)
-    """Name to folder of a classify artifact: each is a signal `score_NAME`, which `rules` may limit."""
+    """Name to folder of a classify artifact: a signal `score_NAME`, which `rules` may limit; with more than
+    two labels, such as topics, a signal `score_NAME_LABEL` for each."""
     similarity: float = dedup.SIMILARITY
     """Least Jaccard similarity (0 to 1) of the word 5-grams of near duplicates."""
     repeated_paragraphs: bool = False
@@ -74,7 +77,8 @@ configs: tuple[type, ...] = (CleanConfig,)
 def run(config: CleanConfig) -> Path:
     """The clean artifact of `config`; UserError where its sources, benchmarks or presets do not exist."""
     artifact.require(config.documents, "collect")
-    files = (*config.benchmarks, *config.blocked_urls, *config.word_lists, *config.classifiers.values())
+    files = (*config.benchmarks, *config.blocked_urls, *config.word_lists, *config.reference)
+    files = (*files, *config.classifiers.values())
     inputs = {"documents": config.documents} | {path: path for path in files}
     return artifact.produce(config, inputs=inputs, write=lambda folder: _write(config, folder), resume=True)
 
@@ -125,6 +129,7 @@ def _examination(config: CleanConfig, rules: Rules | None) -> Examination:
         benchmarks=config.benchmarks,
         blocked_urls=config.blocked_urls,
         word_lists=config.word_lists,
+        reference=config.reference,
         classifiers=config.classifiers,
     )
 
@@ -141,8 +146,10 @@ def _check(config: CleanConfig, found: set[str]) -> None:
             )
     for source, rules in config.rules.items():
         quality.preset_named(rules.preset)
-        if unknown := sorted(set(rules.scores) - set(config.classifiers)):
+        if unknown := sorted(set(rules.scores) - set(examine.score_names(config.classifiers))):
             raise UserError(f"rules[{source!r}].scores names {unknown[0]!r}, which `classifiers` does not")
+        if rules.perplexity is not None and not config.reference:
+            raise UserError(f"rules[{source!r}].perplexity needs text files in `reference` to judge by")
         if unknown := sorted(set(rules.personal) - set(personal.KINDS)):
             raise UserError(
                 f"rules[{source!r}].personal: no kind {unknown[0]!r}; choose of {', '.join(personal.KINDS)}"
@@ -207,7 +214,7 @@ def _nothing_left(config: CleanConfig, documents: Facts) -> str:
 def _write_all(
     config: CleanConfig, folder: Path, documents: Facts, conversations: Facts, heldout_R: np.ndarray
 ) -> artifact.Counts:
-    signals = examine.signal_names(config.classifiers, bool(config.word_lists))
+    signals = examine.signal_names(config.classifiers, bool(config.word_lists), bool(config.reference))
     counts: dict[str, dict[str, Any]] = {"funnel": {}, "personal": {}, "benchmarks": {}}
     none_R = np.zeros(len(conversations.id_R), bool)
     for facts, held_R, names in ((documents, heldout_R, signals), (conversations, none_R, None)):

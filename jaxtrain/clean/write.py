@@ -28,6 +28,8 @@ def write_source(
         kind, columns = "documents", schema(Document, dict.fromkeys(signals, pa.float32()))
     redacted: Counter[str] = Counter()
     quoted: Counter[str] = Counter()
+    licenses_in: Counter[str] = Counter()
+    kept_of: dict[str, Counter[str]] = {"license": Counter(), "language": Counter()}
     name = f"{source}.parquet"
     own = facts.rows_of(source)
     kept_R, dropped_R = facts.alive_R & ~heldout_R, ~facts.alive_R
@@ -41,7 +43,11 @@ def write_source(
         for shard, rows in facts.each_shard(source):
             collected, examined = shard.collected(), shard.examined()
             cleaned = _cleaned(collected, examined)
-            kept.write(cleaned.filter(pa.array(kept_R[rows])))
+            staying = cleaned.filter(pa.array(kept_R[rows]))
+            kept.write(staying)
+            licenses_in.update(collected["license"].to_pylist())
+            for column, counter in kept_of.items():
+                counter.update(staying[column].to_pylist() if column in staying.column_names else [])
             if held is not None:
                 held.write(cleaned.filter(pa.array(heldout_R[rows])))
             dropped.write(_dropped(shard, rows, facts, collected, examined).filter(pa.array(dropped_R[rows])))
@@ -56,6 +62,10 @@ def write_source(
         "kept": kept.rows,
         "heldout": int(heldout_R[own].sum()),
         "dropped": dict(sorted(Counter(facts.reason_R[own][dropped_R[own]].tolist()).items())),
+        "licenses": {
+            found: [count, kept_of["license"][found]] for found, count in sorted(licenses_in.items())
+        },
+        "languages": dict(sorted(kept_of["language"].items())),
         "bytes_in": int(facts.bytes_in_R[own].sum()),
         "bytes_kept": int(facts.bytes_R[own][kept_R[own]].sum()),
         "bytes_heldout": int(facts.bytes_R[own][heldout_R[own]].sum()),

@@ -10,6 +10,7 @@ crawl.py          Common Crawl by id, and a polite crawl of one site -> WARC
 download.py       HTTP with resume, retry, time-outs and a limited rate
 wiki.py           MediaWiki XML dumps -> the text of articles
 code.py           a folder -> source files
+attributes.py     what its .gitattributes say of them
 books.py          works -> chapters
 epub.py           EPUB and TEI -> works
 tables.py         JSON lines, Parquet, CSV -> documents

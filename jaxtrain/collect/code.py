@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
+from jaxtrain.collect.attributes import Attributes
 from jaxtrain.collect.files import Unread
 from jaxtrain.document import Document, record_id
 from jaxtrain.runtime.errors import UserError
@@ -90,10 +91,11 @@ def read_code(source: CodeSource, unread: Unread) -> Iterator[Document]:
     root = root_of(source)
     paths = [p.relative_to(root).as_posix() for p in _walk(root, unread) if p.suffix in LANGUAGES]
     own_license = source.license or _license_of(root)
+    attributes = Attributes(root)
     taken: dict[str, str] = {}
     left = source.max_bytes
     for path in sorted(paths, key=lambda p: blake2b(p.encode()).digest()):
-        reason, text = _read(root, path)
+        reason, text = _read(root, path, attributes.of(path))
         if not reason and len(text.encode()) > left:
             reason = f"beyond {source.max_bytes:,} bytes"
         if reason:
@@ -137,11 +139,12 @@ def _license_of(root: Path) -> str:
     return ""
 
 
-def _read(root: Path, path: str) -> tuple[str, str]:
-    """(why the file is left out, "") or ("", its text)."""
+def _read(root: Path, path: str, said: dict[str, bool]) -> tuple[str, str]:
+    """(why the file is left out, "") or ("", its text). said: what `.gitattributes` say comes first."""
     *folders, name = Path(path).parts
     named = set(folders)
-    if any(folder.startswith(".") for folder in folders) or not named.isdisjoint(VENDORED):
+    looks_vendored = any(folder.startswith(".") for folder in folders) or not named.isdisjoint(VENDORED)
+    if said.get("vendored", looks_vendored):
         return "vendored", ""
     if not named.isdisjoint(TESTS) or name.startswith("test_") or Path(name).stem.endswith("_test"):
         return "test", ""
@@ -153,6 +156,7 @@ def _read(root: Path, path: str) -> tuple[str, str]:
         text = (root / path).read_text(encoding="utf-8")
     except (UnicodeDecodeError, OSError) as error:
         return f"not readable as UTF-8: {type(error).__name__}", ""
-    if GENERATED.search(text[:HEAD]) or max(map(len, text.splitlines()), default=0) > 1000:
+    looks_generated = GENERATED.search(text[:HEAD]) or max(map(len, text.splitlines()), default=0) > 1000
+    if said.get("generated", looks_generated):
         return "generated", ""
     return ("", text.strip("\n") + "\n") if text.strip() else ("empty", "")

@@ -25,6 +25,8 @@ class Politeness:
     """Seconds without a byte after which an answer counts as stalled."""
     tries: int = 4
     """Of each file; a later try goes on where the one before stopped."""
+    longest: float = 3600.0
+    """Seconds that one try of a file may take: a server that sends a byte now and then never stalls."""
     pause: float = 1.0
     """Seconds between two requests; before the nth retry 2^n times as many."""
 
@@ -66,11 +68,13 @@ def _append(url: str, partial: Path, politeness: Politeness) -> None:
     ) as answer:
         resumed = answer.status == 206
         expected = answer.headers.get("Content-Length")
-        got = 0
+        got, deadline = 0, time.monotonic() + politeness.longest
         with partial.open("ab" if resumed else "wb") as file:
-            while data := answer.read(_CHUNK):
+            while data := answer.read1(_CHUNK):
                 file.write(data)
                 got += len(data)
+                if time.monotonic() > deadline:
+                    raise TimeoutError
         if expected is not None and got < int(expected):
             raise OSError("the answer was cut")
 

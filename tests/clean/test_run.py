@@ -46,7 +46,12 @@ def collected(tmp_path_factory, question) -> Path:
     cut = [
         (i, j, novel[j : j + CHAPTER]) for i, novel in enumerate(novels) for j in range(0, 160_000, CHAPTER)
     ]
-    books = [document("books", f"{i}:{j}", text, url=f"book:{i}") for i, j, text in cut if i < 3]
+    licenses = ("public-domain", "public-domain", "CC-BY-4.0")
+    books = [
+        document("books", f"{i}:{j}", text, url=f"book:{i}", license=licenses[i])
+        for i, j, text in cut
+        if i < 3
+    ]
     pages = [text for i, _, text in cut if i == 3]
     planted = [
         document("web", "quoted", f"{pages[0][:3000]}\n\n{question}\n\n{pages[1][:1000]}", url="web:quoted"),
@@ -143,6 +148,28 @@ def test_every_record_is_kept_held_out_or_dropped_and_the_funnel_counts_it(clean
         if kind == "documents":
             assert counts["bytes_kept"] == sum(len(row["text"].encode()) for row in parts[kind])
             assert counts["bytes_heldout"] == sum(len(row["text"].encode()) for row in parts["heldout"])
+
+
+def test_licenses_and_gibberish_are_limits_with_counts(config, collected, tmp_path):
+    """Two of three books have a license on the list; of the pages those stay that read like the books."""
+    books = [row["text"] for row in read_rows(collected / "documents/books.parquet")]
+    (tmp_path / "books.txt").write_text("\n".join(books), encoding="utf-8")
+    rules = {
+        "books": Rules(preset="prose", licenses=("public-domain", "MIT")),
+        "web": Rules(preset="c4", language_score=None, perplexity=11.0),
+    }
+    reference = (str(tmp_path / "books.txt"),)
+    folder = run(dataclasses.replace(config, rules=rules, reference=reference, out=str(tmp_path / "clean")))
+    funnel = json.loads((folder / "funnel.json").read_text())
+    assert funnel["books"]["dropped"]["license"] == 20
+    kept = funnel["books"]["kept"]
+    assert funnel["books"]["licenses"] == {"CC-BY-4.0": [20, 0], "public-domain": [40, kept]}
+    assert sum(funnel["books"]["languages"].values()) == kept and funnel["books"]["languages"]["en"] == kept
+    assert reasons(folder, "web", ["german", "mail"]) == ["gibberish", ""]  # to one who read English
+    pages = [row for row in rows(folder, "documents") if row["source"] == "web"]
+    assert pages and all(5 < row["character_perplexity"] <= 11 for row in pages)
+    with pytest.raises(UserError, match=r"rules\['web'\].perplexity needs text files in `reference`"):
+        run(dataclasses.replace(config, rules=rules, out=str(tmp_path / "none")))
 
 
 def test_what_was_dropped_is_there_whole(cleaned, collected):

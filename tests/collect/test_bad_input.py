@@ -9,6 +9,7 @@ import threading
 import time
 import zipfile
 from collections import Counter
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from jaxtrain.collect.books import BookSource, read_books
 from jaxtrain.collect.chats import ChatSource, read_chats
 from jaxtrain.collect.code import CodeSource, read_code
 from jaxtrain.collect.crawl import CommonCrawlSource, SiteSource, crawl, read_common_crawl, read_site
-from jaxtrain.collect.download import Politeness
+from jaxtrain.collect.download import Politeness, Refused, fetch
 from jaxtrain.collect.tables import TableSource, read_table
 from jaxtrain.collect.web import WebSource, read_web
 
@@ -243,6 +244,13 @@ class Site(BaseHTTPRequestHandler):
                 self.send_header("Content-Length", "1000")
                 self.end_headers()
                 Site.done.wait(20)
+            case "/trickles":
+                self.send_response(200)
+                self.send_header("Content-Length", "1000000000")
+                self.end_headers()
+                with suppress(OSError):  # until the other side has had enough
+                    while not Site.done.is_set():
+                        self.wfile.write(b".")
             case "/crawl-data/CC-TEST/warc.paths.gz":
                 self.answer(gzip.compress(b"seg/one.warc.gz\nseg/absent.warc.gz\n"), "application/gzip")
             case "/seg/one.warc.gz":
@@ -322,6 +330,14 @@ def test_common_crawl_with_retry_resume_and_a_file_that_is_not_there(site, tmp_p
     asked = len(Site.asked)
     list(read_common_crawl(source, Counter()))
     assert len(Site.asked) == asked + 1, "only what is missing is asked for again"
+
+
+def test_a_file_that_never_ends_has_a_limit_of_time(site, tmp_path):
+    """No pause of the server is long, and still the download ends; what came stays to go on from."""
+    politeness = Politeness(timeout=5.0, tries=2, pause=0.0, longest=0.1)
+    with pytest.raises(Refused, match="no answer after 2 tries: TimeoutError"):
+        fetch(f"{site}/trickles", tmp_path / "file", politeness)
+    assert not (tmp_path / "file").exists() and (tmp_path / "file.part").stat().st_size > 0
 
 
 def test_arrays_of_chats_that_are_cut(tmp_path):

@@ -1,11 +1,13 @@
 """Source code: the standard library of this Python, and a crafted folder."""
 
 import ast
+import subprocess
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from jaxtrain.collect.attributes import NAMES, Attributes
 from jaxtrain.collect.code import CodeSource, read_code
 from jaxtrain.runtime.errors import UserError
 
@@ -61,3 +63,38 @@ def test_what_is_left_out_has_a_reason(tmp_path):
 def test_a_folder_that_is_not_there():
     with pytest.raises(UserError, match="no folder nowhere"):
         read(folder="nowhere")
+
+
+def test_gitattributes_come_before_what_a_file_looks_like(tmp_path):
+    """Checked against `git check-attr`, which reads the same files."""
+    attributes = {
+        ".gitattributes": "# comment\n*.pb.go linguist-generated=true\nlib/** linguist-vendored\n"
+        "/lib/own.py -linguist-vendored\nbuild/*.py linguist-vendored=false text\n"
+        "deep/**/x[0-9].py linguist-generated\n",
+        "app/.gitattributes": "*.py linguist-generated\nmain.py linguist-generated=false\n",
+    }
+    names = [
+        "a.pb.go", "deep/a.pb.go", "lib/x.py", "lib/sub/y.py", "lib/own.py", "build/kept.py",
+        "build/sub/z.py", "deep/x1.py", "deep/er/x2.py", "deep/xx.py", "app/made.py", "app/main.py", "top.py",
+    ]  # fmt: skip
+    for name, text in attributes.items() | dict.fromkeys(("app/main.py",), "# DO NOT EDIT\nx = 1\n").items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).exists() or (tmp_path / name).write_text(f"x = {name!r}\n")
+    files, unread = read(folder=str(tmp_path))
+    assert {file.meta["path"] for file in files} == {
+        "lib/own.py", "build/kept.py", "deep/xx.py", "app/main.py", "top.py",
+    }  # fmt: skip
+    assert unread == {"generated": 5, "vendored": 3}
+    found = Attributes(tmp_path)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    told = subprocess.run(
+        ["git", "check-attr", "--stdin", *NAMES], cwd=tmp_path, input="\n".join(names), text=True,
+        capture_output=True, check=True,
+    )  # fmt: skip
+    for line in told.stdout.splitlines():
+        name, attribute, value = line.split(": ")
+        wanted = {"unspecified": None, "set": True, "true": True, "unset": False, "false": False}[value]
+        assert found.of(name).get(NAMES[attribute]) is wanted, line
