@@ -63,7 +63,7 @@ class Meter:
         self._done.set()
         if self._counters:
             self._thread.join()
-            self._update()
+            self.update()
 
     @property
     def kilowatt_hours(self) -> dict[str, float]:
@@ -73,11 +73,17 @@ class Meter:
             sums[counter.kind] = sums.get(counter.kind, 0.0) + counter.joules / JOULES
         return sums
 
+    @property
+    def joules(self) -> dict[str, float]:
+        """The same in joules."""
+        return {kind: energy * JOULES for kind, energy in self.kilowatt_hours.items()}
+
     def _poll(self) -> None:
         while not self._done.wait(POLL_SECONDS):
-            self._update()
+            self.update()
 
-    def _update(self) -> None:
+    def update(self) -> None:
+        """Read the counters now; where no thread does, at least every twenty minutes."""
         for counter in self._counters:
             counter.update()
 
