@@ -11,6 +11,11 @@ from jaxtrain.report.run import ReportConfig, run
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PRINTED = {
+    "1_quickstart": "How can I make a friend happy?",
+    "2_collect_and_clean": "gopher_quality     keeps",
+}
+"""What the output of each has among its lines."""
 write_run = runpy.run_path(str(ROOT / "tests" / "report" / "conftest.py"))["write_run"]
 
 
@@ -45,8 +50,11 @@ def test_a_notebook_runs_and_shows_figures(path: Path, artifacts: Path, monkeypa
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     figures = [o for o in outputs if o.output_type == "display_data" and "image/png" in o.data]
     assert len(figures) >= 3
-    assert [output.text for output in outputs if output.get("name") == "stderr"] == []
+    if path.stem == "1_quickstart":  # it runs no stage, which would say what it does
+        assert [output.text for output in outputs if output.get("name") == "stderr"] == []
     printed = "".join(output.text for output in outputs if output.get("name") == "stdout")
-    assert (
-        "simulated rater" in path.read_text(encoding="utf-8") and "How can I make a friend happy?" in printed
-    )
+    assert PRINTED[path.stem] in printed
+
+
+def test_simulated_raters_are_called_so():
+    assert "simulated rater" in (ROOT / "notebooks" / "1_quickstart.ipynb").read_text(encoding="utf-8")

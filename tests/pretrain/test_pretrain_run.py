@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jax
@@ -22,6 +23,7 @@ from jaxtrain.pretrain.run import run
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.runtime.signals import Stopped
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train.loop import SafetyConfig
 
@@ -174,6 +176,40 @@ def test_two_processes_make_the_artifact_together(straight, config, compiled_onc
     manifest = artifact.read_manifest(tmp_path / "model")
     assert manifest is not None and artifact.is_whole(tmp_path / "model", manifest)
     assert artifact.read_manifest(straight)["fingerprint"] == manifest["fingerprint"]
+
+
+@pytest.mark.slow
+def test_a_stopped_run_goes_on_in_its_folder_on_another_mesh(straight, config, tmp_path):
+    """SIGTERM behind step 7 on fsdp 4 x tensor 2; then data 2 x fsdp 4: the undisturbed run's losses."""
+    begun = dataclasses.replace(config, out=str(tmp_path / "model"))
+    partial, over = tmp_path / "model.partial", threading.Event()
+
+    def stop() -> None:
+        log = partial / "metrics.jsonl"
+        while not over.wait(0.01) and not (log.is_file() and '"step": 7,' in log.read_text()):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    watcher = threading.Thread(target=stop)
+    watcher.start()
+    try:
+        with pytest.raises(Stopped):
+            run(begun)
+    finally:
+        over.set()
+        watcher.join()
+    stopped = lines(partial)[-1]["step"]
+    assert 7 <= stopped < 20 and (partial / "checkpoint" / str(stopped)).is_dir()
+    folder = run(dataclasses.replace(begun, mesh=MeshConfig(data=2, fsdp=4)))
+    found, wanted = lines(folder), lines(straight)
+    assert [line["step"] for line in found] == [line["step"] for line in wanted]
+    for name in ("loss", "bits_per_byte"):
+        np.testing.assert_allclose(
+            [line[name] for line in found if name in line],
+            [line[name] for line in wanted if name in line],
+            rtol=1e-5,
+            err_msg=name,
+        )
 
 
 def test_a_run_goes_on_with_another_mesh_and_other_safety(straight, config, tmp_path):
