@@ -1,4 +1,4 @@
-"""Every notebook is stored without outputs; the first runs here on the artifacts of a run."""
+"""Every notebook is stored without outputs; those that a run's artifacts are enough for run here."""
 
 import runpy
 from pathlib import Path
@@ -14,8 +14,10 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PRINTED = {
     "1_quickstart": "How can I make a friend happy?",
     "2_collect_and_clean": "gopher_quality     keeps",
+    "8_rlhf": "DPO at the reference: 0.693",
+    "9_evaluate": "<- right",
 }
-"""What the output of each has among its lines."""
+"""What the output of each that runs here has among its lines."""
 write_run = runpy.run_path(str(ROOT / "tests" / "report" / "conftest.py"))["write_run"]
 
 
@@ -40,7 +42,7 @@ def test_a_notebook_is_stored_without_outputs(path: Path):
     assert cells and all(cell.outputs == [] and cell.execution_count is None for cell in cells)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS[:1], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem in PRINTED], ids=lambda path: path.stem)
 def test_a_notebook_runs_and_shows_figures(path: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("JAXTRAIN_RUN", str(artifacts))
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
@@ -50,7 +52,7 @@ def test_a_notebook_runs_and_shows_figures(path: Path, artifacts: Path, monkeypa
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     figures = [o for o in outputs if o.output_type == "display_data" and "image/png" in o.data]
     assert len(figures) >= 3
-    if path.stem == "1_quickstart":  # it runs no stage, which would say what it does
+    if path.stem != "2_collect_and_clean":  # the others run no stage, which would say what it does
         assert [output.text for output in outputs if output.get("name") == "stderr"] == []
     printed = "".join(output.text for output in outputs if output.get("name") == "stdout")
     assert PRINTED[path.stem] in printed

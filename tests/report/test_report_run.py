@@ -86,7 +86,7 @@ def test_ids_are_unique_and_every_reference_has_its_target(page: Page, report: P
 
 def test_pictures_take_their_colours_from_the_page(report: Path):
     svgs = re.findall(r"<svg.*?</svg>", (report / "report.html").read_text(encoding="utf-8"), re.S)
-    assert len(svgs) == 6
+    assert len(svgs) == 9
     for svg in svgs:
         assert "var(--ink)" in svg and not re.search(r"#[0-9a-f]{6}\b", svg)
 

@@ -119,34 +119,26 @@ def test_runs_stand_side_by_side(artifacts, tmp_path):
     row = page[page.index("Held-out text, bits per byte of the pretrained") :]
     assert "<td>1.920</td><td>1.500</td>" in row[:200]
     assert "Training loss and held-out bits per byte of each run" in page
-    assert page.count("<svg") == 1
+    assert page.count("<svg") == 2  # curves and memorisation
 
 
-def test_memorisation_and_bias_are_drawn_where_they_were_measured(artifacts, tmp_path):
+def test_memorisation_and_bias_are_shown_where_they_were_measured(artifacts, report, tmp_path):
+    page = (report / "report.html").read_text()
+    for words in (
+        "exposure of canaries",
+        "stereotype preferred",
+        "does not measure: What &lt;script&gt;",
+        "240.5",
+    ):
+        assert words in page
+    assert page.count("<svg") == page.count('<svg role="img" aria-label="') == 9
     run = copied(artifacts, tmp_path / "run")
     path = run / "9_evaluate" / "results.json"
     results = json.loads(path.read_text())
-    share = {"low": 0.1, "high": 0.4, "items": 20}
-    results["extraction"] = [
-        {"model": "PPO", "text": "planted", "count": count, "prefix": 32, "sequences": 9, "rate": 0.2}
-        | {"low": 0.1, "high": 0.4, "nats_per_token": 1.0}
-        for count in (0, 1, 16)
-    ]
-    results["exposure"] = [
-        {"model": "PPO", "count": count, "canaries": 4, "exposure": 2.0, "standard_error": 0.1, "most": 10.0}
-        for count in (0, 1, 16)
-    ]
-    results["bias"] = [
-        {"model": "PPO", "measure": "crows_pairs", "group": "all", "value": 0.2, "fair": 0.5, **share}
-        | {"limit": "Nothing <else>."}
-    ]
-    path.write_text(json.dumps(results))
+    path.write_text(json.dumps({part: results[part] for part in ("tasks", "heldout")}))
     runs.report([str(run)])
     page = (run / "report" / "report.html").read_text()
-    for words in ("exposure of canaries", "stereotype preferred", "does not measure: Nothing &lt;else&gt;."):
-        assert words in page
-    assert page.count("<svg") == page.count('<svg role="img" aria-label="') == 8
-    assert len(page) < 5e6
+    assert "Memorisation" not in page and "Bias" not in page and page.count("<svg") == 6
 
 
 def test_a_folder_without_artifacts_is_named(tmp_path):
