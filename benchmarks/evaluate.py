@@ -97,6 +97,55 @@ def published(model: str, data: str, items: str = "1000", *tasks: str) -> None:
     )
 
 
+def speed(model: str, data: str, items: str = "24") -> None:
+    """Seconds for the likelihoods of the same choices: ours, and lm-eval's `hf` at each batch size."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    from jaxtrain.evaluate.choices import Scorer
+    from jaxtrain.evaluate.harness import HarnessModel
+    from jaxtrain.model.huggingface import load_pretrained
+    from jaxtrain.tasks.catalog import TASKS
+    from jaxtrain.tokenize.tokenizer import Tokenizer
+
+    ours = HarnessModel(Scorer(load_pretrained(model), Tokenizer.load(model), length=2048, batch_size=4))
+    found: dict[str, Any] = {"items": int(items)}
+    for name in ("hellaswag", "sciq"):
+        requests = [
+            Instance("loglikelihood", {}, pair, at)
+            for at, item in enumerate(TASKS[name].load(data, int(items)))
+            for pair in zip(item.contexts, item.continuations, strict=True)
+        ]
+        rows: dict[str, Any] = {"choices": len(requests)}
+        values, rows["ours, compiling"] = _timed(ours, requests)
+        values, rows["ours"] = _timed(ours, requests)
+        for size in (1, 4, 16):
+            hf = HFLM(pretrained=model, dtype="float32", device="cpu", batch_size=size)
+            theirs, rows[f"hf, batch {size}"] = _timed(hf, requests)
+        rows["ratio to the best"] = min(rows[f"hf, batch {size}"] for size in (1, 4, 16)) / rows["ours"]
+        pairs = zip(values, theirs, strict=True)
+        rows["largest difference, nats"] = max(abs(mine - other) for (mine, _), (other, _) in pairs)
+        found[name] = rows
+        print(name, rows, flush=True)
+    record("evaluate_speed", ["jax", "torch", "transformers", "lm-eval"], found)
+
+
+def _timed(model: Any, requests: list[Any]) -> tuple[list[Any], float]:
+    begun = time.monotonic()
+    values = model.loglikelihood(requests, disable_tqdm=True)
+    return values, time.monotonic() - begun
+
+
+def bias(model: str, data: str, items: str = "200") -> None:
+    """CrowS-Pairs, WinoBias, BBQ and refusals of SmolLM2-135M-Instruct."""
+    from jaxtrain.evaluate.bias import BiasConfig
+
+    folder = str(Path(data) / "bias")
+    options = {"tasks": (), "bias": BiasConfig(folder=folder, items=int(items)), "batch_size": 4}
+    results = _evaluate(model, data, "runs/benchmark/bias", **options)
+    record("evaluate_bias", ["jax", "jaxtrain"], {"bias": results["bias"]})
+
+
 def memorization() -> None:
     """Two runs of as many steps on the same texts: as collected, with copies, and as clean leaves them."""
     from jaxtrain.clean import balance
@@ -219,4 +268,6 @@ def _evaluate(model: str, data: str, out: str, **options: Any) -> dict[str, Any]
 
 
 if __name__ == "__main__":
-    {"files": files, "published": published, "memorization": memorization}[sys.argv[1]](*sys.argv[2:])
+    {"files": files, "published": published, "memorization": memorization, "speed": speed, "bias": bias}[
+        sys.argv[1]
+    ](*sys.argv[2:])

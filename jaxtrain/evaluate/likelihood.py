@@ -27,7 +27,9 @@ from jaxtrain.runtime.progress import track
 
 CHUNK = 8  # tokens of a row whose logits are in memory at once
 SHARED = 8  # continuations of a group at most: one context's thousands would be rows of one
-STEPS = (1, 1.5)  # sizes are these times powers of two: few shapes, few compilations
+COMPILE_FLOPS = {"cpu": 1e11}
+"""What a device computes while one more program is compiled, about a second; of others 1e14. Padding that
+costs less is cheaper than another shape."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ def likelihoods(
     what: named in the progress bar.
     """
     found: list[Likelihood | None] = [None] * len(pairs)
-    for batch in track(_batches(_grouped(pairs), tokens), what or "likelihood"):
+    weights = sum(leaf.size for leaf in jax.tree.leaves(model))
+    patience = COMPILE_FLOPS.get(jax.devices()[0].platform, 1e14) / (2 * weights)
+    for batch in track(_batches(_grouped(pairs), tokens, patience), what or "likelihood"):
         P, C = (_rounded(max(sizes)) for sizes in zip(*(group.sizes for group in batch), strict=True))
         rows = -(-len(batch) // meshes.batch_rows()) * meshes.batch_rows()
         rows = -(-rows // 8) * 8 if rows > 8 else rows
@@ -101,29 +105,57 @@ def _grouped(pairs: Sequence[tuple[list[int], list[int]]]) -> list[_Group]:
     return groups
 
 
-def _batches(groups: list[_Group], tokens: int) -> list[list[_Group]]:
-    """Groups of about one size together, the largest first: a batch that does not fit shows at once."""
-    ordered = sorted(groups, key=lambda group: sum(map(_rounded, group.sizes)), reverse=True)
-    batches: list[list[_Group]] = []
-    P = C = 0
-    for group in ordered:
-        wider, longer = (max(n, _rounded(size)) for n, size in zip((P, C), group.sizes, strict=True))
-        if not batches or (len(batches[-1]) + 1) * (wider + longer) > tokens:
-            batches.append([])
-            wider, longer = map(_rounded, group.sizes)
-        batches[-1].append(group)
-        P, C = wider, longer
+def _batches(groups: list[_Group], tokens: int, patience: float) -> list[list[_Group]]:
+    """Groups of about one shape together, the largest first: a batch that does not fit shows at once.
+
+    patience: tokens of padding that are cheaper than another shape.
+    """
+    by_shape: dict[_Shape, list[_Group]] = {}
+    for group in groups:
+        P, C = map(_rounded, group.sizes)
+        by_shape.setdefault((P, C, len(group.continuations)), []).append(group)
+    shelves = list(by_shape.items())
+    while len(shelves) > 1:
+        pairs = ((one, other) for at, one in enumerate(shelves) for other in shelves[:at])
+        one, other = min(pairs, key=lambda pair: _added(*pair))
+        if _added(one, other) > patience:
+            break
+        shelves = [shelf for shelf in shelves if shelf is not one and shelf is not other]
+        shelves.append((_both(one, other), one[1] + other[1]))
+    batches = []
+    for (P, C, _), alike in sorted(shelves, key=lambda shelf: sum(shelf[0][:2]), reverse=True):
+        most = max(1, tokens // (P + C))
+        parts = -(-len(alike) // most)
+        batches += list(batched(alike, -(-len(alike) // parts)))
     return batches
 
 
+_Shape = tuple[int, int, int]
+"""Tokens of contexts, tokens of continuations, continuations of a group."""
+_Shelf = tuple[_Shape, list[_Group]]
+
+
+def _both(one: _Shelf, other: _Shelf) -> _Shape:
+    P, C, turns = map(max, one[0], other[0])
+    return P, C, turns
+
+
+def _added(one: _Shelf, other: _Shelf) -> int:
+    """Tokens of padding more where both have one shape."""
+    whole = _cost(_both(one, other), len(one[1]) + len(other[1]))
+    return whole - _cost(one[0], len(one[1])) - _cost(other[0], len(other[1]))
+
+
+def _cost(shape: _Shape, groups: int) -> int:
+    """Tokens that are computed."""
+    P, C, turns = shape
+    return groups * (P + C * turns)
+
+
 def _rounded(size: int) -> int:
-    """The next size for which there may be a program already: 8, 16, 24, 32, 48, 64, 96, …"""
-    power = 8
-    while True:
-        for step in STEPS:
-            if size <= power * step and power * step % CHUNK == 0:
-                return int(power * step)
-        power *= 2
+    """The next size for which there may be a program already: steps of 8, of an eighth from 128."""
+    step = max(CHUNK, 1 << (size.bit_length() - 4) if size >= 128 else CHUNK)
+    return max(CHUNK, -(-size // step) * step)
 
 
 def _put(*arrays: np.ndarray) -> tuple[jax.Array, ...]:
