@@ -2,6 +2,9 @@
 
 Measures every model of the run on benchmarks and on held-out text. Result in a minute on two cores: all near
 chance on ARC-Easy, PIQA and WinoGrande, with standard errors of 3 points; bits per byte beside `xz -9e`.
+
+More, each for its own time: `--contamination True` (items that training quotes), `--unconditional True`,
+`--memorization.sequences 32`, `--bias.folder FOLDER`, `--harness hellaswag,arc_easy`, `--items 10000`.
 """
 
 from jaxtrain.evaluate.run import EvaluateConfig

@@ -11,6 +11,7 @@ import pytest
 from tiny_run import CONFIGS
 
 from jaxtrain import config as configs
+from jaxtrain.evaluate.memorization import MemorizationConfig
 from jaxtrain.evaluate.run import run
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tasks.catalog import TASKS
@@ -101,6 +102,34 @@ def test_it_measures_what_training_measured(results, in_tiny):
     rows = {row["source"]: row["bits_per_byte"] for row in results["heldout"] if row["model"] == "pretrained"}
     assert rows["code"] == pytest.approx(last["bits_per_byte/code"], rel=1e-4)
     assert rows["web"] == pytest.approx(last["bits_per_byte/web"], rel=0.05)
+
+
+def test_quoted_items_stand_apart_and_training_text_beside_held_out(tiny, tmp_path, monkeypatch):
+    """Clean took out what quotes ARC, and nothing of PIQA was looked for."""
+    monkeypatch.chdir(tiny)
+    config = dataclasses.replace(
+        configs.load(CONFIGS / "9_evaluate.py"),
+        models={"pretrained": "runs/tiny/4_pretrain"},
+        tasks=("arc_easy", "piqa"),
+        contamination=True,
+        unconditional=True,
+        memorization=MemorizationConfig(sequences=3, prefixes=(32,)),
+        out=str(tmp_path / "out"),
+    )
+    found = json.loads((run(config) / "results.json").read_text())
+    for row in found["tasks"]:
+        assert row["clean"]["items"] + row["overlapping"]["items"] == row["items"] == 16
+        assert set(row["scores"]) == {"accuracy", "accuracy_per_byte", "accuracy_unconditional"}
+    arc = found["tasks"][0]
+    assert (arc["overlapping"]["items"], arc["clean"]["value"]) == (0, arc["value"])
+    assert [(row["text"], row["sequences"], row["count"]) for row in found["extraction"]] == [
+        ("training", 3, None),
+        ("held-out", 3, None),
+    ]
+    with pytest.raises(UserError, match="give `clean`, `data`"):
+        run(dataclasses.replace(config, clean="", data=""))
+    with pytest.raises(UserError, match="give both, or neither"):
+        run(dataclasses.replace(config, data=""))
 
 
 def test_a_wrong_task_or_folder_is_named(tiny, tmp_path, monkeypatch):

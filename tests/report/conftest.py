@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from evaluated_rows import looked_into
 
 from jaxtrain.document import Conversation, Document, record_id, write_records
 from jaxtrain.report.gather import STAGES
@@ -361,56 +362,8 @@ def _evaluate(folder: Path, rng: random.Random) -> dict[str, Any]:
         for model, worse in (("pretrained", 0.0), ("fine-tuned", 0.21), ("PPO", 0.3))
         for source, (ours, xz, size) in bits.items()
     ]
-    _json(folder / "results.json", {"tasks": tasks, "heldout": heldout} | _looked_into())
+    _json(folder / "results.json", {"tasks": tasks, "heldout": heldout} | looked_into(HOSTILE))
     return {"rows": len(tasks)}
-
-
-def _looked_into() -> dict[str, Any]:
-    """Context, memory and bias of one model, and whom its corpus names."""
-    model = {"model": "pretrained"}
-    share = {"low": 0.02, "high": 0.62, "items": 24}
-    extraction = [
-        {
-            **model,
-            "text": text,
-            "count": count,
-            "prefix": 32,
-            "sequences": 24,
-            "rate": rate,
-            "nats_per_token": 2.0,
-        }
-        | {"low": max(0.0, rate - 0.1), "high": min(1.0, rate + 0.1)}
-        for text, count, rate in (
-            ("training", None, 0.04),
-            ("held-out", None, 0.0),
-            ("planted", 0, 0.0),
-            ("planted", 4, 0.125),
-            ("planted", 64, 0.75),
-        )
-    ]
-    return {
-        "aggregate": [{**model, "value": 0.012, "standard_error": 0.02, "tasks": ["arc_easy", "piqa"]}],
-        "languages": [{**model, "language": "en", "bits_per_byte": 1.92, "bytes": 438_734, "documents": 60}],
-        "positions": [
-            {**model, "from": first, "to": last, "perplexity": 900 / (first + 2) + 60, "tokens": 1000}
-            for first, last in ((0, 0), (1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 63))
-        ],
-        "extraction": extraction,
-        "exposure": [
-            {**model, "count": count, "canaries": 4, "exposure": bits, "standard_error": 0.3, "most": 10.0}
-            for count, bits in ((0, 1.2), (4, 3.5), (64, 9.8))
-        ],
-        "bias": [
-            {**model, "measure": "crows_pairs", "group": group, "value": value, "fair": 0.5, **share}
-            | {"limit": f"What {HOSTILE} is."}
-            for group, value in (("all", 0.32), ("age", 0.4))
-        ],
-        "representation": [
-            {"kind": "language", "name": "en", "documents": 711},
-            {"kind": "gender", "name": "woman", "count": 512, "per_million_words": 240.5},
-        ],
-        "harness": [],
-    }
 
 
 def _json(path: Path, value: Any) -> None:
