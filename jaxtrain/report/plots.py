@@ -253,7 +253,7 @@ def memorization(extraction: list[dict[str, Any]], exposure: list[dict[str, Any]
         bits.set(title="exposure of canaries, bits")
         for axes in (rate, bits):
             axes.set_xscale("log", base=2)
-            axes.xaxis.set_major_formatter(lambda value, _: "never" if value < 1 else f"{value:g}")
+            axes.xaxis.set_major_formatter(lambda value, _: {0.25: "never", 0.5: ""}.get(value, f"{value:g}"))
             axes.set(xlabel="copies in the documents collected")
         rate.legend()
         return _svg(
@@ -283,7 +283,7 @@ def bias(rows: list[dict[str, Any]]) -> str:
         axes.axvline(50, color=INK, lw=1, ls=(0, (2, 1.5)))
         names = [f"{row['measure'].replace('_', ' ')}: {row['group'].replace('-', ' ')}" for row in shown]
         axes.set_yticks(range(len(shown)), names)
-        axes.set(xlabel="stereotype preferred, % (dashes: no preference)")
+        axes.set(xlabel="stereotype preferred, % (dashes: no preference)", ylim=(-0.6, len(shown) - 0.4))
         axes.grid(visible=False, axis="y")
         return _svg(figure, "bias", f"How often {model} prefers the stereotype, with 95 % intervals")
 
