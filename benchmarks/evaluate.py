@@ -260,10 +260,10 @@ def _train_and_ask(run: Path, memorization: Any) -> dict[str, Any]:
     return {part: results[part] for part in ("extraction", "exposure", "heldout")}
 
 
-def _evaluate(model: str, data: str, out: str, **options: Any) -> dict[str, Any]:
+def _evaluate(model: str, sets: str, out: str, **options: Any) -> dict[str, Any]:
     from jaxtrain.evaluate.run import EvaluateConfig, run
 
-    config = EvaluateConfig(models={"model": model}, benchmarks=data, out=out, **options)
+    config = EvaluateConfig(models={"model": model}, benchmarks=sets, out=out, **options)
     return json.loads((run(config) / "results.json").read_text())
 
 
