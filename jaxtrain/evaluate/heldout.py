@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from jaxtrain.document import Document, read_records, source_files
+from jaxtrain.evaluate.choices import Scorer
 from jaxtrain.evaluate.score import bits_per_byte, xz_bits_per_byte
 from jaxtrain.feed.loader import heldout_batches, heldout_sources
 from jaxtrain.feed.packing import best_fit
@@ -43,20 +44,19 @@ class Texts:
         self.xz = {source: xz_bits_per_byte(text.encode()) for source, text in texts.items() if text}
 
 
-def measure(
-    model: Transformer, data: str | Path, texts: Texts, *, batch_size: int, what: str = ""
-) -> dict[str, Rows]:
+def measure(scorer: Scorer, data: str | Path, texts: Texts, what: str = "") -> dict[str, Rows]:
     """`heldout` rows of each source and of `all`, `languages` rows, and `positions` rows.
 
-    data: the tokenize artifact of the same documents. Errors: UserError where it has no held-out text.
+    data: the tokenize artifact of the same documents.
+    Errors: UserError where it has no held-out text, or was encoded by another tokenizer than the model's.
     """
-    length = model.config.max_length
-    tokens, nats_of, bytes_of = TokenData.open(data), {}, {}
+    length = scorer.length
+    tokens, nats_of, bytes_of = TokenData.open(data, scorer.tokenizer.fingerprint), {}, {}
     by_language: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0])  # nats, bytes, documents
     by_position = np.zeros((2, length))  # nats, targets
     for source in heldout_sources(data):
         records = tokens.heldout(source)
-        nats_R, at_position = _source(model, data, source, records.lengths, batch_size, length, what)
+        nats_R, at_position = _source(scorer, data, source, records.lengths, what)
         by_position += at_position
         nats_of[source], bytes_of[source] = float(nats_R.sum()), tokens.heldout_bytes(source)
         languages = texts.languages.get(source, [])
@@ -91,22 +91,17 @@ def measure(
 
 
 def _source(
-    model: Transformer,
-    data: str | Path,
-    source: str,
-    lengths: np.ndarray,
-    batch_size: int,
-    length: int,
-    what: str,
+    scorer: Scorer, data: str | Path, source: str, lengths: np.ndarray, what: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Nats of each record [R], and nats and targets at each position [2, T]."""
+    length, batch_size = scorer.length, scorer.batch_size
     batches = heldout_batches(data, source, batch_size=batch_size, length=length)
     plan = best_fit(lengths + 2, length)  # with <|bos|> and <|eos|>: the plan of those batches
     nats_R, at_position = np.zeros(len(lengths)), np.zeros((2, length))
     mesh = jax.sharding.get_mesh()
     for number in track(range(len(batches)), what or source):
         batch = batches[number]
-        nats_BT = np.asarray(_nats(model, meshes.put_batch(batch, mesh)), np.float64)
+        nats_BT = np.asarray(_nats(scorer.model, meshes.put_batch(batch, mesh)), np.float64)
         weights_BT, positions_BT = batch["loss_weights"], batch["positions"]
         for values, into in ((nats_BT, at_position[0]), (weights_BT, at_position[1])):
             into += np.bincount(positions_BT.ravel(), values.ravel(), minlength=length)

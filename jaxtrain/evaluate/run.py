@@ -42,7 +42,7 @@ class EvaluateConfig:
     data: str = ""
     """Folder of the tokenize artifact, for the same text as tokens."""
     benchmarks: str = "data/quickstart"
-    """Folder with the benchmarks' files, or `hub`: fetched by the package `datasets` into benchmarks/hub."""
+    """Folder with the benchmarks' files, or `hub`: fetched by the package `datasets` into data/hub."""
     tasks: tuple[str, ...] = ("arc_easy", "piqa", "winogrande")
     """Benchmarks to run, or .py files that define a `task`."""
     items: int = 250
@@ -108,9 +108,7 @@ def _evaluate(config: EvaluateConfig, tasks: list[Task], folder: Path) -> dict[s
             scorer = _scorer(config, path)
             found = {"tasks": [_task(config, name, scorer, task, quoted) for task in tasks]}
             if texts is not None:
-                found |= heldout.measure(
-                    scorer.model, config.data, texts, batch_size=config.batch_size, what=name
-                )
+                found |= heldout.measure(scorer, config.data, texts, what=name)
             if tasks:
                 found["aggregate"] = [benchmarks.aggregate(found["tasks"])]
             found |= memorization.measure(scorer, config.memorization, config.data, what=name)
