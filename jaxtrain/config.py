@@ -90,7 +90,9 @@ def from_flags(kind: type, arguments: list[str]) -> Any:
 
 
 def _parse(kind: type, arguments: list[str], default: Any = None) -> Any:
-    known = {field.name: field for part in fields.sections(kind, default) for field in part.fields}
+    every = [field for part in fields.sections(kind, default) for field in part.fields]
+    # A field of a config in a list may be named like one of the whole, which is the one that a flag means.
+    known = {field.name: field for field in sorted(every, key=lambda field: field.settable)}
     for flag in [argument.split("=")[0] for argument in arguments if re.match(r"--\w", argument)]:
         field = known.get(flag[2:].replace("-", "_"))
         if field is None:
