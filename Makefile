@@ -26,7 +26,7 @@ test-slow: install
 
 # Beside PyTorch's libraries, in an environment of their own (Python 3.11; about 1.5 GB with a CPU build of torch).
 test-peers: .venv-peers/.installed
-	.venv-peers/bin/python -m pytest -m peers
+	.venv-peers/bin/python -m pytest -m peers -n auto --maxprocesses 3 --dist loadfile
 
 .venv-peers/.installed: requirements.lock requirements-peers.lock pyproject.toml
 	$(PYTHON) -m venv .venv-peers
@@ -54,8 +54,8 @@ lock:
 
 # What the peers need beyond requirements.lock; torch itself is pinned above, since its builds differ in their hash.
 lock-peers:
-	grep -oE '^[A-Za-z0-9._-]+==[^ ]+' requirements.lock | grep -v '^python-dateutil' | sort -u -t= -k1,1 \
-		> .venv/have.txt  # lm-eval wants dateutil 2
+	grep -v "sys_platform == '" requirements.lock | grep -oE '^[A-Za-z0-9._-]+==[^ ]+' | grep -v '^python-dateutil' \
+		| sort -u -t= -k1,1 > .venv/have.txt  # what Linux has; lm-eval wants dateutil 2
 	echo 'torch==2.13.0 transformers>=5 peft trl==1.12.0 datatrove==0.10.1 lm-eval==0.4.13' | tr ' ' '\n' > .venv/peers.in
 	$(BIN)/uv pip compile .venv/peers.in --constraints .venv/have.txt --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate --output-file requirements-peers.lock \
