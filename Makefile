@@ -26,7 +26,7 @@ test-slow: install
 
 # Beside PyTorch's libraries, in an environment of their own (Python 3.11; about 1.5 GB with a CPU build of torch).
 test-peers: .venv-peers/.installed
-	.venv-peers/bin/python -m pytest -m peers -n auto --maxprocesses 3 --dist loadfile
+	.venv-peers/bin/python -m pytest -m 'peers and not slow' -n auto --maxprocesses 3 --dist loadfile
 
 .venv-peers/.installed: requirements.lock requirements-peers.lock pyproject.toml
 	$(PYTHON) -m venv .venv-peers

@@ -149,7 +149,7 @@ def test_groups_of_equal_rewards_teach_exactly_nothing(played):
 
 
 @pytest.mark.parametrize(
-    "kind", ["grpo", *(pytest.param(k, marks=pytest.mark.slow) for k in ("dapo", "dr_grpo"))]
+    "kind", [pytest.param(kind, marks=pytest.mark.slow) for kind in ("grpo", "dapo", "dr_grpo")]
 )
 def test_the_same_step_in_one_part_or_eight_and_on_one_device_or_eight(played, kind):
     """Answers of one to three tokens: a mean of means would differ."""

@@ -229,6 +229,7 @@ def test_the_same_step_in_one_part_or_eight_and_on_one_device_or_eight(small, pl
         jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-4, atol=2e-6), found, whole)
 
 
+@pytest.mark.slow
 def test_every_option_together_and_each_first_step_is_on_policy(in_tiny, tiny_config, tmp_path):
     """A value model of its own, two rewards, an adapted penalty; killed after the first round as well."""
     config = dataclasses.replace(

@@ -243,7 +243,10 @@ def test_the_hub_gives_the_same_items(tmp_path: Path):
     assert task.load(tmp_path / "hub") == arc_easy.task.load(DATA, 5)
 
 
-@pytest.mark.parametrize("name", ["arc_easy", "piqa", "lambada", "gsm8k"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("piqa", "lambada")]
+
+
+@pytest.mark.parametrize("name", ["arc_easy", "gsm8k", *SLOW])
 def test_the_exported_folder_scores_the_same_in_their_own_model(
     name: str, folder: Path, scorer: Scorer, include: Path
 ):

@@ -67,6 +67,7 @@ def test_too_few_texts_are_named(planted: Path, tmp_path: Path):
         plant(PlantConfig(documents=source, out=str(tmp_path / "out"), texts=500))
 
 
+@pytest.mark.slow
 def test_what_was_seen_often_is_recited_and_what_was_not_seen_is_not(planted: Path):
     """A real training: a small model, every planted document once an epoch."""
     texts = documents(planted)
