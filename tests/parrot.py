@@ -76,13 +76,16 @@ def write_model(found: Path) -> None:
 
 
 def write_rambler(found: Path) -> None:
-    """A larger model of drawn weights: its likeliest text goes round and round and takes its time."""
+    """A larger model of drawn weights whose likeliest text never ends by itself, and takes its time."""
     config = ModelConfig(
         vocab_size=320, layers=6, d_model=512, heads=8, kv_heads=8, head_dim=64, d_hidden=1536, max_length=256
     )
     with jax.set_mesh(meshes.make(meshes.MeshConfig(), jax.devices()[:1])):
+        tokenizer = make_tokenizer()
         model = jax.jit(lambda: Transformer(config, jax.random.key(1)))()
-        _write(found, config, make_tokenizer(), model)
+        ends = np.isin(np.arange(320), (tokenizer.end, tokenizer.eos))
+        model.head_DV[...] *= ~ends  # a score of 0 is not the highest
+        _write(found, config, tokenizer, model)
 
 
 def _write(found: Path, config: ModelConfig, tokenizer: Tokenizer, model: Transformer) -> None:

@@ -197,11 +197,7 @@ class Scheduler:
         """Admit what fits, send a turn, read the one before it. False: nothing is left to do."""
         with jax.set_mesh(self.mesh):
             self._admit()
-            sent = None
-            if self.busy:
-                self._grow(1 + max(self._used(answer) for answer in self._running if answer))
-                sent = list(self._running), self._send()
-            read, self._sent = self._sent, sent
+            read, self._sent = self._sent, self._send()
             if read is not None:
                 self._read(*read)
         return self.busy > 0 or self._sent is not None or bool(self._waiting)
@@ -253,31 +249,37 @@ class Scheduler:
 
     # --- turns ---
 
-    def _send(self) -> Choice:
-        if self._settled is None:
-            requests = [answer.request if answer else None for answer in self._running]
-            settings = [request.settings if request else Settings(temperature=0) for request in requests]
-            seeds = np.array(
-                [request.seed & (2**63 - 1) if request else 0 for request in requests], np.uint64
-            )
-            lengths = [len(request.prompt) if request else 0 for request in requests]
-            active = [request is not None for request in requests]
-            host = (
-                Sampling.of(settings),
-                np.stack([seeds >> np.uint64(32), seeds & np.uint64(2**32 - 1)], 1).astype(np.uint32),
-                np.array(lengths, np.int32),
-                np.array(active, np.int32),
-            )
-            self._settled = jax.tree.map(self._put, host)
-        given_B = np.full((self.rows,), -1, np.int32)
-        for row, token in self._next.items():
-            given_B[row] = token
-        self._next.clear()
-        self._slots, choice = _turn(
-            self._decoder, self._slots, self._token_B, self._put(given_B), *self._settled
-        )
+    def _send(self) -> tuple[list[Answer | None], Choice] | None:
+        """The rows' requests and what the device will have for them; None where no row decodes."""
+        with self._lock:  # another thread may cancel: what is sent is of one moment
+            running = list(self._running)
+            if not any(running):
+                return None
+            if self._settled is None:
+                self._settled = self._settle(running)
+            settled = self._settled
+            given_B = np.full((self.rows,), -1, np.int32)
+            for row, token in self._next.items():
+                given_B[row] = token
+            self._next.clear()
+        self._grow(1 + max(self._used(answer) for answer in running if answer))
+        self._slots, choice = _turn(self._decoder, self._slots, self._token_B, self._put(given_B), *settled)
         self._token_B = choice.token_B
-        return choice
+        return running, choice
+
+    def _settle(self, running: list[Answer | None]) -> Any:
+        """What `_turn` is told of the rows until one of them changes, on the device."""
+        requests = [answer.request if answer else None for answer in running]
+        settings = [request.settings if request else Settings(temperature=0) for request in requests]
+        seeds = np.array([request.seed & (2**63 - 1) if request else 0 for request in requests], np.uint64)
+        lengths = [len(request.prompt) if request else 0 for request in requests]
+        host = (
+            Sampling.of(settings),
+            np.stack([seeds >> np.uint64(32), seeds & np.uint64(2**32 - 1)], 1).astype(np.uint32),
+            np.array(lengths, np.int32),
+            np.array([request is not None for request in requests], np.int32),
+        )
+        return jax.tree.map(self._put, host)
 
     def _read(self, answers: list[Answer | None], choice: Choice) -> None:
         """Deliver a turn's tokens. A row whose request has ended meanwhile has sampled one for nothing."""

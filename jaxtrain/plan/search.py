@@ -140,7 +140,7 @@ def neighbours(config: PretrainConfig, topology: Topology) -> list[tuple[Pretrai
 def _measured_all(
     settings: Iterable[tuple[PretrainConfig, tuple[str, ...]]], topology: Topology
 ) -> Iterator[Outcome]:
-    """Of those whose mesh, batch and model go together."""
+    """Of those whose mesh, batch and model go together; neighbours are made by rule, and many do not."""
     for config, changes in settings:
         try:
             yield measured(config, topology, changes)

@@ -3,8 +3,7 @@
 TensorBoard's files are written beside it: `tensorboard --logdir FOLDER`. W&B, MLflow and Trackio are services
 of their own (`pip install jaxtrain[trackers]`): where their data goes is told by their own variables
 (`WANDB_MODE=offline`, `MLFLOW_TRACKING_URI`, `TRACKIO_DIR`). A run that goes on after a kill is the same run
-there: its identity is kept in `trackers.json`. They have no way back: steps taken again stand
-there twice.
+there: its identity is kept in `trackers.json`. They have no way back: steps taken again stand there twice.
 """
 
 import importlib
@@ -100,7 +99,8 @@ class WeightsAndBiases:
         )
         self._run.define_metric("*", step_metric="step")
 
-    def restart(self, lines: list[Line]) -> None: ...
+    def restart(self, lines: list[Line]) -> None:
+        """There is no way back: what is written again stands twice."""
 
     def write(self, line: Line) -> None:
         self._run.log({"step": line["step"], **numbers(line)})
@@ -121,7 +121,8 @@ class Mlflow:
         create = lambda: self._client.create_run(experiment, run_name=_name(folder)).info.run_id  # noqa: E731
         self._run = _identity(folder, "mlflow", create)
 
-    def restart(self, lines: list[Line]) -> None: ...
+    def restart(self, lines: list[Line]) -> None:
+        """There is no way back: what is written again stands twice."""
 
     def write(self, line: Line) -> None:
         now = round(time.time() * 1000)
@@ -140,7 +141,8 @@ class Trackio:
         self._trackio = _package("trackio")
         self._trackio.init(project=PROJECT, name=name, resume="allow")
 
-    def restart(self, lines: list[Line]) -> None: ...
+    def restart(self, lines: list[Line]) -> None:
+        """There is no way back: what is written again stands twice."""
 
     def write(self, line: Line) -> None:
         self._trackio.log(numbers(line), step=line["step"])

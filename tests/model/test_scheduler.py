@@ -156,6 +156,24 @@ def test_stops_and_limits(scheduler, alone):
             scheduler.submit(wrong)
 
 
+def test_a_turn_that_is_being_sent_survives_a_cancel(scheduler, alone, monkeypatch):
+    """As a client's leaving does on another thread, between what the turn was told and its start."""
+    first, second = (scheduler.submit(request) for request in REQUESTS[:2])
+    while len(second.ids) < 1:
+        scheduler.step()
+    put = scheduler._put
+
+    def cancelling(rows: np.ndarray) -> jax.Array:
+        scheduler.cancel(first)
+        return put(rows)
+
+    monkeypatch.setattr(scheduler, "_put", cancelling)
+    while not second.reason:
+        scheduler.step()
+    assert first.reason == "cancelled" and second.ids == alone[1].ids
+    assert scheduler.busy == scheduler.waiting == 0
+
+
 def test_cancelling_frees_the_row_and_the_queue_has_an_end(model):
     scheduler = Scheduler(model, rows=1, max_length=64, queue=2)
     heard: list[tuple[int, str]] = []

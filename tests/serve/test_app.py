@@ -58,7 +58,7 @@ def test_answers_whole_and_streamed(client):
             )
         )
         pieces = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
-        assert "".join(pieces) == answer and len(pieces) > 5
+        assert "".join(pieces) == answer  # tokens that came while the last were sent go out together
         assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
         assert [c.choices[0].finish_reason for c in chunks if c.choices][-2:] == [None, "stop"]
         assert chunks[-1].usage == found.usage
@@ -155,7 +155,6 @@ def test_other_requests_are_refused_too(address):
     assert httpx2.get(f"{address}/health").json() == {"status": "ok"}
 
 
-@pytest.mark.slow  # its timing is not settled: it fails now and then
 def test_a_client_that_leaves_gives_its_row_back(rambler):
     address, engine = rambler
     with httpx2.stream("POST", f"{address}/v1/chat/completions", json=LONG | {"stream": True}) as response:

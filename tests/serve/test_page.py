@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from parrot import TALK, XSS, make_engine, serving
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -51,7 +52,8 @@ def opened(browser, address: str, model: str) -> webdriver.Chrome:
 
 
 def wait(browser, condition) -> None:
-    WebDriverWait(browser, 30, poll_frequency=0.05).until(lambda _: condition())
+    patient = WebDriverWait(browser, 30, 0.05, ignored_exceptions=[StaleElementReferenceException])
+    patient.until(lambda _: condition())
 
 
 def set_field(browser, name: str, value: str) -> None:
@@ -63,8 +65,9 @@ def ask(browser, text: str) -> None:
 
 
 def log(browser) -> list[tuple[str, str]]:
-    found = browser.find_elements(By.CSS_SELECTOR, "#log article")
-    return [(one.get_attribute("class"), one.get_attribute("textContent")) for one in found]
+    """Read at once: while an answer streams, what was found a moment ago may be gone."""
+    articles = "return [...document.querySelectorAll('#log article')].map(e => [e.className, e.textContent])"
+    return [(kind, text) for kind, text in browser.execute_script(articles)]
 
 
 def is_shown(browser, name: str) -> bool:
@@ -115,9 +118,8 @@ def test_answers_stay_text(page):
 def test_an_error_is_shown(page):
     set_field(page, "max_tokens", "100000")
     ask(page, "Count.")
-    wait(page, lambda: len(log(page)) == 2)
-    kind, text = log(page)[1]
-    assert kind == "error" and "more than the 256 that fit" in text
+    wait(page, lambda: [kind for kind, _ in log(page)] == ["user", "error"])
+    assert "more than the 256 that fit" in log(page)[1][1]
     assert is_shown(page, "send")
 
 
