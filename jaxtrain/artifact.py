@@ -75,26 +75,28 @@ def produce(
         write(partial)
         others.wait("artifact finished")
         return out
-    if partial.exists() and not (resume and _read_json(partial / STARTED) == described):
+    again = _read_json(partial / STARTED) == described
+    before = _cost_before(partial) if again else {"seconds": 0.0}
+    if partial.exists() and not (resume and again):
         shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
-    earlier, begun = _seconds_before(partial), time.monotonic()
-    _write_json(partial / COST, {"seconds": earlier})
+    begun = time.monotonic()
+    _write_json(partial / COST, before)
     _write_json(partial / STARTED, described)
     others.wait("artifact begun")
     with Meter() as meter:
         counts = write(partial)
     _write_json(partial / MANIFEST, {**described, "counts": counts, "files": _list_files(partial)})
-    _write_json(partial / COST, _cost(earlier, time.monotonic() - begun, meter.kilowatt_hours))
+    _write_json(partial / COST, _cost(before, time.monotonic() - begun, meter.kilowatt_hours))
     (partial / STARTED).unlink()
     _rename(partial, out)
     others.wait("artifact finished")
     return out
 
 
-def _cost(earlier: float, seconds: float, measured: dict[str, float]) -> dict[str, Any]:
+def _cost(before: dict[str, Any], seconds: float, measured: dict[str, float]) -> dict[str, Any]:
     """Seconds of all runs on this folder; energy of the last alone, where counters measured it."""
-    cost: dict[str, Any] = {"seconds": round(earlier + seconds, 2)}
+    cost: dict[str, Any] = {**before, "seconds": round(before["seconds"] + seconds, 2)}
     if measured:
         cost["measured"] = {"seconds": round(seconds, 2), "kilowatt_hours": measured}
     return cost
@@ -222,14 +224,12 @@ def _imported(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _seconds_before(partial: Path) -> float:
-    """What killed runs spent on this folder: from their start to the last file that they wrote."""
-    started = partial / STARTED
-    if not started.is_file():
-        return 0.0
+def _cost_before(partial: Path) -> dict[str, Any]:
+    """What killed runs spent on this folder, from their start to the last file that they wrote; how many."""
     last = max(path.stat().st_mtime for path in partial.rglob("*") if path.is_file())
     before = _read_json(partial / COST) or {"seconds": 0.0}
-    return round(before["seconds"] + last - started.stat().st_mtime, 2)
+    seconds = round(before["seconds"] + last - (partial / STARTED).stat().st_mtime, 2)
+    return {"seconds": seconds, "restarts": before.get("restarts", 0) + 1}
 
 
 def _list_files(partial: Path) -> dict[str, dict[str, Any]]:

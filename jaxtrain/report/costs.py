@@ -48,6 +48,7 @@ def gather(folders: Mapping[str, Path], prices: Prices) -> Line:
         energy = None if watts is None else cost.kilowatt_hours(of["seconds"], watts, pue)
         stages[name] = {
             "seconds": of["seconds"],
+            "restarts": of.get("restarts", 0),
             "kilowatt_hours": energy,
             "measured": of.get("measured", {}).get("kilowatt_hours", {}),
             "measured_seconds": of.get("measured", {}).get("seconds", 0.0),
@@ -65,6 +66,7 @@ def gather(folders: Mapping[str, Path], prices: Prices) -> Line:
             for name, stage in stages.items()
         },
         "seconds": sum(_seconds(stages)),
+        "restarts": sum(stage["restarts"] for stage in stages.values()),
         "device_hours": hours,
         "price": prices.price or None,
         "currency": prices.currency,

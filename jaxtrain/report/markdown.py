@@ -68,6 +68,7 @@ def _cost(cost: Mapping[str, Any]) -> str:
     money = "no price stated" if cost["money"] is None else f"{cost['money']:.2f} {cost['currency']}"
     rows = [
         ("seconds", f"{cost['seconds']:.0f}"),
+        ("restarts", f"{cost['restarts']}"),
         ("device-hours", f"{cost['device_hours']:.2f}"),
         ("money", money),
         ("energy, estimate", _range(cost["kilowatt_hours"], "kWh")),
