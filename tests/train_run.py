@@ -67,7 +67,7 @@ def run(folder: Path, settings: argparse.Namespace) -> None:
                 steps=settings.steps,
                 evaluate_every=settings.steps,
                 checkpoint_every=settings.checkpoint_every,
-                log_every=settings.steps,
+                log_every=settings.log_every or settings.steps,
             ),
             init=initializer(partial(Transformer, MODEL), optimizer, seed=0),
             loss=token_loss,
@@ -87,6 +87,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--checkpoint-every", type=int, default=4)
     parser.add_argument("--mesh", default='{"fsdp": -1}')
+    parser.add_argument("--log-every", type=int)
     parser.add_argument("--step-minutes", type=float, default=10.0)
     return parser.parse_args(words)
 

@@ -66,23 +66,31 @@ def undisturbed(tmp_path_factory) -> Path:
     return folder
 
 
-def stop_after(process: subprocess.Popen, folder: Path, step: int) -> None:
-    """SIGTERM once the step is logged: it saves and ends with status 75."""
-    log = folder / "metrics.jsonl"
-    while process.poll() is None and not (log.exists() and f'"step": {step},' in log.read_text()):
-        pass
+def heard(process: subprocess.Popen, step: int) -> str:
+    """What it said until it told of the step, which needs `--log-every 1`; or until its end."""
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if re.match(rf"step +{step}/", line):
+            break
+    return "".join(lines)
+
+
+def stop_after(process: subprocess.Popen, step: int) -> None:
+    """SIGTERM once the step is told: it saves and ends with status 75."""
+    told = heard(process, step)
     process.send_signal(signal.SIGTERM)
-    told = process.communicate()[1]
+    told += process.communicate()[1]
     assert process.returncode == 75, told
     assert "SIGTERM: saved after step" in told and "the same command goes on" in told
 
 
 def test_from_8_devices_to_4_to_1_and_from_fsdp_to_tensor(undisturbed, tmp_path):
     """SIGTERM twice on the way; 20 steps and more on each mesh, losses to 1e-5, batches bitwise."""
-    words = ["--steps", "60", "--checkpoint-every", "20"]
-    stop_after(start(tmp_path, *words, devices=8), tmp_path, 20)
+    words = ["--steps", "60", "--checkpoint-every", "20", "--log-every", "1"]
+    stop_after(start(tmp_path, *words, devices=8), 20)
     first = len(losses(tmp_path))
-    stop_after(start(tmp_path, *words, "--mesh", '{"fsdp": 2, "tensor": 2}', devices=4), tmp_path, first + 15)
+    stop_after(start(tmp_path, *words, "--mesh", '{"fsdp": 2, "tensor": 2}', devices=4), first + 15)
     assert 20 <= first < len(losses(tmp_path)) < 60
     finish(start(tmp_path, *words, devices=1))
     np.testing.assert_allclose(losses(tmp_path), losses(undisturbed), rtol=1e-5)
@@ -120,15 +128,13 @@ def test_two_processes_of_four_devices_are_one_of_eight(undisturbed, shared):
 @pytest.mark.slow
 def test_a_dead_process_ends_the_other_and_a_restart_goes_on(shared, tmp_path):
     """The second is killed at step 25; the first says so within a minute, with no save on the way down."""
-    words = ["--steps", "60", "--checkpoint-every", "20"]
+    words = ["--steps", "60", "--checkpoint-every", "20", "--log-every", "1"]
     port = free_port()
     first, second = (start(tmp_path, *words, devices=4, process=(number, 2, port)) for number in range(2))
-    log = tmp_path / "metrics.jsonl"
-    while first.poll() is None and not (log.exists() and '"step": 25,' in log.read_text()):
-        pass
+    told = heard(first, 25)
     second.kill()
     second.communicate()
-    told = first.communicate(timeout=60)[1]
+    told += first.communicate(timeout=60)[1]
     assert first.returncode not in (0, None)
     assert re.search(r"process 0 of 2 lost another process .*start all of them again", told), told
     assert [path.name for path in (tmp_path / "checkpoint").iterdir() if path.name.isdigit()] == ["20"]
