@@ -75,7 +75,8 @@ def test_configs_compile_and_fit(name: str, topology: str) -> None:
     )
     memory = found.memory
     assert found.fits, f"{memory.total / 2**30:.1f} GiB"
-    assert memory.arguments == pytest.approx(memory.state, abs=64 * 1024)  # small arrays fill whole tiles
+    # arrays fill whole tiles, 50,257 words 50,264
+    assert memory.arguments == pytest.approx(memory.state, rel=5e-4, abs=64 * 1024)
     assert all(one.axes for one in found.traffic)
 
 
