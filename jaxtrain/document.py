@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jaxtrain.conversation import MESSAGES, Message, without_nulls
 from jaxtrain.runtime.errors import UserError
 
 ROWS_PER_GROUP = 1024
@@ -47,17 +48,19 @@ class Document:
 
 @dataclass(frozen=True, kw_only=True)
 class Conversation:
-    """Turns of `{"role": "system" | "user" | "assistant", "content": str}` (TRL's `messages`)."""
+    """Turns of people, an assistant and its tools (TRL's `messages` and `tools`)."""
 
     id: str
-    messages: list[dict[str, str]]
+    messages: list[Message]
+    """`role`, `content`, and of tools `tool_calls` and `tool_call_id` (conversation.py)."""
     source: str
     license: str = ""
     meta: dict[str, Any] = field(default_factory=dict)
+    tools: list[dict[str, Any]] = field(default_factory=list)
+    """What the assistant may call, in OpenAI's form; stored as a JSON string."""
 
 
-_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-_TYPES = {"messages": _MESSAGES}
+_TYPES = {"messages": MESSAGES}
 Record = Document | Conversation
 
 
@@ -70,6 +73,8 @@ def schema(kind: type[Record], signals: dict[str, pa.DataType] | None = None) ->
 def to_row(record: Record) -> dict[str, Any]:
     row = asdict(record)
     row["meta"] = json.dumps(record.meta, sort_keys=True, ensure_ascii=False)
+    if isinstance(record, Conversation):
+        row["tools"] = json.dumps(record.tools, ensure_ascii=False) if record.tools else ""
     return row
 
 
@@ -138,8 +143,11 @@ def read_records(path: Path, kind: type[Record]) -> Iterator[Record]:
     """Records of one file; signal columns are left aside."""
     names = [f.name for f in fields(kind)]
     for row in read_rows(path, names):
-        record = kind(**row)
-        yield replace(record, meta=json.loads(row["meta"] or "{}"))
+        record = replace(kind(**row), meta=json.loads(row["meta"] or "{}"))
+        if isinstance(record, Conversation):
+            tools = json.loads(row.get("tools") or "[]")
+            record = replace(record, messages=without_nulls(record.messages), tools=tools)
+        yield record
 
 
 def source_files(folder: Path) -> list[Path]:

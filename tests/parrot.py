@@ -20,6 +20,7 @@ from jaxtrain.serve.app import ServeApp
 from jaxtrain.serve.engine import Engine
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer, train
+from jaxtrain.tokenize.tool_text import DESCRIBED
 from jaxtrain.train.losses import token_loss
 
 XSS = "<script>document.title='run'</script><img src=x onerror=\"document.title='run'\">"
@@ -30,23 +31,45 @@ TALK = {
     "Say it in German: good day": "Guten Tag, schöner Frühling! 🌷",
 }
 """What the model knows by heart."""
-LENGTH = 160
+ADD = {
+    "type": "function",
+    "function": {
+        "name": "add",
+        "parameters": {
+            "type": "object",
+            "properties": {"x": {"type": "integer"}, "y": {"type": "integer"}},
+        },
+    },
+}
+SUM = [
+    {"role": "user", "content": "What is 2 + 3?"},
+    {
+        "role": "assistant",
+        "content": "I add.",
+        "tool_calls": [
+            {"type": "function", "function": {"name": "add", "arguments": '{"x": 2, "y": 3}'}},
+        ],
+    },
+    {"role": "tool", "content": "5"},
+    {"role": "assistant", "content": "It is 5."},
+]
+"""And with a tool."""
+VOCABULARY, LENGTH = 512, 240
 
 
-def make_tokenizer() -> Tokenizer:
-    return train([f"{question} {answer}" for question, answer in TALK.items()] * 4, 320)
+LINES = [f"{question} {answer}" for question, answer in TALK.items()] * 4
 
 
 def write_model(found: Path) -> None:
-    """A model overfitted to `TALK` (some seconds), as a finished stage leaves it."""
-    tokenizer = make_tokenizer()
+    """A model overfitted to `TALK` and `SUM` (some seconds), as a finished stage leaves it."""
+    tokenizer = train([*LINES, *["".join(DESCRIBED), json.dumps(ADD)] * 2], VOCABULARY)
     config = ModelConfig(
-        vocab_size=320, layers=2, d_model=64, heads=4, kv_heads=2, head_dim=16, d_hidden=128, max_length=256
-    )
+        vocab_size=VOCABULARY, layers=2, d_model=64, heads=4, kv_heads=2, head_dim=16, d_hidden=128,
+        max_length=256,
+    )  # fmt: skip
     rows = []
-    for question, answer in TALK.items():
-        said = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        ids, mask = render(said, tokenizer)
+    for messages, tools in [*((said, []) for said in _talk()), (SUM, [ADD])]:
+        ids, mask = render(messages, tokenizer, tools=tools)
         assert len(ids) <= LENGTH
         padding = LENGTH + 1 - len(ids)
         rows.append((ids + [tokenizer.pad] * padding, mask + [0] * padding))
@@ -75,13 +98,18 @@ def write_model(found: Path) -> None:
         _write(found, config, tokenizer, model)
 
 
+def _talk() -> Iterator[list[dict[str, str]]]:
+    for question, answer in TALK.items():
+        yield [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
 def write_rambler(found: Path) -> None:
     """A larger model of drawn weights whose likeliest text never ends by itself, and takes its time."""
     config = ModelConfig(
         vocab_size=320, layers=6, d_model=512, heads=8, kv_heads=8, head_dim=64, d_hidden=1536, max_length=256
     )
     with jax.set_mesh(meshes.make(meshes.MeshConfig(), jax.devices()[:1])):
-        tokenizer = make_tokenizer()
+        tokenizer = train(LINES, 320)
         model = jax.jit(lambda: Transformer(config, jax.random.key(1)))()
         ends = np.isin(np.arange(320), (tokenizer.end, tokenizer.eos))
         model.head_DV[...] *= ~ends  # a score of 0 is not the highest

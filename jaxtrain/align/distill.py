@@ -159,16 +159,25 @@ def _rounds(config: DistillConfig) -> Rounds:
 
 
 def read(config: DistillConfig, tokenizer: Tokenizer) -> list[Exchange]:
-    """The first question and answer of each conversation, in the order of a hash, each question once."""
+    """The first question and answer of each conversation, in the order of a hash, each question once.
+
+    An answer that calls a tool is left out: the student is not told of tools.
+    """
     found: dict[int, Exchange] = {}
+    calls = 0
     for file in source_files(Path(config.conversations) / "conversations"):
         for record in read_records(file, Conversation):
             assert isinstance(record, Conversation)
             turns = [message for message in record.messages if message["role"] != "system"]
+            if turns[1].get("tool_calls"):
+                calls += 1
+                continue
             ids = render(turns[:1], tokenizer, generation_prompt=True)[0]
             if len(ids) <= config.longest_prompt:
                 answer = [*tokenizer.encode(turns[1]["content"]), tokenizer.end][: config.max_new]
                 found.setdefault(key("question", turns[0]["content"]), Exchange(ids, answer))
+    if calls:
+        say(f"align: {config.conversations}: left out {calls} conversations that begin with a tool call")
     if len(found) < 2:
         raise UserError(
             f"{config.conversations} has {len(found)} questions of at most {config.longest_prompt} tokens; "

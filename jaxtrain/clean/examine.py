@@ -3,7 +3,9 @@
 The engine maps these functions over a source; `reason` in what they return is empty for a record that passes.
 """
 
+import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,15 +15,23 @@ import pyarrow as pa
 
 from jaxtrain.classify import linear
 from jaxtrain.clean import contamination, gibberish, language, personal, quality, text, toxicity, urls
+from jaxtrain.conversation import (
+    MESSAGES,
+    Message,
+    is_empty,
+    map_texts,
+    order_fault,
+    transcript,
+    with_arguments,
+    without_nulls,
+)
 
 Row = dict[str, Any]
-Message = dict[str, str]
 
 LISTED_WORDS, PERPLEXITY = "listed_words", "character_perplexity"
 _PERSONAL = [(f"personal_{kind}", pa.int32()) for kind in personal.KINDS]
 _DECISION = [(name, pa.string()) for name in ("text", "language", "reason", "benchmark")]
-_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-CONVERSATION_RESULT = pa.schema([*_DECISION, *_PERSONAL, ("messages", _MESSAGES)])
+CONVERSATION_RESULT = pa.schema([*_DECISION, *_PERSONAL, ("messages", MESSAGES)])
 
 
 def signal_names(classifiers: dict[str, str], word_lists: bool, reference: bool) -> tuple[str, ...]:
@@ -144,13 +154,24 @@ class Examination:
 
     def conversation(self, row: Row) -> Row:
         """The same for a conversation: cleaned `messages`, and their transcript as `text`."""
-        messages, counts = [], dict.fromkeys(personal.KINDS, 0)
-        for message in row["messages"]:
-            content, found = personal.redact(text.normalize_turn(message["content"]))
-            messages.append({"role": message["role"], "content": content})
-            counts = {kind: counts[kind] + found[kind] for kind in counts}
+        counts = Counter[str]()
+
+        def redacted(value: str) -> str:
+            cleaned, found = personal.redact(value)
+            counts.update(found)
+            return cleaned
+
+        messages = [
+            {**message, "content": redacted(text.normalize_turn(message["content"]))}
+            for message in with_arguments(
+                without_nulls(row["messages"]),
+                lambda found: json.dumps(map_texts(json.loads(found), redacted), ensure_ascii=False),
+            )
+        ]
         whole = transcript(messages)
-        probabilities = language.detect("\n".join(message["content"] for message in messages))
+        probabilities = language.detect(
+            "\n".join(message["content"] for message in messages if message["role"] != "tool")
+        )
         reason = _turn_fault(messages)
         score = sum(probabilities.get(name, 0.0) for name in self.languages)
         if not reason and probabilities and score < self.conversation_language_score:
@@ -190,20 +211,14 @@ class Examination:
         return ""
 
 
-def transcript(messages: list[Message]) -> str:
-    """The turns as one text."""
-    return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
-
-
 def _turn_fault(messages: list[Message]) -> str:
-    turns = messages[1:] if messages and messages[0]["role"] == "system" else messages
-    if any(not message["content"] for message in messages):
+    if any(is_empty(message) for message in messages):
         return "empty turn"
-    if not turns or turns[-1]["role"] != "assistant":
+    if not messages or messages[-1]["role"] != "assistant":
         return "no answer at the end"
-    if any(turn["role"] != ("user", "assistant")[i % 2] for i, turn in enumerate(turns)):
+    if order_fault(messages):
         return "turns out of order"
-    if any(turn["role"] == "assistant" and _REFUSAL.search(turn["content"]) for turn in turns):
+    if any(turn["role"] == "assistant" and _REFUSAL.search(turn["content"]) for turn in messages):
         return "refusal boilerplate"
     return ""
 

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from jaxtrain import engine
 from jaxtrain.clean import balance, dedup, examine
 from jaxtrain.clean.examine import Examination
+from jaxtrain.conversation import transcript
 
 SMALL = 2_000_000  # bytes of Parquet that one process has done before two have started
 FACTS = {
@@ -121,7 +122,7 @@ def _examination(described: str) -> Examination:
 def _write_facts(
     shard: Shard, rows: list[examine.Row], results: list[examine.Row], sketches: list[dedup.Sketch | None]
 ) -> None:
-    texts = [row["text"] if "text" in row else examine.transcript(row["messages"]) for row in rows]
+    texts = [row["text"] if "text" in row else transcript(row["messages"]) for row in rows]
     urls = [row.get("url", "") for row in rows]
     nothing = np.zeros(2, np.uint64), np.zeros(dedup.BANDS, np.uint64), np.zeros(0, np.uint32)
     digests, bands, shingles = zip(

@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jaxtrain.clean import examine, personal
+from jaxtrain.clean import personal
 from jaxtrain.clean.shards import Facts, Shard
+from jaxtrain.conversation import transcript
 from jaxtrain.document import Conversation, Document, TableWriter, schema
 
 DROPPED = pa.schema([(name, pa.string()) for name in ("id", "source", "url", "reason", "detail", "text")])
@@ -93,7 +94,7 @@ def _dropped(shard: Shard, rows: slice, facts: Facts, collected: pa.Table, exami
     if "text" in collected.column_names:
         texts, urls = collected["text"], collected["url"]
     else:
-        texts = pa.array(map(examine.transcript, collected["messages"].to_pylist()), pa.string())
+        texts = pa.array(map(transcript, collected["messages"].to_pylist()), pa.string())
         urls = pa.array([""] * len(copies))
     values = (
         collected["id"],

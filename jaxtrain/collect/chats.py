@@ -1,4 +1,4 @@
-"""Chat files to conversations: Alpaca, prompt/response, OpenAI `messages` and ShareGPT records."""
+"""Chat files to conversations: Alpaca, prompt/response, OpenAI `messages` and ShareGPT; with tools."""
 
 import json
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxtrain.collect.files import Unread, find, json_records
+from jaxtrain.conversation import Message, is_empty, order_fault, read_calls, read_tools
 from jaxtrain.document import Conversation, record_id
 
 ROLES = {
@@ -16,6 +17,9 @@ ROLES = {
     "gpt": "assistant",
     "model": "assistant",
     "bot": "assistant",
+    "function_call": "assistant",
+    "tool": "tool",
+    "observation": "tool",
 }
 # The Alpaca template (Taori et al., 2023), in which some files keep their prompts.
 ALPACA_OPENING, ALPACA_INSTRUCTION = "Below is an instruction", "### Instruction:\n"
@@ -39,38 +43,43 @@ def read_chats(source: ChatSource, unread: Unread) -> Iterator[Conversation]:
     for path in find(source.name, source.paths):
         for record in json_records(path, unread):
             try:
-                messages = to_messages(record)
+                messages, tools = to_messages(record), read_tools(record.get("tools"))
             except ValueError as error:
                 unread[str(error)] += 1
                 continue
+            key = json.dumps([messages, tools] if tools else messages, ensure_ascii=False)
             yield Conversation(
-                id=record_id(source.name, json.dumps(messages, ensure_ascii=False)),
+                id=record_id(source.name, key),
                 messages=messages,
+                tools=tools,
                 source=source.name,
                 license=source.license,
             )
 
 
-def to_messages(record: dict[str, Any]) -> list[dict[str, str]]:
+def to_messages(record: dict[str, Any]) -> list[Message]:
     """Turns of a record: an optional system turn, then user and assistant in turn, the assistant last.
 
+    Between them may stand the assistant's tool calls and what the tools answered.
     Raises ValueError with the reason when the record does not hold such a conversation.
     """
-    messages = [{"role": role, "content": content.strip()} for role, content in _turns(record)]
-    roles = [m["role"] for m in messages]
-    spoken = roles[1:] if roles[:1] == ["system"] else roles
-    if not all(m["content"] for m in messages):
+    messages = _turns(record)
+    if any(map(is_empty, messages)):
         raise ValueError("an empty turn")
-    if not spoken or spoken != [("user", "assistant")[i % 2] for i in range(len(spoken))]:
-        raise ValueError("turns do not alternate from user to assistant")
-    if spoken[-1] != "assistant":
+    if fault := order_fault(messages):
+        raise ValueError(fault)
+    if not messages or messages[-1]["role"] != "assistant":
         raise ValueError("the last turn has no answer")
     return messages
 
 
-def _turns(record: dict[str, Any]) -> list[tuple[str, str]]:
+def _turns(record: dict[str, Any]) -> list[Message]:
     if "messages" in record or "conversations" in record:
         return [_turn(turn) for turn in record.get("messages") or record.get("conversations") or []]
+    return [{"role": role, "content": content.strip()} for role, content in _question_and_answer(record)]
+
+
+def _question_and_answer(record: dict[str, Any]) -> list[tuple[str, str]]:
     if "instruction" in record and "output" in record:
         question = [_text(record["instruction"]), _text(record.get("input") or "")]
         turns = [("user", "\n\n".join(filter(None, question))), ("assistant", _text(record["output"]))]
@@ -83,13 +92,34 @@ def _turns(record: dict[str, Any]) -> list[tuple[str, str]]:
     return [("system", system), *turns] if system else turns
 
 
-def _turn(turn: Any) -> tuple[str, str]:
+def _turn(turn: Any) -> Message:
     if not isinstance(turn, dict):
         raise ValueError("a turn that is not an object")
     role = turn.get("role") or turn.get("from")
-    if role not in ROLES or turn.get("tool_calls"):
-        raise ValueError("tool turns" if role in ROLES else f"a turn of role {role}")
-    return ROLES[role], _text(turn.get("content") if "content" in turn else turn.get("value"))
+    if role not in ROLES:
+        raise ValueError(f"a turn of role {role}")
+    content, calls = turn.get("content") if "content" in turn else turn.get("value"), turn.get("tool_calls")
+    if role == "function_call":
+        content, calls = "", _functions(content)
+    if isinstance(turn.get("function_call"), dict):
+        raise ValueError("a call in OpenAI's older form, function_call")
+    if calls and ROLES[role] != "assistant":
+        raise ValueError(f"tool calls of role {role}")
+    message = {"role": ROLES[role], "content": _text("" if calls and content is None else content).strip()}
+    if calls:
+        message["tool_calls"] = read_calls(calls)
+    if ROLES[role] == "tool" and turn.get("tool_call_id"):
+        message["tool_call_id"] = _text(turn["tool_call_id"])
+    return message
+
+
+def _functions(value: Any) -> list[Message]:
+    """Calls of a ShareGPT turn: JSON of one function with its arguments, or of several."""
+    try:
+        found = json.loads(_text(value))
+    except ValueError:
+        raise ValueError("a tool call whose arguments are no JSON object") from None
+    return [{"function": function} for function in (found if isinstance(found, list) else [found])]
 
 
 def _text(value: Any) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxtrain import artifact
+from jaxtrain.conversation import Message
 from jaxtrain.document import Conversation, read_records, source_files
 from jaxtrain.feed.shuffle import key
 from jaxtrain.runtime.errors import UserError
@@ -13,7 +14,7 @@ from jaxtrain.tokenize.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Prompt:
-    messages: list[dict[str, str]]
+    messages: list[Message]
     ids: list[int]
     """Rendered, ending in `<|assistant|>`."""
 

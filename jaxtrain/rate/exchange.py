@@ -15,14 +15,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from jaxtrain import document
+from jaxtrain import conversation, document
 from jaxtrain.rate.store import Comparison, Sample, Store, prompt_key
 from jaxtrain.rate.tables import Messages
 from jaxtrain.runtime.errors import UserError
 
 COLUMNS = pa.schema(
     {
-        "prompt": document.schema(document.Conversation).field("messages").type,
+        "prompt": conversation.TURNS,
         "completions": pa.list_(pa.string()),
         "completion_ids": pa.list_(pa.list_(pa.int32())),
         "ranks": pa.list_(pa.int32()),

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxtrain import artifact
+from jaxtrain.conversation import transcript
 from jaxtrain.document import read_rows
 from jaxtrain.report import incident
 from jaxtrain.runtime.errors import UserError
@@ -126,7 +127,7 @@ def text_of(row: Row) -> str:
     if "text" in row:
         return row["text"] or ""
     turns = row.get("messages") or row.get("prompt") or []
-    return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
+    return transcript(turns)
 
 
 def show(console: Console, place: str, row: Row) -> None:

@@ -109,12 +109,11 @@ class ServeApp:
             self._release(answers)
         if any(answer.reason == "error" for answer in answers):
             raise Refused(500, "decoding failed; the server's log says why")
-        texts = [
-            self.engine.transcript(wish).read(answer.ids, True)
-            for wish, answer in zip(call.wishes, answers, strict=True)
-        ]
+        transcripts = [self.engine.transcript(wish) for wish in call.wishes]
+        for transcript, answer in zip(transcripts, answers, strict=True):
+            transcript.read(answer.ids, True)
         self._responses[path, 200] += 1
-        return JSONResponse(Writer(call, self.engine).whole(answers, texts), headers=HEADERS)
+        return JSONResponse(Writer(call, self.engine).whole(answers, transcripts), headers=HEADERS)
 
     def _submit(self, call: Call, events: asyncio.Queue[int]) -> list[Answer]:
         """All wishes of a call, or none of them."""
@@ -161,7 +160,8 @@ class ServeApp:
                 text = transcripts[n].read(ids, is_over)
                 if n not in open_choices or (not text and not is_over):
                     continue
-                yield _event(writer.piece(n, answer, text, range(told[n], len(ids)), is_over))
+                new = range(told[n], len(ids))
+                yield _event(writer.piece(n, answer, text, new, is_over, transcripts[n].calls))
                 told[n] = len(ids)
                 if is_over:
                     open_choices.discard(n)

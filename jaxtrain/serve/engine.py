@@ -4,17 +4,18 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from jaxtrain.conversation import Messages
 from jaxtrain.model import store
 from jaxtrain.model.sampling import Settings
 from jaxtrain.model.scheduler import Answer, Request, Scheduler, ends_with
 from jaxtrain.runtime.compiled import keep_compiled
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.serve.transcript import Transcript
-from jaxtrain.tokenize.chat import render
+from jaxtrain.tokenize.chat import form_of_calls, render
 from jaxtrain.tokenize.tokenizer import Tokenizer
-
-Messages = Sequence[Mapping[str, str]]
+from jaxtrain.tokenize.tool_text import Form
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,8 @@ class Wish:
     settings: Settings
     seed: int
     stop_texts: tuple[str, ...] = ()
+    calls: Form = ""
+    """How tool calls are written, where the model may make some."""
 
 
 class Engine:
@@ -75,9 +78,14 @@ class Engine:
         if self._thread.ident is not None:
             self._thread.join()
 
-    def chat_prompt(self, messages: Messages) -> tuple[int, ...]:
+    @property
+    def form_of_calls(self) -> Form:
+        """How the model's template writes tool calls; empty: not in a form that is read back."""
+        return form_of_calls(self.tokenizer)
+
+    def chat_prompt(self, messages: Messages, tools: Sequence[Mapping[str, Any]] = ()) -> tuple[int, ...]:
         """Ids up to where the assistant's answer begins; UserError for what the template refuses."""
-        return tuple(render(messages, self.tokenizer, generation_prompt=True)[0])
+        return tuple(render(messages, self.tokenizer, tools=tools, generation_prompt=True)[0])
 
     def text_prompt(self, text: str) -> tuple[int, ...]:
         """Ids of a text to go on with."""
@@ -105,7 +113,7 @@ class Engine:
         self.scheduler.cancel(answer)
 
     def transcript(self, wish: Wish) -> Transcript:
-        return Transcript(self.tokenizer.decode, self.stop, wish.stop_texts)
+        return Transcript(self.tokenizer.decode, self.stop, wish.stop_texts, wish.calls)
 
     def several(self, wish: Wish, count: int) -> list[Wish]:
         """The same wish with a seed of its own for each answer."""

@@ -4,13 +4,16 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from jaxtrain.conversation import Message, read_calls, read_tools
 from jaxtrain.model.sampling import Settings
 from jaxtrain.model.scheduler import Answer
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.serve.engine import Engine, Wish
+from jaxtrain.serve.transcript import Transcript
+from jaxtrain.tokenize.tool_text import Call as ToolCall
 
 Kind = Literal["chat", "text"]
 Json = dict[str, Any]
@@ -23,10 +26,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "presence_penalty": (0, None),
     "frequency_penalty": (0, None),
     "logit_bias": ({}, None),
-    "tools": ([], None),
     "functions": ([], None),
-    "tool_choice": ("none", "auto", None),
-    "parallel_tool_calls": (True, False, None),
     "response_format": ({"type": "text"}, None),
     "modalities": (["text"], None),
     "top_logprobs": (0, None),
@@ -75,8 +75,11 @@ def read(body: bytes, kind: Kind, engine: Engine) -> Call:
     model = fields.take("model", str, None)
     if model not in (None, "", engine.name):
         raise Refused(404, f"there is no model {model!r}; this server has {engine.name!r}", "model")
-    prompts = _chat_prompts(fields, engine) if kind == "chat" else _text_prompts(fields, engine)
+    tools = _tools(fields, engine) if kind == "chat" else []
+    prompts = _chat_prompts(fields, tools, engine) if kind == "chat" else _text_prompts(fields, engine)
     wishes = _wishes(fields, prompts, engine)
+    if tools:
+        wishes = [replace(wish, calls=engine.form_of_calls) for wish in wishes]
     options = fields.take("stream_options", dict, {})
     logprobs = fields.take("logprobs", bool if kind == "chat" else int, None)
     if kind == "text" and logprobs not in (None, 0, 1):
@@ -130,20 +133,52 @@ def _wishes(fields: "_Fields", prompts: list[tuple[int, ...]], engine: Engine) -
     return wishes
 
 
-def _chat_prompts(fields: "_Fields", engine: Engine) -> list[tuple[int, ...]]:
+def _tools(fields: "_Fields", engine: Engine) -> list[Message]:
+    """What the model may call. Nothing makes it call, or call one alone, so that is refused."""
+    tools, choice = fields.take("tools", list, []), fields.take("tool_choice", (str, dict), "auto")
+    one_alone = fields.take("parallel_tool_calls", bool, True) is False
+    if choice not in ("auto", "none"):
+        raise Refused(400, "tool_choice is not supported but with auto and none", "tool_choice")
+    if not tools or choice == "none":
+        return []
+    if one_alone:
+        raise Refused(400, "parallel_tool_calls is not supported but with its default", "parallel_tool_calls")
+    try:
+        found = read_tools(tools)
+    except ValueError as error:
+        raise Refused(400, f"tools: {error}", "tools") from None
+    if any(tool["function"].get("strict") for tool in found):
+        raise Refused(400, "tools: strict is not supported; leave it out and check the arguments", "tools")
+    if not engine.form_of_calls:
+        raise Refused(400, "tools is not supported: the model's chat template has no form of calls", "tools")
+    return found
+
+
+def _chat_prompts(fields: "_Fields", tools: list[Message], engine: Engine) -> list[tuple[int, ...]]:
     messages = fields.take("messages", list, None)
     if not messages:
         raise Refused(400, "messages is a list of at least one message", "messages")
     try:
-        return [engine.chat_prompt([_message(message) for message in messages])]
+        return [engine.chat_prompt([_message(message) for message in messages], tools)]
     except UserError as error:
         raise Refused(400, str(error), "messages") from None
 
 
-def _message(message: Any) -> dict[str, str]:
+def _message(message: Any) -> Message:
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         raise Refused(400, "every message is an object with a role and a content", "messages")
+    role = {"developer": "system"}.get(message["role"], message["role"])
+    calls: Message = {}
+    try:
+        if role == "assistant" and message.get("tool_calls"):
+            calls = {"tool_calls": read_calls(message["tool_calls"])}
+    except ValueError as error:
+        raise Refused(400, f"messages: {error}", "messages") from None
+    if role == "tool" and isinstance(message.get("tool_call_id"), str):
+        calls = {"tool_call_id": message["tool_call_id"]}
     content = message.get("content")
+    if content is None and "tool_calls" in calls:
+        content = ""
     if isinstance(content, list):
         parts = [part.get("text") if isinstance(part, dict) else None for part in content]
         if not all(isinstance(part, str) for part in parts):
@@ -151,8 +186,7 @@ def _message(message: Any) -> dict[str, str]:
         content = "".join(parts)
     if not isinstance(content, str):
         raise Refused(400, "the content of a message is a text, or a list of parts of type text", "messages")
-    role = {"developer": "system"}.get(message["role"], message["role"])
-    return {"role": role, "content": _text(content, "messages")}
+    return {"role": role, "content": _text(content, "messages"), **calls}
 
 
 def _text_prompts(fields: "_Fields", engine: Engine) -> list[tuple[int, ...]]:
@@ -224,16 +258,17 @@ class Writer:
         kind += ".chunk" if chunk and self.call.kind == "chat" else ""
         return {"id": self._id, "object": kind, "created": self._created, "model": self._engine.name}
 
-    def whole(self, answers: list[Answer], texts: list[str]) -> Json:
+    def whole(self, answers: list[Answer], transcripts: list[Transcript]) -> Json:
         """The body of an answer that is not streamed."""
         choices = []
-        for n, (answer, text) in enumerate(zip(answers, texts, strict=True)):
-            said = (
-                {"message": {"role": "assistant", "content": text}}
-                if self.call.kind == "chat"
-                else {"text": text}
-            )
-            choices.append({"index": n, **said, **self._end(answer, range(len(answer.ids)), True)})
+        for n, (answer, transcript) in enumerate(zip(answers, transcripts, strict=True)):
+            said: Json = {"text": transcript.text}
+            if self.call.kind == "chat":
+                calls = {"tool_calls": _written(transcript.calls)} if transcript.calls else {}
+                content = transcript.text or (None if calls else "")
+                said = {"message": {"role": "assistant", "content": content, **calls}}
+            end = self._end(answer, range(len(answer.ids)), True, bool(transcript.calls))
+            choices.append({"index": n, **said, **end})
         return {**self._base(False), "choices": choices, "usage": self.usage(answers)}
 
     def first(self, n: int) -> Json | None:
@@ -244,10 +279,18 @@ class Writer:
         choice = {"index": n, "delta": delta, "logprobs": None, "finish_reason": None}
         return {**self._base(True), "choices": [choice]}
 
-    def piece(self, n: int, answer: Answer, text: str, new: range, is_over: bool) -> Json:
-        """A chunk with new text; `new`: places of the ids that it tells of."""
-        said = {"delta": {"content": text} if text else {}} if self.call.kind == "chat" else {"text": text}
-        return {**self._base(True), "choices": [{"index": n, **said, **self._end(answer, new, is_over)}]}
+    def piece(
+        self, n: int, answer: Answer, text: str, new: range, is_over: bool, calls: list[ToolCall]
+    ) -> Json:
+        """A chunk with new text, and at the end the tool calls; `new`: places of the ids that it tells of."""
+        said: Json = {"text": text}
+        if self.call.kind == "chat":
+            delta: Json = {"content": text} if text else {}
+            if calls:
+                delta["tool_calls"] = [{"index": at, **call} for at, call in enumerate(_written(calls))]
+            said = {"delta": delta}
+        end = self._end(answer, new, is_over, bool(calls))
+        return {**self._base(True), "choices": [{"index": n, **said, **end}]}
 
     def last(self, answers: list[Answer]) -> Json:
         """The chunk behind all choices, where usage was asked for."""
@@ -258,9 +301,10 @@ class Writer:
         asked = self.call.prompt_tokens
         return {"prompt_tokens": asked, "completion_tokens": sampled, "total_tokens": asked + sampled}
 
-    def _end(self, answer: Answer, new: range, is_over: bool) -> Json:
+    def _end(self, answer: Answer, new: range, is_over: bool, calls: bool) -> Json:
         logprobs = self._logprobs(answer, slice(new.start, new.stop)) if self.call.logprobs else None
-        return {"logprobs": logprobs, "finish_reason": answer.reason if is_over else None}
+        reason = "tool_calls" if calls and answer.reason == "stop" else answer.reason
+        return {"logprobs": logprobs, "finish_reason": reason if is_over else None}
 
     def _logprobs(self, answer: Answer, new: slice) -> Json:
         """Of the model's own distribution, whatever the settings."""
@@ -274,3 +318,15 @@ class Writer:
             for token, value in zip(tokens, values, strict=True)
         ]
         return {"content": entries, "refusal": None}
+
+
+def _written(calls: list[ToolCall]) -> list[Json]:
+    """Tool calls in OpenAI's form, each with an id of its own."""
+    return [
+        {
+            "id": f"call_{secrets.token_hex(12)}",
+            "type": "function",
+            "function": {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)},
+        }
+        for name, arguments in calls
+    ]

@@ -5,35 +5,43 @@ A model that came with its own template is spoken to in that (template.py); all 
     <|bos|><|system|>Be brief.<|end|><|user|>Hi<|end|><|assistant|>Hello!<|end|>
                                                                ^^^^^^^^^^^^^ mask = 1
 
-`<|end|>` of the assistant is in the mask: a model that never learns it never stops.
+`<|end|>` of the assistant is in the mask: a model that never learns it never stops. Tools are written in
+Qwen's words (tool_text.py): a call is the assistant's and in the mask, what a tool answered is not.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from jaxtrain.conversation import ROLES, Messages, order_fault, without_nulls
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tokenize import template
+from jaxtrain.tokenize import template, tool_text
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
 from jaxtrain.tokenize.tokenizer import Tokenizer
 
-ROLES = ("system", "user", "assistant")
-
 
 def render(
-    messages: Sequence[Mapping[str, str]], tokenizer: Tokenizer, *, generation_prompt: bool = False
+    messages: Messages,
+    tokenizer: Tokenizer,
+    *,
+    tools: Sequence[Mapping[str, Any]] = (),
+    generation_prompt: bool = False,
 ) -> tuple[list[int], list[int]]:
     """Ids of a conversation and a mask of the same length: 1 on what the assistant says and its `<|end|>`.
 
-    messages: at most one system message first, then user and assistant in turn, each
-        `{"role": ..., "content": ...}`.
-    generation_prompt: end with `<|assistant|>`, for the model to go on; the last message is then the user's.
+    messages: at most one system message first, then user and assistant in turn, with tool calls and what
+        tools answered between them (conversation.py).
+    tools: the tools that the assistant may call.
+    generation_prompt: end with `<|assistant|>`, for the model to go on; the last message is then the user's
+        or a tool's.
     Errors: UserError for an unknown role, a wrong order, or no assistant to learn from.
     """
+    messages = without_nulls(messages)
     if isinstance(tokenizer, HuggingFaceTokenizer):
-        return template.render(messages, tokenizer, generation_prompt=generation_prompt)
+        return template.render(messages, tokenizer, tools, generation_prompt=generation_prompt)
     _check(messages, generation_prompt)
     special = tokenizer.special
     ids, mask = [tokenizer.bos], [0]
-    for message in messages:
+    for message in tool_text.in_words(messages, tools):
         content = tokenizer.encode(message["content"])
         ids += [special[f"<|{message['role']}|>"], *content, special["<|end|>"]]
         mask += [0] + [int(message["role"] == "assistant")] * (len(content) + 1)
@@ -43,18 +51,22 @@ def render(
     return ids, mask
 
 
-def _check(messages: Sequence[Mapping[str, str]], generation_prompt: bool) -> None:
+def form_of_calls(tokenizer: Tokenizer) -> tool_text.Form:
+    """How the tokenizer's template writes tool calls."""
+    return template.form_of_calls(tokenizer) if isinstance(tokenizer, HuggingFaceTokenizer) else "tags"
+
+
+def _check(messages: Messages, generation_prompt: bool) -> None:
     roles = [message["role"] for message in messages]
     for role in roles:
         if role not in ROLES:
             raise UserError(f"unknown role {role!r} in a conversation; roles are {', '.join(ROLES)}")
-    turns = roles[1:] if roles[:1] == ["system"] else roles
-    if turns != [("user", "assistant")[i % 2] for i in range(len(turns))]:
+    if fault := order_fault(messages):
         raise UserError(
-            "wrong order of roles in a conversation; after an optional system message user and "
+            f"wrong order of roles in a conversation: {fault}; after an optional system message user and "
             "assistant take turns, the user first"
         )
-    if generation_prompt and turns[-1:] != ["user"]:
-        raise UserError("a generation prompt must end with a user message")
-    if not generation_prompt and "assistant" not in turns:
+    if generation_prompt and roles[-1:] not in (["user"], ["tool"]):
+        raise UserError("a generation prompt must end with a user message, or a tool's")
+    if not generation_prompt and "assistant" not in roles:
         raise UserError("a conversation without an assistant message has nothing to learn from")

@@ -4,6 +4,7 @@ A source is cut into shards by its Parquet row groups. One shard is encoded on t
 one process a core, because writing an ArrayRecord holds Python's lock.
 """
 
+import json
 import multiprocessing
 import os
 from collections import Counter, deque
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from jaxtrain import artifact
+from jaxtrain.conversation import said
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import track
 from jaxtrain.tokenize import chat
@@ -49,6 +51,7 @@ class Kind:
     """How the rows of a folder of clean become records."""
 
     columns: tuple[str, ...]
+    """Those of them that a file lacks are absent from its rows."""
     encode: Callable[[Row, Tokenizer], Encoded]
     """Errors: UserError for a row that cannot be encoded; it is dropped under that reason."""
     texts: Callable[[Row], list[str]]
@@ -60,19 +63,24 @@ def _document(row: Row, tokenizer: Tokenizer) -> Encoded:
 
 
 def _conversation(row: Row, tokenizer: Tokenizer) -> Encoded:
-    ids, mask = chat.render(row["messages"], tokenizer)
+    ids, mask = chat.render(row["messages"], tokenizer, tools=_tools(row))
     return _parts([(ids, mask)], row["messages"], tokenizer)
 
 
 def _prompt(row: Row, tokenizer: Tokenizer) -> Encoded:
-    ids, _ = chat.render(row["prompt"], tokenizer, generation_prompt=True)
+    ids, _ = chat.render(row["prompt"], tokenizer, tools=_tools(row), generation_prompt=True)
     return Encoded(np.asarray(ids, tokenizer.id_dtype).tobytes(), len(ids), _bytes(row["prompt"]))
 
 
 def _preference(row: Row, tokenizer: Tokenizer) -> Encoded:
     both = [row["prompt"] + row[name] for name in ("chosen", "rejected")]
-    parts = [chat.render(messages, tokenizer) for messages in both]
+    parts = [chat.render(messages, tokenizer, tools=_tools(row)) for messages in both]
     return _parts(parts, row["prompt"] + row["chosen"] + row["rejected"], tokenizer)
+
+
+def _tools(row: Row) -> list[Row]:
+    """What the assistant may call; a JSON string in the file."""
+    return json.loads(row.get("tools") or "[]")
 
 
 def _parts(parts: list[tuple[list[int], list[int]]], messages: list[Row], tokenizer: Tokenizer) -> Encoded:
@@ -84,21 +92,21 @@ def _parts(parts: list[tuple[list[int], list[int]]], messages: list[Row], tokeni
 
 
 def _bytes(messages: Iterable[Row]) -> int:
-    return sum(len(message["content"].encode()) for message in messages)
+    return sum(len(said(message).encode()) for message in messages)
 
 
 def _contents(*columns: str) -> Callable[[Row], list[str]]:
-    return lambda row: [message["content"] for column in columns for message in row[column]]
+    return lambda row: [said(message) for column in columns for message in row[column]]
 
 
 KINDS = {
     "documents": Kind(("text",), _document, lambda row: [row["text"]]),
     "heldout": Kind(("text",), _document, lambda row: [row["text"]]),
-    "conversations": Kind(("messages",), _conversation, _contents("messages")),
+    "conversations": Kind(("messages", "tools"), _conversation, _contents("messages")),
     "preferences": Kind(
-        ("prompt", "chosen", "rejected"), _preference, _contents("prompt", "chosen", "rejected")
+        ("prompt", "chosen", "rejected", "tools"), _preference, _contents("prompt", "chosen", "rejected")
     ),
-    "prompts": Kind(("prompt",), _prompt, _contents("prompt")),
+    "prompts": Kind(("prompt", "tools"), _prompt, _contents("prompt")),
 }
 """Folders that clean may have, and what becomes of them."""
 

@@ -17,12 +17,15 @@ import jinja2.ext
 import jinja2.nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from jaxtrain.conversation import Message, Messages, map_texts, with_arguments
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
 from jaxtrain.tokenize.templates import TEMPLATES
+from jaxtrain.tokenize.tool_text import TAG, Form
 
-Messages = Sequence[Mapping[str, Any]]
+Tools = Sequence[Mapping[str, Any]]
 FORGED = range(0xF0000, 0xFFFFE)  # a private plane of Unicode: stands for special text while rendering
+_MARKED = re.compile(r"\{%[-+]?\s*generation\b")
 BEGIN, END = "\U000ffffe", "\U000fffff"  # no characters of Unicode: around what the assistant says
 
 
@@ -41,20 +44,28 @@ class _Generation(jinja2.ext.Extension):
 
 
 def render(
-    messages: Messages, tokenizer: HuggingFaceTokenizer, *, generation_prompt: bool = False
+    messages: Messages,
+    tokenizer: HuggingFaceTokenizer,
+    tools: Tools = (),
+    *,
+    generation_prompt: bool = False,
 ) -> tuple[list[int], list[int]]:
-    """Ids of a conversation and a mask of the same length: 1 on the assistant's words and the turn's end.
+    """Ids of a conversation and a mask of the same length: 1 on the assistant's words, calls and turn's end.
 
+    The template gets the arguments of tool calls as objects, and `tools` as they are.
     generation_prompt: end where the assistant's answer begins.
-    Errors: UserError where there is no template, it refuses the messages, or the assistant's words cannot be
-        found in what it makes.
+    Errors: UserError where there is no template, it refuses the messages or leaves tools out, or the
+        assistant's words cannot be found in what it makes.
     """
-    safe, forged = _without_special_text(messages, tokenizer)
-    text, spans = _text(safe, tokenizer, generation_prompt)
+    has_tools = bool(tools) or any(m["role"] == "tool" or m.get("tool_calls") for m in messages)
+    if has_tools and tokenizer.template and (lost := _lost(tokenizer.template)):
+        raise UserError(f"the chat template leaves out {lost}; use one that has tools: chatml, qwen, llama3")
+    safe, safe_tools, forged = _without_special_text(with_arguments(messages, json.loads), tools, tokenizer)
+    text, spans = _text(safe, safe_tools, tokenizer, generation_prompt)
     if generation_prompt:
         spans = []
-    elif "generation" not in (tokenizer.template or ""):
-        spans = _answers(safe, tokenizer, text)
+    elif not _MARKED.search(tokenizer.template or ""):  # `add_generation_prompt` is no mark
+        spans = _answers(safe, safe_tools, tokenizer, text)
     ids: list[int] = []
     mask: list[int] = []
     begin = 0
@@ -85,6 +96,14 @@ def end_of_turn(tokenizer: HuggingFaceTokenizer) -> int:
     return last if last in tokenizer.special.values() else tokenizer.eos
 
 
+def form_of_calls(tokenizer: HuggingFaceTokenizer) -> Form:
+    """How the template writes tool calls; empty where it has none, or in a form that is not read back."""
+    text = _probed(tokenizer.template or "")
+    if f'{TAG}\n{{"name": "{_NAME}", "arguments": {{' in text:
+        return "tags"
+    return "bare" if f'{{"name": "{_NAME}", "parameters": {{' in text else ""
+
+
 def named(tokenizer: HuggingFaceTokenizer, name: str) -> HuggingFaceTokenizer:
     """The tokenizer with the chat template of a name, or of a Jinja file.
 
@@ -106,24 +125,67 @@ def _inside(spans: list[tuple[int, int]], start: int, stop: int) -> int:
     return int(any(begin <= start and stop <= end for begin, end in spans))
 
 
+_NAME, _ARGUMENT, _ANSWER, _TOOL = "probed_name", "probed_argument", "probed answer", "probed_tool"
+_PROBE: list[Message] = [
+    {"role": "user", "content": "a"},
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"type": "function", "function": {"name": _NAME, "arguments": {"b": _ARGUMENT}}}],
+    },
+    {"role": "tool", "content": _ANSWER},
+    {"role": "assistant", "content": "c"},
+]
+_PROBE_TOOLS = [{"type": "function", "function": {"name": _TOOL, "description": "d", "parameters": {}}}]
+
+
+@lru_cache(maxsize=8)
+def _probed(template: str) -> str:
+    """What a template makes of a conversation with a tool; nothing where it refuses one."""
+    try:
+        return _rendered(template, _PROBE, _PROBE_TOOLS, False, {})
+    except (jinja2.TemplateError, TypeError):
+        return ""
+
+
+def _lost(template: str) -> str:
+    """What of tools a template does not write; nothing for one that refuses them, which says so itself."""
+    text = _probed(template)
+    parts = {
+        _TOOL: "the description of tools",
+        _NAME: "tool calls",
+        _ARGUMENT: "the arguments of tool calls",
+        _ANSWER: "what tools answered",
+    }
+    return next((words for probed, words in parts.items() if text and probed not in text), "")
+
+
 def _without_special_text(
-    messages: Messages, tokenizer: HuggingFaceTokenizer
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """The messages with a private letter in place of each special token's text, and what the letters mean."""
+    messages: list[Message], tools: Tools, tokenizer: HuggingFaceTokenizer
+) -> tuple[list[Message], list[Any], dict[str, str]]:
+    """Messages and tools with a private letter for each special token's text, and what the letters mean."""
     longest_first = sorted([*tokenizer.special, BEGIN, END], key=len, reverse=True)
-    everything = "".join(str(message.get("content")) for message in messages)
+    texts: list[str] = []
+    map_texts([messages, list(tools)], lambda text: texts.append(text) or text)
+    everything = "\0".join(texts)
     free = (chr(code) for code in FORGED if chr(code) not in everything)
     letters = {text: next(free) for text in longest_first if text in everything}
-    safe = []
-    for message in messages:
-        content = message.get("content")
+
+    def replaced(value: str) -> str:
         for text, letter in letters.items():
-            content = content.replace(text, letter) if isinstance(content, str) else content
-        safe.append({**message, "content": content})
-    return safe, {letter: text for text, letter in letters.items()}
+            value = value.replace(text, letter)
+        return value
+
+    return (
+        [{**map_texts(message, replaced), "role": message["role"]} for message in messages],
+        map_texts(list(tools), replaced),
+        {letter: text for text, letter in letters.items()},
+    )
 
 
-def _answers(messages: Messages, tokenizer: HuggingFaceTokenizer, whole: str) -> list[tuple[int, int]]:
+def _answers(
+    messages: Messages, tools: Tools, tokenizer: HuggingFaceTokenizer, whole: str
+) -> list[tuple[int, int]]:
     """Where in the rendered text each assistant's turn begins and ends.
 
     It begins where the prompt for it ends, and ends where the conversation up to it ends, blanks aside.
@@ -132,8 +194,8 @@ def _answers(messages: Messages, tokenizer: HuggingFaceTokenizer, whole: str) ->
     for n, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        before, _ = _text(messages[:n], tokenizer, True)
-        after = _text(messages[: n + 1], tokenizer, False)[0].rstrip()
+        before, _ = _text(messages[:n], tools, tokenizer, True)
+        after = _text(messages[: n + 1], tools, tokenizer, False)[0].rstrip()
         if not (whole.startswith(after) and after.startswith(before)):
             raise UserError(
                 "the chat template writes earlier turns otherwise when later ones follow, so what the "
@@ -144,7 +206,7 @@ def _answers(messages: Messages, tokenizer: HuggingFaceTokenizer, whole: str) ->
 
 
 def _text(
-    messages: Messages, tokenizer: HuggingFaceTokenizer, generation_prompt: bool
+    messages: Messages, tools: Tools, tokenizer: HuggingFaceTokenizer, generation_prompt: bool
 ) -> tuple[str, list[tuple[int, int]]]:
     """What the template makes of messages, and where in it the template marks what the assistant says."""
     if tokenizer.template is None:
@@ -153,9 +215,7 @@ def _text(
         )
     names = {f"{role}_token": tokenizer.names.get(role, "") for role in ("bos", "eos", "pad")}
     try:
-        marked = _compiled(tokenizer.template).render(
-            messages=messages, add_generation_prompt=generation_prompt, **names
-        )
+        marked = _rendered(tokenizer.template, messages, tools, generation_prompt, names)
     except (jinja2.TemplateError, TypeError) as error:
         raise UserError(f"the chat template refuses a conversation: {error}") from error
     pieces = re.split(f"([{BEGIN}{END}])", marked)
@@ -168,6 +228,17 @@ def _text(
         else:
             text += piece
     return text, spans
+
+
+def _rendered(
+    template: str, messages: Messages, tools: Tools, generation_prompt: bool, names: Mapping[str, str]
+) -> str:
+    return _compiled(template).render(
+        messages=messages,
+        tools=tools or None,  # templates ask whether there are any, or whether they are none
+        add_generation_prompt=generation_prompt,
+        **names,
+    )
 
 
 @lru_cache(maxsize=8)

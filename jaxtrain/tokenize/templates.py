@@ -1,10 +1,16 @@
 """Chat templates by name, for models that came without one. What the assistant says is marked as generation.
 
 Their wording is that of the published models (ChatML: OpenAI 2023; Llama 3, Qwen 2.5, Gemma: model cards).
+Tools are written as Qwen 2.5 does (chatml, qwen) and as Llama 3.1 does (llama3); gemma and plain refuse them.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from jaxtrain.tokenize.tool_text import DESCRIBED
+
+_QWEN_SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 
 
 @dataclass(frozen=True)
@@ -15,33 +21,94 @@ class NamedTemplate:
     """Special tokens that the tokenizer must have."""
 
 
-_CHATML_TURNS = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\\n' }}"
-    "{% if message['role'] == 'assistant' %}"
-    "{% generation %}{{ message['content'] + '<|im_end|>' }}{% endgeneration %}"
-    "{% else %}{{ message['content'] + '<|im_end|>' }}{% endif %}"
-    "{{ '\\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+def _chatml(default: str) -> str:
+    """Turns as OpenAI's and Qwen's models have them; tools as Qwen's have them.
+
+    default: the system message of a conversation without one; empty: none.
+    """
+    before, behind = (json.dumps(text) for text in DESCRIBED)
+    return (
+        "{% set has_system = messages[0]['role'] == 'system' %}"
+        f"{{% set first = messages[0]['content'] if has_system else {json.dumps(default)} %}}"
+        "{% if first or tools or has_system %}"
+        "{{ '<|im_start|>system\\n' + first }}"
+        "{% if tools %}"
+        f"{{{{ '\\n\\n' if first }}}}{{{{ {before} }}}}"
+        "{% for tool in tools %}{{ '\\n' + tool | tojson }}{% endfor %}"
+        f"{{{{ {behind} }}}}"
+        "{% endif %}{{ '<|im_end|>\\n' }}{% endif %}"
+        "{% for message in messages %}"
+        "{% if message['role'] == 'assistant' %}"
+        "{{ '<|im_start|>assistant\\n' }}"
+        "{% generation %}{{ message['content'] }}"
+        "{% for call in message['tool_calls'] or [] %}"
+        "{% if message['content'] or not loop.first %}{{ '\\n' }}{% endif %}"
+        "{{ '<tool_call>\\n{\"name\": ' + call['function']['name'] | tojson }}"
+        "{{ ', \"arguments\": ' + call['function']['arguments'] | tojson + '}\\n</tool_call>' }}"
+        "{% endfor %}"
+        "{{ '<|im_end|>' }}{% endgeneration %}{{ '\\n' }}"
+        "{% elif message['role'] == 'tool' %}"
+        "{% if loop.first or messages[loop.index0 - 1]['role'] != 'tool' %}"
+        "{{ '<|im_start|>user' }}{% endif %}"
+        "{{ '\\n<tool_response>\\n' + message['content'] + '\\n</tool_response>' }}"
+        "{% if loop.last or messages[loop.index0 + 1]['role'] != 'tool' %}{{ '<|im_end|>\\n' }}{% endif %}"
+        "{% elif not (loop.first and message['role'] == 'system') %}"
+        "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+        "{% endif %}"
+        "{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    )
+
+
+_LLAMA3_TOOLS = (
+    "Given the following functions, please respond with a JSON for a function call with its proper "
+    "arguments that best answers the given prompt.\n\n"
+    'Respond in the format {"name": function name, "parameters": dictionary of argument name and its value}.'
+    "Do not use variables.\n\n"
 )
-_QWEN_SYSTEM = (
-    "{% if messages[0]['role'] != 'system' %}"
-    "{{ '<|im_start|>system\\nYou are Qwen, created by Alibaba Cloud. "
-    "You are a helpful assistant.<|im_end|>\\n' }}"
+# With tools as Llama 3.1: its system message has dates, and the first question follows the tools.
+_LLAMA3 = (
+    "{% macro header(role) %}{{ '<|start_header_id|>' + role + '<|end_header_id|>\\n\\n' }}{% endmacro %}"
+    "{{ bos_token }}"
+    "{% set ns = namespace(asked=false) %}"
+    "{% if tools %}"
+    "{{ header('system') + 'Environment: ipython\\n' }}"
+    "{{ 'Cutting Knowledge Date: December 2023\\nToday Date: 26 Jul 2024\\n\\n' }}"
+    "{% if messages[0]['role'] == 'system' %}{{ messages[0]['content'] | trim }}{% endif %}{{ '<|eot_id|>' }}"
+    "{% endif %}"
+    "{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}"
+    "{{ header('assistant') }}"
+    "{% generation %}"
+    "{% if message['tool_calls'] %}"
+    "{% if message['content'] or message['tool_calls'] | length > 1 %}"
+    "{{ raise_exception('llama3 has one tool call a turn, and no words beside it') }}"
+    "{% endif %}"
+    "{% set call = message['tool_calls'][0]['function'] %}"
+    "{{ '{\"name\": ' + call['name'] | tojson + ', \"parameters\": ' + call['arguments'] | tojson + '}' }}"
+    "{% else %}{{ message['content'] | trim }}{% endif %}"
+    "{{ '<|eot_id|>' }}{% endgeneration %}"
+    "{% elif message['role'] == 'tool' %}"
+    "{{ header('ipython') + message['content'] | tojson + '<|eot_id|>' }}"
+    "{% elif not (tools and loop.first and message['role'] == 'system') %}"
+    "{{ header(message['role']) }}"
+    "{% if tools and message['role'] == 'user' and not ns.asked %}"
+    f"{{{{ {json.dumps(_LLAMA3_TOOLS)} }}}}"
+    "{% for tool in tools %}{{ tool | tojson(indent=4) + '\\n\\n' }}{% endfor %}"
+    "{% set ns.asked = true %}"
+    "{% endif %}"
+    "{{ message['content'] | trim + '<|eot_id|>' }}"
+    "{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ header('assistant') }}{% endif %}"
+)
+_NO_TOOLS = (
+    "{% if tools or messages | selectattr('tool_calls') | list "
+    "or messages | selectattr('role', 'equalto', 'tool') | list %}"
+    "{{ raise_exception('it has no form for tools; chatml, qwen and llama3 have') }}"
     "{% endif %}"
 )
-_LLAMA3 = (
-    "{{ bos_token }}"
-    "{% for message in messages %}"
-    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' }}"
-    "{% if message['role'] == 'assistant' %}"
-    "{% generation %}{{ message['content'] | trim + '<|eot_id|>' }}{% endgeneration %}"
-    "{% else %}{{ message['content'] | trim + '<|eot_id|>' }}{% endif %}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
-)
-_GEMMA = (
+_GEMMA = _NO_TOOLS + (
     "{{ bos_token }}"
     "{% set ns = namespace(first='') %}"
     "{% for message in messages %}"
@@ -59,7 +126,7 @@ _GEMMA = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"
 )
-_PLAIN = (
+_PLAIN = _NO_TOOLS + (
     "{% for message in messages %}"
     "{% if message['role'] == 'assistant' %}"
     "{{ 'Assistant:\\n' }}"
@@ -70,9 +137,9 @@ _PLAIN = (
 )
 
 TEMPLATES: Mapping[str, NamedTemplate] = {
-    "chatml": NamedTemplate(_CHATML_TURNS, ("<|im_start|>", "<|im_end|>")),
+    "chatml": NamedTemplate(_chatml(""), ("<|im_start|>", "<|im_end|>")),
     "llama3": NamedTemplate(_LLAMA3, ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")),
-    "qwen": NamedTemplate(_QWEN_SYSTEM + _CHATML_TURNS, ("<|im_start|>", "<|im_end|>")),
+    "qwen": NamedTemplate(_chatml(_QWEN_SYSTEM), ("<|im_start|>", "<|im_end|>")),
     "gemma": NamedTemplate(_GEMMA, ("<start_of_turn>", "<end_of_turn>")),
     "plain": NamedTemplate(_PLAIN, ()),
 }

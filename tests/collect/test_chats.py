@@ -8,10 +8,13 @@ import pytest
 
 from jaxtrain.collect.chats import ChatSource, read_chats, to_messages
 
+GLAIVE = Path("../shared/material/chat/llamafactory-glaive_toolcall_en_demo.json")
+
 ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the "
     "request.\n\n### Instruction:\n{}\n\n### Response:\n"
 )
+CALLS = [{"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x": 1.50}'}}]
 HI = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 
 
@@ -51,9 +54,15 @@ def test_system_turns_and_inputs():
         ({"instruction": "Hi", "output": " "}, "an empty turn"),
         ({"messages": HI[:1]}, "the last turn has no answer"),
         ({"messages": HI[::-1]}, "turns do not alternate"),
-        ({"messages": []}, "turns do not alternate"),
-        ({"messages": [HI[0], {"role": "tool", "content": "4"}, HI[1]]}, "a turn of role tool"),
-        ({"messages": [HI[0], {"role": "assistant", "content": "", "tool_calls": [1]}]}, "tool turns"),
+        ({"messages": []}, "the last turn has no answer"),
+        ({"messages": [HI[0], {"role": "tool", "content": "4"}, HI[1]]}, "a tool's answer without its call"),
+        (
+            {"messages": [HI[0], {"role": "assistant", "content": "", "tool_calls": [1]}]},
+            "name of a function",
+        ),
+        ({"messages": [HI[0], HI[1] | {"function_call": {"name": "f"}}]}, "older form, function_call"),
+        ({"messages": [HI[0] | {"tool_calls": CALLS}, HI[1]]}, "tool calls of role user"),
+        ({"messages": [HI[0], HI[1] | {"tool_calls": CALLS}, HI[0], HI[1]]}, "call without its answer"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "a turn that is not text"),
         ({"messages": ["Hi"]}, "a turn that is not an object"),
         ({"question": "Hi"}, "no known format: fields question"),
@@ -62,6 +71,37 @@ def test_system_turns_and_inputs():
 def test_what_is_no_conversation_has_a_reason(record, reason):
     with pytest.raises(ValueError, match=reason):
         to_messages(record)
+
+
+def test_tool_calls_of_both_formats_are_the_same():
+    called = {"role": "assistant", "content": "", "tool_calls": CALLS}
+    messages = [HI[0], called, {"role": "tool", "tool_call_id": "a", "content": "4"}, HI[1]]
+    assert to_messages({"messages": messages}) == messages
+    as_null = [HI[0], called | {"content": None}, *messages[2:]]
+    assert to_messages({"messages": as_null}) == messages
+    sharegpt = [("human", "Hi"), ("function_call", '{"name": "f", "arguments": {"x": 1.5}}')]
+    sharegpt += [("observation", "4"), ("gpt", "Hello")]
+    found = to_messages({"conversations": [{"from": role, "value": value} for role, value in sharegpt]})
+    functions = {"type": "function", "function": {"name": "f", "arguments": '{"x": 1.5}'}}
+    assert found == [
+        HI[0],
+        {"role": "assistant", "content": "", "tool_calls": [functions]},
+        {"role": "tool", "content": "4"},
+        HI[1],
+    ]
+
+
+@pytest.mark.skipif(not GLAIVE.is_file(), reason="the tool calls of LLaMA-Factory are not there")
+def test_real_tool_calls_are_kept():
+    """300 conversations, as many calls, answers and described tools as are in the file."""
+    found, unread = read(GLAIVE)
+    assert len(found) == 300 and not unread
+    raw = GLAIVE.read_text(encoding="utf-8")
+    messages = [message for conversation in found for message in conversation.messages]
+    assert sum(len(message.get("tool_calls", [])) for message in messages) == raw.count('"function_call"')
+    assert sum(message["role"] == "tool" for message in messages) == raw.count('"observation"')
+    described = [json.loads(record["tools"]) for record in json.loads(raw)]
+    assert [[tool["function"] for tool in c.tools] for c in found] == described
 
 
 def test_real_files():

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import httpx2
 import pytest
-from parrot import TALK, make_engine, serving
+from parrot import ADD, SUM, TALK, make_engine, serving
 
 from jaxtrain.serve.app import LONGEST_BODY, ServeApp
 
@@ -63,6 +63,28 @@ def test_answers_whole_and_streamed(client):
         assert [c.choices[0].finish_reason for c in chunks if c.choices][-2:] == [None, "stop"]
         assert chunks[-1].usage == found.usage
     assert [model.id for model in client.models.list()] == ["parrot"]
+
+
+def test_tools_are_called_and_answered(client):
+    """Whole and streamed: the words, then the call, never its text; then on from what the tool said."""
+    asked = GREEDY | {"messages": SUM[:1], "tools": [ADD]}
+    found = client.chat.completions.create(**asked).choices[0]
+    (call,) = found.message.tool_calls
+    assert found.finish_reason == "tool_calls" and found.message.content == "I add."
+    assert (call.function.name, json.loads(call.function.arguments)) == ("add", {"x": 2, "y": 3})
+    chunks = [chunk.choices[0] for chunk in client.chat.completions.create(stream=True, **asked)]
+    assert "".join(chunk.delta.content or "" for chunk in chunks) == "I add."
+    (streamed,) = [call for chunk in chunks for call in chunk.delta.tool_calls or []]
+    assert streamed.index == 0 and streamed.id != call.id
+    assert streamed.function.model_dump() == call.function.model_dump()
+    assert chunks[-1].finish_reason == "tool_calls"
+    answered = [*SUM[:1], found.message.model_dump(exclude_none=True), SUM[2] | {"tool_call_id": call.id}]
+    last = client.chat.completions.create(**(asked | {"messages": answered})).choices[0]
+    assert last.message.content == "It is 5." and last.finish_reason == "stop"
+    assert last.message.tool_calls is None
+    cut = client.chat.completions.create(max_tokens=found.message.content.count(" ") + 12, **asked).choices[0]
+    assert cut.finish_reason == "length" and cut.message.tool_calls is None
+    assert cut.message.content.startswith("I add.\n<tool_call>"), "half a call is text"
 
 
 def test_stop_texts_and_limits(client):
@@ -125,7 +147,12 @@ def test_completions_go_on_with_a_text(client, engine):
         ({"messages": ask("x"), "n": 99}, 400, "between 1 and 16"),
         ({"messages": ask("x"), "seed": 2**70}, 400, "64-bit"),
         ({"messages": ask("x"), "frequency_penalty": 1}, 400, "frequency_penalty is not supported"),
-        ({"messages": ask("x"), "tools": [{"type": "function"}]}, 400, "tools is not supported"),
+        ({"messages": ask("x"), "tools": [{"type": "function"}]}, 400, "without the name of a function"),
+        ({"messages": ask("x"), "tools": [ADD], "tool_choice": "required"}, 400, "tool_choice is not"),
+        ({"messages": ask("x"), "tools": [ADD], "parallel_tool_calls": False}, 400, "parallel_tool_calls"),
+        ({"messages": SUM[:2]}, 400, "must end with a user message, or a tool's"),
+        ({"messages": [SUM[0], SUM[2]]}, 400, "a tool's answer without its call"),
+        ({"messages": [SUM[0], SUM[1] | {"tool_calls": [{}]}, SUM[2]]}, 400, "the name of a function"),
         ({"messages": ask("x"), "surprise": 1}, 400, "surprise is not supported"),
         ({"messages": ask("x"), "model": "gpt-4"}, 404, "there is no model 'gpt-4'"),
     ],

@@ -7,9 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from jaxtrain.document import Conversation, Document, record_id, write_records
+from jaxtrain.tokenize.templates import TEMPLATES
 from jaxtrain.tokenize.tokenizer import BytePairTokenizer, train
+
+SPECIAL = ["<|endoftext|>", "<bos>", *sorted({token for one in TEMPLATES.values() for token in one.tokens})]
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""Llama 3's and Qwen's: line breaks do not merge with the words behind them."""
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +32,33 @@ def sources() -> list[str]:
 @pytest.fixture(scope="session")
 def tokenizer(sources: list[str]) -> BytePairTokenizer:
     return train(sources, vocab_size=1024)
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory: pytest.TempPathFactory, sources: list[str]) -> Path:
+    """A byte-level tokenizer with the special tokens of all templates and none of its own."""
+    model = tokenizers.Tokenizer(models.BPE())
+    split = pre_tokenizers.Split(tokenizers.Regex(SPLIT), "isolated")
+    bytes_of_it = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    model.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_of_it])
+    model.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=700,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    model.train_from_iterator(sources[:30], trainer)
+    folder = tmp_path_factory.mktemp("bare")
+    model.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<bos>",
+        "eos_token": "<|endoftext|>",
+        "pad_token": "<|endoftext|>",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
 
 
 @pytest.fixture

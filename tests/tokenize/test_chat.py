@@ -49,7 +49,8 @@ def test_no_content_can_forge_a_turn(pairs: list[tuple[str, str]]) -> None:
 @pytest.mark.parametrize(
     ("turns", "message"),
     [
-        ([("user", "a"), ("tool", "b")], "unknown role 'tool'"),
+        ([("user", "a"), ("robot", "b")], "unknown role 'robot'"),
+        ([("user", "a"), ("tool", "b")], "a tool's answer without its call"),
         ([("assistant", "a")], "wrong order"),
         ([("user", "a"), ("user", "b"), ("assistant", "c")], "wrong order"),
         ([("user", "a"), ("assistant", "b"), ("system", "c")], "wrong order"),

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 
-from jaxtrain.document import write_rows
+from jaxtrain.document import Conversation, write_records, write_rows
 from jaxtrain.tokenize import records
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.run import TokenizeConfig, run
@@ -97,6 +97,33 @@ def messages(role: str, text: str) -> list[dict[str, str]]:
     return [{"role": role, "content": text}]
 
 
+def test_tools_are_rendered_with_their_conversations(write_clean: WriteClean, sources: list[str]) -> None:
+    called = [{"function": {"name": "add", "arguments": '{"x": 2}'}}]
+    talk = [
+        *messages("user", "2 and 2?"),
+        {"role": "assistant", "content": "", "tool_calls": called},
+        *messages("tool", "4"),
+        *messages("assistant", "It is 4."),
+    ]
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {}}}]
+    clean = write_clean({"code": sources[:8]})
+    record = Conversation(id="0" * 16, messages=talk, source="sums", tools=tools)
+    unfinished = Conversation(id="1" * 16, messages=talk[::3], source="sums")
+    open_call = Conversation(id="2" * 16, messages=[*talk[:2], talk[3]], source="sums")
+    path = clean / "conversations" / "sums.parquet"
+    write_records(path, Conversation, [record, unfinished, open_call])
+    out = stage(clean)
+    ids, mask = render(talk, Tokenizer.load(out / "tokenizer"), tools=tools)
+    (found, _), counts = (
+        stored(out / "conversations/sums")[0],
+        manifest(out)["counts"]["conversations"]["sums"],
+    )
+    assert np.frombuffer(found[: 2 * len(ids)], "<u2").tolist() == ids and list(found[2 * len(ids) :]) == mask
+    assert counts["bytes"] == sum(map(len, ['2 and 2?add({"x": 2})4It is 4.', "2 and 2?It is 4."]))
+    ((reason, dropped),) = counts["dropped"].items()
+    assert "a tool call without its answer" in reason and dropped == 1
+
+
 def test_preferences_and_prompts(write_clean: WriteClean, sources: list[str]) -> None:
     with gzip.open(QUICKSTART / "comparisons.jsonl.gz", "rt", encoding="utf-8") as lines:
         rows = [
@@ -109,7 +136,7 @@ def test_preferences_and_prompts(write_clean: WriteClean, sources: list[str]) ->
         ][:50]
     clean = write_clean({"code": sources[:8]})
     columns = pa.schema([(name, MESSAGES) for name in ("prompt", "chosen", "rejected")])
-    broken = {**rows[0], "rejected": messages("tool", "?")}
+    broken = {**rows[0], "rejected": messages("robot", "?")}
     write_rows(clean / "preferences" / "human.parquet", columns, [*rows, broken])
     prompts = [{"prompt": row["prompt"]} for row in rows]
     write_rows(clean / "prompts" / "human.parquet", pa.schema([("prompt", MESSAGES)]), prompts)
@@ -126,7 +153,7 @@ def test_preferences_and_prompts(write_clean: WriteClean, sources: list[str]) ->
         assert list(pair[2 * (chosen + rejected) :]) == mask + other_mask
     counts = manifest(out)["counts"]["preferences"]["human"]
     assert counts["records"] == 50 and counts["tokens"] == lengths.sum()
-    assert list(counts["dropped"].values()) == [1] and "unknown role 'tool'" in next(iter(counts["dropped"]))
+    assert list(counts["dropped"].values()) == [1] and "unknown role 'robot'" in next(iter(counts["dropped"]))
     for row, record in zip(rows, stored(out / "prompts/human")[0], strict=True):
         expected, _ = render(row["prompt"], tokenizer, generation_prompt=True)
         assert np.frombuffer(record, "<u2").tolist() == expected
