@@ -67,20 +67,8 @@ def write_model(found: Path) -> None:
         vocab_size=VOCABULARY, layers=2, d_model=64, heads=4, kv_heads=2, head_dim=16, d_hidden=128,
         max_length=256,
     )  # fmt: skip
-    rows = []
-    for messages, tools in [*((said, []) for said in _talk()), (SUM, [ADD])]:
-        ids, mask = render(messages, tokenizer, tools=tools)
-        assert len(ids) <= LENGTH
-        padding = LENGTH + 1 - len(ids)
-        rows.append((ids + [tokenizer.pad] * padding, mask + [0] * padding))
-    ids, mask = np.array([row[0] for row in rows], np.int32), np.array([row[1] for row in rows], np.float32)
-    batch = {
-        "tokens": ids[:, :-1],
-        "targets": ids[:, 1:],
-        "loss_weights": mask[:, 1:],
-        "segment_ids": np.ones_like(ids[:, :-1]),
-        "positions": np.tile(np.arange(LENGTH, dtype=np.int32), (len(ids), 1)),
-    }
+    talk = [render(said, tokenizer) for said in _talk()]
+    batch = _batch([talk, [render(SUM, tokenizer, tools=[ADD])]], tokenizer.pad)
     with jax.set_mesh(meshes.make(meshes.MeshConfig(), jax.devices()[:1])):
         batch = meshes.put_batch(batch, jax.sharding.get_mesh())
         model = jax.jit(lambda: Transformer(config, jax.random.key(0)))()
@@ -101,6 +89,24 @@ def write_model(found: Path) -> None:
 def _talk() -> Iterator[list[dict[str, str]]]:
     for question, answer in TALK.items():
         yield [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def _batch(rows: list[list[tuple[list[int], list[int]]]], pad: int) -> dict[str, np.ndarray]:
+    """Ids and masks as rows of `LENGTH`, several conversations in a row."""
+    kinds = {"tokens": np.int32, "targets": np.int32, "loss_weights": np.float32, "segment_ids": np.int32}
+    kinds |= {"positions": np.int32}
+    batch = {name: np.zeros((len(rows), LENGTH), kind) for name, kind in kinds.items()}
+    batch["tokens"][:] = batch["targets"][:] = pad
+    for row, conversations in enumerate(rows):
+        start = 0
+        for segment, (ids, mask) in enumerate(conversations, 1):
+            here = slice(start, start + len(ids) - 1)
+            assert here.stop <= LENGTH
+            batch["tokens"][row, here], batch["targets"][row, here] = ids[:-1], ids[1:]
+            batch["loss_weights"][row, here], batch["segment_ids"][row, here] = mask[1:], segment
+            batch["positions"][row, here] = np.arange(len(ids) - 1)
+            start = here.stop
+    return batch
 
 
 def write_rambler(found: Path) -> None:

@@ -5,7 +5,9 @@ import json
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxtrain import artifact
@@ -16,10 +18,13 @@ from jaxtrain.model import lora, store
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train.evaluation import summed_nats
 from jaxtrain.train.losses import token_loss
 from jaxtrain.train.optimizer import OptimizerConfig
+from jaxtrain.train.state import new_state
+from jaxtrain.train.step import make_step
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +133,30 @@ def test_only_the_assistant_is_learnt_from(config, tokens):
             (np.asarray(g) == 0).all()
             for g in jax.tree.leaves(gradient(model, meshes.put_batch(asked, mesh)))
         )
+
+
+def test_a_batch_at_once_and_row_by_row_are_one_step(config, tokens):
+    """Rows of very unequal counts of targets: the mean is that of all of them, not of the rows' means."""
+    batch = loader.conversation_batches(tokens, batch_size=8, length=96, seed=0)[0]
+    counts = batch["loss_weights"].sum(1)
+    assert counts.max() > 2 * counts.min() and not np.isclose(counts, counts.mean()).all()
+    mesh, found = meshes.make(MeshConfig(), jax.devices()[:1]), []
+    with jax.set_mesh(mesh):
+        model = store.load(config.model)
+        for microbatches in (1, 8):
+            optimizer = optax.sgd(1.0)
+            state = new_state(
+                jax.tree.map(jnp.copy, model), optimizer
+            )  # a step gives its state's memory away
+            state, metrics = make_step(token_loss, optimizer, microbatches)(
+                state, meshes.put_batch(batch, mesh)
+            )
+            found.append((metrics, jax.device_get(jax.tree.leaves(state.model))))
+    (whole, weights), (rows, weights_by_row) = found
+    assert whole["targets"] == rows["targets"] == counts.sum()
+    np.testing.assert_allclose(whole["loss"], rows["loss"], rtol=1e-6)
+    for a, b in zip(weights, weights_by_row, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
 
 
 def test_what_does_not_fit_is_told(config, tokens, tmp_path):
