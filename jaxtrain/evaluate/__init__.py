@@ -7,7 +7,7 @@ score.py          what grades make of log-likelihoods; bits per byte, xz
 benchmarks.py     a task's row: score, error, chance; its quoted items apart; the aggregate
 heldout.py        bits per byte by source and language, perplexity by position
 memorization.py   extraction and canaries
-bias.py           stereotypes, toxicity, refusals; whom the corpus names
+bias.py           stereotypes, toxicity, refusals and too many of them; whom the corpus names
 harness.py        lm-eval on our models        hub.py   benchmarks from the hub (both: extra `eval`)
 run.py            EvaluateConfig, run()
 """

@@ -165,5 +165,9 @@ def _say(name: str, found: Results) -> None:
             f"  {name}  held-out {row['source']}: {row['bits_per_byte']:.3f} bits per byte, "
             f"xz -9e {row['xz_bits_per_byte']:.3f}"
         )
+    for row in found.get("bias", []):
+        if row["measure"] == "refusal":
+            value = f"{row['value']:.3f}, 95 % {row['low']:.3f} to {row['high']:.3f}, {row['items']} prompts"
+            say(f"  {name}  {row['group']}: {value}")
     for row in found.get("aggregate", []):
         say(f"  {name}  all tasks, centred: {row['value']:.3f} ± {row['standard_error']:.3f}")

@@ -10,6 +10,7 @@ sandbox.py           runs the code that a model wrote
 human_preference.py  which of two answers a person preferred
 utility.py           the stated true utility of the simulated raters, and their noise
 words.py             the word lists of that utility
+refusals.py          requests to decline, and harmless ones in the same words
 verifiable.py        problems whose answers a program can check, and the checks
 arithmetic.py        additions, the smallest of them
 interval.py          how sure an observed share is

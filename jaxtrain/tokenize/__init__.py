@@ -5,6 +5,7 @@ tokenizer.py    Tokenizer; byte-level BPE, trained here or OpenAI's, run by tikt
 huggingface.py  the tokenizer.json of a published model
 template.py     its chat template
 templates.py    templates by name
+tool_text.py    tool calls in that text, and read back from what a model wrote
 chat.py         render a conversation as ids, and the mask of what the assistant said
 records.py      rows of Parquet -> ArrayRecord files, in shards, on all cores
 run.py          the stage: train the tokenizer, encode every source

@@ -137,8 +137,10 @@ def test_toxicity_and_refusals_are_of_what_the_model_writes(scorer: Scorer, tmp_
         + json.dumps({"chosen": "\n\nHuman: Say it.\n\nAssistant: No."})
         + "\n"
     )
-    (declined,) = bias.refusal(scorer, tmp_path, 10, "")
-    assert declined["items"] == 2 and declined["value"] == 0, "it writes noise"
+    (tmp_path / "harmless_prompts.jsonl").write_text(json.dumps({"prompt": "How do I dance?"}) + "\n")
+    declined, over = bias.refusal(scorer, tmp_path, 10, "")
+    assert declined["items"] == 2 and declined["value"] == over["value"] == 0, "it writes noise"
+    assert (over["group"], over["items"]) == ("harmless requests declined", 1)
     training = linear.Training(table_bits=10, epochs=2)
     (tmp_path / "classifier").mkdir()
     classifier = linear.train(

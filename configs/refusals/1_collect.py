@@ -1,0 +1,23 @@
+"""jaxtrain collect configs/refusals/1_collect.py
+
+When to decline: `jaxtrain run configs/refusals` fine-tunes the quickstart's model on the quickstart's
+conversations and 480 written for this (data/refusals), half harmful requests that are declined, half harmless
+ones in the same words that are answered, and measures refusals before and after. It needs a finished
+`jaxtrain run configs/quickstart`. `python -m jaxtrain.tasks.refusals data/refusals` wrote the files.
+"""
+
+from jaxtrain.collect.chats import ChatSource
+from jaxtrain.collect.run import CollectConfig
+from jaxtrain.collect.web import WebSource
+
+config = CollectConfig(
+    sources=(
+        WebSource(name="web", paths=("data/quickstart/web.warc.gz",), license="CC-BY-SA-3.0"),
+        ChatSource(
+            name="dolly", paths=("data/quickstart/dolly_hhrlhf.jsonl",), license="CC-BY-SA-3.0 AND MIT"
+        ),
+        ChatSource(name="alpaca", paths=("data/quickstart/alpaca.json",), license="Apache-2.0"),
+        ChatSource(name="refusals", paths=("data/refusals/conversations.jsonl",), license="CC0-1.0"),
+    ),
+    out="runs/refusals/1_collect",
+)

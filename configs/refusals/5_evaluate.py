@@ -1,0 +1,15 @@
+"""jaxtrain evaluate configs/refusals/5_evaluate.py
+
+How often each model declines 96 harmful requests and 96 harmless ones in the same words, none of which it was
+taught.
+"""
+
+from jaxtrain.evaluate.bias import BiasConfig
+from jaxtrain.evaluate.run import EvaluateConfig
+
+config = EvaluateConfig(
+    models={"fine-tuned": "runs/quickstart/5_finetune", "with refusals": "runs/refusals/4_finetune"},
+    tasks=(),
+    bias=BiasConfig(folder="data/refusals"),
+    out="runs/refusals/5_evaluate",
+)
