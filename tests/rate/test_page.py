@@ -1,6 +1,5 @@
 """The rating page in a real browser: the keyboard, reload, undo, and that no answer runs as script."""
 
-import shutil
 import threading
 from collections.abc import Iterator
 
@@ -14,31 +13,10 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 from jaxtrain.rate.app import RatingApp
 from jaxtrain.rate.store import Sample, Store
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER),
-    reason="chromium and chromedriver are not installed (apt-get install chromium-driver)",
-)
 XSS = (
     "<script>document.title='run'</script><img src=x onerror=\"document.title='run'\"> "
     "[a](javascript:document.title='run')"
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (
-        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-        "--window-size=1280,900",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture
