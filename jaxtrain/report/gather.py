@@ -37,12 +37,14 @@ Results = dict[str, Any]
 def require(folders: Mapping[str, Path]) -> dict[str, artifact.Counts]:
     """The manifests of the artifacts; UserError where one is missing or of another run."""
     manifests = {name: artifact.require(folder, STAGES[name]) for name, folder in folders.items()}
-    for name, count in (("reward", "heldout_accuracy"), ("ppo", "utility_after")):
+    for name, count in (("reward", "heldout_accuracy"), ("ppo", "reward_after")):
         if count not in manifests[name]["counts"]:
             raise UserError(f"{folders[name]} is no {name} artifact: its manifest counts no {count!r}")
     names = list(STAGES)
     for before, after in zip(names, names[1:], strict=False):
-        if manifests[before]["fingerprint"] not in manifests[after]["inputs"].values():
+        inputs = manifests[after]["inputs"]
+        is_of_people = after == "rate" and "database" in inputs  # they may have rated answers of any model
+        if manifests[before]["fingerprint"] not in inputs.values() and not is_of_people:
             raise UserError(
                 f"{folders[after]} was not made from {folders[before]} as it stands; "
                 "run the recipe again (`jaxtrain run FOLDER`), it makes what is out of date"
@@ -131,16 +133,7 @@ def headline(results: Results) -> list[dict[str, str]]:
     if "reward" in results:
         rows += _reward_rows(results)
     if "ppo" in results:
-        ppo = results["ppo"]
-        rows.append(
-            {
-                "measure": f"PPO: true utility to {raters(results)}",
-                "value": f"{ppo['utility_gain_sd']:+.2f} SD",
-                "beside": f"from {ppo['utility_before']:.3f} to {ppo['utility_after']:.3f}, "
-                f"in SD ({ppo['utility_sd_before']:.3f}) of the fine-tuned model's answers; "
-                f"KL {ppo['kl']:.2f} nats a sequence",
-            }
-        )
+        rows.append(_ppo_row(results))
     for task in benchmark_table(results.get("benchmarks", [])):
         values = [(name, share(row["value"], row["standard_error"])) for name, row in task["models"].items()]
         name, value = values[-1]
@@ -170,6 +163,25 @@ def _reward_rows(results: Results) -> list[dict[str, str]]:
             "beside": "chance 50.0 %",
         },
     ]
+
+
+def _ppo_row(results: Results) -> dict[str, str]:
+    """The true utility where it is known; else the proxy, which is called one."""
+    ppo = results["ppo"]
+    kl = f"KL {ppo['kl']:.2f} nats a sequence"
+    if "utility_after" not in ppo:
+        return {
+            "measure": "PPO: score of the reward model that it was trained on",
+            "value": f"{ppo['reward_after'] - ppo['reward_before']:+.2f} SD",
+            "beside": f"in SD of the fine-tuned model's answers; {kl}; a proxy: whether people like its "
+            "answers better was not measured",
+        }
+    return {
+        "measure": f"PPO: true utility to {raters(results)}",
+        "value": f"{ppo['utility_gain_sd']:+.2f} SD",
+        "beside": f"from {ppo['utility_before']:.3f} to {ppo['utility_after']:.3f}, "
+        f"in SD ({ppo['utility_sd_before']:.3f}) of the fine-tuned model's answers; {kl}",
+    }
 
 
 def raters(results: Results) -> str:

@@ -154,26 +154,25 @@ def finetuning(lines: list[dict[str, Any]]) -> str:
 
 
 def reward_against_kl(lines: list[dict[str, Any]], counts: Mapping[str, float]) -> str:
-    """Gains of proxy reward and true utility over the fine-tuned model against KL, and KL by update.
+    """Gains of proxy reward and (where known) true utility against KL, and KL by update.
 
     counts: of the PPO artifact. The reward is in SD of the fine-tuned model's answers already.
     """
     kl, updates = [line["kl"] for line in lines], [line["step"] for line in lines]
-    reward = [line["reward"] - counts["reward_before"] for line in lines]
-    utility = [(line["utility"] - counts["utility_before"]) / counts["utility_sd_before"] for line in lines]
+    gained = {"proxy reward": [line["reward"] - counts["reward_before"] for line in lines]}
+    if "utility_before" in counts:
+        mean, sd = counts["utility_before"], counts["utility_sd_before"]
+        gained["true utility"] = [(line["utility"] - mean) / sd for line in lines]
     with mpl.rc_context(STYLE):
         figure, (gains, by_update) = _figure(2, 2.9)
-        for values, color, label in (
-            (reward, SERIES[0], "proxy reward"),
-            (utility, SERIES[1], "true utility"),
-        ):
+        for color, (label, values) in zip(SERIES, gained.items(), strict=False):
             gains.plot(kl, values, color=color, lw=0.8, alpha=0.6)
             gains.plot(kl, values, "o", color=color, ms=3.5, label=label)
         gains.set(title="gain, SD of the fine-tuned model's answers", xlabel="KL, nats a sequence")
         gains.legend()
         by_update.plot(updates, kl, color=INK)
         by_update.set(title="KL, nats a sequence", xlabel="PPO update")
-        return _svg(figure, "ppo", "Gain in proxy reward and true utility against KL, and KL by update")
+        return _svg(figure, "ppo", f"Gain in {' and '.join(gained)} against KL, and KL by update")
 
 
 def benchmarks(rows: list[dict[str, Any]]) -> str:

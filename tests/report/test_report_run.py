@@ -130,6 +130,30 @@ def test_simulated_raters_are_called_so_and_their_utility_is_stated(page: Page):
     assert len(ratings) > 10 and set(ratings) <= {"simulated", "Simulated"}
 
 
+def test_a_run_rated_by_people_has_no_true_utility(artifacts: dict[str, Path], tmp_path: Path):
+    """With the counts of `rate export` after an import of pairs, and of the stages that learn from them."""
+    at = copied(artifacts, tmp_path / "run")
+    judged = {"simulated": False, "agreement": {"pairs": 0}, "prompts": 40, "completions": 80}
+    judged |= {"judgements": 40, "raters": 1, "skipped": 0, "train": 32, "heldout": 8}
+    manifests = {name: json.loads((at[name] / "manifest.json").read_text()) for name in ("reward", "ppo")}
+    edit(at["rate"] / "manifest.json", counts=judged, inputs={"database": "d" * 64})
+    unknown = {"simulated": False, "ceiling": None, "ceiling_of": "agreement of two raters"}
+    edit(at["reward"] / "manifest.json", counts=manifests["reward"]["counts"] | unknown)
+    counts = {k: v for k, v in manifests["ppo"]["counts"].items() if not k.startswith("utility")}
+    edit(at["ppo"] / "manifest.json", counts=counts | {"simulated": False})
+    lines = [json.loads(line) for line in (at["ppo"] / "metrics.jsonl").read_text().splitlines()]
+    kept = ({k: v for k, v in line.items() if k != "utility"} for line in lines)
+    (at["ppo"] / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
+    out = run(config_of(at, tmp_path / "out"))
+    page = Page((out / "report.html").read_text(encoding="utf-8"))
+    assert "utility" not in page.text.lower() and "simulated" not in page.text.lower()
+    assert "how often two raters agree on a pair unknown" in page.text
+    rows = {row["measure"]: row for row in json.loads((out / "results.json").read_text())["headline"]}
+    row = rows["PPO: score of the reward model that it was trained on"]
+    assert row["value"] == "+2.10 SD" and "a proxy" in row["beside"]
+    assert rows["Reward model on held-out comparisons of raters"]["value"] == "78.1 ± 1.6 %"
+
+
 def test_each_stage_shows_the_same_prompts_before_and_after(page: Page):
     assert page.text.count("How can I make a friend happy?") == 2  # fine-tuning and PPO
     assert "early, step 100" in page.text and "at the end, step 400" in page.text
