@@ -6,8 +6,10 @@ its group, so there is no value model. One function with flags for the family (`
 B rows = prompts · G answers of a group, T time
 """
 
+import os
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,6 +31,7 @@ from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
+from jaxtrain.tasks import sandbox
 from jaxtrain.tasks.verifiable import GRADERS, Problem, read_problems
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
@@ -54,7 +57,8 @@ class GRPOConfig:
     """Folder to write."""
     rewards: dict[str, float] = field(default_factory=lambda: {"exact": 1.0})
     """Weight of each grader's grade (0 to 1) in the reward: exact, the whole answer is right; number, its
-    last number is; result, it ends in `#### ` and the right number; form, in `#### ` and any."""
+    last number is; result, it ends in `#### ` and the right number; form, in `#### ` and any; code, the
+    program that it holds passes the tests in `answer`, in a sandbox."""
     instruction: str = ""
     """Put behind every question."""
     kind: Group = "grpo"
@@ -191,6 +195,8 @@ def _rounds(config: GRPOConfig) -> Rounds:
     rounds.check(config.prompts * config.group, "prompts times group")
     if unknown := sorted(set(config.rewards) - set(GRADERS)):
         raise UserError(f"rewards has no grader {unknown[0]!r}; there are {', '.join(GRADERS)}")
+    if "code" in config.rewards:
+        sandbox.run("")  # where no program may be run, that is said before any training
     if config.group < 2 or not config.rewards:
         raise UserError(
             "an answer is held against the others of its group: group is at least 2, rewards is not empty"
@@ -259,10 +265,14 @@ def gather(
 
 def grade(config: GRPOConfig, texts: Sequence[str], asked: Sequence[Asked]) -> list[dict[str, float]]:
     """The grades of each answer."""
-    return [
-        {name: GRADERS[name](text, one.problem.answer) for name in config.rewards}
-        for text, one in zip(texts, asked, strict=True)
-    ]
+
+    def graded(text: str, one: Asked) -> dict[str, float]:
+        return {name: GRADERS[name](text, one.problem.answer) for name in config.rewards}
+
+    if "code" not in config.rewards:
+        return list(map(graded, texts, asked))
+    with ThreadPoolExecutor(os.cpu_count()) as side_by_side:  # each waits for a process of its own
+        return list(side_by_side.map(graded, texts, asked))
 
 
 def experience(config: GRPOConfig, policy: Policy, reference: Transformer, rows: Rows) -> tuple[Rows, Line]:

@@ -1,7 +1,8 @@
 """Questions whose answers a program can check, and the checks: each is a reward between 0 and 1.
 
 The file is that of GSM8K (Cobbe et al. 2021): a JSON object a line with `question` and `answer`; what stands
-behind `####` in an answer is its result.
+behind `####` in an answer is its result. Where programs are asked for, `answer` is the tests that they have
+to pass: `assert double(2) == 4`.
 """
 
 import gzip
@@ -13,9 +14,11 @@ from decimal import Decimal
 from pathlib import Path
 
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.tasks import sandbox
 
 _NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
 _RESULT = re.compile(r"####\s*(-?[\d.,]*\d)\s*\Z")
+_FENCED = re.compile(r"^```(?:python|py)?[ \t]*\n(.*?)(?:^```|\Z)", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,22 @@ def form(said: str, answer: str) -> float:
     return float(_RESULT.search(said.strip()) is not None)
 
 
+def code(said: str, tests: str) -> float:
+    """1 where the Python said passes `tests` in the sandbox: the last fenced block, or the whole answer.
+
+    Tests run in the program's own process: a program written to deceive them may pass.
+    Errors: UserError where the kernel cannot shut the program in; nothing is run then.
+    """
+    blocks = _FENCED.findall(said)
+    return float(sandbox.run(f"{blocks[-1] if blocks else said}\n{tests}\n").passed)
+
+
 GRADERS: dict[str, Callable[[str, str], float]] = {
     "exact": exact,
     "number": number,
     "result": result,
     "form": form,
+    "code": code,
 }
 """Name to grade of (what was said, the right answer)."""
 

@@ -25,6 +25,8 @@ from jaxtrain.model import store
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.tasks import sandbox
+from jaxtrain.tasks.verifiable import Problem
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import optimizer as optimizers
 from jaxtrain.train.optimizer import OptimizerConfig
@@ -229,6 +231,19 @@ def test_kills_in_rollouts_and_updates_change_nothing(config, tmp_path):
     assert lines(folder) == lines(whole)
     assert counts(folder) == counts(whole)
     same_weights(whole, folder)
+
+
+def test_a_reward_may_be_that_a_program_passes_its_tests(config):
+    """Two of each, for they run side by side."""
+    try:
+        sandbox.run("")
+    except UserError as refused:
+        pytest.skip(str(refused))
+    asked = [grpo.Asked(Problem("double", f"assert double({n}) == {2 * n}"), []) for n in (2, 3)] * 2
+    said = ["def double(x): return x + x", "def double(x): return x * x"] * 2
+    config = dataclasses.replace(config, rewards={"code": 1.0})
+    assert grpo.grade(config, said, asked) == [{"code": 1.0}, {"code": 0.0}] * 2
+    assert grpo.grade(config, said[::-1], asked)[0] == {"code": 1.0}, "2 doubled is 2 squared"
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """Graders of what a program can check, on answers as models give them; and the files of the additions."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tasks import arithmetic
+from jaxtrain.tasks import arithmetic, sandbox
 from jaxtrain.tasks.verifiable import GRADERS, read_problems
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +36,47 @@ GSM8K = ROOT.parent / "shared" / "material" / "benchmarks" / "gsm8k-test.jsonl"
 )
 def test_grades(grader, said, answer, grade):
     assert GRADERS[grader](said, answer) == grade
+
+
+TESTS = "assert double(2) == 4\nassert double(-1) == -2"
+
+
+@pytest.fixture(scope="module")
+def can_shut_in() -> None:
+    try:
+        sandbox.run("")
+    except UserError as refused:
+        pytest.skip(str(refused))
+
+
+@pytest.mark.parametrize(
+    ("said", "grade"),
+    [
+        ("def double(x):\n    return 2 * x", 1),
+        ("Of course:\n```python\ndef double(x):\n    return 2 * x\n```\nIt adds x to x.", 1),
+        ("```\nno\n```\nor rather\n```py\ndef double(x):\n    return x + x\n", 1),  # cut short behind it
+        ("def double(x):\n    return x**2", 0),
+        ("def double(x):\n    return 2 * x\nimport sys\nsys.exit(0)", 0),
+        ("def double(x): return 2 x", 0),
+        ("Of course: def double(x): ...", 0),
+        ("", 0),
+    ],
+)
+@pytest.mark.usefixtures("can_shut_in")
+def test_a_program_is_worth_what_its_tests_say(said, grade):
+    assert GRADERS["code"](said, TESTS) == grade
+
+
+def test_no_program_is_run_where_it_cannot_be_shut_in():
+    """In a user namespace that may have no others."""
+    forbid = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" -c "$1"'
+    grade = "from jaxtrain.tasks.verifiable import GRADERS\nGRADERS['code']('', '')"
+    command = ["unshare", "--user", "--map-root-user", "sh", "-c", forbid, sys.executable, grade]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    if "max_user_namespaces" in found.stderr or "unshare failed" in found.stderr:
+        pytest.skip(found.stderr)
+    assert found.returncode == 1
+    assert "UserError: code that a model wrote runs in Linux namespaces only" in found.stderr
 
 
 @pytest.mark.skipif(not GSM8K.is_file(), reason="GSM8K is not at ../shared/material/benchmarks")
