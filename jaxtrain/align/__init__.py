@@ -8,6 +8,7 @@ reward_model.py   RewardModel, and its training from comparisons
 judged.py         how well scores order comparisons, beside length and ceiling; calibration
 export.py         a reward model as a Hugging Face folder
 scorer.py         a reward model behind HTTP
+adapters.py       all weights learn, or adapters: what learns is split off, losses see whole models
 rollout.py        sampled answers with their log-probabilities, values and rewards
 rounds.py         rounds of sampling and learning, which the next three share
 ppo.py            PPO against reward models, with a KL penalty to the fine-tuned model

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtrain.align import rollout
+from jaxtrain.align.adapters import Learner
 from jaxtrain.align.losses import gkd
 from jaxtrain.align.monitor import Monitor, MonitorConfig, distinct
 from jaxtrain.align.preference import pack
@@ -25,6 +26,7 @@ from jaxtrain.align.rounds import Line, Rounds, Rows, improve
 from jaxtrain.document import Conversation, read_records, source_files
 from jaxtrain.feed.shuffle import key
 from jaxtrain.model import store
+from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
@@ -34,7 +36,6 @@ from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import optimizer as optimizers
 from jaxtrain.train.optimizer import OptimizerConfig
-from jaxtrain.train.state import initializer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,7 @@ class DistillConfig:
     """Share of the rounds in which the student answers; in others the conversations' answers are taken."""
     temperature: float = 1.0
     """Of sampling, and of both distributions in the loss."""
+    lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(rank=0))
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(lr=1e-4, warmup_steps=5, schedule="linear", weight_decay=0.0)
     )
@@ -108,9 +110,15 @@ def _train(config: DistillConfig, tokenizer: Tokenizer, folder: Path) -> dict[st
         max_new=config.max_new,
         temperature=config.temperature,
     )
+    learner = Learner.of(
+        config,
+        folder,
+        make=partial(Policy, model_config, value="none"),
+        load=lambda weights: policy_of(store.load(config.model, weights=weights)),
+    )
     teacher = store.load(config.teacher)
     optimizer = optimizers.make(config.optimizer, config.updates)
-    before = measure(config, sampler, store.load(config.model), teacher, measured)
+    before = measure(config, sampler, learner.base or store.load(config.model), teacher, measured)
 
     def play(policy: Policy, update: int, _: list[Line]) -> tuple[Rows, Line]:
         numbers = drawn(len(trained), config.seed, update * config.rollouts, config.rollouts)
@@ -124,8 +132,7 @@ def _train(config: DistillConfig, tokenizer: Tokenizer, folder: Path) -> dict[st
     policy, lines = improve(
         folder,
         rounds,
-        init=initializer(partial(Policy, model_config, value="none"), optimizer, config.seed),
-        first=lambda: policy_of(store.load(config.model)),
+        learner=learner,
         optimizer=optimizer,
         loss=partial(distill_loss, config.beta, config.temperature),
         play=play,

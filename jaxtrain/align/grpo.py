@@ -20,12 +20,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtrain.align import rollout
+from jaxtrain.align.adapters import Learner
 from jaxtrain.align.losses import Baseline, Group, group_advantage, grpo, truncated_importance
 from jaxtrain.align.monitor import Monitor, MonitorConfig, distinct
 from jaxtrain.align.rollout import Policy, Sampler, drawn, policy_of
 from jaxtrain.align.rounds import Line, Rounds, Rows, improve
 from jaxtrain.feed.shuffle import key
 from jaxtrain.model import store
+from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
@@ -37,7 +39,6 @@ from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import optimizer as optimizers
 from jaxtrain.train.optimizer import OptimizerConfig
-from jaxtrain.train.state import initializer
 
 TOKEN_MEANS = ("bnpo", "dapo", "cispo")
 """Kinds whose loss is a mean over tokens; of the others it is one over answers."""
@@ -67,6 +68,7 @@ class GRPOConfig:
     advantage: Baseline = "grpo"
     """What an answer's reward is held against: its group's mean, in standard deviations (grpo) or as it is
     (dr_grpo), or the mean of the others (rloo)."""
+    lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(rank=0))
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
             lr=1e-5, warmup_steps=5, schedule="constant", weight_decay=0.0
@@ -143,7 +145,13 @@ def _train(config: GRPOConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, 
         max_new=config.max_new,
         temperature=config.temperature,
     )
-    reference = store.load(config.model)
+    learner = Learner.of(
+        config,
+        folder,
+        make=partial(Policy, model_config, value="none"),
+        load=lambda weights: policy_of(store.load(config.model, weights=weights)),
+    )
+    reference = learner.base or store.load(config.model)
     optimizer = optimizers.make(config.optimizer, config.updates * rounds.steps)
     before = measure(config, sampler, reference, heldout)
 
@@ -160,8 +168,7 @@ def _train(config: GRPOConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, 
     policy, lines = improve(
         folder,
         rounds,
-        init=initializer(partial(Policy, model_config, value="none"), optimizer, config.seed),
-        first=lambda: policy_of(store.load(config.model)),
+        learner=learner,
         optimizer=optimizer,
         loss=partial(policy_loss, config),
         play=play,

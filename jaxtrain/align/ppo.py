@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxtrain.align import reward_model as rewards
 from jaxtrain.align import rollout
+from jaxtrain.align.adapters import Learner
 from jaxtrain.align.losses import Estimator, ppo_policy, ppo_value
 from jaxtrain.align.monitor import Monitor, MonitorConfig, distinct
 from jaxtrain.align.reward_model import RewardModel
@@ -23,6 +24,7 @@ from jaxtrain.feed import prompts as questions
 from jaxtrain.feed.shuffle import key
 from jaxtrain.model import store
 from jaxtrain.model.generate import sample
+from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
@@ -32,7 +34,6 @@ from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import optimizer as optimizers
 from jaxtrain.train.optimizer import OptimizerConfig
-from jaxtrain.train.state import initializer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,7 @@ class PPOConfig:
     """Folder of the clean artifact whose questions are asked; none that raters saw."""
     out: str
     """Folder to write."""
+    lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(rank=0))
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
             lr=3e-4, warmup_steps=5, schedule="constant", weight_decay=0.0
@@ -252,19 +254,20 @@ def _train(config: PPOConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, A
     sources += tuple(Source(rewards.load(more.reward), more.weight) for more in config.also)
     folders = (config.reward, *(more.reward for more in config.also))
     simulated = all(rewards.is_simulated(folder) for folder in folders)
-    judges = Judges(Asker(config, tokenizer), store.load(config.model), sources, simulated).calibrated()
+
+    def load(weights: str) -> Policy:  # its own copy: the step donates it
+        own = rewards.load(config.reward).transformer if config.value == "own" else None
+        return policy_of(store.load(config.model, weights=weights), own, config.value)
+
+    learner = Learner.of(config, folder, make=partial(Policy, model_config, value=config.value), load=load)
+    reference = learner.base or store.load(config.model)
+    judges = Judges(Asker(config, tokenizer), reference, sources, simulated).calibrated()
     optimizer = optimizers.make(config.optimizer, config.updates * rounds.steps)
     before = judges.measure(judges.reference)
-
-    def first() -> Policy:  # its own copy: the step donates it
-        own = rewards.load(config.reward).transformer if config.value == "own" else None
-        return policy_of(store.load(config.model), own, config.value)
-
     policy, lines = improve(
         folder,
         rounds,
-        init=initializer(partial(Policy, model_config, value=config.value), optimizer, config.seed),
-        first=first,
+        learner=learner,
         optimizer=optimizer,
         loss=partial(policy_loss, config),
         play=partial(_play, config, judges),

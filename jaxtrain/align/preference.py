@@ -18,9 +18,11 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain.align import losses
+from jaxtrain.align.adapters import Learner
 from jaxtrain.document import read_rows
 from jaxtrain.feed.shuffle import Permutation, key
 from jaxtrain.model import store
+from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
@@ -59,6 +61,7 @@ class PreferenceConfig:
     """Share of comparisons that are taken to be wrong; of sigmoid, sigmoid_norm and robust."""
     gamma: float = 0.5
     """Margin that simpo asks for."""
+    lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(rank=0))
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(lr=5e-5, warmup_steps=10, schedule="linear", weight_decay=0.0)
     )
@@ -145,9 +148,14 @@ def _train(config: PreferenceConfig, tokenizer: Tokenizer, folder: Path) -> dict
         for name in ("train.parquet", "heldout.parquet")
     )
     say(f"align: {len(kept)} pairs to learn from, {len(heldout)} held out")
+    learner = Learner.of(
+        config,
+        folder,
+        make=partial(Transformer, model_config),
+        load=lambda weights: store.load(config.model, weights=weights),
+    )
     steps = max(1, round(config.epochs * len(kept) / config.batch_pairs))
     optimizer = optimizers.make(config.optimizer, steps)
-    loss = partial(preference_loss, config)
     final: dict[str, Any] = {}
 
     def batches(start: int, stop: int) -> Iterator[Rows]:
@@ -159,20 +167,21 @@ def _train(config: PreferenceConfig, tokenizer: Tokenizer, folder: Path) -> dict
             ]
             yield kept.take(np.array(order))
 
-    def evaluate(model: Transformer, step: int) -> dict[str, Any]:
-        final.update(_measure(config, model, heldout))
+    def evaluate(learned: Any, step: int) -> dict[str, Any]:
+        final.update(_measure(config, learner.whole(learned), heldout))
         return dict(final)
 
     train(
         folder,
         Schedule(steps=steps, evaluate_every=config.evaluate_every, checkpoint_every=config.checkpoint_every),
-        init=initializer(partial(Transformer, model_config), optimizer, config.seed),
-        loss=loss,
+        init=initializer(learner.init, optimizer, config.seed),
+        loss=learner.loss(partial(preference_loss, config)),
         optimizer=optimizer,
         batches=batches,
         evaluate=evaluate,
         microbatches=config.microbatches,
-        pretrained=lambda: store.load(config.model),
+        pretrained=learner.first,
+        frozen=learner.frozen,
     )
     return {"steps": steps, "kind": config.kind, "pairs_train": len(kept), "pairs_heldout": len(heldout)} | {
         f"heldout_{name}": value for name, value in final.items()

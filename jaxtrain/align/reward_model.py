@@ -18,14 +18,16 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain import artifact
-from jaxtrain.align import judged
+from jaxtrain.align import adapters, judged
+from jaxtrain.align.adapters import Learner
 from jaxtrain.align.comparisons import answer_rows, read_comparisons
 from jaxtrain.align.judged import pair_grades
 from jaxtrain.align.losses import plackett_luce, ranking_loss
 from jaxtrain.feed.shuffle import Permutation, key
-from jaxtrain.model import store
+from jaxtrain.model import lora, store
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.layers import normal
+from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import checkpoint
 from jaxtrain.runtime import mesh as meshes
@@ -53,6 +55,7 @@ class RewardConfig:
     """Folder with `comparisons.jsonl.gz`, pairs that people judged; the accuracy on them is reported."""
     out: str
     """Folder to write."""
+    lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(rank=0))
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=3e-4, weight_decay=0.1))
     mesh: MeshConfig = field(default_factory=MeshConfig)
     loss: Literal["pairs", "plackett_luce"] = "pairs"
@@ -120,6 +123,14 @@ def reward_loss(
     return jnp.sum(ranking_loss(scores_BK, ranks_BK, margin=config.margin, center=config.center)), prompts
 
 
+def _untrained(transformer: Transformer, seed: int) -> RewardModel:
+    """A reward model around weights that stand; only its head is drawn."""
+    key = jax.random.key(seed)
+    model = jax.eval_shape(partial(RewardModel, transformer.config), key)
+    model.transformer, model.score_D = transformer, _score_head(transformer.config, key)
+    return model
+
+
 def _frozen(model: RewardModel) -> RewardModel:
     """The same model; no gradient reaches its transformer."""
     same = jax.tree.map(lambda x: x, model)
@@ -146,6 +157,8 @@ def train_reward_model(config: RewardConfig, folder: Path) -> dict[str, Any]:
 
 
 def _train(config: RewardConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
+    if config.lora.rank and config.trunk == "frozen":
+        raise UserError("trunk is frozen, so adapters would not learn; set one of the two back")
     model_config = store.read_config(config.model)
     store.write_config(folder, model_config)
     shutil.copytree(Path(config.model) / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
@@ -172,17 +185,17 @@ def _train(config: RewardConfig, tokenizer: Tokenizer, folder: Path) -> dict[str
             ]
             yield kept.batch(np.array(order))
 
-    def evaluate(model: RewardModel, step: int) -> dict[str, Any]:
-        return {"accuracy": float(np.mean(pair_grades(score(model, heldout.rows), heldout.ranks_BK)))}
+    def evaluate(learned: Any, step: int) -> dict[str, Any]:
+        scores = score(learner.whole(learned), heldout.rows)
+        return {"accuracy": float(np.mean(pair_grades(scores, heldout.ranks_BK)))}
 
-    def pretrained() -> RewardModel:
-        seed = jax.random.key(config.seed)
-        fresh = jax.eval_shape(partial(RewardModel, model_config), seed)  # only its head is to be drawn
-        fresh.transformer = store.load(config.model)
-        fresh.score_D = _score_head(model_config, seed)
-        return fresh
-
-    untrained = pair_grades(score(pretrained(), heldout.rows), heldout.ranks_BK)
+    learner = Learner.of(
+        config,
+        folder,
+        make=partial(RewardModel, model_config),
+        load=lambda weights: _untrained(store.load(config.model, weights=weights), config.seed),
+    )
+    untrained = pair_grades(score(learner.whole(learner.first()), heldout.rows), heldout.ranks_BK)
     if not len(untrained):
         raise UserError(f"{config.ratings}: all held-out answers are tied; rate more or raise heldout_share")
     schedule = Schedule(
@@ -191,14 +204,16 @@ def _train(config: RewardConfig, tokenizer: Tokenizer, folder: Path) -> dict[str
     state = train(
         folder,
         schedule,
-        init=initializer(partial(RewardModel, model_config), optimizer, config.seed),
-        loss=partial(reward_loss, config, answers),
+        init=initializer(learner.init, optimizer, config.seed),
+        loss=learner.loss(partial(reward_loss, config, answers)),
         optimizer=optimizer,
         batches=batches,
         evaluate=evaluate,
-        pretrained=pretrained,
+        pretrained=learner.first,
+        frozen=learner.frozen,
     )
-    scores = score(state.model, heldout.rows)
+    model = learner.whole(state.model)
+    scores = score(model, heldout.rows)
     grades = pair_grades(scores, heldout.ranks_BK)
     gain = judged.gain_over(scores, judged.length_scores(kept, heldout), heldout.ranks_BK)
     say(
@@ -207,7 +222,7 @@ def _train(config: RewardConfig, tokenizer: Tokenizer, folder: Path) -> dict[str
         + ("excludes 0" if gain["excludes_zero"] else "does not exclude 0")
     )
     error, table = judged.calibration(scores, heldout.ranks_BK)
-    people = _human_grades(state.model, config, tokenizer)
+    people = _human_grades(model, config, tokenizer)
     return {
         "simulated": kept.simulated and heldout.simulated,
         "steps": steps,
@@ -274,6 +289,15 @@ def is_simulated(folder: str | Path) -> bool:
 
 
 def load(folder: str | Path) -> RewardModel:
-    """The reward model of a finished artifact, on the mesh that is set."""
-    config = store.read_config(folder)
-    return checkpoint.load_model(Path(folder) / "checkpoint", lambda: RewardModel(config, jax.random.key(0)))
+    """The reward model of a finished artifact, on the mesh that is set, adapters merged into its weights."""
+    config, key, saved = store.read_config(folder), jax.random.key(0), Path(folder) / "checkpoint"
+    if not (Path(folder) / store.ADAPTER).is_file():
+        return checkpoint.load_model(saved, lambda: RewardModel(config, key))
+    about = store.read_adapter(folder)
+    _, frozen = adapters.split(_untrained(store.load(about["base"], config), 0), about["lora"], key)
+    learned = checkpoint.load_model(
+        saved, lambda: adapters.split(RewardModel(config, key), about["lora"], key)[0]
+    )
+    model = adapters.whole(learned, frozen)
+    model.transformer = jax.jit(lora.merge)(model.transformer)
+    return model

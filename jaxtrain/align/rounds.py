@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxtrain.align.adapters import Learner
 from jaxtrain.align.losses import clip_fraction, kl
 from jaxtrain.align.monitor import Monitor
 from jaxtrain.align.rollout import Policy
@@ -29,7 +30,7 @@ from jaxtrain.runtime.metrics import MetricsLog, show
 from jaxtrain.runtime.progress import say
 from jaxtrain.runtime.signals import Stopped, StopSignals
 from jaxtrain.runtime.watchdog import Watchdog, WatchdogConfig
-from jaxtrain.train.state import TrainState, new_state
+from jaxtrain.train.state import TrainState, initializer, new_state
 from jaxtrain.train.step import Loss, make_step
 
 Rows = dict[str, Any]
@@ -79,8 +80,7 @@ def improve(
     folder: Path,
     rounds: Rounds,
     *,
-    init: Callable[[], TrainState],
-    first: Callable[[], Policy],
+    learner: Learner,
     optimizer: optax.GradientTransformation,
     loss: Loss,
     play: Play,
@@ -89,26 +89,27 @@ def improve(
 ) -> tuple[Policy, list[Line]]:
     """The policy after the last round, from the newest checkpoint in `folder` where one stands; all lines.
 
-    init: the state of step 0, of which the shapes alone are used. first: the policy of step 0.
+    learner: what learns of a Policy. loss, play and the result: of whole policies.
     beside: what the loss finds in every batch beside the rows, such as a teacher; not with microbatches.
     A round's numbers are a line of metrics.jsonl; what the monitor says of them, one of kind `flag`.
     Errors: Stopped (exit status 75) after a signal.
     """
     keep_compiled()
-    step = make_step(loss, optimizer, rounds.microbatches, watch_loss=False)
+    init = initializer(learner.init, optimizer, rounds.seed)
+    step = make_step(learner.loss(loss), optimizer, rounds.microbatches, watch_loss=False)
     with ExitStack() as ends:
         watchdog = ends.enter_context(Watchdog(WatchdogConfig(), folder))
         checkpoints = ends.enter_context(closing(Checkpoints(folder / "checkpoint")))
         stands = checkpoints.latest is not None
-        state = _resume(checkpoints, init) if stands else new_state(first(), optimizer)
+        state = _resume(checkpoints, init) if stands else new_state(learner.first(), optimizer)
         done = int(state.step) // rounds.steps
         log = ends.enter_context(closing(MetricsLog(folder / "metrics.jsonl", resume_step=done)))
         signals = ends.enter_context(StopSignals())
         lines = [line for line in log.kept if "kind" not in line]
         stopped = any(line.get("kind") == "stop" for line in log.kept)
         for update in range(done, 0 if stopped else rounds.updates):
-            rows, values = play(state.model, update, lines)
-            state, learned = _learn(state, step, rows, rounds, update, beside or {})
+            rows, values = play(learner.whole(state.model), update, lines)
+            state, learned = _learn(state, learner, step, rows, rounds, update, beside or {})
             line = {name: float(value) for name, value in (values | learned).items()}
             log.step(update + 1, line)
             log.flush()
@@ -127,18 +128,19 @@ def improve(
             if stopped:
                 break
             watchdog.phase("step")
-    return state.model, lines
+    return learner.whole(state.model), lines
 
 
 def _learn(
-    state: TrainState, step: Any, rows: Rows, rounds: Rounds, update: int, beside: Rows
+    state: TrainState, learner: Learner, step: Any, rows: Rows, rounds: Rounds, update: int, beside: Rows
 ) -> tuple[TrainState, dict[str, Any]]:
     """The steps of a round, and of the last one: gradient norm, how far the policy has moved, refusals."""
     refused, learned = 0.0, {}
     for part, is_last in minibatches(rows, rounds, update):
         if is_last and "old_logprobs" in part:
-            learned = moved(state.model, part, *rounds.clip, temperature=rounds.temperature)
-        state, metrics = step(state, part | beside)
+            policy = learner.whole(state.model)
+            learned = moved(policy, part, *rounds.clip, temperature=rounds.temperature)
+        state, metrics = step(state, part | beside, learner.frozen)
         refused += 1 - float(metrics["accepted"])
     return state, learned | {"grad_norm": metrics["grad_norm"], "refused": refused}
 
@@ -185,7 +187,7 @@ def _tell(monitor: Monitor, lines: list[Line], log: MetricsLog) -> bool:
 
 
 def _save(checkpoints: Checkpoints, state: TrainState) -> None:
-    """`model` is what later stages load: the transformer alone."""
+    """`model` is what later stages load: the transformer alone, or its adapters."""
     policy = state.model
     heads = dataclasses.replace(state, model=(policy.critic, policy.value_D))
     checkpoints.save(int(state.step), policy.transformer, heads)

@@ -1,11 +1,13 @@
 """A small model on eight devices, and the artifacts of configs/tiny."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from adder_run import write_adder
 from tiny_run import in_tiny, tiny
 
 from jaxtrain.model.config import ModelConfig
@@ -22,6 +24,12 @@ def small() -> ModelConfig:
     return ModelConfig(
         vocab_size=64, layers=2, d_model=32, heads=4, kv_heads=2, head_dim=8, d_hidden=64, max_length=32
     )
+
+
+@pytest.fixture(scope="session")
+def adder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that hardly knows how to add two digits, and all of the sums."""
+    return write_adder(tmp_path_factory.mktemp("adder"))
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,6 @@ from typing import Any, get_args
 import jax
 import numpy as np
 import pytest
-from adder_run import write_adder
 
 from jaxtrain.align import grpo
 from jaxtrain.align.grpo import GRPOConfig
@@ -34,11 +33,6 @@ from jaxtrain.train.state import new_state
 from jaxtrain.train.step import make_step
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session")
-def adder(tmp_path_factory) -> Path:
-    return write_adder(tmp_path_factory.mktemp("adder"))
 
 
 @pytest.fixture

@@ -1,0 +1,172 @@
+"""LoRA in every stage: adapters and heads learn and are saved, the rest stays; later stages get the sum."""
+
+import dataclasses
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from jaxtrain.align import adapters, grpo
+from jaxtrain.align import reward_model as rewards
+from jaxtrain.align.comparisons import read_comparisons
+from jaxtrain.align.distill import DistillConfig
+from jaxtrain.align.grpo import GRPOConfig
+from jaxtrain.align.judged import pair_grades
+from jaxtrain.align.ppo import PPOConfig
+from jaxtrain.align.preference import PreferenceConfig
+from jaxtrain.align.reward_model import RewardConfig
+from jaxtrain.align.rollout import Policy
+from jaxtrain.align.run import run
+from jaxtrain.model import store
+from jaxtrain.model.lora import LoRAConfig
+from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.train.optimizer import OptimizerConfig
+
+LORA = LoRAConfig(rank=2, targets="attention.q_DNH|mlp.up_DF")
+DATA = Path(__file__).parents[2] / "data" / "quickstart"
+OPTIMIZER = OptimizerConfig(lr=3e-3, warmup_steps=1, schedule="constant", weight_decay=0.0)
+
+
+@pytest.fixture
+def config_of(request, in_tiny, adder, tmp_path):
+    """`config_of(kind)`: a small run of that stage, with adapters."""
+    problems = str(adder / "problems.jsonl")
+    kinds = {
+        "grpo": (
+            GRPOConfig,
+            {"prompts": 16, "longest_prompt": 8, "max_new": 3, "measured": 80, "updates": 2},
+        ),
+        "ppo": (PPOConfig, {"rollouts": 16, "max_new": 8, "measured": 16, "updates": 2, "value": "own"}),
+        "reward": (RewardConfig, {"human": str(DATA), "epochs": 1.0, "length": 61}),
+        "preference": (PreferenceConfig, {"epochs": 0.3, "length": 64}),
+        "distill": (DistillConfig, {"rollouts": 16, "max_new": 8, "measured": 16, "updates": 2}),
+    }
+    inputs = {
+        "grpo": lambda: {"model": str(adder / "model"), "problems": problems, "heldout": problems},
+        "ppo": lambda: {
+            "model": in_tiny("5_finetune"),
+            "reward": in_tiny("7_reward"),
+            "conversations": in_tiny("2_clean"),
+        },
+        "reward": lambda: {"model": in_tiny("5_finetune"), "ratings": in_tiny("6_rate")},
+        "preference": lambda: {"model": in_tiny("5_finetune"), "ratings": in_tiny("6_rate")},
+        "distill": lambda: {
+            "model": in_tiny("5_finetune"),
+            "teacher": in_tiny("4_pretrain"),
+            "conversations": in_tiny("2_clean"),
+        },
+    }
+
+    def make(kind: str) -> Any:
+        config_type, fields = kinds[kind]
+        shared = {"lora": LORA, "optimizer": OPTIMIZER, "checkpoint_every": 1, "out": str(tmp_path / "out")}
+        return config_type(**inputs[kind](), **fields, **shared)
+
+    return make
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line | {"seconds": 0} for line in found]
+
+
+def counts(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "manifest.json").read_text())["counts"]
+
+
+def changed(before: Any, after: Any) -> set[str]:
+    """Names of the weights that differ."""
+    pairs = zip(
+        jax.tree_util.tree_leaves_with_path(before), jax.tree_util.tree_leaves_with_path(after), strict=True
+    )
+    return {
+        jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
+        for (path, one), (_, other) in pairs
+        if not np.array_equal(one, other)
+    }
+
+
+ADAPTED = {"blocks.attention.q_DNH", "blocks.mlp.up_DF"}
+
+
+@pytest.mark.parametrize(
+    "kind", ["grpo", *(pytest.param(k, marks=pytest.mark.slow) for k in ("ppo", "preference", "distill"))]
+)
+def test_a_policy_of_adapters_starts_as_the_reference_and_changes_what_they_adapt(config_of, kind):
+    config = config_of(kind)
+    folder = run(config)
+    assert store.read_adapter(folder)["lora"] == LORA
+    steps = [line for line in lines(folder) if "kind" not in line]
+    if kind == "preference":
+        np.testing.assert_allclose(steps[0]["loss"], np.log(2), rtol=1e-5)
+    else:
+        assert kind == "distill" or steps[0]["kl"] == 0.0
+        assert [line["refused"] for line in steps] == [0, 0]
+    assert steps[0]["grad_norm"] > 0
+    with jax.set_mesh(meshes.make(MeshConfig())):
+        assert set(store.load_adapters(folder)) == {
+            f"{name.removeprefix('blocks.')}.{side}" for name in ADAPTED for side in "ab"
+        }
+        assert changed(store.load(config.model), store.load(folder)) == ADAPTED
+
+
+@pytest.mark.slow
+def test_a_reward_model_of_adapters_scores_the_same_when_it_is_loaded(config_of):
+    config = config_of("reward")
+    folder = run(config)
+    tokenizer = Tokenizer.load(Path(config.model) / "tokenizer")
+    heldout = read_comparisons(Path(config.ratings) / "heldout.parquet", tokenizer, config.length)
+    with jax.set_mesh(meshes.make(MeshConfig())):
+        model = rewards.load(folder)
+        assert changed(store.load(config.model), model.transformer) == ADAPTED
+        grades = pair_grades(rewards.score(model, heldout.rows), heldout.ranks_BK)
+    assert grades.mean() == pytest.approx(counts(folder)["heldout_accuracy"], abs=1e-9)
+    assert counts(folder)["heldout_accuracy"] != counts(folder)["untrained_accuracy"]
+
+
+def test_a_module_taken_apart_computes_what_it_did(small, placed, one):
+    policy = placed(partial(Policy, small, value="own"))
+    learned, frozen = adapters.split(policy, LORA, jax.random.key(1))
+    assert set(frozen) == {"transformer", "critic"}
+    assert learned.value_D is not None and set(learned.critic) == set(learned.transformer)
+    kept = frozen["transformer"].blocks.attention.q_DNH.base[...]
+    assert kept is policy.transformer.blocks.attention.q_DNH[...], "no copy"
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 64, (8, 12), np.int32)
+    rows = {"tokens": ids, "targets": ids, "segment_ids": np.ones_like(ids)}
+    rows["positions"] = np.tile(np.arange(12, dtype=np.int32), (8, 1))
+    batch = meshes.put_batch(rows, jax.sharding.get_mesh())
+    apply = jax.jit(lambda policy, batch: policy(batch))
+    for found, wanted in zip(
+        apply(adapters.whole(learned, frozen), batch), apply(policy, batch), strict=True
+    ):
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_adapters(config_of, tmp_path):
+    config = config_of("grpo")
+    whole, folder = run(config), tmp_path / "stopped"
+    shutil.copytree(whole, folder)
+    shutil.rmtree(folder / "checkpoint" / "2")
+    again = grpo.train_grpo(config, folder)
+    assert json.loads(json.dumps(again)) == counts(whole)
+    assert lines(folder) == lines(whole)
+    with jax.set_mesh(meshes.make(MeshConfig())):
+        jax.tree.map(np.testing.assert_array_equal, store.load_adapters(whole), store.load_adapters(folder))
+
+
+def test_what_it_refuses(config_of):
+    dropout = dataclasses.replace(LORA, dropout=0.1)
+    with pytest.raises(UserError, match=r"lora.dropout is 0.1; what is learned here are differences"):
+        run(dataclasses.replace(config_of("grpo"), lora=dropout))
+    with pytest.raises(UserError, match="trunk is frozen, so adapters would not learn"):
+        run(dataclasses.replace(config_of("reward"), trunk="frozen"))
