@@ -7,6 +7,9 @@ B batch, T time, D model, F hidden, E experts, C choices of a token, M = B·T·C
 X devices of the `expert` axis, R = X·M rows that may come
 """
 
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -17,6 +20,9 @@ from jaxtrain.model.layers import Layout, activate, normal, project
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import BATCH
 
+INTO, OUT = P("expert", "fsdp", "tensor"), P("expert", "tensor", "fsdp")
+"""How an expert's matrices lie, into its hidden units and out of them."""
+
 
 class Experts(nnx.Module):
     """Sparsely gated MLPs (Shazeer et al. 2017) as in Mixtral (Jiang et al. 2024)."""
@@ -25,10 +31,9 @@ class Experts(nnx.Module):
         E, D, F = config.experts, config.d_model, config.d_hidden
         self.config = config
         self.router_DE = normal(key, "router", (D, E), P("fsdp", None), D**-0.5)
-        into, out = P("expert", "fsdp", "tensor"), P("expert", "tensor", "fsdp")
-        self.gate_EDF = normal(key, "gate", (E, D, F), into, D**-0.5)
-        self.up_EDF = normal(key, "up", (E, D, F), into, D**-0.5)
-        self.down_EFD = normal(key, "down", (E, F, D), out, (2 * config.layers * F) ** -0.5)
+        self.gate_EDF = normal(key, "gate", (E, D, F), INTO, D**-0.5)
+        self.up_EDF = normal(key, "up", (E, D, F), INTO, D**-0.5)
+        self.down_EFD = normal(key, "down", (E, F, D), OUT, (2 * config.layers * F) ** -0.5)
 
     def __call__(self, x_BTD: jax.Array, layout: Layout) -> tuple[jax.Array, jax.Array, jax.Array]:
         """x after its experts, and of every token the router's probabilities and choices [B, T, E]."""
@@ -38,23 +43,23 @@ class Experts(nnx.Module):
         weight_BTC, choice_BTC = jax.lax.top_k(probability_BTE, self.config.experts_per_token)
         if self.config.normalize_experts:
             weight_BTC = weight_BTC / jnp.sum(weight_BTC, axis=-1, keepdims=True)
-        gathered = [
-            jax.sharding.reshard(weight[...].astype(x_BTD.dtype), spec)
-            for weight, spec in (
-                (self.gate_EDF, P("expert", None, "tensor")),
-                (self.up_EDF, P("expert", None, "tensor")),
-                (self.down_EFD, P("expert", "tensor", None)),
-            )
-        ]
+        weights = [weight[...].astype(x_BTD.dtype) for weight in (self.gate_EDF, self.up_EDF, self.down_EFD)]
 
         def of_device(x_BTD, weight_BTC, choice_BTC, gate_EDF, up_EDF, down_EFD):
             B, T, D = x_BTD.shape
             C = choice_BTC.shape[-1]
+            begun = jax.lax.stop_gradient(x_BTD[0, 0, 0])
 
+            @partial(jax.checkpoint, policy=_is_matmul)
             def experts(x_RD: jax.Array, counts_E: jax.Array) -> jax.Array:
-                gate_RF, up_RF = (jax.lax.ragged_dot(x_RD, w, counts_E) for w in (gate_EDF, up_EDF))
-                hidden_RF = activate(self.config, gate_RF) * up_RF
-                return jax.lax.ragged_dot(hidden_RF, down_EFD, counts_E)
+                # What depends on weights alone JAX would gather before a pipeline's turns, for all layers.
+                cut = jax.lax.optimization_barrier((gate_EDF, up_EDF, down_EFD, begun))[:3]
+                whole = [
+                    jax.lax.all_gather(w, "fsdp", axis=axis, tiled=True)
+                    for w, axis in zip(cut, (1, 1, 2), strict=True)
+                ]
+                gate_RF, up_RF = (jax.lax.ragged_dot(x_RD, w, counts_E) for w in whole[:2])
+                return jax.lax.ragged_dot(activate(self.config, gate_RF) * up_RF, whole[2], counts_E)
 
             x_MD = jnp.repeat(x_BTD.reshape(B * T, D), C, axis=0)
             out_MD = _dispatch(x_MD, choice_BTC.reshape(-1), self.config.experts, experts)
@@ -63,19 +68,15 @@ class Experts(nnx.Module):
                 return jax.lax.psum_scatter(out_BTD, "tensor", scatter_dimension=1, tiled=True)
             return jax.lax.psum(out_BTD, "tensor")
 
-        specs = (
-            rows,
-            rows,
-            rows,
-            P("expert", None, "tensor"),
-            P("expert", None, "tensor"),
-            P("expert", "tensor", None),
-        )
-        out_BTD = meshes.per_device(of_device, specs, layout.between)(
-            x_BTD, weight_BTC, choice_BTC, *gathered
-        )
+        specs = (rows, rows, rows, INTO, INTO, OUT)
+        out_BTD = meshes.per_device(of_device, specs, layout.between)(x_BTD, weight_BTC, choice_BTC, *weights)
         chosen_BTE = jnp.sum(jax.nn.one_hot(choice_BTC, self.config.experts, dtype=jnp.float32), axis=-2)
         return out_BTD, probability_BTE, chosen_BTE
+
+
+def _is_matmul(primitive: Any, *_: Any, **__: Any) -> bool:
+    """What is kept for the backward pass; it gathers the weights again."""
+    return primitive.name.startswith("ragged_dot")
 
 
 def imbalance(probability_BTE: jax.Array, chosen_BTE: jax.Array, real_BT: jax.Array) -> jax.Array:

@@ -141,9 +141,10 @@ def _torus(chip: Chip, topology: Topology, devices: list[Any]) -> float:
 def expected_traffic(config: PretrainConfig, mesh: AnyMesh, memory: Memory) -> list[Traffic]:
     """By formula, where no program is compiled: what each axis moves in a step.
 
-    fsdp gathers the weights in compute precision for each pass and scatters the gradients, tensor gathers and
-    scatters the residual stream four times a layer and pass, context passes keys and values round, expert
-    exchanges tokens twice a pass, stage hands the stream on, data sums the gradients.
+    fsdp gathers the weights in compute precision for each pass and scatters the gradients, in each turn of a
+    pipeline; tensor gathers and scatters the residual stream four times a layer and pass, context passes keys
+    and values round, expert exchanges tokens twice a pass, stage hands the stream on, data sums
+    the gradients.
     """
     model, n = config.model, dict(mesh.shape)
     width = 2 if model.dtype == "bfloat16" else 4
@@ -155,14 +156,15 @@ def expected_traffic(config: PretrainConfig, mesh: AnyMesh, memory: Memory) -> l
     layers = model.layers // n["stage"]
     keys = int(stream / model.d_model * 2 * model.kv_heads * model.head_dim / n["tensor"])
     choices = model.experts_per_token * n["expert"]
+    turns = model.stage_microbatches + n["stage"] - 1 if n["stage"] > 1 else 1
     plan = [
-        ("all-gather", "fsdp", passes * config.microbatches, whole),
-        ("reduce-scatter", "fsdp", config.microbatches, whole),
+        ("all-gather", "fsdp", passes * config.microbatches * turns, whole),
+        ("reduce-scatter", "fsdp", config.microbatches * turns, whole),
         ("all-gather", "tensor", 2 * layers * (passes + 1), stream),
         ("reduce-scatter", "tensor", 2 * layers * (passes + 1), stream),
         ("collective-permute", "context", layers * (passes + 2) * (n["context"] - 1), keys),
         ("all-to-all", "expert", 2 * layers * (passes + 1) if model.experts else 0, choices * stream),
-        ("collective-permute", "stage", 2 * (model.stage_microbatches + n["stage"] - 1), stream),
+        ("collective-permute", "stage", 2 * turns, stream),
         ("all-reduce", "data", 1, memory.weights),
     ]
     found = []

@@ -143,6 +143,28 @@ def _reshard(spec: P, x: Any) -> jax.Array:
     return jax.sharding.reshard(x, spec)
 
 
+def _keep_layout_at_a_stage() -> None:
+    """Arrays stay cut over the explicit axes where they enter or leave a `shard_map` over one axis alone.
+
+    JAX before 0.12 lowers that edge by the specs, which name the manual axis only, and holds the array whole
+    along all others: it gathered a stage's weights, its activations and what the backward pass keeps. The
+    array's type says how it lies; JAX 0.12 reads it there, as this does. To go with Python 3.11 (JAX 0.10).
+    """
+    from jax._src import shard_map
+
+    by_specs = shard_map._shardy_shard_map_sharding
+
+    def by_type(context: Any, mesh: Any, manual_axes: Any, spec: P, array: Any) -> Any:
+        has_type = AxisType.Auto not in mesh.axis_types and not array.sharding.mesh.empty
+        return by_specs(context, mesh, manual_axes, array.sharding.spec if has_type else spec, array)
+
+    shard_map._shardy_shard_map_sharding = by_type
+
+
+if jax.__version_info__ < (0, 12):
+    _keep_layout_at_a_stage()
+
+
 def put_batch(batch: dict[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
     """Numpy arrays `[B, T]` (this process's rows) to device arrays sharded over rows and sequence."""
     sharding = NamedSharding(mesh, P(BATCH, "context"))
