@@ -33,12 +33,15 @@ def fold(step: Step, carry: Carry, blocks: Any, config: ModelConfig) -> Carry:
     def body(carry: Carry, inputs: tuple[Any, jax.Array]) -> tuple[Carry, None]:
         group, repeat = inputs
         for place, kind in enumerate(pattern):
-            block = jax.tree.map(lambda weight, place=place: weight[place], group)
+            block = group if period == 1 else jax.tree.map(lambda weight, place=place: weight[place], group)
             carry = step(carry, block, kind, repeat * per_kind[kind] + before[place])
         return carry, None
 
     if repeats:
-        groups = jax.tree.map(lambda weight: _grouped(weight, repeats, period), blocks)
+        # a weight as it stands is read where it lies; one with another shape XLA copies before the loop
+        groups = (
+            blocks if period == 1 else jax.tree.map(lambda weight: _grouped(weight, repeats, period), blocks)
+        )
         carry, _ = jax.lax.scan(body, carry, (groups, jnp.arange(repeats)))
     for layer in range(repeats * period, layers):
         repeat, place = divmod(layer, period)

@@ -1,5 +1,6 @@
 """A model of random weights scores chance on every choice task, within two standard errors."""
 
+import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,12 @@ def test_random_weights_score_chance(name: str, scorer: Scorer, tmp_path: Path):
             pytest.skip("needs the whole benchmarks")
         data = tmp_path
         (tmp_path / task.path).parent.mkdir()
-        (tmp_path / task.path).symlink_to(MATERIAL / WHOLE[name])
+        with gzip.open(MATERIAL / WHOLE[name], "rt") as file:
+            rows = file.readlines()
+        if name == "boolq":  # weights that never read the question always say the same, and 62 % are yes
+            parts = [[row for row in rows if f'"answer": {said}' in row] for said in ("true", "false")]
+            rows = [row for pair in zip(*parts, strict=False) for row in pair]
+        with gzip.open(tmp_path / task.path, "wt") as file:
+            file.writelines(rows)
     row = evaluate(scorer, task, str(data), items=400)
     assert abs(row["value"] - row["chance"]) < 2 * row["standard_error"]
