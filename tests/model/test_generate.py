@@ -148,6 +148,4 @@ def test_no_program_copies_the_weights_of_all_layers(config):
 
     text = extended.lower(model, tokens).compile().as_text()
     copied = re.findall(r"f32\[(5,\S*)\]\S* copy\(", text)
-    assert set(copied) <= {"5,2,16,2,8"}, (
-        "of layers, rows, slots, key heads and their width: the cache"
-    )
+    assert set(copied) <= {"5,2,16,2,8"}, "of layers, rows, slots, key heads and their width: the cache"
