@@ -68,10 +68,10 @@ def load_tensors(
     filled = []
     for path, leaf in leaves:
         part = by_ours[_name(path)]
-        weight = _zeros(leaf, dtype)
+        weight = None
         for index, tensor_name in _tensors(part, config):
             piece = _to_ours(part, read(tensor_name), leaf.shape[len(index) :], f"{where}: {tensor_name}")
-            weight = _place(weight, piece, index, leaf.sharding)
+            weight = _place(weight, piece, index, leaf, dtype)
         filled.append(weight)
     return jax.tree.unflatten(tree, filled)
 
@@ -242,14 +242,21 @@ def _zeros(leaf: jax.ShapeDtypeStruct, dtype: str) -> jax.Array:
 
 
 def _place(
-    weight: jax.Array, piece: np.ndarray, index: tuple[int, ...], sharding: NamedSharding
+    weight: jax.Array | None,
+    piece: np.ndarray,
+    index: tuple[int, ...],
+    leaf: jax.ShapeDtypeStruct,
+    dtype: str,
 ) -> jax.Array:
-    """The weight with `piece` at `index`; only the parts that a device holds are sent to it."""
-    spec = P(*(*sharding.spec, *[None] * weight.ndim)[len(index) : weight.ndim])
+    """The weight like `leaf` with `piece` at `index`; only the parts that a device holds are sent to it."""
+    mesh, spec = leaf.sharding.mesh, leaf.sharding.spec
+    rest = P(*(*spec, *[None] * leaf.ndim)[len(index) : leaf.ndim])
     part = jax.make_array_from_callback(
-        piece.shape, NamedSharding(sharding.mesh, spec), lambda of: np.asarray(piece[of], weight.dtype)
+        piece.shape, NamedSharding(mesh, rest), lambda of: np.asarray(piece[of], jnp.dtype(dtype))
     )
-    return part if not index else _insert(sharding.spec, weight, part, jnp.asarray(index))
+    if not index:
+        return part
+    return _insert(spec, _zeros(leaf, dtype) if weight is None else weight, part, jnp.asarray(index))
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
