@@ -1,7 +1,7 @@
 """Weights in and out: folders of config.json and safetensors, as `transformers` reads and writes them.
 
 A tensor at a time goes from the file to the devices that hold its parts, and back: the host needs memory for
-the largest tensor, not for the model. Nothing is unpickled.
+the largest tensor (as read, turned and cast), not for the model. Nothing is unpickled.
 """
 
 import dataclasses
@@ -72,6 +72,7 @@ def load_tensors(
         for index, tensor_name in _tensors(part, config):
             piece = _to_ours(part, read(tensor_name), leaf.shape[len(index) :], f"{where}: {tensor_name}")
             weight = _place(weight, piece, index, leaf, dtype)
+            jax.block_until_ready(weight)  # else the host reads ahead, and holds what it has read
         filled.append(weight)
     return jax.tree.unflatten(tree, filled)
 

@@ -186,7 +186,8 @@ def test_a_mesh_that_cannot_cut_the_model_is_one_line(make_mesh):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("name", "axes"), [("dense", {"fsdp": 1}), ("experts", {"fsdp": 2, "expert": 2})])
 @pytest.mark.parametrize("remat", ["dots", "full", "offload"])
-def test_what_is_kept_does_not_change_the_gradient(remat, one, make_mesh):
-    config = dataclasses.replace(MODELS["dense"], remat=remat, scan=remat != "full")
-    np.testing.assert_allclose(measured(config, {"fsdp": 1}, make_mesh), one["dense"], rtol=1e-5)
+def test_what_is_kept_does_not_change_the_gradient(remat, name, axes, one, make_mesh):
+    config = dataclasses.replace(MODELS[name], remat=remat, scan=remat != "full")
+    np.testing.assert_allclose(measured(config, axes, make_mesh), one[name], rtol=1e-5)

@@ -4,6 +4,7 @@ import importlib.util
 import re
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,8 @@ from jax.sharding import PartitionSpec as P
 
 from jaxtrain import config as configs
 from jaxtrain.model import kernels
+from jaxtrain.model.config import ModelConfig
+from jaxtrain.model.transformer import Transformer
 from jaxtrain.plan import hardware, program, search
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import BATCH, MeshConfig
@@ -57,6 +60,22 @@ def test_splash_and_its_gradient_compile(topology: str, bound: float, window: in
     assert len(re.findall(r'custom_call_target="tpu_custom_call"', compiled.as_text())) >= 2
     pairs = 2 * 4 * 2048 * 2048  # of a device's rows and heads; a byte each is less than they take
     assert compiled.memory_analysis().temp_size_in_bytes < pairs
+
+
+@pytest.mark.parametrize(
+    "changes", [{"layers": 4}, {"layers": 8, "scan": False}], ids=["one repetition", "unrolled"]
+)
+def test_a_stage_gathers_in_its_turns(changes: dict[str, Any]) -> None:
+    """No matrix of a block is gathered before the turns, where no loop over layers holds the gathers back."""
+    config = ModelConfig(vocab_size=256, d_model=256, d_hidden=512, window=64, global_every=2, **changes)
+    mesh = meshes.make(MeshConfig(stage=2, fsdp=2, tensor=2), program.devices(hardware.parse("v5p:2x2x2")))
+    rows = jax.ShapeDtypeStruct((16, 128), jnp.int32, sharding=NamedSharding(mesh, P(BATCH, "context")))
+    with jax.set_mesh(mesh):
+        model = meshes.abstract(lambda: Transformer(config, jax.random.key(0)), mesh)
+        step = jax.jit(jax.grad(lambda model, tokens: model(tokens).mean()))
+        inside, entry = step.lower(model, rows).compile().as_text().split("\nENTRY ")
+    of_matmuls = re.compile(r"all-gather(?:-start)?\(.*/while/body/.*dot_general")
+    assert of_matmuls.search(inside) and not of_matmuls.search(entry)
 
 
 @pytest.mark.parametrize(
