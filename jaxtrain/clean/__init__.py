@@ -18,6 +18,7 @@ contamination.py  texts that quote a benchmark
 dedup.py          exact and near duplicates
 substrings.py     repeated paragraphs, lines and passages
 balance.py        held-out documents and the weights of the mixture
+census.py         what the records were like before and after
 write.py          what is kept, held out, dropped
 """
 

@@ -69,12 +69,17 @@ def band_keys(minima: np.ndarray) -> np.ndarray:
     return scatter((minima.reshape(BANDS, ROWS) * _POWERS).sum(axis=1, dtype=np.uint64))
 
 
+def long_shingles(text: str) -> np.ndarray:
+    """The shingles of `sketch`, but none of a text of fewer than five words."""
+    return np.unique((windows(word_hashes(text), NGRAM) >> np.uint64(32)).astype(np.uint32))
+
+
 def jaccard(one: np.ndarray, two: np.ndarray) -> float:
-    """Shared shingles of all shingles of two sorted arrays."""
+    """Shared shingles of all shingles of two sorted arrays; 0 where there are none."""
     both = np.concatenate([one, two])
     both.sort()
     shared = int((both[1:] == both[:-1]).sum())
-    return shared / (len(both) - shared)
+    return shared / max(len(both) - shared, 1)
 
 
 def exact_copies(digests: np.ndarray) -> np.ndarray:
@@ -90,13 +95,13 @@ def exact_copies(digests: np.ndarray) -> np.ndarray:
 def near_copies(
     rows: int,
     band: Callable[[int], np.ndarray],
-    shingles: Callable[[int], np.ndarray],
+    similarity: Callable[[int, int], float],
     alive: np.ndarray,
-    similarity: float = SIMILARITY,
+    least: float = SIMILARITY,
 ) -> np.ndarray:
     """For each row the first row of its cluster, int64; a row that is not `alive` is its own.
 
-    band: the uint64 keys of all rows in band i. shingles: those of row i.
+    band: the uint64 keys of all rows in band i. similarity: of two rows; duplicates have `least` or more.
 
     Within a bucket a row is compared with the first one and with the one before it, so work is linear also
     where a template fills the bucket. The rounds repeat with the rows that stay until no pair is found, so
@@ -110,10 +115,7 @@ def near_copies(
         checked = np.union1d(checked, pairs)
         one, two = np.divmod(pairs, rows)
         similar = np.fromiter(
-            (
-                jaccard(shingles(a), shingles(b)) >= similarity
-                for a, b in zip(one.tolist(), two.tolist(), strict=True)
-            ),
+            (similarity(a, b) >= least for a, b in zip(one.tolist(), two.tolist(), strict=True)),
             bool,
             len(pairs),
         )

@@ -21,6 +21,7 @@ from jaxtrain.conversation import (
     is_empty,
     map_texts,
     order_fault,
+    said,
     transcript,
     with_arguments,
     without_nulls,
@@ -209,6 +210,11 @@ class Examination:
             if not low <= signals[f"score_{name}"] <= high:
                 return f"classifier {name}"
         return ""
+
+
+def answers(messages: list[Message]) -> str:
+    """What the assistant says, as one text."""
+    return "\n\n".join(said(message) for message in messages if message["role"] == "assistant")
 
 
 def _turn_fault(messages: list[Message]) -> str:

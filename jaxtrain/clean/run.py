@@ -17,6 +17,7 @@ import numpy as np
 from jaxtrain import artifact
 from jaxtrain.clean import balance, contamination, dedup, examine, personal, quality, shards, substrings
 from jaxtrain.clean.balance import Balance
+from jaxtrain.clean.census import Census
 from jaxtrain.clean.examine import Examination, Rules
 from jaxtrain.clean.shards import Facts
 from jaxtrain.clean.write import write_source
@@ -52,7 +53,8 @@ class CleanConfig:
     """Name to folder of a classify artifact: a signal `score_NAME`, which `rules` may limit; with more than
     two labels, such as topics, a signal `score_NAME_LABEL` for each."""
     similarity: float = dedup.SIMILARITY
-    """Least Jaccard similarity (0 to 1) of the word 5-grams of near duplicates."""
+    """Least Jaccard similarity (0 to 1) of the word 5-grams of near duplicates; of conversations that of all
+    turns and that of the answers alone, so an answer of fewer than five words makes none."""
     repeated_paragraphs: bool = False
     """Paragraphs of five words or more that stood before are cut out."""
     repeated_lines: bool = False
@@ -94,20 +96,36 @@ def _write(config: CleanConfig, folder: Path) -> artifact.Counts:
         raise UserError(
             f"{both[0]} names documents and conversations; give one of them another name in collect"
         )
-    for facts in (documents, conversations):
+    both = (documents, conversations)
+    signals = examine.signal_names(config.classifiers, bool(config.word_lists), bool(config.reference))
+    census = Census(config.rules, config.classifiers, signals)
+    census.step("collected", [(facts, np.ones(len(facts.id_R), bool)) for facts in both], collected=True)
+    census.step("examined", _alive(both))
+    for facts in both:
         _step("exact duplicates", facts.drop_exact)
-    # Not for conversations: two questions about one long passage are no duplicates.
-    _step("near duplicates", lambda: documents.drop_near(config.similarity))
+    census.step("exact duplicates removed", _alive(both))
+    for facts in both:
+        _step("near duplicates", lambda facts=facts: facts.drop_near(config.similarity))
+    census.step("near duplicates removed", _alive(both))
     for name, units in _repeats(config):
         _step(f"repeated {name}", lambda units=units: substrings.cut_repeats(documents, units))
+        census.step(f"repeated {name} removed", _alive(both))
     if not documents.alive_R.any():
         raise UserError(_nothing_left(config, documents))
     heldout_R, mixture = _step("hold out", lambda: _hold_out(config, documents))
-    counts = _step("write", lambda: _write_all(config, folder, documents, conversations, heldout_R))
+    kept_R = documents.alive_R & ~heldout_R
+    census.step("kept", [(documents, kept_R), (conversations, conversations.alive_R)])
+    counts = _step("write", lambda: _write_all(folder, documents, conversations, heldout_R, signals, census))
     (folder / "mixture.json").write_text(json.dumps(mixture, indent=2, sort_keys=True) + "\n")
     (folder / "funnel.json").write_text(json.dumps(counts["funnel"], indent=2, sort_keys=True) + "\n")
+    found = census.found(documents, conversations)
+    (folder / "census.json").write_text(json.dumps(found, sort_keys=True, ensure_ascii=False) + "\n")
     shutil.rmtree(working)
     return counts
+
+
+def _alive(kinds: tuple[Facts, ...]) -> list[tuple[Facts, np.ndarray]]:
+    return [(facts, facts.alive_R) for facts in kinds]
 
 
 def _examine(config: CleanConfig, kind: str, sources: list[str], working: Path) -> Facts:
@@ -212,15 +230,19 @@ def _nothing_left(config: CleanConfig, documents: Facts) -> str:
 
 
 def _write_all(
-    config: CleanConfig, folder: Path, documents: Facts, conversations: Facts, heldout_R: np.ndarray
+    folder: Path,
+    documents: Facts,
+    conversations: Facts,
+    heldout_R: np.ndarray,
+    signals: tuple[str, ...],
+    census: Census,
 ) -> artifact.Counts:
-    signals = examine.signal_names(config.classifiers, bool(config.word_lists), bool(config.reference))
     counts: dict[str, dict[str, Any]] = {"funnel": {}, "personal": {}, "benchmarks": {}}
     none_R = np.zeros(len(conversations.id_R), bool)
     for facts, held_R, names in ((documents, heldout_R, signals), (conversations, none_R, None)):
-        for source in dict.fromkeys(shard.source for shard in facts.shards):
+        for source in facts.sources:
             counts["funnel"][source], counts["personal"][source], quoted = write_source(
-                folder, facts, source, held_R, names
+                folder, facts, source, held_R, names, census
             )
             for benchmark, number in quoted.items():
                 counts["benchmarks"][benchmark] = counts["benchmarks"].get(benchmark, 0) + number

@@ -128,6 +128,11 @@ def _write_facts(
     digests, bands, shingles = zip(
         *((s.digest, s.bands, s.shingles) if s is not None else nothing for s in sketches), strict=True
     )
+    compared = {"shingles": shingles}
+    if shard.kind == "conversations":
+        compared["answers"] = tuple(
+            dedup.long_shingles(examine.answers(result["messages"])) for result in results
+        )
     np.savez(
         shard.file("npz"),
         id=np.array([int(row["id"], 16) for row in rows], np.uint64),
@@ -139,10 +144,11 @@ def _write_facts(
         bytes_in=np.array([len(text.encode()) for text in texts], np.int64),
         worded=np.array([s is not None for s in sketches]),
         digest=np.stack(digests),
-        ends=np.cumsum([0, *map(len, shingles)]),
+        **{name: np.cumsum([0, *map(len, of)]) for name, of in compared.items()},
     )
     np.save(shard.file("bands.npy"), np.stack(bands, axis=1))
-    np.concatenate(shingles).tofile(shard.file("shingles"))
+    for name, of in compared.items():
+        np.concatenate(of).tofile(shard.file(name))
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
@@ -170,7 +176,11 @@ class Facts:
         }
         self.id_R, self.group_R, self.url_R, self.bytes_R = of["id"], of["group"], of["url"], of["bytes"]
         self.bytes_in_R, self.worded_R, self.digest_R2 = of["bytes_in"], of["worded"], of["digest"]
-        self._ends = [facts["ends"] for facts in loaded]
+        self._ends = {
+            name: [facts[name] for facts in loaded]
+            for name in ("shingles", "answers")
+            if all(name in facts for facts in loaded)
+        }
         reasons = [pq.read_table(shard.file("parquet"), columns=["reason"])["reason"] for shard in shards]
         self.reason_R = np.array([text for column in reasons for text in column.to_pylist()], object)
         priority_R = np.repeat(
@@ -185,6 +195,10 @@ class Facts:
     def alive_R(self) -> np.ndarray:
         return self.reason_R == ""
 
+    @property
+    def sources(self) -> list[str]:
+        return list(dict.fromkeys(shard.source for shard in self.shards))
+
     def rows_of(self, source: str) -> slice:
         """The rows of one source, which stand together."""
         own = [i for i, shard in enumerate(self.shards) if shard.source == source]
@@ -195,15 +209,18 @@ class Facts:
         self._drop(rows, dedup.exact_copies(self.digest_R2[rows]), "exact duplicate")
 
     def drop_near(self, similarity: float) -> None:
+        if not self.shards:
+            return
         alive = (self.alive_R & self.worded_R)[self.order_R]
 
         def band(number: int) -> np.ndarray:
             bands = [_band(shard.file("bands.npy"), number) for shard in self.shards]
             return np.concatenate(bands)[self.order_R]
 
-        first = dedup.near_copies(
-            len(alive), band, lambda row: self._shingles(self.order_R[row]), alive, similarity
-        )
+        def alike(one: int, two: int) -> float:
+            return self._similarity(self.order_R[one], self.order_R[two])
+
+        first = dedup.near_copies(len(alive), band, alike, alive, similarity)
         self._drop(self.order_R, first, "near duplicate")
 
     def _drop(self, rows: np.ndarray, first: np.ndarray, reason: str) -> None:
@@ -211,11 +228,25 @@ class Facts:
         self.reason_R[rows[copies]] = reason
         self.copy_of_R[rows[copies]] = rows[first[copies]]
 
-    def _shingles(self, row: int) -> np.ndarray:
-        number = int(np.searchsorted(self.starts_S, row, "right")) - 1
-        start, end = self._ends[number][row - self.starts_S[number] :][:2]
-        path = self.shards[number].file("shingles")
-        return np.fromfile(path, np.uint32, int(end - start), offset=4 * int(start))
+    def place(self, row: int) -> tuple[Shard, int]:
+        """The shard of a row, and which of its records it is."""
+        number = self._number(row)
+        return self.shards[number], row - int(self.starts_S[number])
+
+    def _number(self, row: int) -> int:
+        return int(np.searchsorted(self.starts_S, row, "right")) - 1
+
+    def _similarity(self, one: int, two: int) -> float:
+        """Of two texts; of two conversations that of their answers where it is less.
+
+        Two questions about one long passage are alike but for a sentence, and no duplicates.
+        """
+        return min(dedup.jaccard(self._shingles(name, one), self._shingles(name, two)) for name in self._ends)
+
+    def _shingles(self, name: str, row: int) -> np.ndarray:
+        number = self._number(row)
+        start, end = self._ends[name][number][row - self.starts_S[number] :][:2]
+        return np.fromfile(self.shards[number].file(name), np.uint32, int(end - start), offset=4 * int(start))
 
     def each_shard(self, source: str) -> Iterator[tuple[Shard, slice]]:
         """The shards of a source with their rows."""

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jaxtrain.clean import personal
+from jaxtrain.clean.census import Census
 from jaxtrain.clean.shards import Facts, Shard
 from jaxtrain.conversation import transcript
 from jaxtrain.document import Conversation, Document, TableWriter, schema
@@ -17,11 +18,16 @@ DROPPED = pa.schema([(name, pa.string()) for name in ("id", "source", "url", "re
 
 
 def write_source(
-    folder: Path, facts: Facts, source: str, heldout_R: np.ndarray, signals: tuple[str, ...] | None
+    folder: Path,
+    facts: Facts,
+    source: str,
+    heldout_R: np.ndarray,
+    signals: tuple[str, ...] | None,
+    census: Census,
 ) -> tuple[dict[str, Any], dict[str, int], Counter[str]]:
     """Write the files of one source; (its line of the funnel, personal data by kind, quotes by benchmark).
 
-    signals: names of the signal columns of documents; None for conversations.
+    signals: names of the signal columns of documents; None for conversations. census: counts the records.
     """
     if signals is None:
         kind, columns = "conversations", schema(Conversation)
@@ -34,6 +40,7 @@ def write_source(
     name = f"{source}.parquet"
     own = facts.rows_of(source)
     kept_R, dropped_R = facts.alive_R & ~heldout_R, ~facts.alive_R
+    sizes_R2 = np.stack([facts.bytes_in_R, facts.bytes_R], axis=1)
     held_path = folder / "heldout" / name
     held_path.unlink(missing_ok=True)  # of a killed run
     with (
@@ -46,6 +53,7 @@ def write_source(
             cleaned = _cleaned(collected, examined)
             staying = cleaned.filter(pa.array(kept_R[rows]))
             kept.write(staying)
+            census.count(source, examined, sizes_R2[rows], kept_R[rows])
             licenses_in.update(collected["license"].to_pylist())
             for column, counter in kept_of.items():
                 counter.update(staying[column].to_pylist() if column in staying.column_names else [])

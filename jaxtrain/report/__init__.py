@@ -2,8 +2,9 @@
 
 In: the finished artifacts of the stages before. Out: `report.html`, self-contained, and `results.json`.
 gather.py     the numbers, read from the artifacts; costs.py, files.py   what a run cost; reading
-plots.py      the pictures, as SVG that takes its colours from the page
-page.html     the page, a Jinja2 template; compare.html of several runs; style.html of both
+plots.py      the pictures; drawing.py   figures to SVG that takes its colours from the page
+census.py     the corpus before and after cleaning: tables and a picture
+page.html     the page, a Jinja2 template, with census.html; compare.html of several runs; style.html of both
 markdown.py   its tables as Markdown
 run.py        the stage              runs.py      `jaxtrain report RUN [RUN2 …]`, `--watch`
 inspect.py    `jaxtrain inspect`; incident.py   a refused batch as text

@@ -12,7 +12,7 @@ import jax
 import jaxtrain
 from jaxtrain import artifact
 from jaxtrain.model.config import ModelConfig
-from jaxtrain.report import costs
+from jaxtrain.report import census, costs
 from jaxtrain.report.files import read_json, read_lines
 from jaxtrain.runtime import cost
 from jaxtrain.runtime.errors import UserError
@@ -75,6 +75,8 @@ def gather(folders: Mapping[str, Path], prices: costs.Prices | None = None) -> R
         }
         for name, folder in folders.items():
             results |= PARTS[name](folder, manifests[name], counts[name])
+        if "census" in results:
+            results["census"] = census.gather(results["census"], results.get("tokenizer"))
         return results
     except KeyError as missing:
         raise UserError(f"an artifact of this run lacks {missing}; run the recipe again") from missing
@@ -228,7 +230,7 @@ def _collected(folder: Path, manifest: Line, counts: Line) -> Results:
 
 
 def _cleaned(folder: Path, manifest: Line, counts: Line) -> Results:
-    return {"funnel": read_json(folder / "funnel.json"), "mixture": read_json(folder / "mixture.json")}
+    return {part: read_json(folder / f"{part}.json") for part in ("funnel", "mixture", "census")}
 
 
 def _pretrained(folder: Path, manifest: Line, counts: Line) -> Results:

@@ -1,7 +1,8 @@
 """`jaxtrain inspect FOLDER`: look into a folder in the terminal. What is in it decides what is shown.
 
-Parquet files of records (collect, clean, rate): counts, samples, searches. Refused batches (`incidents` of a
-training run): their numbers and their documents.
+Parquet files of records (collect, clean, rate): counts, samples, searches; of clean also its census: what
+each step left, languages, topics, duplicates, and `--signal` before and after. Refused batches (`incidents`
+of a training run): their numbers and their documents.
 """
 
 import argparse
@@ -18,10 +19,13 @@ from rich.text import Text
 from jaxtrain import artifact
 from jaxtrain.conversation import transcript
 from jaxtrain.document import read_rows
-from jaxtrain.report import incident
+from jaxtrain.report import census, incident
+from jaxtrain.report.files import read_json
 from jaxtrain.runtime.errors import UserError
 
 SHOWN = 600  # characters of a text
+CENSUS = "census.json"
+BAR = 40  # characters of the longest
 Row = dict[str, Any]
 
 
@@ -38,9 +42,11 @@ def inspect(arguments: list[str]) -> None:
         "--reason", default="", help="only what was dropped for a reason that holds these words"
     )
     parser.add_argument("--search", default="", help="only texts in which this regular expression is found")
+    parser.add_argument("--id", default="", help="only this record, and the copies of it that were dropped")
     parser.add_argument("--where", action="append", default=[], help="a signal below or above: words<100")
     parser.add_argument("--sample", type=int, default=0, help="show so many, drawn by chance; 0: count only")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument("--signal", default="", help="of clean: how this signal is distributed")
     options = parser.parse_args(arguments)
     if incidents := _incidents(options.folder):
         Console(highlight=False, markup=False).print(
@@ -49,15 +55,21 @@ def inspect(arguments: list[str]) -> None:
         return
     files = _files(options.folder, options.part, options.source)
     console = Console(highlight=False)
+    if options.signal:
+        distribution(console, options.folder, options.signal, options.source)
+        return
     if options.sample:
         for place, row in sample(files, options):
             show(console, place, row)
         return
+    filtered = options.id or options.reason or options.search or options.where
     table = Table("part", "source", "records", "characters")
     for path in files:
         rows = [len(text_of(row)) for row in read_rows(path) if picks(row, options)]
         table.add_row(path.parent.name, path.stem, f"{len(rows):,}", f"{sum(rows):,}")
     console.print(table)
+    if (options.folder / CENSUS).is_file() and not filtered:
+        overview(console, read_json(options.folder / CENSUS))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -103,7 +115,9 @@ def sample(files: list[Path], options: argparse.Namespace) -> Iterator[tuple[str
 
 
 def picks(row: Row, options: argparse.Namespace) -> bool:
-    """Whether a record has the reason, the words and the signals that are asked for."""
+    """Whether a record has the id, the reason, the words and the signals that are asked for."""
+    if options.id and options.id not in (row.get("id"), row.get("detail")):
+        return False
     if options.reason and options.reason not in str(row.get("reason") or ""):
         return False
     if options.search and not re.search(options.search, text_of(row)):
@@ -141,3 +155,61 @@ def show(console: Console, place: str, row: Row) -> None:
         Text(text[:SHOWN] + (f" … {len(text):,} characters" if len(text) > SHOWN else "")), soft_wrap=True
     )
     console.print()
+
+
+def overview(console: Console, found: Row) -> None:
+    """What each step left, and what was kept, by language, topic and cluster of duplicates."""
+    shown = census.gather(found, None)
+    rows = [(row["step"], f"{row['records']:,}", f"{row['bytes']:,}") for row in shown["steps"]]
+    _print(console, ("what is left", "records", "bytes"), rows)
+    for name, labels in (("language", shown["languages"]), *shown["topics"].items()):
+        rows = [
+            (row["label"], *(f"{row[column]:,}" for column in list(row)[1:]))
+            for row in census.shortened(labels)
+        ]
+        _print(console, (name, "collected", "bytes", "kept", "bytes"), rows)
+    rows = [
+        (f"{row['size']:,}", of["reason"], ", ".join(row["sources"]), row["id"], row["excerpt"])
+        for of in shown["copies"]
+        for row in of["largest"]
+    ]
+    if rows:
+        _print(console, ("records", "largest clusters", "from", "kept", "begins"), rows)
+    console.print(f"signals, shown with --signal: {', '.join(shown['bins'])}")
+
+
+def _print(console: Console, heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    table = Table(*heading)
+    for row in rows:
+        table.add_row(*map(Text, row))  # a text may look like rich's markup
+    console.print(table)
+
+
+def distribution(console: Console, folder: Path, signal: str, source: str) -> None:
+    """The histogram of a signal: what was kept of each bin (full), and what was not (light)."""
+    if not (folder / CENSUS).is_file():
+        raise UserError(f"{folder} has no {CENSUS}, so no distributions; name a folder that clean wrote")
+    found = read_json(folder / CENSUS)
+    if signal not in found["bins"]:
+        raise UserError(f"--signal: no signal {signal!r}; there are {', '.join(found['bins'])}")
+    edges = found["bins"][signal]
+    for name, signals in found["signals"].items():
+        if source not in ("", name):
+            continue
+        before, after = (signals[signal][when] for when in census.WHEN)
+        limit = found["limits"][name].get(signal)
+        console.print(f"{name}: {signal}" + (f", limits {_ends(limit)}" if limit else ""), markup=False)
+        table = Table("from", "collected", "kept", "")
+        used = [place for place, count in enumerate(before) if count]
+        for place in range(used[0], used[-1] + 1) if used else ():
+            bar = "█" * round(BAR * after[place] / max(before))
+            bar = bar.ljust(round(BAR * before[place] / max(before)), "░")
+            table.add_row(f"{edges[place]:g}", f"{before[place]:,}", f"{after[place]:,}", bar)
+        console.print(table)
+
+
+def _ends(limit: list[float | None]) -> str:
+    low, high = limit
+    if low is None or high is None:
+        return f"at most {high:g}" if low is None else f"at least {low:g}"
+    return f"{low:g} to {high:g}"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jaxtrain.report import gather
+from jaxtrain.report import census, gather
 
 Results = Mapping[str, Any]
 
@@ -20,6 +20,8 @@ def markdown(results: Results) -> str:
         rows = [("in", total["in"]), *((f"dropped: {why}", n) for why, n in total["dropped"].items())]
         rows += [("held out", total["heldout"]), ("kept", total["kept"])]
         add("## Data\n\n" + _table(("records", "all sources"), rows))
+    if "census" in results:
+        parts += _census(results["census"])
     if results.get("heldout"):
         rows = [
             (row["model"], row["source"], f"{row['bits_per_byte']:.3f}", f"{row['xz_bits_per_byte']:.3f}")
@@ -61,6 +63,32 @@ def markdown(results: Results) -> str:
     if results["cost"]:
         add("## Cost\n\n" + _cost(results["cost"]))
     return "\n\n".join(parts) + "\n"
+
+
+def _census(found: Mapping[str, Any]) -> Iterable[str]:
+    """Steps, signals, languages, topics and duplicates; an estimate of tokens has a `~`."""
+    rows = [
+        (row["step"], row["records"], row["bytes"])
+        + ("" if row["tokens"] is None else f"{'' if row['exact'] else '~'}{row['tokens']}",)
+        for row in found["steps"]
+    ]
+    yield "### Step by step\n\n" + _table(("what is left", "records", "bytes", "tokens"), rows)
+    rows = [
+        (signal, source, *(census.spread(found["bins"][signal], of[signal][when]) for when in census.WHEN))
+        for signal in found["shown"]
+        for source, of in found["signals"].items()
+    ]
+    yield "### Signals\n\n" + _table(("10 %, median, 90 % of", "source", "collected", "kept"), rows)
+    for name, labels in (("Languages", found["languages"]), *found["topics"].items()):
+        rows = [tuple(row.values()) for row in census.shortened(labels)]
+        yield f"### {name}\n\n" + _table(("", "collected", "bytes", "kept", "bytes"), rows)
+    rows = [
+        (of["kind"], of["reason"], of["copies"], ", ".join(f"{n} of {size}" for size, n in sizes))
+        for of in found["copies"]
+        for sizes in (census.by_size(of["sizes"]),)
+    ]
+    heading = ("kind", "reason", "copies removed", "clusters of records")
+    yield "### Duplicates\n\n" + (_table(heading, rows) if rows else "None were found.")
 
 
 def _cost(cost: Mapping[str, Any]) -> str:

@@ -1,12 +1,6 @@
-"""The pictures, as SVG text that stands in the page: it takes font and colours from it, also in the dark.
+"""The pictures of the page, as SVG text."""
 
-Matplotlib draws with stand-in colours, each replaced by a CSS variable of the page. The same numbers give
-the same bytes: fixed ids, no date.
-"""
-
-import io
 import math
-import re
 from collections.abc import Mapping
 from itertools import cycle
 from typing import Any
@@ -18,34 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from jaxtrain.report import gather
+from jaxtrain.report.drawing import FAINT, INK, SERIES, STYLE, svg
 
-INK, FAINT = "#010101", "#020202"
-SERIES = ("#030303", "#040404", "#050505", "#060606", "#070707", "#080808")
-VARIABLES = {INK: "--ink", FAINT: "--faint"} | {color: f"--series-{n}" for n, color in enumerate(SERIES, 1)}
-STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "jaxtrain",
-    "font.size": 9.0,
-    "font.family": "sans-serif",
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": FAINT,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.titlesize": 9.0,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": FAINT,
-    "grid.linewidth": 0.4,
-    "axes.axisbelow": True,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "lines.linewidth": 1.6,
-}
 WIDTH = {
     1: 5.8,
     2: 7.6,
@@ -68,7 +36,7 @@ def funnel(sources: Mapping[str, Mapping[str, Any]]) -> str:
         axes[0].set(xlim=(0, 100), xlabel="share of the records, %")
         axes[0].grid(False)
         axes[0].legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, handlelength=1)
-        return _svg(
+        return svg(
             figure, "funnel", "Share of the records of each source that were kept, held out and dropped"
         )
 
@@ -92,7 +60,7 @@ def pretraining(lines: list[dict[str, Any]]) -> str:
         heldout.plot(at, [line["bits_per_byte"] for line in evaluated], "o-", color=INK, ms=4, label="all")
         heldout.set(title="held-out text, bits per byte", xlabel="step")
         heldout.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.2)
-        return _svg(
+        return svg(
             figure,
             "pretrain",
             "Pretraining loss by step with refused steps and rollbacks; held-out bits per byte by source",
@@ -126,7 +94,7 @@ def pace(lines: list[dict[str, Any]]) -> str:
         speeds = [line["targets"] / line["seconds"] for line in trained[1:]]
         speed.plot(steps[1:], speeds, color=SERIES[3], lw=1)
         speed.set(title="tokens a second", xlabel="step", ylim=(0, None))
-        return _svg(figure, "pace", "Learning rate by step and tokens a second by step")
+        return svg(figure, "pace", "Learning rate by step and tokens a second by step")
 
 
 def finetuning(lines: list[dict[str, Any]]) -> str:
@@ -150,7 +118,7 @@ def finetuning(lines: list[dict[str, Any]]) -> str:
         )
         axes.set(title="loss, nats a token of the assistant", xlabel="step")
         axes.legend()
-        return _svg(figure, "finetune", "Fine-tuning loss by step, of training and of held-out conversations")
+        return svg(figure, "finetune", "Fine-tuning loss by step, of training and of held-out conversations")
 
 
 def reward_against_kl(lines: list[dict[str, Any]], counts: Mapping[str, float]) -> str:
@@ -172,7 +140,7 @@ def reward_against_kl(lines: list[dict[str, Any]], counts: Mapping[str, float]) 
         gains.legend()
         by_update.plot(updates, kl, color=INK)
         by_update.set(title="KL, nats a sequence", xlabel="PPO update")
-        return _svg(figure, "ppo", f"Gain in {' and '.join(gained)} against KL, and KL by update")
+        return svg(figure, "ppo", f"Gain in {' and '.join(gained)} against KL, and KL by update")
 
 
 def benchmarks(rows: list[dict[str, Any]]) -> str:
@@ -203,7 +171,7 @@ def benchmarks(rows: list[dict[str, Any]]) -> str:
         axes.set(xlabel="score, %", ylim=(-0.6, len(rows) - 0.4))
         axes.grid(visible=False, axis="y")
         axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
-        return _svg(figure, "benchmarks", "Benchmark scores with two standard errors, beside chance")
+        return svg(figure, "benchmarks", "Benchmark scores with two standard errors, beside chance")
 
 
 def positions(rows: list[dict[str, Any]]) -> str:
@@ -224,7 +192,7 @@ def positions(rows: list[dict[str, Any]]) -> str:
         axes.xaxis.set_major_formatter(lambda value, _: "0" if value < 1 else f"{value:g}")
         axes.set(title="perplexity of a token", xlabel="tokens of the document before it")
         axes.legend()
-        return _svg(
+        return svg(
             figure, "positions", "Perplexity of a token by how many tokens of its document came before"
         )
 
@@ -255,7 +223,7 @@ def memorization(extraction: list[dict[str, Any]], exposure: list[dict[str, Any]
             axes.xaxis.set_major_formatter(lambda value, _: {0.25: "never", 0.5: ""}.get(value, f"{value:g}"))
             axes.set(xlabel="copies in the documents collected")
         rate.legend()
-        return _svg(
+        return svg(
             figure,
             "memorization",
             "Texts extracted and exposure of canaries by their copies in training data",
@@ -284,7 +252,7 @@ def bias(rows: list[dict[str, Any]]) -> str:
         axes.set_yticks(range(len(shown)), names)
         axes.set(xlabel="stereotype preferred, % (dashes: no preference)", ylim=(-0.6, len(shown) - 0.4))
         axes.grid(visible=False, axis="y")
-        return _svg(figure, "bias", f"How often {model} prefers the stereotype, with 95 % intervals")
+        return svg(figure, "bias", f"How often {model} prefers the stereotype, with 95 % intervals")
 
 
 def runs_apart(curves: Mapping[str, list[dict[str, Any]]]) -> str:
@@ -305,7 +273,7 @@ def runs_apart(curves: Mapping[str, list[dict[str, Any]]]) -> str:
         loss.set(title="training loss, nats a token", xlabel="million tokens")
         heldout.set(title="held-out text, bits per byte", xlabel="million tokens")
         loss.legend()
-        return _svg(figure, "runs", "Training loss and held-out bits per byte of each run by tokens")
+        return svg(figure, "runs", "Training loss and held-out bits per byte of each run by tokens")
 
 
 def _number(value: float | None) -> float:
@@ -324,23 +292,3 @@ def _figure(panels: int, height: float) -> tuple[Figure, list[Axes]]:
     for panel in axes:
         panel.xaxis.set_major_locator(MaxNLocator(5 if panels > 1 else 8, steps=[1, 2, 5, 10]))
     return figure, axes
-
-
-def _svg(figure: Figure, name: str, label: str) -> str:
-    """The figure as an <svg> element; its ids begin with `name`, for those of a page must differ."""
-    text = io.StringIO()
-    figure.savefig(
-        text,
-        format="svg",
-        transparent=True,
-        metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
-    )
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :].strip()
-    used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', svg))
-    svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", svg)
-    svg = re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg)
-    for color, variable in VARIABLES.items():
-        svg = svg.replace(color, f"var({variable})")
-    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)

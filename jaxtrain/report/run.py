@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxtrain import artifact
-from jaxtrain.report import gather, plots
+from jaxtrain.report import census, gather, plots
 from jaxtrain.report.costs import Prices
 from jaxtrain.report.markdown import markdown
 from jaxtrain.runtime import cost
@@ -149,6 +149,11 @@ def template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters |= {"share": gather.share, "duration": duration, "energy": energy, "mass": mass}
+    environment.filters |= {
+        "shortened": census.shortened,
+        "by_size": census.by_size,
+        "size": census.byte_size,
+    }
     return environment.get_template(name)
 
 
@@ -182,6 +187,8 @@ def _figures(folders: dict[str, Path], results: gather.Results) -> dict[str, str
     figures = {}
     if "funnel" in results:
         figures["funnel"] = plots.funnel(results["funnel"])
+    if "census" in results and results["census"]["shown"]:
+        figures["signals"] = census.histograms(results["census"])
     for name, draw in (
         ("pretrain", plots.pretraining),
         ("pretrain", plots.pace),

@@ -24,10 +24,11 @@ def first_copies(texts: list[str], similarity: float = dedup.SIMILARITY) -> list
     filled = [sketch or empty for sketch in sketches]
     bands = np.array([sketch.bands for sketch in filled]).reshape(-1, dedup.BANDS)
     alive = np.array([sketch is not None for sketch in sketches], bool)
-    first = dedup.near_copies(
-        len(texts), lambda i: bands[:, i], lambda row: filled[row].shingles, alive, similarity
-    )
-    return first.tolist()
+
+    def alike(one: int, two: int) -> float:
+        return dedup.jaccard(filled[one].shingles, filled[two].shingles)
+
+    return dedup.near_copies(len(texts), lambda i: bands[:, i], alike, alive, similarity).tolist()
 
 
 def dropped(texts: list[str]) -> list[int]:

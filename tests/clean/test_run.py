@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from jaxtrain.clean.examine import Rules
@@ -28,6 +29,15 @@ def conversation(key: str, *turns: str) -> Conversation:
     roles = ("user", "assistant")
     messages = [{"role": roles[i % 2], "content": turn} for i, turn in enumerate(turns)]
     return Conversation(id=record_id("chat", key), messages=messages, source="chat")
+
+
+PASSAGE = (
+    "The mill by the river was built by two brothers from the north, and for ninety years it ground the corn "
+    "of nine villages, until one wet spring the water rose and took the wheel away with half of the dam."
+)
+RECIPE = (
+    "Boil the beans for an hour, add salt, oil and the chopped onion, and let it all stand until evening."
+)
 
 
 def answered(question: str) -> Conversation:
@@ -76,6 +86,12 @@ def collected(tmp_path_factory, question) -> Path:
         conversation(
             "g", "Wo ist die Katze heute Abend, und wer hat sie zuletzt gesehen?", "Sie liegt im Garten."
         ),
+        conversation("h", f"{PASSAGE} Who built it?", "Two brothers from the north built the mill."),
+        conversation("i", f"{PASSAGE} What took it?", "In a wet spring the river took the wheel away."),
+        conversation("j", f"{PASSAGE} Was it a mill?", "Yes."),
+        conversation("k", f"{PASSAGE} Did it stand by a river?", "Yes."),
+        conversation("l", "How do I cook the beans my mother gave me?", RECIPE),
+        conversation("m", "How do I cook the beans my mother gave me?", f"{RECIPE} Eat it warm."),
     ]
     folder = tmp_path_factory.mktemp("runs") / "1_collect"
     write_records(folder / "documents/books.parquet", Document, books)
@@ -128,7 +144,44 @@ def test_each_planted_document_is_dropped_for_its_own_reason(cleaned):
 def test_each_planted_conversation_is_dropped_for_its_own_reason(cleaned):
     expected = ["", "exact duplicate", "empty turn", "no answer at the end", "refusal boilerplate"]
     assert reasons(cleaned, "chat", list("abcdefg")) == [*expected, "benchmark overlap", "language"]
-    assert len(rows(cleaned, "conversations")) == 11
+    assert len(rows(cleaned, "conversations")) == 16
+
+
+def test_near_duplicates_among_conversations_answer_alike(cleaned):
+    """Questions about one passage stay, also where the same word answers them; an edited copy goes."""
+    assert reasons(cleaned, "chat", list("hijk")) == [""] * 4
+    assert sorted(reasons(cleaned, "chat", list("lm"))) == ["", "near duplicate"]
+
+
+def test_the_census_counts_what_the_files_hold(cleaned, collected):
+    census = json.loads((cleaned / "census.json").read_text())
+    kept, before = rows(cleaned, "documents"), rows(collected, "documents")
+    dropped = Counter(row["reason"] for row in rows(cleaned, "dropped") if row["source"] == "web")
+    left = {step["step"]: step["left"]["web"] for step in census["steps"]}
+    pages = [row for row in before if row["source"] == "web"]
+    assert left["collected"] == [len(pages), sum(len(row["text"].encode()) for row in pages)]
+    assert left["examined"][0] - left["exact duplicates removed"][0] == dropped["exact duplicate"] == 1
+    assert left["exact duplicates removed"][0] - left["near duplicates removed"][0] == 1
+    web = [row for row in kept if row["source"] == "web"]
+    assert left["kept"] == [len(web), sum(len(row["text"].encode()) for row in web)]
+    assert census["languages"]["web"]["de"] == [1, len(pages[-4]["text"].encode()), 0, 0]
+    assert census["languages"]["web"]["en"][2:] == left["kept"]
+    for signal in ("words", "short_lines"):
+        edges, histogram = census["bins"][signal], census["signals"]["web"][signal]
+        assert histogram["after"] == np.histogram([row[signal] for row in web], edges)[0].tolist()
+        assert sum(histogram["before"]) == len(pages) and "chat" not in census["signals"]
+    assert census["limits"]["web"]["words"] == [50, 100_000]
+    copies = {(of["kind"], of["reason"]): of for of in census["copies"]}
+    assert copies["documents", "near duplicate"]["sizes"] == {"2": 1}
+    largest = copies["documents", "near duplicate"]["largest"][0]
+    assert (largest["id"], largest["sources"]) == (record_id("books", "0:8000"), {"books": 1, "web": 1})
+    text = next(
+        row["text"]
+        for row in rows(cleaned, "documents") + rows(cleaned, "heldout")
+        if row["id"] == largest["id"]
+    )
+    assert largest["excerpt"].startswith(" ".join(text.split())[:100])
+    assert copies["conversations", "near duplicate"]["copies"] == 1
 
 
 def test_every_record_is_kept_held_out_or_dropped_and_the_funnel_counts_it(cleaned, collected):

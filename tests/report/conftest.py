@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from census_found import census_found
 from evaluated_rows import looked_into
 
 from jaxtrain.document import Conversation, Document, record_id, write_records
@@ -161,6 +162,7 @@ def _clean(folder: Path, rng: random.Random) -> dict[str, Any]:
             "bytes_heldout": size * heldout // kept,
         }
     _json(folder / "funnel.json", funnel)
+    _json(folder / "census.json", census_found(funnel, tuple(SOURCES), HOSTILE))
     _json(folder / "mixture.json", dict.fromkeys(SOURCES, 0.25))
     return {"funnel": funnel}
 

@@ -1,10 +1,12 @@
 """`jaxtrain inspect` on a small clean artifact."""
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from census_found import census_found
 
 from jaxtrain.document import Document, record_id, schema, to_row, write_rows
 from jaxtrain.report.inspect import inspect
@@ -50,6 +52,31 @@ def test_samples_searches_and_reasons(folder, capsys):
     )
 
 
+def test_a_record_with_its_copies(folder, capsys):
+    dropped = pa.schema([(name, pa.string()) for name in ("id", "reason", "detail", "text")])
+    copy = {"id": "2", "reason": "near duplicate", "detail": record_id("web", "7"), "text": "Page number 7!"}
+    write_rows(folder / "dropped/web.parquet", dropped, [copy])
+    text = shown(capsys, folder, "--id", record_id("web", "7"), "--sample", 9)
+    assert "Page number 7." in text and "Page number 7!" in text and text.count("Page number") == 2
+
+
+def test_the_census_of_clean(folder, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    funnel = {"web": {"in": 50, "bytes_in": 900, "kept": 40, "bytes_kept": 700}}
+    (folder / "census.json").write_text(json.dumps(census_found(funnel, ("web",), "[b]loud[/b]")))
+    text = shown(capsys, folder)
+    for line in (r"collected +│ 50 +│ 900", r"kept +│ 40 +│ 700", r"9 others +│ 9 ", r"news +│ 50 "):
+        assert re.search(line, text), line
+    assert re.search(r"3 +│ near duplicate +│ books, web +│ 00000000000000aa +│ \[b\]loud\[/b\]", text)
+    assert "short_lines" in text.splitlines()[-1]
+    assert "what is left" not in shown(capsys, folder, "--search", "number 4")
+    text = shown(capsys, folder, "--signal", "words")
+    assert "web: words, limits at least 32" in text
+    assert re.search(r"32 +│ 40 +│ 40 +│ █{40} ", text) and re.search(r"0 +│ 10 +│ 0 +│ ░{10} ", text)
+    with pytest.raises(UserError, match="no signal 'word'; there are words, short_lines"):
+        inspect([str(folder), "--signal", "word"])
+
+
 def test_mistakes(folder, tmp_path):
     with pytest.raises(UserError, match="holds nothing to inspect"):
         inspect([str(tmp_path / "nowhere")])
@@ -59,3 +86,5 @@ def test_mistakes(folder, tmp_path):
         inspect([str(folder), "--part", "documents", "--where", "word<3"])
     with pytest.raises(UserError, match="unrecognized arguments: --smaple; `jaxtrain inspect --help`"):
         inspect([str(folder), "--smaple"])
+    with pytest.raises(UserError, match="no census.json"):
+        inspect([str(folder), "--signal", "words"])

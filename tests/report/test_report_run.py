@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxtrain.report import census
 from jaxtrain.report.run import ReportConfig, duration, energy, run, show
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tasks import utility
@@ -86,7 +87,7 @@ def test_ids_are_unique_and_every_reference_has_its_target(page: Page, report: P
 
 def test_pictures_take_their_colours_from_the_page(report: Path):
     svgs = re.findall(r"<svg.*?</svg>", (report / "report.html").read_text(encoding="utf-8"), re.S)
-    assert len(svgs) == 9
+    assert len(svgs) == 10
     for svg in svgs:
         assert "var(--ink)" in svg and not re.search(r"#[0-9a-f]{6}\b", svg)
 
@@ -121,6 +122,60 @@ def test_the_funnel_adds_up_on_the_page(page: Page, artifacts: dict[str, Path]):
     assert total("all in") == sum(counts["in"] for counts in funnel.values())
     assert dropped == {r: -sum(counts["dropped"].get(r, 0) for counts in funnel.values()) for r in reasons}
     assert total("all in") + sum(dropped.values()) + total("held out") == total("kept")
+
+
+def test_the_census_is_on_the_page_and_tokens_before_tokenizing_are_an_estimate(
+    page: Page, report: Path, artifacts: dict[str, Path]
+):
+    funnel = json.loads((artifacts["clean"] / "funnel.json").read_text())
+    counts = json.loads((artifacts["tokenize"] / "manifest.json").read_text())["counts"]
+    tokens = {
+        name: row["tokens"] for kind in ("documents", "conversations") for name, row in counts[kind].items()
+    }
+    collected = sum(of["bytes_in"] * tokens[source] / of["bytes_kept"] for source, of in funnel.items())
+    rows = json.loads((report / "results.json").read_text())["census"]["steps"]
+    assert rows[0]["tokens"] == pytest.approx(collected, rel=5e-3) and not rows[0]["exact"]
+    assert rows[-1]["tokens"] == sum(tokens.values()) and rows[-1]["exact"]
+    for row, sign in zip(rows, ("≈ ", ""), strict=True):
+        assert re.search(rf"{row['step']} {row['records']:,} \S+ .B {sign}{row['tokens']:,} ", page.text)
+    assert "9 others 9" in page.text and f"{HOSTILE} 0 1 20 B 0 0 B" in page.text  # languages
+    assert "By the records in them, the kept one counted: 1 of 3 to 4." in page.text
+    assert f"3 books 2, web 1 {HOSTILE} 00000000000000aa" in page.text
+    documents = sum(of["in"] for source, of in funnel.items() if source in counts["documents"])
+    assert f"likeliest label collected size kept size share of kept bytes news {documents:,} " in page.text
+
+
+def test_without_a_tokenizer_no_tokens_are_told(artifacts: dict[str, Path]):
+    found = json.loads((artifacts["clean"] / "census.json").read_text())
+    assert [row["tokens"] for row in census.gather(found, None)["steps"]] == [None, None]
+    nothing_kept = [
+        {"step": "all", "left": {"a": [2, 100], "b": [1, 50]}},
+        {"step": "kept", "left": {"a": [1, 40], "b": [0, 0]}},
+    ]
+    assert [row["tokens"] for row in census.steps(nothing_kept, {"a": 10})] == [37, 10]  # b at the rate of a
+
+
+def test_the_signals_whose_limits_are_broken_are_shown_and_quantiles_are_straight():
+    def of(before: list[int]) -> dict[str, list[int]]:
+        return {"before": before, "after": before}
+
+    edges = [0.0, 0.5, 1.0]
+    found = {
+        "bins": dict.fromkeys(("words", "still", "broken"), edges),
+        "signals": {"web": {"words": of([1, 1]), "still": of([3, 3]), "broken": of([2, 4])}},
+        "limits": {"web": {"broken": [0.5, None]}},
+    }
+    assert census.shown(found) == ["words", "broken"]
+    assert census.quantile(edges, [2, 4], 0.5) == 0.625 and census.quantile(edges, [0, 0], 0.5) is None
+    sizes = (57, 3418, 999_999, 1_000_000, 2_500_000_000_000)
+    assert [census.byte_size(size) for size in sizes] == [
+        "57 B",
+        "3.42 kB",
+        "1000.00 kB",
+        "1.00 MB",
+        "2.50 TB",
+    ]
+    assert census.by_size({"2": 5, "3": 1, "4": 2, "900": 1}) == [("2", 5), ("3 to 4", 3), ("513 to 1024", 1)]
 
 
 def test_simulated_raters_are_called_so_and_their_utility_is_stated(page: Page):

@@ -131,14 +131,14 @@ def test_memorisation_and_bias_are_shown_where_they_were_measured(artifacts, rep
         "240.5",
     ):
         assert words in page
-    assert page.count("<svg") == page.count('<svg role="img" aria-label="') == 9
+    assert page.count("<svg") == page.count('<svg role="img" aria-label="') == 10
     run = copied(artifacts, tmp_path / "run")
     path = run / "9_evaluate" / "results.json"
     results = json.loads(path.read_text())
     path.write_text(json.dumps({part: results[part] for part in ("tasks", "heldout")}))
     runs.report([str(run)])
     page = (run / "report" / "report.html").read_text()
-    assert "Memorisation" not in page and "Bias" not in page and page.count("<svg") == 6
+    assert "Memorisation" not in page and "Bias" not in page and page.count("<svg") == 7
 
 
 def test_a_folder_without_artifacts_is_named(tmp_path):

@@ -1,0 +1,60 @@
+"""Figures as SVG text that stands in the page: it takes font and colours from it, also in the dark.
+
+Matplotlib draws with stand-in colours, each replaced by a CSS variable of the page. The same numbers give
+the same bytes: fixed ids, no date.
+"""
+
+import io
+import re
+
+from matplotlib.figure import Figure
+
+INK, FAINT = "#010101", "#020202"
+SERIES = ("#030303", "#040404", "#050505", "#060606", "#070707", "#080808")
+VARIABLES = {INK: "--ink", FAINT: "--faint"} | {color: f"--series-{n}" for n, color in enumerate(SERIES, 1)}
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "jaxtrain",
+    "font.size": 9.0,
+    "font.family": "sans-serif",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.titlesize": 9.0,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.4,
+    "axes.axisbelow": True,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.6,
+}
+
+
+def svg(figure: Figure, name: str, label: str) -> str:
+    """The figure as an <svg> element; its ids begin with `name`, for those of a page must differ."""
+    text = io.StringIO()
+    figure.savefig(
+        text,
+        format="svg",
+        transparent=True,
+        metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
+    )
+    markup = text.getvalue()
+    markup = markup[markup.index("<svg") :].strip()
+    used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', markup))
+    markup = re.sub(
+        r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", markup
+    )
+    markup = re.sub(r'(url\(|href=")#', rf"\1#{name}-", markup)
+    for color, variable in VARIABLES.items():
+        markup = markup.replace(color, f"var({variable})")
+    markup = re.sub(r' (width|height)="[\d.]+pt"', "", markup, count=2)
+    return markup.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
