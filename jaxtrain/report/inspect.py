@@ -26,6 +26,7 @@ from jaxtrain.runtime.errors import UserError
 SHOWN = 600  # characters of a text
 CENSUS = "census.json"
 BAR = 40  # characters of the longest
+ALL_COPIES = 1_000  # of a record that are shown unless --sample says how many
 Row = dict[str, Any]
 
 
@@ -42,7 +43,7 @@ def inspect(arguments: list[str]) -> None:
         "--reason", default="", help="only what was dropped for a reason that holds these words"
     )
     parser.add_argument("--search", default="", help="only texts in which this regular expression is found")
-    parser.add_argument("--id", default="", help="only this record, and the copies of it that were dropped")
+    parser.add_argument("--id", default="", help="show this record, and the copies of it that were dropped")
     parser.add_argument("--where", action="append", default=[], help="a signal below or above: words<100")
     parser.add_argument("--sample", type=int, default=0, help="show so many, drawn by chance; 0: count only")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
@@ -58,6 +59,7 @@ def inspect(arguments: list[str]) -> None:
     if options.signal:
         distribution(console, options.folder, options.signal, options.source)
         return
+    options.sample = options.sample or ALL_COPIES * bool(options.id)
     if options.sample:
         for place, row in sample(files, options):
             show(console, place, row)

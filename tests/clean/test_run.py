@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jaxtrain.classify import linear
 from jaxtrain.clean.examine import Rules
 from jaxtrain.clean.run import CleanConfig, run
 from jaxtrain.document import Conversation, Document, read_records, read_rows, record_id, write_records
@@ -31,10 +32,6 @@ def conversation(key: str, *turns: str) -> Conversation:
     return Conversation(id=record_id("chat", key), messages=messages, source="chat")
 
 
-PASSAGE = (
-    "The mill by the river was built by two brothers from the north, and for ninety years it ground the corn "
-    "of nine villages, until one wet spring the water rose and took the wheel away with half of the dam."
-)
 RECIPE = (
     "Boil the beans for an hour, add salt, oil and the chopped onion, and let it all stand until evening."
 )
@@ -86,10 +83,14 @@ def collected(tmp_path_factory, question) -> Path:
         conversation(
             "g", "Wo ist die Katze heute Abend, und wer hat sie zuletzt gesehen?", "Sie liegt im Garten."
         ),
-        conversation("h", f"{PASSAGE} Who built it?", "Two brothers from the north built the mill."),
-        conversation("i", f"{PASSAGE} What took it?", "In a wet spring the river took the wheel away."),
-        conversation("j", f"{PASSAGE} Was it a mill?", "Yes."),
-        conversation("k", f"{PASSAGE} Did it stand by a river?", "Yes."),
+        conversation(
+            "h", f"{pages[2][:1000]} Who is it about?", "It is about two brothers who built a mill."
+        ),
+        conversation(
+            "i", f"{pages[2][:1000]} When is it?", "It begins in a wet spring and ends with the frost."
+        ),
+        conversation("j", f"{pages[2][:1000]} Is it old?", "Yes."),
+        conversation("k", f"{pages[2][:1000]} Is it a story?", "Yes."),
         conversation("l", "How do I cook the beans my mother gave me?", RECIPE),
         conversation("m", "How do I cook the beans my mother gave me?", f"{RECIPE} Eat it warm."),
     ]
@@ -212,13 +213,21 @@ def test_licenses_and_gibberish_are_limits_with_counts(config, collected, tmp_pa
         "web": Rules(preset="c4", language_score=None, perplexity=11.0),
     }
     reference = (str(tmp_path / "books.txt"),)
-    folder = run(dataclasses.replace(config, rules=rules, reference=reference, out=str(tmp_path / "clean")))
+    (tmp_path / "topic").mkdir()
+    guess = linear.Classifier(("art", "law", "sea"), np.zeros((8, 3), np.float32), np.float32([0, 1, 0]))
+    linear.save(guess, tmp_path / "topic", linear.Training())
+    changed = dataclasses.replace(config, rules=rules, classifiers={"topic": str(tmp_path / "topic")})
+    folder = run(dataclasses.replace(changed, reference=reference, out=str(tmp_path / "clean")))
     funnel = json.loads((folder / "funnel.json").read_text())
     assert funnel["books"]["dropped"]["license"] == 20
     kept = funnel["books"]["kept"]
     assert funnel["books"]["licenses"] == {"CC-BY-4.0": [20, 0], "public-domain": [40, kept]}
     assert sum(funnel["books"]["languages"].values()) == kept and funnel["books"]["languages"]["en"] == kept
     assert reasons(folder, "web", ["german", "mail"]) == ["gibberish", ""]  # to one who read English
+    census = json.loads((folder / "census.json").read_text())
+    everything = [sum(counts) for counts in zip(*census["languages"]["books"].values(), strict=True)]
+    assert census["topics"]["topic"]["books"] == {"law": everything} and everything[0] == 60
+    assert census["limits"]["web"]["character_perplexity"] == [None, 11.0]
     pages = [row for row in rows(folder, "documents") if row["source"] == "web"]
     assert pages and all(5 < row["character_perplexity"] <= 11 for row in pages)
     with pytest.raises(UserError, match=r"rules\['web'\].perplexity needs text files in `reference`"):

@@ -56,7 +56,7 @@ def test_a_record_with_its_copies(folder, capsys):
     dropped = pa.schema([(name, pa.string()) for name in ("id", "reason", "detail", "text")])
     copy = {"id": "2", "reason": "near duplicate", "detail": record_id("web", "7"), "text": "Page number 7!"}
     write_rows(folder / "dropped/web.parquet", dropped, [copy])
-    text = shown(capsys, folder, "--id", record_id("web", "7"), "--sample", 9)
+    text = shown(capsys, folder, "--id", record_id("web", "7"))
     assert "Page number 7." in text and "Page number 7!" in text and text.count("Page number") == 2
 
 
