@@ -149,7 +149,7 @@ def histograms(census: Line) -> str:
             grid[down, 0].set_ylabel(source, rotation=0, ha="right", va="center")
         handles, labels = grid[0, 0].get_legend_handles_labels()
         limit = grid[0, 0].axvline(-9, color=INK, lw=1, ls=(0, (2, 1.5)))
-        figure.legend([*handles, limit], [*labels, "limit"], loc="outside upper right", ncols=3)
+        figure.legend([*handles, limit], [*labels, "limit"], loc="outside upper left", ncols=3)
         return svg(figure, "signals", "Distributions of signals before and after cleaning, by source")
 
 
