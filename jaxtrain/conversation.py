@@ -10,7 +10,7 @@ Arguments are a JSON object, as text. What a message does not have is absent, or
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -152,6 +152,17 @@ def map_texts(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, Mapping):
         return {change(name): map_texts(item, change) for name, item in value.items()}
     return [map_texts(item, change) for item in value] if isinstance(value, list | tuple) else value
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Every text in a JSON value, names of fields included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from value
+        value = list(value.values())
+    for item in value if isinstance(value, list | tuple) else ():
+        yield from texts_in(item)
 
 
 def said(message: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ import jinja2.ext
 import jinja2.nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from jaxtrain.conversation import Message, Messages, map_texts, with_arguments
+from jaxtrain.conversation import Message, Messages, map_texts, texts_in, with_arguments
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
 from jaxtrain.tokenize.templates import TEMPLATES
@@ -165,9 +165,7 @@ def _without_special_text(
 ) -> tuple[list[Message], list[Any], dict[str, str]]:
     """Messages and tools with a private letter for each special token's text, and what the letters mean."""
     longest_first = sorted([*tokenizer.special, BEGIN, END], key=len, reverse=True)
-    texts: list[str] = []
-    map_texts([messages, list(tools)], lambda text: texts.append(text) or text)
-    everything = "\0".join(texts)
+    everything = "\0".join(texts_in([*messages, *tools]))
     free = (chr(code) for code in FORGED if chr(code) not in everything)
     letters = {text: next(free) for text in longest_first if text in everything}
 

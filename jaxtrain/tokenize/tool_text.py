@@ -102,5 +102,5 @@ def begins(text: str, form: Form) -> int | None:
 
 
 def may_begin(end: str, form: Form) -> bool:
-    """Whether the end of an answer so far may become the opening of a call."""
-    return form == "tags" and any(opening.startswith(end) for opening in _OPENINGS["tags"])
+    """Whether the end of an answer so far may become the opening of a call, which it is not yet."""
+    return form == "tags" and any(opening.startswith(end) and opening != end for opening in _OPENINGS["tags"])

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from jaxtrain.model.scheduler import ends_with
 from jaxtrain.serve.transcript import Transcript
+from jaxtrain.tokenize.tool_text import Form
 
 END = 256
 
@@ -40,3 +41,25 @@ def test_half_a_character_is_held_back() -> None:
     transcript = Transcript(decode, (END,))
     ids = list("ü🌷".encode())
     assert [transcript.read(ids[:n], False) for n in range(1, 7)] == ["", "ü", "", "", "", "🌷"]
+
+
+def pieces_of(text: str, form: Form) -> tuple[list[str], Transcript]:
+    """What is given out after each byte of an answer, and at its end."""
+    transcript, ids = Transcript(decode, (END,), calls=form), [*text.encode(), END]
+    return [transcript.read(ids[:n], n == len(ids)) for n in range(1, len(ids) + 1)], transcript
+
+
+def test_a_call_is_kept_back_and_read_at_the_end() -> None:
+    call = '<tool_call>\n{"name": "f", "arguments": {"x": "é"}}\n</tool_call>'
+    pieces, transcript = pieces_of(f"a\n<b>\n{call}\n{call}", "tags")
+    assert "".join(pieces) == "a\n<b>" and transcript.calls == [("f", {"x": "é"})] * 2
+    assert [piece for piece in pieces if piece] == ["a", "\n<b", ">"], "what may open a call waits"
+    pieces, transcript = pieces_of('{"name": "f", "parameters": {}}', "bare")
+    assert "".join(pieces) == "" and transcript.calls == [("f", {})]
+
+
+def test_what_is_no_call_comes_whole() -> None:
+    for text, form in (("a\n<tool_call>{", "tags"), ('{"name": 1}', "bare"), ("<tool_call>", "")):
+        pieces, transcript = pieces_of(text, form)
+        assert "".join(pieces) == text and transcript.calls == []
+    assert pieces_of("<tool_call>", "")[0][0] == "<", "nothing waits where no calls are looked for"
