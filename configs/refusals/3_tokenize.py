@@ -7,6 +7,6 @@ from jaxtrain.tokenize.run import TokenizeConfig
 
 config = TokenizeConfig(
     documents="runs/refusals/2_clean",
-    tokenizer="runs/quickstart/3_tokenize",
+    tokenizer="runs/quickstart/3_tokenize/tokenizer",
     out="runs/refusals/3_tokenize",
 )
