@@ -33,6 +33,15 @@ def _beside_torch(found: dict[str, Any]) -> str:
     return f"{found['ratio']:.2f} × PyTorch ({found['peer_tokens_per_second']:,})"
 
 
+def _decoding(shape: str, rows: str, what: str) -> Row:
+    return (
+        "decode",
+        what,
+        lambda found: f"{found[shape][rows]['tokens_per_second']:,.0f} tokens/s",
+        lambda found: f"{found[shape][rows]['ratio']:.2f} × transformers.generate",
+    )
+
+
 ROWS: tuple[Row, ...] = (
     ("train_step_cpu_256", "Train step, 13.7 M parameters, T 256", _train_step, _beside_torch),
     ("train_step_cpu_1024", "Train step, the same, T 1024", _train_step, _beside_torch),
@@ -87,6 +96,16 @@ ROWS: tuple[Row, ...] = (
             f"{found['results'][-1]['seconds']:,.0f} s, {found['results'][-1]['megabytes_peak']} MB"
         ),
         lambda found: f"{found['results'][-1]['documents']:,} documents, two workers",
+    ),
+    _decoding("quickstart", "batch 1", "Decode, quickstart's model, one row"),
+    _decoding("quickstart", "batch 8", "Decode, quickstart's model, eight rows"),
+    _decoding("smollm2-135m", "batch 1", "Decode, SmolLM2-135M's shape, one row"),
+    _decoding("smollm2-135m", "batch 8", "Decode, SmolLM2-135M's shape, eight rows"),
+    (
+        "evaluate_speed",
+        "Evaluate SciQ, SmolLM2-135M",
+        lambda found: f"{found['sciq']['choices'] / found['sciq']['ours']:.1f} choices/s",
+        lambda found: f"{found['sciq']['ratio to the best']:.2f} × lm-eval's hf at its best batch size",
     ),
     (
         "checkpoint",

@@ -60,7 +60,8 @@ def read(text: str, mesh: dict[str, int]) -> list[Traffic]:
                 len(group) if found[2] == "reduce-scatter" else 1
             )
             if len(group) > 1 or found[2] == "collective-permute":
-                entry = sums[found[2], axes_of(group, mesh), len(group)]
+                across = found[2] == "collective-permute"  # a pair may lie along no line of the mesh
+                entry = sums[found[2], axes_of(group, mesh, across=across), len(group)]
                 entry[0] += often
                 entry[1] += often * size
     traffic = [
@@ -81,14 +82,17 @@ def _turns(kind: str) -> int:
     return 2 if kind == "all-reduce" else 1
 
 
-def axes_of(group: Iterable[int], mesh: dict[str, int]) -> tuple[str, ...]:
-    """The mesh axes along which the places of `group` differ, if they are all places along those."""
+def axes_of(group: Iterable[int], mesh: dict[str, int], across: bool = False) -> tuple[str, ...]:
+    """The mesh axes along which the places of `group` differ, if they are all places along those.
+
+    across: a few of those places will do.
+    """
     shape = tuple(mesh.values())
     group = np.array(list(group))
     places = np.stack(np.unravel_index(group, shape), axis=1)
     varies = [len(set(column)) for column in places.T]
     names = tuple(name for name, n in zip(mesh, varies, strict=True) if n > 1)
-    return names if math.prod(varies) == len(group) else ()
+    return names if across or math.prod(varies) == len(group) else ()
 
 
 def _computations(text: str) -> dict[str, list[str]]:

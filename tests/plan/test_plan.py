@@ -130,6 +130,12 @@ def test_groups_are_read_in_each_of_xlas_spellings(
     assert collectives.axes_of(group, {"data": 1, "fsdp": 4, "tensor": 2}) == axes
 
 
+def test_a_permute_may_go_across_the_lines_of_the_mesh():
+    mesh = {"data": 1, "fsdp": 4, "tensor": 2}
+    assert collectives.axes_of([1, 2], mesh) == ()
+    assert collectives.axes_of([1, 2], mesh, across=True) == ("fsdp", "tensor")
+
+
 def test_what_the_backward_pass_finds_grows_without_remat(make_abstract) -> None:
     """Full remat keeps the input of each layer: B · T · D values of each; none keeps several times that."""
     full, none = (
