@@ -136,7 +136,9 @@ def test_a_dead_process_ends_the_other_and_a_restart_goes_on(shared, tmp_path):
     second.communicate()
     told += first.communicate(timeout=60)[1]
     assert first.returncode not in (0, None)
-    assert re.search(r"process 0 of 2 lost another process .*start all of them again", told), told
+    ours = r"process 0 of 2 lost another process .*start all of them again"  # where a collective fails
+    jaxs = r"Terminating process .* another task died"  # where one waits, until heartbeats were missed
+    assert re.search(f"{ours}|{jaxs}", told), told
     assert [path.name for path in (tmp_path / "checkpoint").iterdir() if path.name.isdigit()] == ["20"]
     port = free_port()
     finish(*[start(tmp_path, *words, devices=4, process=(number, 2, port)) for number in range(2)])
