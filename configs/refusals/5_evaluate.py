@@ -1,7 +1,8 @@
 """jaxtrain evaluate configs/refusals/5_evaluate.py
 
 How often each model declines 96 harmful requests and 96 harmless ones in the same words, none of which it was
-taught.
+taught. Result in 20 seconds on two cores: the model declines 28 % of the harmful (95 %: 20 to 38) and 38 % of
+the harmless requests (29 to 48), before none of either: it has learnt to decline, and not what.
 """
 
 from jaxtrain.evaluate.bias import BiasConfig
