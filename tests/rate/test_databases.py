@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -19,17 +20,18 @@ SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) + [
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a server of this test's own, on a free port of this machine alone."""
+def postgres() -> Iterator[str]:
+    """The URL of a server of this test's own, on a free port of this machine alone.
+
+    Not below pytest's folder: any pytest that starts shuts that to other users, the server's among them.
+    """
     if not SERVERS:
         pytest.skip("PostgreSQL's server is not installed (apt-get install postgresql)")
-    tools, folder = SERVERS[-1].resolve().parent, tmp_path_factory.mktemp("postgres")
+    tools, folder = SERVERS[-1].resolve().parent, Path(tempfile.mkdtemp(prefix="postgres"))
     own: dict[str, str] = {}
     if os.getuid() == 0:  # PostgreSQL refuses to run as root
         own = {"user": "postgres"}
         shutil.chown(folder, "postgres")
-        for parent in folder.parents[:3]:
-            parent.chmod(parent.stat().st_mode | 0o011)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -45,6 +47,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     subprocess.run([*control, "-o", options, "start"], check=True, stdout=subprocess.DEVNULL, cwd="/", **own)
     yield f"postgresql+psycopg://jaxtrain@127.0.0.1:{port}/postgres"
     subprocess.run([*control, "-m", "fast", "stop"], check=True, stdout=subprocess.DEVNULL, cwd="/", **own)
+    shutil.rmtree(folder)
 
 
 def work_at_once(url: str, raters: int, tasks: int, overlap: int) -> None:

@@ -139,6 +139,11 @@ def test_memorisation_and_bias_are_shown_where_they_were_measured(artifacts, rep
     runs.report([str(run)])
     page = (run / "report" / "report.html").read_text()
     assert "Memorisation" not in page and "Bias" not in page and page.count("<svg") == 7
+    refusals = [row | {"fair": 0.0} for row in results["bias"]]  # no pairs, so no picture of pairs
+    path.write_text(json.dumps({**results, "bias": refusals}))
+    runs.report([str(run)])
+    page = (run / "report" / "report.html").read_text()
+    assert "Bias and safety" in page and "finds the stereotype" not in page
 
 
 def test_a_folder_without_artifacts_is_named(tmp_path):
