@@ -74,7 +74,7 @@ def test_it_learns_additions_that_nobody_showed_it(config):
     folder = run(dataclasses.replace(config, updates=40, prompts=32, kind="dapo"))
     found = counts(folder)
     assert found["exact_before"] < 0.5
-    assert found["exact_after"] > found["exact_before"] + 0.3
+    assert found["exact_after"] > found["exact_before"] + 0.2
     rounds = lines(folder)
     assert rounds[0]["kl"] == 0.0, "the first round is the fine-tuned model's own"
     assert rounds[0]["ratio"] == pytest.approx(1, abs=1e-5), "and its first step has not moved"
@@ -204,6 +204,7 @@ def test_kills_in_rollouts_and_updates_change_nothing(config, tmp_path):
     file = tmp_path / "config.py"
     changed = dataclasses.replace(config, out=str(folder))
     names = "from jaxtrain.align.run import GRPOConfig\nfrom jaxtrain.align.grpo import MonitorConfig\n"
+    names += "from jaxtrain.model.lora import LoRAConfig\n"
     names += (
         "from jaxtrain.runtime.mesh import MeshConfig\nfrom jaxtrain.train.optimizer import OptimizerConfig\n"
     )

@@ -79,23 +79,23 @@ def test_a_stage_gathers_in_its_turns(changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "topology"),
+    ("name", "topology", "filled"),
     [
-        ("gpt2_124m", "v5e:2x2"),
-        ("gpt_1b", "v5e:4x4"),
-        ("llama3_8b", "v5e:16x16"),
-        ("llama3_70b", "v5p:8x8x8"),
-        ("qwen3_moe", "v5p:4x4x4"),
+        ("gpt2_124m", "v5e:2x2", 0.1),  # 192 columns of a device lie in 256
+        ("gpt_1b", "v5e:4x4", 0),
+        ("llama3_8b", "v5e:16x16", 0),
+        ("llama3_70b", "v5p:8x8x8", 0),
+        ("qwen3_moe", "v5p:4x4x4", 0),
     ],
 )
-def test_configs_compile_and_fit(name: str, topology: str) -> None:
+def test_configs_compile_and_fit(name: str, topology: str, filled: float) -> None:
+    """filled: the share that arrays take more in memory, where their rows do not fill whole tiles."""
     found = search.compiled(
         search.measured(configs.load(CONFIGS / name / "1_pretrain.py"), hardware.parse(topology))
     )
     memory = found.memory
     assert found.fits, f"{memory.total / 2**30:.1f} GiB"
-    # arrays fill whole tiles, 50,257 words 50,264
-    assert memory.arguments == pytest.approx(memory.state, rel=5e-4, abs=64 * 1024)
+    assert memory.arguments == pytest.approx(memory.state, rel=filled, abs=64 * 1024)
     assert all(one.axes for one in found.traffic)
 
 
