@@ -130,7 +130,7 @@ def _parse(row: dict[str, Any]) -> Parsed:
         ranks = row["ranks"]
         if not 2 <= len(ranks) == len(texts) == len(ids) or set(ranks) != set(range(1, max(ranks) + 1)):
             raise ValueError(f"ranks {ranks} do not order {len(texts)} completions")
-        return _messages(row["prompt"], "user"), list(zip(texts, ids, strict=True)), ranks
+        return _asked(_messages(row["prompt"], "user")), list(zip(texts, ids, strict=True)), ranks
     if "prompt" in row:
         prompt = _messages(row["prompt"], "user")
         chosen, rejected = (_content(_messages(row[side], "assistant")) for side in ("chosen", "rejected"))
@@ -140,7 +140,7 @@ def _parse(row: dict[str, Any]) -> Parsed:
             raise _Useless("the two conversations part before the last answer")
     if chosen == rejected:
         raise _Useless("both answers are the same")
-    return prompt, [(chosen, []), (rejected, [])], [1, 2]
+    return _asked(prompt), [(chosen, []), (rejected, [])], [1, 2]
 
 
 def _messages(value: str | Messages, role: str) -> Messages:
@@ -149,6 +149,13 @@ def _messages(value: str | Messages, role: str) -> Messages:
     if not found or not all(isinstance(message["content"], str) for message in found):
         raise ValueError("a message without text")
     return [{"role": message["role"], "content": message["content"]} for message in found]
+
+
+def _asked(prompt: Messages) -> Messages:
+    """The prompt, if an answer of the assistant may follow it."""
+    if fault := conversation.order_fault([*prompt, {"role": "assistant", "content": ""}]):
+        raise _Useless(fault)
+    return prompt
 
 
 def _content(messages: Messages) -> str:

@@ -83,6 +83,10 @@ def test_trl_preferences_and_hh_transcripts_come_in(store, tmp_path):
         },
         {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: c\n\nAssistant: b"},
         {"prompt": "q3", "chosen": "same", "rejected": "same"},
+        {
+            "chosen": "\n\nHuman: a\n\nHuman: b\n\nAssistant: c",
+            "rejected": "\n\nHuman: a\n\nHuman: b\n\nAssistant: d",
+        },
     ]
     path = tmp_path / "pairs.jsonl.gz"
     path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
@@ -90,6 +94,7 @@ def test_trl_preferences_and_hh_transcripts_come_in(store, tmp_path):
         "added": 3,
         "the two conversations part before the last answer": 1,
         "both answers are the same": 1,
+        "turns do not alternate from user to assistant": 1,
     }
     pairs = {row["chosen"][0]["content"]: row for row in exchange.preferences(store)}
     assert set(pairs) == {"yes", "good", "me"}
