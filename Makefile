@@ -1,5 +1,5 @@
 # `make quickstart`: from a bare clone to a chat model and its report. PYTHON is any Python from 3.11.
-# Memory in huge pages, where Linux has them on request: a training step on CPUs takes a tenth less.
+# Memory in huge pages, where Linux has them on request: a training step on CPUs took up to a tenth less (benchmarks/notes.md).
 PYTHON ?= python3
 BIN := .venv/bin
 
