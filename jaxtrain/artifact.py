@@ -6,11 +6,13 @@ its inputs: the same inputs, config and source give the same bytes. What a stage
 """
 
 import ast
+import fcntl
 import hashlib
 import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,7 +24,7 @@ from jaxtrain.runtime.energy import Meter
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 
-MANIFEST, COST, STARTED = "manifest.json", "cost.json", "started.json"
+MANIFEST, COST, STARTED, LOCK = "manifest.json", "cost.json", "started.json", "lock"
 PACKAGE = Path(jaxtrain.__file__).parent
 INSTALLED = {"__pycache__", "site-packages", "dist-packages"}  # beside an input's own files, not of it
 WHERE = {"out", "engine", "workers", "mesh", "safety", "profile", "trackers"}
@@ -75,23 +77,46 @@ def produce(
         write(partial)
         others.wait("artifact finished")
         return out
-    again = _read_json(partial / STARTED) == described
-    before = _cost_before(partial) if again else {"seconds": 0.0}
-    if partial.exists() and not (resume and again):
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True, exist_ok=True)
-    begun = time.monotonic()
-    _write_json(partial / COST, before)
-    _write_json(partial / STARTED, described)
-    others.wait("artifact begun")
-    with Meter() as meter:
-        counts = write(partial)
-    _write_json(partial / MANIFEST, {**described, "counts": counts, "files": _list_files(partial)})
-    _write_json(partial / COST, _cost(before, time.monotonic() - begun, meter.kilowatt_hours))
-    (partial / STARTED).unlink()
-    _rename(partial, out)
+    with _alone(partial):
+        again = _read_json(partial / STARTED) == described
+        before = _cost_before(partial) if again else {"seconds": 0.0}
+        if not (resume and again):
+            _empty(partial)
+        begun = time.monotonic()
+        _write_json(partial / COST, before)
+        _write_json(partial / STARTED, described)
+        others.wait("artifact begun")
+        with Meter() as meter:
+            counts = write(partial)
+        _write_json(partial / MANIFEST, {**described, "counts": counts, "files": _list_files(partial)})
+        _write_json(partial / COST, _cost(before, time.monotonic() - begun, meter.kilowatt_hours))
+        (partial / STARTED).unlink()
+        (partial / LOCK).unlink()
+        _rename(partial, out)
     others.wait("artifact finished")
     return out
+
+
+@contextmanager
+def _alone(partial: Path) -> Iterator[None]:
+    """No other process works in the folder meanwhile. The lock ends with this process, however it ends."""
+    partial.mkdir(parents=True, exist_ok=True)
+    with (partial / LOCK).open("a") as file:  # not "w": the file's time would be a sign of life
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise UserError(
+                f"another run is at work in {partial}; wait for it, stop it, or name another folder: --out"
+            ) from error
+        yield
+
+
+def _empty(partial: Path) -> None:
+    for path in partial.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
 
 
 def _cost(before: dict[str, Any], seconds: float, measured: dict[str, float]) -> dict[str, Any]:
@@ -233,7 +258,7 @@ def _cost_before(partial: Path) -> dict[str, Any]:
 
 
 def _list_files(partial: Path) -> dict[str, dict[str, Any]]:
-    own = {partial / f"{name}{end}" for name in (MANIFEST, COST, STARTED) for end in ("", ".tmp")}
+    own = {partial / f"{name}{end}" for name in (MANIFEST, COST, STARTED, LOCK) for end in ("", ".tmp")}
     return {
         path.relative_to(partial).as_posix(): {"size": path.stat().st_size, "sha256": _file_sha256(path)}
         for path in sorted(partial.rglob("*"))

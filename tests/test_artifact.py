@@ -129,6 +129,27 @@ def test_only_a_resumable_run_of_the_same_fingerprint_goes_on(
     assert not go(resume=True, vocab_size=301)
 
 
+def test_a_second_run_is_kept_out_of_a_folder_where_one_is_at_work(
+    make: Callable[..., Path], tmp_path: Path
+) -> None:
+    second = (
+        "import sys; from jaxtrain import artifact; from jaxtrain.tokenize.run import TokenizeConfig\n"
+        "config = TokenizeConfig(documents=sys.argv[1], out=sys.argv[2])\n"
+        "artifact.produce(config, {'documents': config.documents}, lambda folder: {}, resume=True)\n"
+    )
+
+    def meanwhile(folder: Path) -> dict[str, Any]:
+        (folder / "first").write_text("of the first run")
+        arguments = [sys.executable, "-c", second, str(tmp_path / "documents"), str(tmp_path / "out")]
+        done = subprocess.run(arguments, capture_output=True, text=True)
+        assert done.returncode != 0 and f"another run is at work in {folder}" in done.stderr
+        return {"files": len([path for path in folder.iterdir() if path.name == "first"])}
+
+    out = make(write=meanwhile)
+    assert artifact.read_manifest(out)["counts"] == {"files": 1}
+    assert sorted(path.name for path in out.iterdir()) == ["cost.json", "first", "manifest.json"]
+
+
 def test_the_cost_is_the_sum_over_restarts(make: Callable[..., Path], tmp_path: Path) -> None:
     def interrupted(folder: Path) -> dict[str, Any]:
         started = (folder / artifact.STARTED).stat().st_mtime
