@@ -55,6 +55,7 @@ def test_ten_artifacts_stand_whole_and_nothing_else(tiny):
         found = contents(runs(tiny) / name)
         del found[artifact.MANIFEST]
         assert found == stated, name
+        assert ("tensorboard/events.out.tfevents.00000" in found) == (name in TRAINED), name
 
 
 def test_the_numbers_of_a_run_hang_together(tiny):

@@ -32,6 +32,7 @@ from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
+from jaxtrain.runtime.trackers import Tracker
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import optimizer as optimizers
@@ -76,6 +77,8 @@ class DistillConfig:
     """Questions that training does not see, on which the divergence is measured before and after."""
     checkpoint_every: int = 25
     """Rounds between checkpoints."""
+    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    """Where the numbers are shown beside `metrics.jsonl`: tensorboard, wandb, mlflow, trackio."""
     seed: int = 0
     """Of questions and answers."""
 
@@ -137,6 +140,7 @@ def _train(config: DistillConfig, tokenizer: Tokenizer, folder: Path) -> dict[st
         loss=partial(distill_loss, config.beta, config.temperature),
         play=play,
         monitor=Monitor(config.monitor),
+        trackers=config.trackers,
         beside={"teacher": teacher},
     )
     after = measure(config, sampler, policy.transformer, teacher, measured)

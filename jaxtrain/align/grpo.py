@@ -33,6 +33,7 @@ from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
+from jaxtrain.runtime.trackers import Tracker
 from jaxtrain.tasks import sandbox
 from jaxtrain.tasks.verifiable import GRADERS, Problem, read_problems
 from jaxtrain.tokenize.chat import render
@@ -113,6 +114,8 @@ class GRPOConfig:
     """Rounds between measurements; also before the first and after the last."""
     checkpoint_every: int = 25
     """Rounds between checkpoints."""
+    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    """Where the numbers are shown beside `metrics.jsonl`: tensorboard, wandb, mlflow, trackio."""
     seed: int = 0
     """Of problems and answers."""
 
@@ -173,6 +176,7 @@ def _train(config: GRPOConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, 
         loss=partial(policy_loss, config),
         play=play,
         monitor=Monitor(config.monitor),
+        trackers=config.trackers,
     )
     after = measure(config, sampler, policy.transformer, heldout)
     return {

@@ -29,6 +29,7 @@ from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.runtime.trackers import Tracker
 from jaxtrain.tasks.utility import utility
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
@@ -111,6 +112,8 @@ class PPOConfig:
     """Rounds between checkpoints."""
     sample_questions: tuple[str, ...] = ("What is the capital of France?", "How can I make a friend happy?")
     """Answered before and after."""
+    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    """Where the numbers are shown beside `metrics.jsonl`: tensorboard, wandb, mlflow, trackio."""
     seed: int = 0
     """Of questions, answers and the value head."""
 
@@ -272,6 +275,7 @@ def _train(config: PPOConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, A
         loss=partial(policy_loss, config),
         play=partial(_play, config, judges),
         monitor=Monitor(config.monitor, before.get("utility_sd")),
+        trackers=config.trackers,
     )
     after = judges.measure(policy.transformer)
     _write_samples(

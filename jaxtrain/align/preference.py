@@ -28,6 +28,7 @@ from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
+from jaxtrain.runtime.trackers import Tracker
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import optimizer as optimizers
@@ -78,6 +79,8 @@ class PreferenceConfig:
     """Steps between evaluations on held-out pairs."""
     checkpoint_every: int = 100
     """Steps between checkpoints."""
+    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    """Where the numbers are shown beside `metrics.jsonl`: tensorboard, wandb, mlflow, trackio."""
     seed: int = 0
     """Of shuffling."""
 
@@ -182,6 +185,7 @@ def _train(config: PreferenceConfig, tokenizer: Tokenizer, folder: Path) -> dict
         microbatches=config.microbatches,
         pretrained=learner.first,
         frozen=learner.frozen,
+        trackers=config.trackers,
     )
     return {"steps": steps, "kind": config.kind, "pairs_train": len(kept), "pairs_heldout": len(heldout)} | {
         f"heldout_{name}": value for name, value in final.items()

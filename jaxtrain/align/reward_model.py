@@ -34,6 +34,7 @@ from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import BATCH, MeshConfig
 from jaxtrain.runtime.progress import say
+from jaxtrain.runtime.trackers import Tracker
 from jaxtrain.tasks import human_preference
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
@@ -76,6 +77,8 @@ class RewardConfig:
     """Steps between evaluations on held-out comparisons."""
     checkpoint_every: int = 80
     """Steps between checkpoints."""
+    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    """Where the numbers are shown beside `metrics.jsonl`: tensorboard, wandb, mlflow, trackio."""
     seed: int = 0
     """Of the head and of shuffling."""
 
@@ -211,6 +214,7 @@ def _train(config: RewardConfig, tokenizer: Tokenizer, folder: Path) -> dict[str
         evaluate=evaluate,
         pretrained=learner.first,
         frozen=learner.frozen,
+        trackers=config.trackers,
     )
     model = learner.whole(state.model)
     scores = score(model, heldout.rows)

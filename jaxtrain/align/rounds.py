@@ -5,7 +5,7 @@ killed goes on from its newest checkpoint as if nothing had been.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,7 @@ from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.metrics import MetricsLog, show
 from jaxtrain.runtime.progress import say
 from jaxtrain.runtime.signals import Stopped, StopSignals
+from jaxtrain.runtime.trackers import Tracker, open_trackers
 from jaxtrain.runtime.watchdog import Watchdog, WatchdogConfig
 from jaxtrain.train.state import TrainState, initializer, new_state
 from jaxtrain.train.step import Loss, make_step
@@ -85,11 +86,13 @@ def improve(
     loss: Loss,
     play: Play,
     monitor: Monitor,
+    trackers: Sequence[Tracker] = ("tensorboard",),
     beside: Rows | None = None,
 ) -> tuple[Policy, list[Line]]:
     """The policy after the last round, from the newest checkpoint in `folder` where one stands; all lines.
 
     learner: what learns of a Policy. loss, play and the result: of whole policies.
+    trackers: where else the numbers are shown.
     beside: what the loss finds in every batch beside the rows, such as a teacher; not with microbatches.
     A round's numbers are a line of metrics.jsonl; what the monitor says of them, one of kind `flag`.
     Errors: Stopped (exit status 75) after a signal.
@@ -103,7 +106,8 @@ def improve(
         stands = checkpoints.latest is not None
         state = _resume(checkpoints, init) if stands else new_state(learner.first(), optimizer)
         done = int(state.step) // rounds.steps
-        log = ends.enter_context(closing(MetricsLog(folder / "metrics.jsonl", resume_step=done)))
+        mirrors = open_trackers(trackers, folder)
+        log = ends.enter_context(closing(MetricsLog(folder / "metrics.jsonl", done, mirrors)))
         signals = ends.enter_context(StopSignals())
         lines = [line for line in log.kept if "kind" not in line]
         stopped = any(line.get("kind") == "stop" for line in log.kept)

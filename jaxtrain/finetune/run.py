@@ -23,6 +23,7 @@ from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
+from jaxtrain.runtime.trackers import Tracker
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import optimizer as optimizers
@@ -69,6 +70,8 @@ class FinetuneConfig:
     """Steps between checkpoints."""
     sample_questions: tuple[str, ...] = ("What is the capital of France?", "How can I make a friend happy?")
     """Answered at every evaluation."""
+    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    """Where the numbers are shown beside `metrics.jsonl`: tensorboard, wandb, mlflow, trackio."""
     seed: int = 0
     """Of shuffling, adapters, dropout and samples."""
 
@@ -148,6 +151,7 @@ def _train(config: FinetuneConfig, tokenizer: Tokenizer, folder: Path) -> dict[s
         learning_rate=optimizers.learning_rate(config.optimizer, config.steps),
         safety=config.safety,
         frozen=subject.frozen,
+        trackers=config.trackers,
     )
     return {"steps": config.steps, **counts, **final}
 

@@ -119,6 +119,8 @@ def test_a_run_that_stopped_after_two_rounds_goes_on_to_the_same_weights(in_tiny
     ]
     assert len(lines[0]) == 4
     assert lines[0] == lines[1]
+    starts = [sorted(path.name[-5:] for path in (at / "tensorboard").iterdir()) for at in (whole, folder)]
+    assert starts == [["00000"], ["00000", "00001"]], "TensorBoard has a file of every start"
     assert (whole / "samples.jsonl").read_bytes() == (folder / "samples.jsonl").read_bytes()
     with jax.set_mesh(meshes.make(MeshConfig())):
         jax.tree.map(np.testing.assert_array_equal, store.load(whole), store.load(folder))
