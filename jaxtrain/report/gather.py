@@ -302,6 +302,11 @@ def _evaluated(folder: Path, manifest: Line, counts: Line) -> Results:
     }
 
 
+def _improved(folder: Path, manifest: Line, counts: Line) -> Results:
+    flags = [line for line in read_lines(folder / "metrics.jsonl") if line.get("kind") == "flag"]
+    return {"ppo": counts, "flags": flags}
+
+
 PARTS: dict[str, Callable[[Path, Line, Line], Results]] = {
     "collect": _collected,
     "clean": _cleaned,
@@ -312,7 +317,7 @@ PARTS: dict[str, Callable[[Path, Line, Line], Results]] = {
         "rate": counts | {"description": utility.DESCRIPTION if counts["simulated"] else ""}
     },
     "reward": lambda folder, manifest, counts: {"reward": counts},
-    "ppo": lambda folder, manifest, counts: {"ppo": counts},
+    "ppo": _improved,
     "evaluate": _evaluated,
 }
 """What each stage gives to the page, from its folder, its manifest and its counts."""

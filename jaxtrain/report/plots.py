@@ -126,11 +126,12 @@ def reward_against_kl(lines: list[dict[str, Any]], counts: Mapping[str, float]) 
 
     counts: of the PPO artifact. The reward is in SD of the fine-tuned model's answers already.
     """
-    kl, updates = [line["kl"] for line in lines], [line["step"] for line in lines]
-    gained = {"proxy reward": [line["reward"] - counts["reward_before"] for line in lines]}
+    rounds = gather.steps(lines)
+    kl, updates = [line["kl"] for line in rounds], [line["step"] for line in rounds]
+    gained = {"proxy reward": [line["reward"] - counts["reward_before"] for line in rounds]}
     if "utility_before" in counts:
         mean, sd = counts["utility_before"], counts["utility_sd_before"]
-        gained["true utility"] = [(line["utility"] - mean) / sd for line in lines]
+        gained["true utility"] = [(line["utility"] - mean) / sd for line in rounds]
     with mpl.rc_context(STYLE):
         figure, (gains, by_update) = _figure(2, 2.9)
         for color, (label, values) in zip(SERIES, gained.items(), strict=False):

@@ -33,6 +33,7 @@ ANSWERS = (
     "the the of France is and the city",
     "You can make a friend happy with a kind word and a warm smile.",
 )
+FLAG = "answers are 0.49 times as long as at first"
 
 
 @pytest.fixture(scope="session")
@@ -306,7 +307,8 @@ def _ppo(folder: Path, rng: random.Random) -> dict[str, Any]:
                 "seconds": 5.1,
             }
         )
-    _lines(folder / "metrics.jsonl", lines)
+    flag = {"step": 30, "kind": "flag", "rule": "length", "value": 9.0, "limit": 11.0, "meaning": FLAG}
+    _lines(folder / "metrics.jsonl", [*lines[:30], flag, *lines[30:]])
     _lines(
         folder / "samples.jsonl",
         [

@@ -209,6 +209,10 @@ def test_a_run_rated_by_people_has_no_true_utility(artifacts: dict[str, Path], t
     assert rows["Reward model on held-out comparisons of raters"]["value"] == "78.1 ± 1.6 %"
 
 
+def test_what_the_monitor_flagged_is_on_the_page(page: Page):
+    assert "round 30: answers are 0.49 times as long as at first" in page.text
+
+
 def test_each_stage_shows_the_same_prompts_before_and_after(page: Page):
     assert page.text.count("How can I make a friend happy?") == 2  # fine-tuning and PPO
     assert "early, step 100" in page.text and "at the end, step 400" in page.text
