@@ -15,9 +15,7 @@ config = PretrainConfig(
     model=ModelConfig(
         vocab_size=4096, layers=4, d_model=256, heads=4, kv_heads=4, head_dim=64, d_hidden=704, max_length=256
     ),
-    optimizer=OptimizerConfig(
-        lr=8e-3, embedding_lr=0.3, warmup_steps=20, schedule="linear", final_lr_share=0.05
-    ),
+    optimizer=OptimizerConfig(lr=4e-3, warmup_steps=20, schedule="linear", final_lr_share=0.05),
     mesh=MeshConfig(fsdp=-1),
     steps=200,
     batch_size=16,
