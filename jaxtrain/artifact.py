@@ -108,6 +108,8 @@ def _alone(partial: Path) -> Iterator[None]:
             raise UserError(
                 f"another run is at work in {partial}; wait for it, stop it, or name another folder: --out"
             ) from error
+        except OSError as error:
+            say(f"{partial}: no locks on this file system ({error.strerror}); start no second run there")
         yield
 
 
