@@ -18,16 +18,16 @@ install: .venv/.installed
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-# By files (tests/conftest.py), on as many processes as there are cores, at most three: each holds about 3 GB, one for a moment 8.
+# By files, on as many processes as there are cores, at most three: each holds about 3 GB, one for a moment 8.
 test: install
-	$(BIN)/python -m pytest -n auto --maxprocesses 3 --dist loadgroup
+	$(BIN)/python -m pytest -n auto --maxprocesses 3 --dist loadfile
 
 test-slow: install
 	$(BIN)/python -m pytest -m 'slow and not gpu'
 
 # Beside PyTorch's libraries, in an environment of their own (Python 3.11; about 1.5 GB with a CPU build of torch).
 test-peers: .venv-peers/.installed
-	.venv-peers/bin/python -m pytest -m 'peers and not slow' -n auto --maxprocesses 3 --dist loadgroup
+	.venv-peers/bin/python -m pytest -m 'peers and not slow' -n auto --maxprocesses 3 --dist loadfile
 
 .venv-peers/.installed: requirements.lock requirements-peers.lock pyproject.toml
 	$(PYTHON) -m venv .venv-peers

@@ -36,15 +36,6 @@ settings.register_profile("jaxtrain", deadline=None, derandomize=True)  # a slow
 settings.load_profile("jaxtrain")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`--dist loadgroup`: a file stays on one process, and so do all files that read `configs/tiny`'s run."""
-    tiny = {item.path for item in items if "tiny" in getattr(item, "fixturenames", ())}
-    for item in items:
-        item.add_marker(
-            pytest.mark.xdist_group("tiny" if item.path in tiny else item.nodeid.partition("::")[0])
-        )
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator["webdriver.Chrome"]:
     """Chromium without a window, which asks nobody on the network; tests of pages are skipped without one."""

@@ -144,6 +144,7 @@ def serving(app: ServeApp) -> Iterator[str]:
     settings = uvicorn.Config(app.asgi, port=0, log_level="warning", ws="none", timeout_graceful_shutdown=5)
     server = uvicorn.Server(settings)
     socket = server.config.bind_socket()
+    socket.listen()  # who comes before the thread serves waits, and is not refused
     thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
     thread.start()
     try:

@@ -35,6 +35,7 @@ def at(store) -> Iterator[str]:
     app = RatingApp(store, "k" * 32)
     server = uvicorn.Server(uvicorn.Config(app.asgi, port=0, log_level="warning", ws="none"))
     socket = server.config.bind_socket()
+    socket.listen()  # who comes before the thread serves waits, and is not refused
     thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
     thread.start()
     yield f"http://127.0.0.1:{socket.getsockname()[1]}{app.invite_path('ann')}"
