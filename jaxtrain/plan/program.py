@@ -7,6 +7,8 @@ import dataclasses
 import math
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,6 +31,7 @@ from jaxtrain.train.state import initializer
 from jaxtrain.train.step import make_step
 
 AnyMesh = Mesh | AbstractMesh
+NO_MESH = AbstractMesh((), ())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +118,15 @@ def mesh_of(config: PretrainConfig, topology: Topology) -> AnyMesh:
     return AbstractMesh(tuple(sizes), AXES, axis_types=types, abstract_device=kind)
 
 
-def set_mesh(mesh: AnyMesh) -> Any:
-    return jax.set_mesh(mesh) if isinstance(mesh, Mesh) else jax.sharding.use_abstract_mesh(mesh)
+@contextmanager
+def set_mesh(mesh: AnyMesh) -> Iterator[None]:
+    """A planned mesh, also where one of this machine's devices is set already, as in a notebook."""
+    if isinstance(mesh, Mesh):
+        with jax.set_mesh(mesh):
+            yield
+    else:  # JAX goes from one size to another through none
+        with jax.sharding.use_abstract_mesh(NO_MESH), jax.sharding.use_abstract_mesh(mesh):
+            yield
 
 
 def check(config: PretrainConfig, mesh: AnyMesh) -> None:

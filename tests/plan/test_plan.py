@@ -154,6 +154,15 @@ def make_abstract():
     return program.mesh_of(TINY, hardware.parse("h100:8"))
 
 
+def test_a_mesh_that_is_set_already_does_not_matter(make_abstract) -> None:
+    """A notebook that has loaded a model has a mesh of one device."""
+    bare = program.measure(TINY, make_abstract)
+    with jax.set_mesh(meshes.make(MeshConfig(), jax.devices()[:1])):
+        assert program.measure(TINY, make_abstract) == bare
+        assert program.whole_state(TINY) > bare.weights
+        assert jax.sharding.get_abstract_mesh().size == 1
+
+
 def test_a_roofline_by_hand(make_abstract) -> None:
     topology = hardware.parse("h100:8")
     memory = program.measure(TINY, make_abstract)
