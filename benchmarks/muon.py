@@ -4,7 +4,7 @@ python benchmarks/muon.py --data runs/quickstart/3_tokenize     writes benchmark
 
 A model of 0.8 million weights in matrices of blocks. AdamW trains 200 steps of 4,096 tokens, as many as the
 quickstart's, with each of its trials; Muon three quarters of that, with its own full schedule, with each of
-as many. A trial is a learning rate, that of the embedding, one of the decays of means, and for Muon the rate
+at least as many. A trial is a learning rate, that of the embedding, one of the decays, and for Muon the rate
 of the other weights, which AdamW takes; each list was walked towards lower loss. Muon passes where its best
 held-out loss is at most AdamW's best. Curves of all runs are in the output; two minutes a run.
 """
@@ -55,6 +55,7 @@ MUON: list[dict[str, float]] = [
     {"lr": 0.036, "embedding_lr": 0.9, "rest_lr": 0.024},
     {"lr": 0.024, "embedding_lr": 0.3, "rest_lr": 0.024},
     {"lr": 0.048, "embedding_lr": 0.9, "rest_lr": 0.048},
+    {"lr": 0.024, "embedding_lr": 0.9, "rest_lr": 0.024, "weight_decay": 0.0},
     {"lr": 0.024, "embedding_lr": 0.9, "rest_lr": 0.024, "momentum": 0.85},
     {"lr": 0.024, "embedding_lr": 0.9, "rest_lr": 0.024, "momentum": 0.7},
     {"lr": 0.018, "embedding_lr": 0.9, "rest_lr": 0.024, "momentum": 0.85},

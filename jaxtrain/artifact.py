@@ -68,7 +68,8 @@ def produce(
     stands = read_manifest(out)
     if stands is not None:
         if stands["fingerprint"] == described["fingerprint"] and is_whole(out, stands):
-            _remove(Path(f"{out}.old"))  # a kill in the last moment leaves it
+            _remove(Path(f"{out}.old"))  # a kill in the last moment leaves it, or the lock
+            (out / LOCK).unlink(missing_ok=True)
             say(f"{described['stage']}: reused {out}")
             return out
         say(f"{described['stage']}: {out} is out of date ({_difference(stands, described)}); making it again")
@@ -91,8 +92,8 @@ def produce(
         _write_json(partial / MANIFEST, {**described, "counts": counts, "files": _list_files(partial)})
         _write_json(partial / COST, _cost(before, time.monotonic() - begun, meter.kilowatt_hours))
         (partial / STARTED).unlink()
-        (partial / LOCK).unlink()
         _rename(partial, out)
+        (out / LOCK).unlink()  # not before: a second run would empty the folder
     others.wait("artifact finished")
     return out
 

@@ -1,6 +1,8 @@
 """An artifact is whole or absent, is made again when anything it is made of changes, and only then."""
 
 import ast
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -148,6 +150,17 @@ def test_a_second_run_is_kept_out_of_a_folder_where_one_is_at_work(
     out = make(write=meanwhile)
     assert artifact.read_manifest(out)["counts"] == {"files": 1}
     assert sorted(path.name for path in out.iterdir()) == ["cost.json", "first", "manifest.json"]
+
+
+def test_where_a_file_system_has_no_locks_the_run_says_so_and_goes_on(
+    make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lockf(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", lockf)
+    assert artifact.read_manifest(make()) is not None
+    assert "no locks on this file system (No locks available)" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_cost_is_the_sum_over_restarts(make: Callable[..., Path], tmp_path: Path) -> None:
