@@ -18,13 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from record import record
 
-from jaxtrain.model import save_pretrained
+from jaxtrain.decode.generate import generate
+from jaxtrain.decode.sampling import Settings
+from jaxtrain.decode.scheduler import Request, Scheduler
 from jaxtrain.model.config import ModelConfig
-from jaxtrain.model.generate import generate
-from jaxtrain.model.sampling import Settings
-from jaxtrain.model.scheduler import Request, Scheduler
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh
+from jaxtrain.weights import save_pretrained
 
 SHAPES = {
     "quickstart": ModelConfig(qk_norm=False),

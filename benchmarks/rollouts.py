@@ -16,11 +16,11 @@ import jax
 import numpy as np
 from record import record
 
-from jaxtrain.model import store
-from jaxtrain.model.generate import generate, row_keys
-from jaxtrain.model.scheduler import Request, Scheduler
+from jaxtrain.decode.generate import generate, row_keys
+from jaxtrain.decode.scheduler import Request, Scheduler
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh
+from jaxtrain.weights import folder as store
 
 ANSWERS, PROMPT, TRIES = 128, 32, 3
 SPREADS = {"24 to 24 tokens": (24, 24), "2 to 24 tokens": (2, 24), "8 to 128 tokens": (8, 128)}

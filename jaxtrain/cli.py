@@ -144,7 +144,7 @@ def _convert(rest: list[str]) -> None:
         raise UserError(
             "convert takes two folders, for example `jaxtrain convert runs/quickstart/4_pretrain out`"
         )
-    print(importlib.import_module("jaxtrain.model.convert").convert(*rest))
+    print(importlib.import_module("jaxtrain.weights.convert").convert(*rest))
 
 
 def _plan(rest: list[str]) -> None:

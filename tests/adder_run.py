@@ -7,7 +7,6 @@ from pathlib import Path
 import jax
 
 from jaxtrain.align.preference import pack
-from jaxtrain.model import store
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
@@ -21,6 +20,7 @@ from jaxtrain.train.losses import token_loss
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.train.state import new_state
 from jaxtrain.train.step import make_step
+from jaxtrain.weights import folder as store
 
 STEPS = 26
 MODEL = ModelConfig(

@@ -1,7 +1,7 @@
 """What `transformers` computes with tiny models of each family, and the stored copy of it.
 
 Weights are drawn by numpy from each tensor's name, so a folder is made anew anywhere from the stored config
-and shapes. Renew `tests/model/families/` with:
+and shapes. Renew `tests/weights/families/` with:
 
     .venv-peers/bin/python tests/family_references.py
 """
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-STORED = Path(__file__).parent / "model" / "families"
+STORED = Path(__file__).parent / "weights" / "families"
 VOCAB, LENGTH, PROMPT, NEW = 128, 24, 8, 32
 
 SMALL = {

@@ -11,7 +11,6 @@ import numpy as np
 import optax
 import uvicorn
 
-from jaxtrain.model import store
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
@@ -22,6 +21,7 @@ from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer, train
 from jaxtrain.tokenize.tool_text import DESCRIBED
 from jaxtrain.train.losses import token_loss
+from jaxtrain.weights import folder as store
 
 XSS = "<script>document.title='run'</script><img src=x onerror=\"document.title='run'\">"
 TALK = {

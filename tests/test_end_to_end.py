@@ -21,9 +21,9 @@ from jaxtrain import artifact, pipeline
 from jaxtrain import config as configs
 from jaxtrain.align import reward_model
 from jaxtrain.evaluate.run import run as evaluate
-from jaxtrain.model import store
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.weights import folder as store
 
 __all__ = ["tiny"]
 STAGES = [path.stem for path in pipeline.config_files(CONFIGS)]

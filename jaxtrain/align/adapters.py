@@ -17,13 +17,14 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-from jaxtrain.model import lora, store
+from jaxtrain.model import lora
 from jaxtrain.model.layers import named_key
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 from jaxtrain.train.step import Batch, Loss
+from jaxtrain.weights import folder as store
 
 Frozen = dict[str, Transformer]
 """Transformers with places for adapters, by their attribute of the module; `""`: the module is one itself."""

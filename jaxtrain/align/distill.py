@@ -25,7 +25,6 @@ from jaxtrain.align.rollout import Policy, Sampler, drawn, policy_of
 from jaxtrain.align.rounds import Line, Rounds, Rows, improve
 from jaxtrain.document import Conversation, read_records, source_files
 from jaxtrain.feed.shuffle import key
-from jaxtrain.model import store
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
@@ -37,6 +36,7 @@ from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import optimizer as optimizers
 from jaxtrain.train.optimizer import OptimizerConfig
+from jaxtrain.weights import folder as store
 
 
 @dataclass(frozen=True, kw_only=True)

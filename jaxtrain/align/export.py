@@ -14,10 +14,10 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from jaxtrain.align import reward_model as rewards
-from jaxtrain.model.huggingface import save_pretrained
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.weights.huggingface import save_pretrained
 
 HEADS = ("ForCausalLM", "LMHeadModel")
 """Ends of the names of architectures with a language model's head."""

@@ -26,7 +26,6 @@ from jaxtrain.align.monitor import Monitor, MonitorConfig, distinct
 from jaxtrain.align.rollout import Policy, Sampler, drawn, policy_of
 from jaxtrain.align.rounds import Line, Rounds, Rows, improve
 from jaxtrain.feed.shuffle import key
-from jaxtrain.model import store
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
@@ -40,6 +39,7 @@ from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import optimizer as optimizers
 from jaxtrain.train.optimizer import OptimizerConfig
+from jaxtrain.weights import folder as store
 
 TOKEN_MEANS = ("bnpo", "dapo", "cispo")
 """Kinds whose loss is a mean over tokens; of the others it is one over answers."""

@@ -20,10 +20,9 @@ from jaxtrain.align.monitor import Monitor, MonitorConfig, distinct
 from jaxtrain.align.reward_model import RewardModel
 from jaxtrain.align.rollout import Pay, Policy, Sampler, drawn, policy_of
 from jaxtrain.align.rounds import Line, Rounds, Rows, improve
+from jaxtrain.decode.generate import sample
 from jaxtrain.feed import prompts as questions
 from jaxtrain.feed.shuffle import key
-from jaxtrain.model import store
-from jaxtrain.model.generate import sample
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
@@ -35,6 +34,7 @@ from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import optimizer as optimizers
 from jaxtrain.train.optimizer import OptimizerConfig
+from jaxtrain.weights import folder as store
 
 
 @dataclass(frozen=True, kw_only=True)

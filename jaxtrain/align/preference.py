@@ -21,7 +21,6 @@ from jaxtrain.align import losses
 from jaxtrain.align.adapters import Learner
 from jaxtrain.document import read_rows
 from jaxtrain.feed.shuffle import Permutation, key
-from jaxtrain.model import store
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
@@ -36,6 +35,7 @@ from jaxtrain.train.loop import Schedule, train
 from jaxtrain.train.losses import logprobs
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.train.state import initializer
+from jaxtrain.weights import folder as store
 
 FIELDS = ("tokens", "targets", "loss_weights", "segment_ids", "positions")
 Kind = Literal["sigmoid", "sigmoid_norm", "ipo", "hinge", "robust", "simpo", "orpo", "kto"]

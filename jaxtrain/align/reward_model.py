@@ -24,7 +24,7 @@ from jaxtrain.align.comparisons import answer_rows, read_comparisons
 from jaxtrain.align.judged import pair_grades
 from jaxtrain.align.losses import plackett_luce, ranking_loss
 from jaxtrain.feed.shuffle import Permutation, key
-from jaxtrain.model import lora, store
+from jaxtrain.model import lora
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.layers import normal
 from jaxtrain.model.lora import LoRAConfig
@@ -42,6 +42,7 @@ from jaxtrain.train import optimizer as optimizers
 from jaxtrain.train.loop import Schedule, train
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.train.state import initializer
+from jaxtrain.weights import folder as store
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,9 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain.align.losses import Estimator, gae, kl, whiten
+from jaxtrain.decode.generate import Completions, generate, pad_left, row_keys
 from jaxtrain.feed.shuffle import Permutation, key
 from jaxtrain.model.config import ModelConfig
-from jaxtrain.model.generate import Completions, generate, pad_left, row_keys
 from jaxtrain.model.layers import named_key
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxtrain.classify import linear
+from jaxtrain.decode.generate import sample
 from jaxtrain.document import Document, read_records, source_files
 from jaxtrain.evaluate.choices import Scorer
-from jaxtrain.model.generate import sample
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say

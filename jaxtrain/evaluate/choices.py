@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from jaxtrain.decode.generate import sample
 from jaxtrain.evaluate.likelihood import Likelihood, likelihoods
-from jaxtrain.model.generate import sample
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.progress import track

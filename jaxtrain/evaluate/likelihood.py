@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
+from jaxtrain.decode.generate import pad_left
 from jaxtrain.document import batched
 from jaxtrain.model.cache import Cache, new_cache
-from jaxtrain.model.generate import pad_left
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import BATCH

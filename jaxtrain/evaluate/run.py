@@ -15,8 +15,6 @@ from jaxtrain.evaluate import benchmarks, bias, heldout, memorization
 from jaxtrain.evaluate.bias import BiasConfig
 from jaxtrain.evaluate.choices import Scorer
 from jaxtrain.evaluate.memorization import MemorizationConfig, PlantConfig, plant
-from jaxtrain.model import store
-from jaxtrain.model.huggingface import load_pretrained
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.compiled import keep_compiled
 from jaxtrain.runtime.errors import UserError
@@ -25,6 +23,8 @@ from jaxtrain.runtime.progress import say
 from jaxtrain.tasks import catalog
 from jaxtrain.tasks.task import Task
 from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.weights import folder as store
+from jaxtrain.weights.huggingface import load_pretrained
 
 Results = dict[str, list[dict[str, Any]]]
 

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrain import artifact
+from jaxtrain.decode.generate import sample
 from jaxtrain.feed import loader
 from jaxtrain.feed.sources import TokenData
-from jaxtrain.model import lora, store
+from jaxtrain.model import lora
 from jaxtrain.model.config import ModelConfig
-from jaxtrain.model.generate import sample
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
@@ -32,6 +32,7 @@ from jaxtrain.train.loop import SafetyConfig, Schedule, train
 from jaxtrain.train.losses import token_loss
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.train.state import initializer
+from jaxtrain.weights import folder as store
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,10 +20,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain.model import blocks
+from jaxtrain.model import cpu_attention
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.layers import softcap
-from jaxtrain.model.ring import ring
+from jaxtrain.model.ring_attention import ring
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import BATCH
@@ -95,7 +95,7 @@ def attend(
     def local(q, k, v, q_segments, k_segments):
         match sight.kernel:
             case "blocks":
-                return blocks.attention(blocks.Rule(scale, bound, window), q, k, v, q_segments)
+                return cpu_attention.attention(cpu_attention.Rule(scale, bound, window), q, k, v, q_segments)
             case "splash":
                 return splash(q, k, v, q_segments, k_segments, scale, bound, window)
             case "pallas":
@@ -124,7 +124,7 @@ def refusal(kernel: str, config: ModelConfig, window: int, length: int, packed: 
         case "blocks":
             reasons = [
                 (platform != "cpu", f"it is for CPUs, this is {platform}"),
-                (length < 2 * blocks.SMALLEST, f"{length} tokens are one block"),
+                (length < 2 * cpu_attention.SMALLEST, f"{length} tokens are one block"),
             ]
         case "cudnn" | "pallas":
             reasons = [

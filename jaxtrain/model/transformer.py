@@ -16,7 +16,7 @@ from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.experts import Experts, imbalance
 from jaxtrain.model.kernels import Sight, see
 from jaxtrain.model.layers import MLP, WHOLE, Layout, Norm, look_up, named_key, normal, project, softcap
-from jaxtrain.model.ring import balanced_order, to_balanced, to_natural
+from jaxtrain.model.ring_attention import balanced_order, to_balanced, to_natural
 from jaxtrain.model.stack import fold, gathered, pipeline, remembered
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import BATCH

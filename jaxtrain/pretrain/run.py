@@ -10,13 +10,12 @@ from typing import Any
 import jax
 
 from jaxtrain import artifact
+from jaxtrain.decode.generate import sample
 from jaxtrain.feed import heldout, loader
 from jaxtrain.feed.documents import Documents, Packing, Phase
 from jaxtrain.feed.sizes import BatchSizes
 from jaxtrain.feed.sources import TokenData
-from jaxtrain.model import store
 from jaxtrain.model.config import ModelConfig
-from jaxtrain.model.generate import sample
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import cost, distributed
 from jaxtrain.runtime import mesh as meshes
@@ -30,6 +29,7 @@ from jaxtrain.train.loop import SafetyConfig, Schedule, train
 from jaxtrain.train.losses import token_loss
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.train.state import initializer
+from jaxtrain.weights import folder as store
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,9 @@
 """Answers of a model, in batches of one shape."""
 
-from jaxtrain.model import store
-from jaxtrain.model.generate import sample
+from jaxtrain.decode.generate import sample
 from jaxtrain.runtime.progress import track
 from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.weights import folder as store
 
 SAMPLED_TOGETHER = 256
 """Answers sampled in one batch."""

@@ -27,7 +27,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from jaxtrain.model.scheduler import Answer, Full
+from jaxtrain.decode.scheduler import Answer, Full
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.serve import protocol
 from jaxtrain.serve.engine import Engine

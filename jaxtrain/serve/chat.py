@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import jax
 
-from jaxtrain.model.sampling import Settings
+from jaxtrain.decode.sampling import Settings
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig

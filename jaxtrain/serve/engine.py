@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from jaxtrain.conversation import Messages
-from jaxtrain.model import store
-from jaxtrain.model.sampling import Settings
-from jaxtrain.model.scheduler import Answer, Request, Scheduler, ends_with
+from jaxtrain.decode.sampling import Settings
+from jaxtrain.decode.scheduler import Answer, Request, Scheduler, ends_with
 from jaxtrain.runtime.compiled import keep_compiled
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.serve.transcript import Transcript
 from jaxtrain.tokenize.chat import form_of_calls, render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.tokenize.tool_text import Form
+from jaxtrain.weights import folder as store
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from jaxtrain.conversation import Message, read_calls, read_tools
-from jaxtrain.model.sampling import Settings
-from jaxtrain.model.scheduler import Answer
+from jaxtrain.decode.sampling import Settings
+from jaxtrain.decode.scheduler import Answer
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.serve.engine import Engine, Wish
 from jaxtrain.serve.transcript import Transcript

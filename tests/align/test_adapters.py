@@ -22,13 +22,13 @@ from jaxtrain.align.preference import PreferenceConfig
 from jaxtrain.align.reward_model import RewardConfig
 from jaxtrain.align.rollout import Policy
 from jaxtrain.align.run import run
-from jaxtrain.model import store
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train.optimizer import OptimizerConfig
+from jaxtrain.weights import folder as store
 
 LORA = LoRAConfig(rank=2, targets="attention.q_DNH|mlp.up_DF")
 DATA = Path(__file__).parents[2] / "data" / "quickstart"

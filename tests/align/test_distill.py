@@ -10,11 +10,11 @@ from jaxtrain.align import distill
 from jaxtrain.align.distill import DistillConfig
 from jaxtrain.align.rollout import Sampler
 from jaxtrain.align.run import run
-from jaxtrain.model import store
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train.optimizer import OptimizerConfig
+from jaxtrain.weights import folder as store
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from jaxtrain.align.grpo import GRPOConfig
 from jaxtrain.align.losses import Group
 from jaxtrain.align.rollout import Sampler, policy_of
 from jaxtrain.align.run import run
-from jaxtrain.model import store
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
@@ -31,6 +30,7 @@ from jaxtrain.train import optimizer as optimizers
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.train.state import new_state
 from jaxtrain.train.step import make_step
+from jaxtrain.weights import folder as store
 
 ROOT = Path(__file__).parents[2]
 

@@ -21,8 +21,7 @@ from jaxtrain.align.ppo import Asker, PPOConfig
 from jaxtrain.align.rollout import Pay
 from jaxtrain.align.rounds import Rounds, minibatches
 from jaxtrain.align.run import run
-from jaxtrain.model import store
-from jaxtrain.model.generate import generate, row_keys
+from jaxtrain.decode.generate import generate, row_keys
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
@@ -31,6 +30,7 @@ from jaxtrain.train import optimizer as optimizers
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.train.state import new_state
 from jaxtrain.train.step import make_step
+from jaxtrain.weights import folder as store
 
 ROWS, PROMPT, NEW = 64, 4, 8
 LIKED, STOP = 32, 63  # ids below the one are liked; the other ends an answer

@@ -13,11 +13,11 @@ from jaxtrain.align import preference
 from jaxtrain.align.preference import Kind, PreferenceConfig, pack, read_pairs
 from jaxtrain.align.run import run
 from jaxtrain.document import read_rows
-from jaxtrain.model import store
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train.optimizer import OptimizerConfig
+from jaxtrain.weights import folder as store
 
 
 @pytest.fixture

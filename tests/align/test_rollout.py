@@ -10,7 +10,7 @@ from jaxtrain.align import rollout
 from jaxtrain.align.comparisons import answer_rows
 from jaxtrain.align.reward_model import RewardModel, score
 from jaxtrain.align.rollout import Pay, Policy
-from jaxtrain.model.generate import generate, pad_left, row_keys
+from jaxtrain.decode.generate import generate, pad_left, row_keys
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import MeshConfig

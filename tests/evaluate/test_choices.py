@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from jaxtrain.evaluate.choices import Scorer
-from jaxtrain.model import store
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.tasks import arc_easy, winogrande
 from jaxtrain.tasks.task import Blank, Exercise, Item
 from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.weights import folder as store
 
 DATA = Path(__file__).parents[2] / "data" / "quickstart"
 LENGTH = 128  # room for two or three choices a row

@@ -13,13 +13,13 @@ from jaxtrain.evaluate import hub
 from jaxtrain.evaluate.benchmarks import grade
 from jaxtrain.evaluate.choices import Scorer
 from jaxtrain.model.config import ModelConfig
-from jaxtrain.model.huggingface import save_pretrained
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.tasks import arc_easy, gsm8k, hellaswag, lambada, piqa
 from jaxtrain.tasks.task import Shots, Task
 from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.weights.huggingface import save_pretrained
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 ROOT = Path(__file__).parents[2]
@@ -71,7 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def scorer(folder: Path) -> Scorer:
-    from jaxtrain.model.huggingface import load_pretrained
+    from jaxtrain.weights.huggingface import load_pretrained
 
     return Scorer(load_pretrained(folder), Tokenizer.load(folder), length=2048, batch_size=4)
 

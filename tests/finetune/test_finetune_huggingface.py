@@ -8,11 +8,10 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from jaxtrain.decode.generate import sample
 from jaxtrain.document import Conversation, Document, record_id, write_records
 from jaxtrain.finetune.run import FinetuneConfig, run
-from jaxtrain.model import save_pretrained, store
 from jaxtrain.model.config import ModelConfig
-from jaxtrain.model.generate import sample
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
@@ -21,6 +20,8 @@ from jaxtrain.tokenize import run as tokenize
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train.optimizer import OptimizerConfig
+from jaxtrain.weights import folder as store
+from jaxtrain.weights import save_pretrained
 
 TALK = {"What is two and two?": "Four.", "And three and four?": "Seven, I think.", "Bye!": "Goodbye, friend."}
 MESH = MeshConfig(fsdp=4, tensor=2)

@@ -14,7 +14,7 @@ from jaxtrain import artifact
 from jaxtrain.feed import loader
 from jaxtrain.feed.sources import TokenData
 from jaxtrain.finetune.run import run
-from jaxtrain.model import lora, store
+from jaxtrain.model import lora
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
@@ -25,6 +25,7 @@ from jaxtrain.train.losses import token_loss
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.train.state import new_state
 from jaxtrain.train.step import make_step
+from jaxtrain.weights import folder as store
 
 
 @pytest.fixture(scope="module")

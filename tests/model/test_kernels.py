@@ -9,9 +9,9 @@ import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain.model import kernels
+from jaxtrain.model import cpu_attention, kernels
 from jaxtrain.model.config import ModelConfig
-from jaxtrain.model.ring import balanced_order, ring
+from jaxtrain.model.ring_attention import balanced_order, ring
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import BATCH
 
@@ -52,7 +52,7 @@ def splash(q, k, v, segments, bound, window):
 
 
 def in_blocks(q, k, v, segments, bound, window):
-    return kernels.blocks.attention(kernels.blocks.Rule(0.1, bound, window), q, k, v, jnp.asarray(segments))
+    return cpu_attention.attention(cpu_attention.Rule(0.1, bound, window), q, k, v, jnp.asarray(segments))
 
 
 def pallas(q, k, v, segments, bound, window):

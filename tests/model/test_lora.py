@@ -5,11 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtrain.model import lora, peft, store
+from jaxtrain.model import lora
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.weights import folder as store
+from jaxtrain.weights import peft
 
 MIXTURE = ModelConfig(
     vocab_size=96,
@@ -122,7 +124,7 @@ def test_a_peft_folder_comes_back_and_says_what_it_cannot(config, make_mesh, tmp
     with jax.set_mesh(make_mesh(fsdp=1)):
         model, adapted, adapters = made(config)
         base = tmp_path / "base"
-        from jaxtrain.model import save_pretrained
+        from jaxtrain.weights import save_pretrained
 
         save_pretrained(model, base)
         peft.save(adapters, LORA, config, tmp_path / "peft", base)

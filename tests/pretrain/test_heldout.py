@@ -6,9 +6,9 @@ import pytest
 
 from jaxtrain.feed import heldout, loader
 from jaxtrain.feed.sources import TokenData
-from jaxtrain.model import store
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.weights import folder as store
 
 
 @pytest.fixture(scope="module")

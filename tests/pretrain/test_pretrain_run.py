@@ -18,7 +18,6 @@ from jaxtrain import artifact
 from jaxtrain.feed import loader
 from jaxtrain.feed.documents import Documents
 from jaxtrain.feed.sources import TokenData
-from jaxtrain.model import store
 from jaxtrain.pretrain.run import run
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
@@ -26,6 +25,7 @@ from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.signals import Stopped
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train.loop import SafetyConfig
+from jaxtrain.weights import folder as store
 
 
 def lines(folder):

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxtrain.model.scheduler import ends_with
+from jaxtrain.decode.scheduler import ends_with
 from jaxtrain.serve.transcript import Transcript
 from jaxtrain.tokenize.tool_text import Form
 

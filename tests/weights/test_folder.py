@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtrain.model import store
 from jaxtrain.runtime.checkpoint import Checkpoints
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.weights import folder as store
 
 
 @pytest.fixture
@@ -37,7 +37,8 @@ def test_round_trip_onto_another_mesh(saved, config, draw, make_mesh):
 def test_a_bare_interpreter_works(saved, config, draw, make_mesh):
     """No mesh is set: `load` sets one of one device."""
     script = (
-        "import sys, numpy as np; from jaxtrain.model import store; model = store.load(sys.argv[1]); "
+        "import sys, numpy as np; from jaxtrain.weights import folder as store; "
+        "model = store.load(sys.argv[1]); "
         "print(np.asarray(model(np.arange(8, dtype=np.int32)[None]))[0, -1].argmax())"
     )
     done = subprocess.run(

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
+from jaxtrain.decode.generate import generate, pad_left, sample
 from jaxtrain.model.cache import new_cache
-from jaxtrain.model.generate import generate, pad_left, sample
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 

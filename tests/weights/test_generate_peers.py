@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from family_references import CONFIGS, load, stored, tokens, write_folder
 
-from jaxtrain.model import load_pretrained, lora, peft, store
-from jaxtrain.model.generate import generate
+from jaxtrain.decode.generate import generate
+from jaxtrain.model import lora
 from jaxtrain.model.lora import LoRAConfig
+from jaxtrain.weights import folder as store
+from jaxtrain.weights import load_pretrained, peft
 
 pytestmark = [
     pytest.mark.peers,

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxtrain.model.sampling import Sampling, Settings, choose
+from jaxtrain.decode.sampling import Sampling, Settings, choose
 from jaxtrain.runtime.errors import UserError
 
 V = 50

@@ -20,10 +20,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from jaxtrain.model.config import ModelConfig
-from jaxtrain.model.families import Part, parts, read_config, write_config
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.weights.families import Part, parts, read_config, write_config
 
 FILE_BYTES = 2 << 30
 """Tensors of one safetensors file, bytes; also what the host holds while writing."""

@@ -10,9 +10,9 @@ import numpy as np
 import optax
 import pytest
 
-from jaxtrain.model import load_pretrained, save_pretrained
-from jaxtrain.model.generate import sample
+from jaxtrain.decode.generate import sample
 from jaxtrain.train.losses import token_loss
+from jaxtrain.weights import load_pretrained, save_pretrained
 
 NAMES = sorted(references.CONFIGS)
 forward = jax.jit(lambda model, tokens: model(tokens))

@@ -17,10 +17,10 @@ from safetensors.numpy import load_file, save_file
 
 from jaxtrain.model import lora
 from jaxtrain.model.config import ModelConfig
-from jaxtrain.model.families import Part, parts, write_config
 from jaxtrain.model.lora import Adapters, LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.weights.families import Part, parts, write_config
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."

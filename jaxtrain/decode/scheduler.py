@@ -23,8 +23,8 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain.model.sampling import Choice, Sampling, Settings, choose
-from jaxtrain.model.slots import Decoder, Slots, append, grown, insert, new_slots
+from jaxtrain.decode.sampling import Choice, Sampling, Settings, choose
+from jaxtrain.decode.slots import Decoder, Slots, append, grown, insert, new_slots
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError

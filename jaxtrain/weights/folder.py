@@ -17,12 +17,13 @@ from typing import Any
 import jax
 
 from jaxtrain import artifact
-from jaxtrain.model import huggingface, lora, peft
+from jaxtrain.model import lora
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.lora import Adapters, LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import checkpoint, mesh
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.weights import huggingface, peft
 
 ADAPTER = "adapter.json"
 

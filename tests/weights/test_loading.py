@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxtrain.model import save_pretrained
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
+from jaxtrain.weights import save_pretrained
 
 LARGE = ModelConfig(
     **{"vocab_size": 16_384, "layers": 9, "d_model": 1024, "heads": 16, "kv_heads": 16, "head_dim": 64},
@@ -31,7 +31,7 @@ LARGEST = 16_384 * 1024 * 4
 LOAD = """
 import json, sys
 import jax
-from jaxtrain.model import load_pretrained
+from jaxtrain.weights import load_pretrained
 from jaxtrain.runtime import mesh as meshes
 
 folder, small, fsdp = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -68,7 +68,7 @@ def write(config, dtype, folder):
 def test_loading_needs_the_largest_tensors_beside_the_model(
     dtype, fsdp, tmp_path, monkeypatch, record_property
 ):
-    monkeypatch.setattr("jaxtrain.model.huggingface.FILE_BYTES", 100_000_000)
+    monkeypatch.setattr("jaxtrain.weights.huggingface.FILE_BYTES", 100_000_000)
     write(LARGE, dtype, tmp_path / "large")
     write(dataclasses.replace(LARGE, vocab_size=64, d_model=64, d_hidden=64), dtype, tmp_path / "small")
     assert len(list((tmp_path / "large").glob("*.safetensors"))) >= 4

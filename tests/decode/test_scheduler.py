@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxtrain.model.sampling import Settings
-from jaxtrain.model.scheduler import Full, Request, Scheduler, ends_with
+from jaxtrain.decode.sampling import Settings
+from jaxtrain.decode.scheduler import Full, Request, Scheduler, ends_with
 from jaxtrain.runtime.errors import UserError
 
 NUCLEUS = Settings(temperature=0.7, top_p=0.9)

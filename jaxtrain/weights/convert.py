@@ -11,13 +11,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxtrain.model import peft, store
-from jaxtrain.model.huggingface import load_pretrained, save_pretrained
-from jaxtrain.model.llama2c import load_llama2c
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.checkpoint import Checkpoints
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.weights import folder as store
+from jaxtrain.weights import peft
+from jaxtrain.weights.huggingface import load_pretrained, save_pretrained
+from jaxtrain.weights.llama2c import load_llama2c
 
 
 def convert(source: str | Path, out: str | Path) -> str:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from jaxtrain.model import load_pretrained, save_pretrained
-from jaxtrain.model.convert import convert, same_bits
-from jaxtrain.model.llama2c import load_llama2c
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.weights import load_pretrained, save_pretrained
+from jaxtrain.weights.convert import convert, same_bits
+from jaxtrain.weights.llama2c import load_llama2c
 
 STORIES = Path(__file__).parents[3] / "shared" / "material" / "models" / "stories260K.bin"
 
@@ -55,7 +55,7 @@ def test_the_quickstart_model_has_an_architecture(config, draw, tmp_path):
 
 
 def test_shards_onto_a_mesh_and_many_files(llama, make_mesh, tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxtrain.model.huggingface.FILE_BYTES", 20_000)
+    monkeypatch.setattr("jaxtrain.weights.huggingface.FILE_BYTES", 20_000)
     save_pretrained(load_pretrained(llama), tmp_path / "many")
     assert len(list((tmp_path / "many").glob("model-*.safetensors"))) > 3
     one = load_pretrained(tmp_path / "many")
@@ -119,7 +119,7 @@ def test_llama2c_tells_a_story(tmp_path):
     logits = np.asarray(model(tokens))
     save_pretrained(model, tmp_path)
     np.testing.assert_array_equal(np.asarray(load_pretrained(tmp_path)(tokens)), logits)
-    from jaxtrain.model.generate import sample
+    from jaxtrain.decode.generate import sample
 
     story = sample(model, [[1]], seed=0, max_new=60, stop=1, pad=0, temperature=0.0)[0]
     row = np.array([[1, *story]], np.int32)

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from jaxtrain.model.config import ModelConfig
-from jaxtrain.model.families import BY_TYPE, parts
-from jaxtrain.model.huggingface import load_tensors
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.weights.families import BY_TYPE, parts
+from jaxtrain.weights.huggingface import load_tensors
 
 HEADER = np.dtype("<i4"), 7
 

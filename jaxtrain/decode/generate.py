@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain.model.sampling import Sampling, Settings, choose
-from jaxtrain.model.slots import Decoder, append, new_slots
+from jaxtrain.decode.sampling import Sampling, Settings, choose
+from jaxtrain.decode.slots import Decoder, append, new_slots
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh
 from jaxtrain.runtime.mesh import BATCH

@@ -1,0 +1,9 @@
+"""Text from a model.
+
+In: a Transformer and prompts. Out: sampled tokens.
+
+slots.py      every row at its own place, layers unrolled
+sampling.py   choosing the next token
+generate.py   many answers at once
+scheduler.py  continuous batching: requests that come and go
+"""
