@@ -2,35 +2,32 @@
 
 `produce` writes into `<out>.partial`, writes `manifest.json` last and renames, so that a stage killed
 at any moment leaves either its whole artifact or none. The manifest is free of times, and of the paths of
-its inputs: the same inputs, config and source give the same bytes. What a stage cost is in `cost.json`.
+its inputs. What a stage cost is in `cost.json`. What was trained is never deleted: it is set aside.
 """
 
-import ast
 import fcntl
-import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jaxtrain
-from jaxtrain import config as configs
+from jaxtrain import manifest as manifests
+from jaxtrain.manifest import MANIFEST, Manifest, file_sha256, input_fingerprint, read_json, write_json
+from jaxtrain.manifest import read as read_manifest
 from jaxtrain.runtime.energy import Meter
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 
-MANIFEST, COST, STARTED, LOCK = "manifest.json", "cost.json", "started.json", "lock"
-PACKAGE = Path(jaxtrain.__file__).parent
-INSTALLED = {"__pycache__", "site-packages", "dist-packages"}  # beside an input's own files, not of it
-WHERE = {"out", "engine", "workers", "mesh", "safety", "profile", "trackers"}
-"""Fields of where and how the work is done: the result is the same (on another mesh up to rounding), and what
-was begun there goes on here."""
+__all__ = ["MANIFEST", "input_fingerprint", "read_manifest"]  # here too, for those who read artifacts
+COST, STARTED, LOCK = "cost.json", "started.json", "lock"
+ASIDE = ".old."
+"""Between the name of a folder that was set aside and its number."""
 Counts = dict[str, Any]
+_restarts: ContextVar[bool] = ContextVar("restarts", default=False)
 
 
 @dataclass(frozen=True)
@@ -42,20 +39,33 @@ class Others:
     """Until all of them are at the moment that is named."""
 
 
+@contextmanager
+def restarting(restarts: bool) -> Iterator[None]:
+    """Meanwhile `produce` sets aside what unfinished runs left, and begins anew."""
+    token = _restarts.set(restarts)
+    try:
+        yield
+    finally:
+        _restarts.reset(token)
+
+
 def produce(
     config: Any,
     inputs: Mapping[str, str | Path],
     write: Callable[[Path], Counts],
     resume: bool = False,
+    trained: Callable[[Path], int] | None = None,
     fingerprints: Mapping[str, str] | None = None,
     others: Others | None = None,
 ) -> Path:
-    """The finished artifact of `config`: the one that stands, if its fingerprint matches, or a new one.
+    """The finished artifact of `config`: the one that stands, if it is of that, or a new one.
 
-    config: has a field `out`, the folder to write.
+    config: has a field `out`, the folder to write; its class states a VERSION.
     inputs: name to path of each artifact, file or folder that the stage reads.
     write: fills the folder it is given and returns counts for the manifest.
-    resume: keep what a killed run of the same fingerprint left in `<out>.partial`.
+    resume: go on with what a killed run of the same config left in `<out>.partial`.
+    trained: of a stage that trains, which also goes on: the step that the training in a folder has come to.
+        It is never deleted: a killed run of another config is a UserError, a finished artifact is set aside.
     fingerprints: of inputs that are neither file nor folder, such as a database, by name.
     others: where several processes call this together; the first of them alone touches the folder.
     """
@@ -64,38 +74,89 @@ def produce(
     for name, path in inputs.items():
         if not Path(path).exists():
             raise UserError(f"input {name}: {path} does not exist; {_remedy(path)}")
-    described = describe(config, inputs, fingerprints)
+    described = manifests.describe(config, inputs, fingerprints)
     stands = read_manifest(out)
     if stands is not None:
-        if stands["fingerprint"] == described["fingerprint"] and is_whole(out, stands):
-            _remove(Path(f"{out}.old"))  # a kill in the last moment leaves it, or the lock
-            (out / LOCK).unlink(missing_ok=True)
+        differences = manifests.differences(stands, described, config)
+        if not differences and is_whole(out, stands):
+            _tidy(out)
             say(f"{described['stage']}: reused {out}")
             return out
-        say(f"{described['stage']}: {out} is out of date ({_difference(stands, described)}); making it again")
+        reason = manifests.told(differences) or "a file is missing or cut short"
+        say(f"{described['stage']}: {out} is out of date ({reason}); making it again")
+    left = None if _restarts.get() else _left(partial, described, config, trained)
     if not others.is_first:
         others.wait("artifact begun")
         write(partial)
         others.wait("artifact finished")
         return out
+    if _restarts.get() and partial.exists():
+        with _alone(partial):
+            _set_aside(partial)
     with _alone(partial):
-        again = _read_json(partial / STARTED) == described
-        before = _cost_before(partial) if again else {"seconds": 0.0}
-        if not (resume and again):
+        before = {"seconds": 0.0} if left is None else _cost_before(partial)
+        if left is None or not (resume or trained):
             _empty(partial)
+        else:
+            described |= left
         begun = time.monotonic()
-        _write_json(partial / COST, before)
-        _write_json(partial / STARTED, described)
+        write_json(partial / COST, before)
+        write_json(partial / STARTED, described)
         others.wait("artifact begun")
         with Meter() as meter:
             counts = write(partial)
-        _write_json(partial / MANIFEST, {**described, "counts": counts, "files": _list_files(partial)})
-        _write_json(partial / COST, _cost(before, time.monotonic() - begun, meter.kilowatt_hours))
-        (partial / STARTED).unlink()
-        _rename(partial, out)
-        (out / LOCK).unlink()  # not before: a second run would empty the folder
+        described["fingerprint"] = manifests.fingerprint(described)
+        write_json(partial / MANIFEST, {**described, "counts": counts, "files": _list_files(partial)})
+        write_json(partial / COST, _cost(before, time.monotonic() - begun, meter.kilowatt_hours))
+        _rename(partial, out, keeps=trained is not None or stands is None)
+        _tidy(out)
     others.wait("artifact finished")
     return out
+
+
+def _left(
+    partial: Path, described: Manifest, config: Any, trained: Callable[[Path], int] | None
+) -> Manifest | None:
+    """With what a killed run goes on: `changed`, a list of the fields that have another value from a step on.
+
+    None: nothing is left to go on with.
+    Errors: UserError where something was trained that is not of this config.
+    """
+    step = trained(partial) if trained else 0
+    started = read_json(partial / STARTED)
+    if started is None:
+        reason = f"{STARTED} is missing"
+    else:
+        differences = manifests.differences(started, described, config)
+        if all(difference.changeable for difference in differences):
+            entries = [{"step": step, "field": of.field, "from": of.old, "to": of.new} for of in differences]
+            changed = [*started.get("changed", []), *(entries if step else [])]
+            return {"changed": changed} if changed else {}
+        reason = manifests.told(differences)
+    if step:
+        raise UserError(
+            f"{partial} holds {step} steps of another run ({reason}); give it the same config again, name "
+            "another folder with --out, or add --restart, which sets it aside"
+        )
+    if started is not None:
+        say(f"{described['stage']}: {partial} is of another config ({reason}); beginning anew")
+    return None
+
+
+def _set_aside(folder: Path) -> None:
+    """Move a folder to where it stays readable."""
+    number = 1
+    while (aside := Path(f"{folder}{ASIDE}{number}")).exists():
+        number += 1
+    folder.rename(aside)
+    (aside / LOCK).unlink(missing_ok=True)
+    say(f"{folder} is kept as {aside}")
+
+
+def is_aside(folder: Path) -> bool:
+    """Whether the folder was set aside, and stands for its stage no longer."""
+    name, _, number = folder.name.rpartition(ASIDE)
+    return bool(name) and number.isdigit()
 
 
 @contextmanager
@@ -130,40 +191,7 @@ def _cost(before: dict[str, Any], seconds: float, measured: dict[str, float]) ->
     return cost
 
 
-def describe(
-    config: Any, inputs: Mapping[str, str | Path], fingerprints: Mapping[str, str] | None = None
-) -> dict[str, Any]:
-    """What the artifact is made of, and the fingerprint of that."""
-    resolved = configs.to_json(config)
-    named = {str(path): f"<input {name}>" for name, path in inputs.items()}
-    described = {
-        "stage": configs.stage_of(config),
-        "config": {key: _name_paths(value, named) for key, value in resolved.items() if key not in WHERE},
-        "inputs": {name: input_fingerprint(path) for name, path in inputs.items()} | dict(fingerprints or {}),
-        "source": source_hash(type(config).__module__),
-        "version": jaxtrain.__version__,
-    }
-    return {"fingerprint": _sha256(json.dumps(described, sort_keys=True).encode()), **described}
-
-
-def _name_paths(value: Any, named: dict[str, str]) -> Any:
-    """An input counts by its contents, not by where it lies."""
-    match value:
-        case str():
-            return named.get(value, value)
-        case list():
-            return [_name_paths(item, named) for item in value]
-        case dict():
-            return {key: _name_paths(item, named) for key, item in value.items()}
-    return value
-
-
-def read_manifest(folder: str | Path) -> dict[str, Any] | None:
-    """The manifest of a finished artifact, or None."""
-    return _read_json(Path(folder) / MANIFEST)
-
-
-def require(folder: str | Path, stage: str) -> dict[str, Any]:
+def require(folder: str | Path, stage: str) -> Manifest:
     """The manifest of an input that must stand and come from `stage`."""
     manifest = read_manifest(folder)
     if manifest is None:
@@ -181,7 +209,7 @@ def _remedy(path: str | Path, stage: str = "STAGE") -> str:
     )
 
 
-def is_whole(folder: Path, manifest: dict[str, Any]) -> bool:
+def is_whole(folder: Path, manifest: Manifest) -> bool:
     """Every file of the manifest is there at its size."""
     return all(
         (folder / name).is_file() and (folder / name).stat().st_size == entry["size"]
@@ -189,73 +217,10 @@ def is_whole(folder: Path, manifest: dict[str, Any]) -> bool:
     )
 
 
-def input_fingerprint(path: str | Path) -> str:
-    """Of an artifact its own; of any other file or folder the hash of its contents."""
-    path = Path(path)
-    if manifest := read_manifest(path):
-        return manifest["fingerprint"]
-    if not path.exists():
-        raise UserError(f"no such input: {path}")
-    files = (
-        [path]
-        if path.is_file()
-        else sorted(
-            p for p in path.rglob("*") if p.is_file() and INSTALLED.isdisjoint(p.relative_to(path).parts)
-        )
-    )
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.relative_to(path).as_posix()}\0{_file_sha256(file)}\n".encode())
-    return digest.hexdigest()
-
-
-@cache
-def source_hash(module: str) -> str:
-    """Hash of a module and of all of jaxtrain that it imports, without comments, docstrings and layout."""
-    trees: dict[str, str] = {}
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        file = None if name in trees else _source_file(name)
-        if file is None:
-            continue
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        waiting += _imported(tree)
-        trees[name] = ast.dump(_WithoutStrings().visit(tree))
-        trees |= {f"{name} {page.name}": _file_sha256(page) for page in file.parent.glob("*.html")}
-    return _sha256(json.dumps(sorted(trees.items())).encode())
-
-
-class _WithoutStrings(ast.NodeTransformer):
-    """Drops docstrings: a string that is a statement does nothing."""
-
-    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
-        is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        return None if is_text else node
-
-
-def _source_file(module: str) -> Path | None:
-    """Where a module of jaxtrain lies; None for any other, and for a name that is no module."""
-    if module.split(".")[0] != "jaxtrain":
-        return None
-    base = PACKAGE.joinpath(*module.split(".")[1:])
-    return next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
-
-
-def _imported(tree: ast.AST) -> Iterator[str]:
-    """Every module that a file may import: of `from a import b` both `a` and `a.b`."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
 def _cost_before(partial: Path) -> dict[str, Any]:
     """What killed runs spent on this folder, from their start to the last file that they wrote; how many."""
     last = max(path.stat().st_mtime for path in partial.rglob("*") if path.is_file())
-    before = _read_json(partial / COST) or {"seconds": 0.0}
+    before = read_json(partial / COST) or {"seconds": 0.0}
     seconds = round(before["seconds"] + last - (partial / STARTED).stat().st_mtime, 2)
     return {"seconds": seconds, "restarts": before.get("restarts", 0) + 1}
 
@@ -263,53 +228,29 @@ def _cost_before(partial: Path) -> dict[str, Any]:
 def _list_files(partial: Path) -> dict[str, dict[str, Any]]:
     own = {partial / f"{name}{end}" for name in (MANIFEST, COST, STARTED, LOCK) for end in ("", ".tmp")}
     return {
-        path.relative_to(partial).as_posix(): {"size": path.stat().st_size, "sha256": _file_sha256(path)}
+        path.relative_to(partial).as_posix(): {"size": path.stat().st_size, "sha256": file_sha256(path)}
         for path in sorted(partial.rglob("*"))
         if path.is_file() and path not in own
     }
 
 
-def _rename(partial: Path, out: Path) -> None:
+def _rename(partial: Path, out: Path, keeps: bool) -> None:
+    """keeps: what stands at `out` is set aside, not removed."""
     old = Path(f"{out}.old")
     _remove(old)
     if out.exists():
-        out.rename(old)
+        _set_aside(out) if keeps else out.rename(old)
     partial.rename(out)
     _remove(old)
+
+
+def _tidy(out: Path) -> None:
+    """Remove what a kill in the last moment leaves."""
+    _remove(Path(f"{out}.old"))
+    (out / STARTED).unlink(missing_ok=True)
+    (out / LOCK).unlink(missing_ok=True)  # not before the rename: a second run would empty the folder
 
 
 def _remove(folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
-
-
-def _difference(stands: dict[str, Any], described: dict[str, Any]) -> str:
-    changed = [
-        f"config.{key}"
-        for key in described["config"]
-        if stands["config"].get(key, "absent") != described["config"][key]
-    ]
-    changed += [
-        f"input {key}" for key in described["inputs"] if stands["inputs"].get(key) != described["inputs"][key]
-    ]
-    changed += [key for key in ("source", "version") if stands.get(key) != described[key]]
-    return "changed: " + ", ".join(changed) if changed else "a file is missing or cut short"
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text()) if path.is_file() else None
-
-
-def _write_json(path: Path, value: Any) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
-    temporary.replace(path)

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 import jaxtrain
+from jaxtrain import artifact, fields, pipeline
 from jaxtrain import config as configs
-from jaxtrain import fields, pipeline
 from jaxtrain.runtime.errors import UserError
 
 STAGES = {
@@ -30,7 +30,7 @@ STAGES = {
 HELP = """\
 Raw documents to an aligned, evaluated language model.
 
-  jaxtrain run FOLDER                  every stage in order, reusing what stands
+  jaxtrain run FOLDER [--restart]      every stage in order, reusing what stands
   jaxtrain STAGE CONFIG [--FIELD VALUE ...]
   jaxtrain STAGE [CONFIG] --help       every field with its unit and default
   jaxtrain report RUN [RUN2 ...]       pages of runs, also while they train
@@ -48,11 +48,12 @@ Config files are Python and are executed: run only your own.
 """
 
 RUN_HELP = """\
-jaxtrain run FOLDER
+jaxtrain run FOLDER [--restart]
 
 Runs the numbered configs in FOLDER in order: 1_collect.py, 2_clean.py, …
-A stage whose config, inputs and code have not changed is reused, not run again.
-Interrupted? The same command goes on where it stopped.
+A stage whose config and inputs have not changed is reused, not run again.
+Interrupted? The same command goes on where it stopped. With --restart a stage that was
+interrupted begins anew; what it had is kept beside it.
 
 Example: jaxtrain run configs/quickstart
 """
@@ -84,9 +85,12 @@ TALKS = {
 }
 """Commands that take a model's folder and flags."""
 
+RESTART_HELP = "--restart: what an unfinished run left in OUT.partial is set aside, and the stage begins anew"
+
 COLUMN = 34  # where the meaning of a field begins
 
 HELP_FLAGS = {"-h", "--help"}
+RESTART = "--restart"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -129,11 +133,17 @@ def _run_recipe(rest: list[str]) -> None:
     if HELP_FLAGS & set(rest):
         print(RUN_HELP, end="")
         return
+    rest, restart = _restart(rest)
     if len(rest) != 1 or rest[0].startswith("-"):
         raise UserError(
             "run takes one folder of numbered configs, for example `jaxtrain run configs/quickstart`"
         )
-    pipeline.run(rest[0])
+    pipeline.run(rest[0], restart)
+
+
+def _restart(rest: list[str]) -> tuple[list[str], bool]:
+    """The arguments without --restart, and whether it was there."""
+    return [word for word in rest if word != RESTART], RESTART in rest
 
 
 def _convert(rest: list[str]) -> None:
@@ -172,7 +182,7 @@ def _run_stage(stage: str, rest: list[str]) -> None:
     room = importlib.import_module(f"jaxtrain.{stage}.run")
     commands = getattr(room, "commands", {})
     if not rest or rest[0] in HELP_FLAGS:
-        print(f"jaxtrain {stage} CONFIG [--FIELD VALUE ...]\n{STAGES[stage]}")
+        print(f"jaxtrain {stage} CONFIG [--restart] [--FIELD VALUE ...]\n{STAGES[stage]}\n{RESTART_HELP}")
         for name in commands:
             print(f"jaxtrain {stage} {name} [--FIELD VALUE ...]")
         for kind in dict.fromkeys([*room.configs, *(kind for kind, _ in commands.values())]):
@@ -198,7 +208,9 @@ def _run_stage(stage: str, rest: list[str]) -> None:
         print(f"jaxtrain {stage} {rest[0]} [--FIELD VALUE ...]\n{STAGES[stage]}; the values are the file's")
         _print_fields(type(config), config)
         return
-    print(room.run(configs.override(config, rest[1:])))
+    flags, restart = _restart(rest[1:])
+    with artifact.restarting(restart):
+        print(room.run(configs.override(config, flags)))
 
 
 def _print_fields(kind: type, config: Any = None) -> None:
@@ -208,7 +220,8 @@ def _print_fields(kind: type, config: Any = None) -> None:
         console.print(Text(f"\n{section.title}", "bold").append(f"  {section.meaning}", "not bold"))
         for field in section.fields:
             flag = f"  {'--' if field.settable else '  '}{field.name} {field.kind}"
-            words = f"{field.meaning} [{field.default}]".strip()
+            default = field.default + f"; {fields.CHANGEABLE}" * field.changeable
+            words = f"{field.meaning} [{default}]".strip()
             lines = textwrap.wrap(words, max(30, console.width - COLUMN), break_on_hyphens=False)
             if len(flag) > COLUMN - 2:
                 lines.insert(0, "")

@@ -125,9 +125,12 @@ def _refusal(printed: str) -> str:
 
 
 def to_json(config: Any) -> Any:
-    """The resolved config as JSON values; sub-configs carry the name of their class."""
-    if dataclasses.is_dataclass(config):
-        values = {field.name: to_json(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    """The resolved config as JSON values, operational fields aside; sub-configs carry their class's name."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        marks = fields.changes(type(config))
+        names = [field.name for field in dataclasses.fields(config)]
+        kept = [name for name in names if marks.get(name) is not fields.Change.OPERATIONAL]
+        values = {name: to_json(getattr(config, name)) for name in kept}
         return {"class": type(config).__name__, **values}
     if isinstance(config, (list, tuple)):
         return [to_json(value) for value in config]

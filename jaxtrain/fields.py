@@ -11,9 +11,25 @@ import textwrap
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from enum import Enum, auto
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 MISSING = dataclasses.MISSING
+Type = TypeVar("Type")
+
+
+class Change(Enum):
+    """What a new value of a field does to an artifact that stands."""
+
+    OPERATIONAL = auto()
+    ADJUSTABLE = auto()
+
+
+Operational = Annotated[Type, Change.OPERATIONAL]
+"""Of where and how the work is done and shown, as in `workers: Operational[int]`; no part of an artifact."""
+Adjustable = Annotated[Type, Change.ADJUSTABLE]
+"""Part of a finished artifact; but a run that was interrupted goes on with a new value."""
+CHANGEABLE = "may change on the way"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +46,8 @@ class Field:
     """The docstring under the field."""
     settable: bool
     """Whether the command line can set it; a list of configs is edited in the file."""
+    changeable: bool
+    """Whether a run that was interrupted goes on with a new value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +59,20 @@ class Section:
     fields: list[Field]
 
 
-def sections(kind: type, value: Any = None, prefix: str = "", settable: bool = True) -> Iterator[Section]:
+def changes(kind: type) -> dict[str, Change]:
+    """The fields of a dataclass that are marked `Operational` or `Adjustable`."""
+    hints = get_type_hints(kind, include_extras=True)
+    marks = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
+    return {name: mark for name, given in marks.items() for mark in given if isinstance(mark, Change)}
+
+
+def sections(
+    kind: type, value: Any = None, prefix: str = "", settable: bool = True, changeable: bool = False
+) -> Iterator[Section]:
     """The fields of `kind`, then those of the configs inside it.
 
     value: an instance whose values are shown in place of the defaults.
+    settable, changeable: what is true of all fields, because it is of the one that holds them.
     """
 
     def add(name: str, hint: Any, current: Any, meaning: str) -> None:
@@ -52,27 +80,32 @@ def sections(kind: type, value: Any = None, prefix: str = "", settable: bool = T
         text = "in the file" if inside else _type_text(hint)
         default = _value_text(current, inside)
         can = settable and not inside
-        own.append(Field(name=name, kind=text, default=default, meaning=meaning, settable=can))
+        own.append(
+            Field(name=name, kind=text, default=default, meaning=meaning, settable=can, changeable=can_change)
+        )
 
-    hints, meanings = get_type_hints(kind), docstrings(kind)
+    hints, meanings, marks = get_type_hints(kind), docstrings(kind), changes(kind)
     own: list[Field] = []
     inner: list[Section] = []
     for field in dataclasses.fields(kind):
         name, hint, meaning = prefix + field.name, hints[field.name], meanings.get(field.name, "")
-        current = _default(field) if value is None else getattr(value, field.name)
+        current = default_of(field) if value is None else getattr(value, field.name)
+        can_change = changeable or field.name in marks
         if dataclasses.is_dataclass(hint):
-            inner += sections(hint, None if current is MISSING else current, f"{name}.", settable)
+            inner += sections(hint, None if current is MISSING else current, f"{name}.", settable, can_change)
         elif isinstance(current, Mapping) and current:
             for key, member in current.items():
                 if dataclasses.is_dataclass(member):
-                    inner += sections(type(member), member, f"{name}.{key}.", settable)
+                    inner += sections(type(member), member, f"{name}.{key}.", settable, can_change)
                 else:
                     add(f"{name}.{key}", type(member), member, meaning)
         elif parts := _configs_in(hint):
             add(name, hint, current, meaning)
             keyed = get_origin(hint) is dict
             for part in parts:
-                inner += sections(part, None, f"{name}.NAME." if keyed else "", settable and keyed)
+                inner += sections(
+                    part, None, f"{name}.NAME." if keyed else "", settable and keyed, can_change
+                )
         else:
             add(name, hint, current, meaning)
     doc = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
@@ -94,7 +127,8 @@ def docstrings(kind: type) -> dict[str, str]:
     return found
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """What the field holds where nothing is given; MISSING where it has to be."""
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 

@@ -4,6 +4,7 @@ import re
 import time
 from pathlib import Path
 
+from jaxtrain import artifact
 from jaxtrain import config as configs
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
@@ -20,8 +21,11 @@ def config_files(folder: str | Path) -> list[Path]:
     return [path for _, path in order]
 
 
-def run(folder: str | Path) -> list[Path]:
-    """Run every config; finished artifacts that still match are reused. Returns the artifacts."""
+def run(folder: str | Path, restart: bool = False) -> list[Path]:
+    """Run every config; finished artifacts that still match are reused. Returns the artifacts.
+
+    restart: what unfinished runs left is set aside, and their stages begin anew.
+    """
     files, begun, artifacts = config_files(folder), time.monotonic(), []
     loaded = [
         configs.load(path) for path in files
@@ -30,7 +34,8 @@ def run(folder: str | Path) -> list[Path]:
         say(f"[{number}/{len(files)}] {configs.stage_of(config)}  {path}  ({time.monotonic() - begun:.0f} s)")
         room = configs.room_of(config)
         assert room is not None, "load has seen it"
-        artifacts.append(room.run(config))
+        with artifact.restarting(restart):
+            artifacts.append(room.run(config))
     if configs.stage_of(loaded[-1]) == "report":
         room.show(artifacts[-1])
     say(f"finished in {time.monotonic() - begun:.0f} s")

@@ -58,7 +58,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in (artifact.COST, artifact.LOCK)
+        if path.is_file() and path.name not in (artifact.COST, artifact.LOCK, artifact.STARTED)
     }
 
 
@@ -81,7 +81,7 @@ def main(place: Path, resume: bool) -> None:
                 assert content(out) in ([before] if stands else []) + [content(reference)], (moment, stands)
             make(out, 1000, resume)
             assert content(out) == content(reference), (moment, stands)
-            traces = (f"{out}.partial", f"{out}.old", out / artifact.LOCK)
+            traces = (f"{out}.partial", f"{out}.old", out / artifact.LOCK, out / artifact.STARTED)
             assert not any(Path(path).exists() for path in traces), (moment, stands)
             moment += 1
         kills += moment

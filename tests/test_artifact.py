@@ -1,6 +1,5 @@
 """An artifact is whole or absent, is made again when anything it is made of changes, and only then."""
 
-import ast
 import errno
 import fcntl
 import json
@@ -53,11 +52,11 @@ def test_the_manifest_says_what_it_is_made_of(make: Callable[..., Path]) -> None
     assert manifest is not None
     assert set(manifest) == {
         "stage",
+        "version",
         "config",
         "inputs",
-        "source",
-        "version",
         "fingerprint",
+        "jaxtrain",
         "counts",
         "files",
     }
@@ -93,10 +92,10 @@ def test_a_change_is_named_and_the_artifact_made_again(
 ) -> None:
     make(vocab_size=300)
     assert artifact.read_manifest(make(vocab_size=301))["config"]["vocab_size"] == 301
-    assert "out of date (changed: config.vocab_size)" in capsys.readouterr().err
+    assert "out of date (vocab_size 300 → 301)" in capsys.readouterr().err
     (tmp_path / "documents" / "a.txt").write_text("another document")
     make(vocab_size=301)
-    assert "(changed: input documents)" in capsys.readouterr().err
+    assert "(input documents has changed)" in capsys.readouterr().err
 
 
 def test_a_file_cut_short_is_noticed(make: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,42 +209,6 @@ def test_a_folder_counts_by_names_and_contents(tmp_path: Path) -> None:
     assert artifact.input_fingerprint(tmp_path / "a") == artifact.input_fingerprint(tmp_path / "b")
     (tmp_path / "b" / "sub" / "x.txt").rename(tmp_path / "b" / "sub" / "y.txt")
     assert artifact.input_fingerprint(tmp_path / "a") != artifact.input_fingerprint(tmp_path / "b")
-
-
-SOURCE_HASH = "from jaxtrain import artifact; print(artifact.source_hash('jaxtrain.clean.run'))"
-
-
-def test_the_source_hash_follows_code_that_is_imported_and_nothing_else(tmp_path: Path) -> None:
-    package = tmp_path / "jaxtrain"
-    shutil.copytree(Path(artifact.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-
-    def source_hash() -> str:
-        command = [sys.executable, "-c", SOURCE_HASH]
-        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-
-    def edit(name: str, change: Callable[[str], str]) -> bool:
-        """Whether the change of one file changes the hash; the file is put back."""
-        file = package / name
-        text = file.read_text()
-        file.write_text(change(text))
-        changed = source_hash() != before
-        file.write_text(text)
-        return changed
-
-    def comment(text: str) -> str:
-        docstring = ast.get_docstring(ast.parse(text), clean=False)
-        assert docstring is not None
-        return "# a comment\n" + text.replace(docstring, "Another docstring.", 1) + "\n\n"
-
-    def code(text: str) -> str:
-        return text + "\nADDED = 1\n"
-
-    before = source_hash()
-    assert len(before.strip()) == 64
-    assert edit("clean/dedup.py", code)  # its own room
-    assert edit("document.py", code)  # a room below
-    assert not edit("clean/dedup.py", comment)
-    assert not edit("pretrain/run.py", code)  # a room it does not import
 
 
 def test_progress_in_a_log_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:

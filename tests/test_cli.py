@@ -46,9 +46,9 @@ def test_help_lists_the_stages_in_pipeline_order_one_line_each(capsys: pytest.Ca
 
 def test_stage_help_shows_every_field_with_unit_and_default(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(capsys, "pretrain", "--help")
-    assert "  --steps int                     Optimizer steps. [400]\n" in text
+    assert "  --steps int                     Optimizer steps. [400; may change on the way]\n" in text
     assert "  --data text                     Folder of a tokenize artifact. [required]\n" in text
-    assert "  --optimizer.lr float            Peak learning rate. [0.003]\n" in text
+    assert "  --optimizer.lr float            Peak learning rate. [0.003; may change on the way]\n" in text
     assert "--optimizer.schedule cosine|linear|constant|stable_decay\n" in text
     assert "--mesh.fsdp int" in text and "--model.qk_norm bool" in text
     assert max(map(len, text.splitlines())) <= 100
@@ -69,8 +69,8 @@ def test_stage_help_shows_all_configs_and_what_only_a_file_can_say(
 
 
 def test_run_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert shown(capsys, "run", "--help").startswith("jaxtrain run FOLDER\n")
-    assert shown(capsys, "run", "configs/quickstart", "-h").startswith("jaxtrain run FOLDER\n")
+    assert shown(capsys, "run", "--help").startswith("jaxtrain run FOLDER [--restart]\n")
+    assert shown(capsys, "run", "configs/quickstart", "-h").startswith("jaxtrain run FOLDER [--restart]\n")
 
 
 @pytest.mark.parametrize(

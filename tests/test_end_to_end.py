@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from tiny_run import CONFIGS, tiny, workplace
 
-from jaxtrain import artifact, pipeline
+import jaxtrain
+from jaxtrain import artifact, manifest, pipeline
 from jaxtrain import config as configs
 from jaxtrain.align import reward_model
 from jaxtrain.evaluate.run import run as evaluate
@@ -48,10 +49,10 @@ def test_ten_artifacts_stand_whole_and_nothing_else(tiny):
     assert len(STAGES) == 10
     assert {path.name for path in runs(tiny).iterdir()} == set(STAGES)
     for name in STAGES:
-        manifest = artifact.read_manifest(runs(tiny) / name)
-        assert manifest is not None
-        assert manifest["stage"] in name or manifest["stage"] == "align"
-        stated = {file: entry["sha256"] for file, entry in manifest["files"].items()}
+        made = artifact.read_manifest(runs(tiny) / name)
+        assert made is not None
+        assert made["stage"] in name or made["stage"] == "align"
+        stated = {file: entry["sha256"] for file, entry in made["files"].items()}
         found = contents(runs(tiny) / name)
         del found[artifact.MANIFEST]
         assert found == stated, name
@@ -99,15 +100,42 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
-def test_a_second_run_makes_nothing_again(tiny):
-    def written() -> dict[str, int]:
-        return {str(path): path.stat().st_mtime_ns for path in runs(tiny).rglob("*")}
+@pytest.fixture
+def copied(tiny: Path, tmp_path: Path) -> Path:
+    """A copy of the finished recipe, to be changed."""
+    folder = workplace(tmp_path / "copied")
+    shutil.copytree(tiny / "runs", folder / "runs")
+    return folder
 
-    before = written()
-    with contextlib.chdir(tiny):
-        artifacts = pipeline.run(CONFIGS)
-    assert [path.name for path in artifacts] == STAGES
-    assert written() == before
+
+def test_edited_code_makes_no_artifact_again(copied, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in copied.rglob("*")}
+    package = tmp_path / "edited" / "jaxtrain"
+    shutil.copytree(Path(jaxtrain.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    with (package / "runtime" / "progress.py").open("a") as file:
+        file.write("\nADDED = 1\n")
+    command = [sys.executable, "-m", "jaxtrain", "run", str(CONFIGS)]
+    environment = {**os.environ, "PYTHONPATH": str(package.parent)}
+    done = subprocess.run(command, cwd=copied, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr.count(": reused runs/tiny/") == 10, done.stderr
+    assert {path: path.stat().st_mtime_ns for path in copied.rglob("*")} == before
+
+
+def test_artifacts_of_older_code_are_reused_with_one_warning(copied, monkeypatch, capsys):
+    for file in copied.glob("runs/tiny/*/manifest.json"):
+        made = json.loads(file.read_text())
+        made |= {"source": "0" * 64, "version": made.pop("jaxtrain")}
+        made["config"]["out of use"] = 1
+        file.write_text(json.dumps(made))
+    monkeypatch.chdir(copied)
+    manifest.warn_of_older.cache_clear()
+    pipeline.run(CONFIGS)
+    said = capsys.readouterr().err
+    assert said.count("reused") == 10 and said.count("older jaxtrain") == 1
+    config = configs.override(configs.load(CONFIGS / "4_pretrain.py"), ["--steps", "7"])
+    made = manifest.describe(config, {"data": config.data})
+    stands = artifact.read_manifest(config.out)
+    assert manifest.told(manifest.differences(stands, made, config)).startswith("steps 40 → 7")
 
 
 def test_a_changed_config_makes_its_stage_again_and_a_lost_file_too(tiny, tmp_path):

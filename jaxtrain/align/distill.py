@@ -10,7 +10,7 @@ import shutil
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from jaxtrain.align.rollout import Policy, Sampler, drawn, policy_of
 from jaxtrain.align.rounds import Line, Rounds, Rows, improve
 from jaxtrain.document import Conversation, read_records, source_files
 from jaxtrain.feed.shuffle import key
+from jaxtrain.fields import Adjustable, Operational
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
@@ -42,6 +43,8 @@ from jaxtrain.weights import folder as store
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig:
     """Bring a model nearer to a teacher of the same tokenizer (generalised knowledge distillation)."""
+
+    VERSION: ClassVar[int] = 1
 
     model: str
     """Folder of the student's finetune artifact."""
@@ -63,9 +66,9 @@ class DistillConfig:
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(lr=1e-4, warmup_steps=5, schedule="linear", weight_decay=0.0)
     )
-    mesh: MeshConfig = field(default_factory=MeshConfig)
-    monitor: MonitorConfig = field(default_factory=MonitorConfig)
-    updates: int = 100
+    mesh: Operational[MeshConfig] = field(default_factory=MeshConfig)
+    monitor: Adjustable[MonitorConfig] = field(default_factory=MonitorConfig)
+    updates: Adjustable[int] = 100
     """Rounds of answering and learning."""
     rollouts: int = 64
     """Answers a round; one optimizer step."""
@@ -75,9 +78,9 @@ class DistillConfig:
     """Tokens of an answer at most; longer ones of the conversations are cut."""
     measured: int = 128
     """Questions that training does not see, on which the divergence is measured before and after."""
-    checkpoint_every: int = 25
+    checkpoint_every: Operational[int] = 25
     """Rounds between checkpoints."""
-    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    trackers: Operational[tuple[Tracker, ...]] = ("tensorboard",)
     """Where the numbers are shown beside `metrics.jsonl`: tensorboard, wandb, mlflow, trackio."""
     seed: int = 0
     """Of questions and answers."""

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from jaxtrain.align.monitor import Monitor, MonitorConfig, distinct
 from jaxtrain.align.rollout import Policy, Sampler, drawn, policy_of
 from jaxtrain.align.rounds import Line, Rounds, Rows, improve
 from jaxtrain.feed.shuffle import key
+from jaxtrain.fields import Adjustable, Operational
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
@@ -48,6 +49,8 @@ TOKEN_MEANS = ("bnpo", "dapo", "cispo")
 @dataclass(frozen=True, kw_only=True)
 class GRPOConfig:
     """Improve a fine-tuned model on problems whose answers can be checked (GRPO and its kin)."""
+
+    VERSION: ClassVar[int] = 1
 
     model: str
     """Folder of the finetune artifact: the first policy and the reference."""
@@ -75,9 +78,9 @@ class GRPOConfig:
             lr=1e-5, warmup_steps=5, schedule="constant", weight_decay=0.0
         )
     )
-    mesh: MeshConfig = field(default_factory=MeshConfig)
-    monitor: MonitorConfig = field(default_factory=MonitorConfig)
-    updates: int = 100
+    mesh: Operational[MeshConfig] = field(default_factory=MeshConfig)
+    monitor: Adjustable[MonitorConfig] = field(default_factory=MonitorConfig)
+    updates: Adjustable[int] = 100
     """Rounds of sampling and learning."""
     prompts: int = 32
     """Problems a round."""
@@ -110,11 +113,11 @@ class GRPOConfig:
     """Largest weight of a token for being likelier in training than in sampling; 0: tokens weigh the same."""
     measured: int = 256
     """Held-out problems answered, greedily and sampled, to measure the grades."""
-    measure_every: int = 50
+    measure_every: Operational[int] = 50
     """Rounds between measurements; also before the first and after the last."""
-    checkpoint_every: int = 25
+    checkpoint_every: Operational[int] = 25
     """Rounds between checkpoints."""
-    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    trackers: Operational[tuple[Tracker, ...]] = ("tensorboard",)
     """Where the numbers are shown beside `metrics.jsonl`: tensorboard, wandb, mlflow, trackio."""
     seed: int = 0
     """Of problems and answers."""

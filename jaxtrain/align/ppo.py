@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from jaxtrain.align.rounds import Line, Rounds, Rows, improve
 from jaxtrain.decode.generate import sample
 from jaxtrain.feed import prompts as questions
 from jaxtrain.feed.shuffle import key
+from jaxtrain.fields import Adjustable, Operational
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
@@ -51,6 +52,8 @@ class RewardSource:
 class PPOConfig:
     """Improve a fine-tuned model against a reward model by proximal policy optimisation."""
 
+    VERSION: ClassVar[int] = 1
+
     model: str
     """Folder of the finetune artifact: the first policy, and the reference of the KL penalty."""
     reward: str
@@ -67,8 +70,8 @@ class PPOConfig:
             lr=3e-4, warmup_steps=5, schedule="constant", weight_decay=0.0
         )
     )
-    mesh: MeshConfig = field(default_factory=MeshConfig)
-    updates: int = 30
+    mesh: Operational[MeshConfig] = field(default_factory=MeshConfig)
+    updates: Adjustable[int] = 30
     """Rounds of sampling and learning."""
     rollouts: int = 128
     """Answers sampled a round."""
@@ -105,14 +108,17 @@ class PPOConfig:
     reward model's."""
     value_weight: float = 0.1
     """Of the value loss beside the policy's."""
-    monitor: MonitorConfig = field(default_factory=MonitorConfig)
+    monitor: Adjustable[MonitorConfig] = field(default_factory=MonitorConfig)
     measured: int = 256
     """Answers sampled before and after, on questions that training does not see, to measure the gain."""
-    checkpoint_every: int = 10
+    checkpoint_every: Operational[int] = 10
     """Rounds between checkpoints."""
-    sample_questions: tuple[str, ...] = ("What is the capital of France?", "How can I make a friend happy?")
+    sample_questions: Operational[tuple[str, ...]] = (
+        "What is the capital of France?",
+        "How can I make a friend happy?",
+    )
     """Answered before and after."""
-    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    trackers: Operational[tuple[Tracker, ...]] = ("tensorboard",)
     """Where the numbers are shown beside `metrics.jsonl`: tensorboard, wandb, mlflow, trackio."""
     seed: int = 0
     """Of questions, answers and the value head."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from jaxtrain.align import losses
 from jaxtrain.align.adapters import Learner
 from jaxtrain.document import read_rows
 from jaxtrain.feed.shuffle import Permutation, key
+from jaxtrain.fields import Adjustable, Operational
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
@@ -46,6 +47,8 @@ Rows = dict[str, np.ndarray]
 class PreferenceConfig:
     """Improve a fine-tuned model on comparisons directly (DPO, IPO, SimPO, ORPO, KTO, …)."""
 
+    VERSION: ClassVar[int] = 1
+
     model: str
     """Folder of the finetune artifact: the first policy and, where the loss has one, the reference."""
     ratings: str
@@ -66,8 +69,8 @@ class PreferenceConfig:
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(lr=5e-5, warmup_steps=10, schedule="linear", weight_decay=0.0)
     )
-    mesh: MeshConfig = field(default_factory=MeshConfig)
-    epochs: float = 1.0
+    mesh: Operational[MeshConfig] = field(default_factory=MeshConfig)
+    epochs: Adjustable[float] = 1.0
     """Passes over the pairs."""
     batch_pairs: int = 16
     """Pairs of a batch."""
@@ -75,11 +78,11 @@ class PreferenceConfig:
     """Parts that a batch is cut into, to save memory. KTO's baseline is then of each part."""
     length: int = 256
     """Tokens of prompt and answer; a longer prompt loses its beginning."""
-    evaluate_every: int = 50
+    evaluate_every: Operational[int] = 50
     """Steps between evaluations on held-out pairs."""
-    checkpoint_every: int = 100
+    checkpoint_every: Operational[int] = 100
     """Steps between checkpoints."""
-    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    trackers: Operational[tuple[Tracker, ...]] = ("tensorboard",)
     """Where the numbers are shown beside `metrics.jsonl`: tensorboard, wandb, mlflow, trackio."""
     seed: int = 0
     """Of shuffling."""

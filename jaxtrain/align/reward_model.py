@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from jaxtrain.align.comparisons import answer_rows, read_comparisons
 from jaxtrain.align.judged import pair_grades
 from jaxtrain.align.losses import plackett_luce, ranking_loss
 from jaxtrain.feed.shuffle import Permutation, key
+from jaxtrain.fields import Adjustable, Operational
 from jaxtrain.model import lora
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.layers import normal
@@ -49,6 +50,8 @@ from jaxtrain.weights import folder as store
 class RewardConfig:
     """Train a Bradley-Terry reward model on comparisons, from the weights of the fine-tuned model."""
 
+    VERSION: ClassVar[int] = 1
+
     model: str
     """Folder of the finetune artifact it starts from."""
     ratings: str
@@ -59,7 +62,7 @@ class RewardConfig:
     """Folder to write."""
     lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(rank=0))
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=3e-4, weight_decay=0.1))
-    mesh: MeshConfig = field(default_factory=MeshConfig)
+    mesh: Operational[MeshConfig] = field(default_factory=MeshConfig)
     loss: Literal["pairs", "plackett_luce"] = "pairs"
     """Of a ranking: every two of its answers (Bradley-Terry, as InstructGPT), or the whole order at once."""
     margin: float = 0.0
@@ -68,17 +71,17 @@ class RewardConfig:
     """pairs: weight of (sum of the two scores)², which holds scores to a mean of 0; 0.01 is usual."""
     trunk: Literal["trained", "frozen"] = "trained"
     """Train all weights, or the scalar head alone: for few comparisons."""
-    epochs: float = 2.0
+    epochs: Adjustable[float] = 2.0
     """Passes over the comparisons."""
     batch_prompts: int = 8
     """Prompts of a batch; all answers of a prompt are in the same row group."""
     length: int = 96
     """Tokens of prompt and answer; a longer prompt loses its beginning."""
-    evaluate_every: int = 40
+    evaluate_every: Operational[int] = 40
     """Steps between evaluations on held-out comparisons."""
-    checkpoint_every: int = 80
+    checkpoint_every: Operational[int] = 80
     """Steps between checkpoints."""
-    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    trackers: Operational[tuple[Tracker, ...]] = ("tensorboard",)
     """Where the numbers are shown beside `metrics.jsonl`: tensorboard, wandb, mlflow, trackio."""
     seed: int = 0
     """Of the head and of shuffling."""

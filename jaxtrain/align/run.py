@@ -13,6 +13,7 @@ from jaxtrain.align.ppo import PPOConfig, train_policy
 from jaxtrain.align.preference import PreferenceConfig, train_preferences
 from jaxtrain.align.reward_model import RewardConfig, train_reward_model
 from jaxtrain.align.scorer import ScoreConfig, serve
+from jaxtrain.runtime.checkpoint import last_step
 from jaxtrain.tasks import human_preference
 
 Config = RewardConfig | PPOConfig | GRPOConfig | PreferenceConfig | DistillConfig
@@ -43,4 +44,4 @@ def run(config: Config) -> Path:
         case DistillConfig():
             inputs = {"model": config.model, "teacher": config.teacher, "conversations": config.conversations}
             train = partial(train_distilled, config)
-    return artifact.produce(config, inputs, train, resume=True)
+    return artifact.produce(config, inputs, train, trained=last_step)

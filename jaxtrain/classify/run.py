@@ -5,7 +5,7 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +40,8 @@ class Examples:
 @dataclass(frozen=True, kw_only=True)
 class ClassifyConfig:
     """One classifier."""
+
+    VERSION: ClassVar[int] = 1
 
     examples: Annotated[tuple[Examples, ...], tyro.conf.Suppress]
     """At least two labels. Scores of clean are probabilities of the last one."""

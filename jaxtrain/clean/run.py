@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from jaxtrain.clean.shards import Facts
 from jaxtrain.clean.write import write_source
 from jaxtrain.document import source_files
 from jaxtrain.engine import EMBEDDED
+from jaxtrain.fields import Operational
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 
@@ -30,6 +31,8 @@ from jaxtrain.runtime.progress import say
 @dataclass(frozen=True, kw_only=True)
 class CleanConfig:
     """Cleaning of everything that one collect artifact holds."""
+
+    VERSION: ClassVar[int] = 1
 
     documents: str
     """Folder of the collect artifact."""
@@ -65,9 +68,9 @@ class CleanConfig:
     """UTF-8 bytes of documents to hold out for evaluation, shared out by weight, code at most a fifth."""
     balance: Balance = Balance()
     """How `mixture` becomes the weights of training."""
-    engine: str = EMBEDDED
+    engine: Operational[str] = EMBEDDED
     """Where the work is done: `embedded`, `ray` (a local Ray) or `ray://HOST:PORT`. The results are equal."""
-    workers: int = 0
+    workers: Operational[int] = 0
     """Shards at work at once; 0: one a core."""
     out: str
     """Output folder."""

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import tyro
 
@@ -37,6 +37,8 @@ Source = (
 @dataclass(frozen=True, kw_only=True)
 class CollectConfig:
     """What to read."""
+
+    VERSION: ClassVar[int] = 1
 
     sources: Annotated[tuple[Source, ...], tyro.conf.Suppress]
     """The sources; edit them in the file, they are no options of the command line."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
@@ -15,6 +15,7 @@ from jaxtrain.evaluate import benchmarks, bias, heldout, memorization
 from jaxtrain.evaluate.bias import BiasConfig
 from jaxtrain.evaluate.choices import Scorer
 from jaxtrain.evaluate.memorization import MemorizationConfig, PlantConfig, plant
+from jaxtrain.fields import Operational
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.compiled import keep_compiled
 from jaxtrain.runtime.errors import UserError
@@ -32,6 +33,8 @@ Results = dict[str, list[dict[str, Any]]]
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """Measure models on benchmarks, on held-out text, and by what they memorised and prefer."""
+
+    VERSION: ClassVar[int] = 1
 
     models: dict[str, str]
     """Name to folder of each model (an artifact or a Hugging Face folder), in the order of their training."""
@@ -61,7 +64,7 @@ class EvaluateConfig:
     """Rows of `length` tokens of a batch; of shorter rows there are more."""
     length: int = 0
     """Most tokens of a prompt with its answer; 0: what the model was trained on, at most 2048."""
-    mesh: MeshConfig = field(default_factory=MeshConfig)
+    mesh: Operational[MeshConfig] = field(default_factory=MeshConfig)
 
 
 configs: tuple[type, ...] = (EvaluateConfig,)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,13 @@ from jaxtrain import artifact
 from jaxtrain.decode.generate import sample
 from jaxtrain.feed import loader
 from jaxtrain.feed.sources import TokenData
+from jaxtrain.fields import Adjustable, Operational
 from jaxtrain.model import lora
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.checkpoint import last_step
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
@@ -39,6 +41,8 @@ from jaxtrain.weights import folder as store
 class FinetuneConfig:
     """Train on conversations; the loss is on the assistant's tokens and the end of its turn."""
 
+    VERSION: ClassVar[int] = 1
+
     model: str
     """Folder of a pretrain (or finetune) artifact, or a Hugging Face folder."""
     data: str
@@ -47,9 +51,9 @@ class FinetuneConfig:
     """Folder to write."""
     lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(rank=0))
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-3))
-    mesh: MeshConfig = field(default_factory=MeshConfig)
-    safety: SafetyConfig = field(default_factory=SafetyConfig)
-    steps: int = 80
+    mesh: Operational[MeshConfig] = field(default_factory=MeshConfig)
+    safety: Operational[SafetyConfig] = field(default_factory=SafetyConfig)
+    steps: Adjustable[int] = 80
     """Optimizer steps."""
     batch_size: int = 16
     """Rows of the global batch, each packed with conversations."""
@@ -65,13 +69,16 @@ class FinetuneConfig:
     """What the backward pass finds (`ModelConfig.remat`)."""
     heldout_share: float = 0.05
     """Share of the conversations kept for evaluation."""
-    evaluate_every: int = 40
+    evaluate_every: Operational[int] = 40
     """Steps between evaluations on held-out conversations."""
-    checkpoint_every: int = 40
+    checkpoint_every: Operational[int] = 40
     """Steps between checkpoints."""
-    sample_questions: tuple[str, ...] = ("What is the capital of France?", "How can I make a friend happy?")
+    sample_questions: Operational[tuple[str, ...]] = (
+        "What is the capital of France?",
+        "How can I make a friend happy?",
+    )
     """Answered at every evaluation."""
-    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    trackers: Operational[tuple[Tracker, ...]] = ("tensorboard",)
     """Where the numbers are shown beside `metrics.jsonl`: tensorboard, wandb, mlflow, trackio."""
     seed: int = 0
     """Of shuffling, adapters, dropout and samples."""
@@ -82,7 +89,10 @@ configs: tuple[type, ...] = (FinetuneConfig,)
 
 def run(config: FinetuneConfig) -> Path:
     return artifact.produce(
-        config, {"model": config.model, "data": config.data}, partial(_finetune, config), resume=True
+        config,
+        {"model": config.model, "data": config.data},
+        partial(_finetune, config),
+        trained=last_step,
     )
 
 

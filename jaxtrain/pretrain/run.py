@@ -5,7 +5,7 @@ import shutil
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
@@ -15,10 +15,12 @@ from jaxtrain.feed import heldout, loader
 from jaxtrain.feed.documents import Documents, Packing, Phase
 from jaxtrain.feed.sizes import BatchSizes
 from jaxtrain.feed.sources import TokenData
+from jaxtrain.fields import Adjustable, Operational
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import cost, distributed
 from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.checkpoint import last_step
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
@@ -46,14 +48,16 @@ class Ramp:
 class PretrainConfig:
     """Train a transformer on a tokenize artifact."""
 
+    VERSION: ClassVar[int] = 1
+
     data: str
     """Folder of a tokenize artifact."""
     out: str
     """Folder to write."""
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    mesh: MeshConfig = field(default_factory=MeshConfig)
-    steps: int = 400
+    mesh: Operational[MeshConfig] = field(default_factory=MeshConfig)
+    steps: Adjustable[int] = 400
     """Optimizer steps."""
     batch_size: int = 16
     """Rows of the global batch; tokens a step = batch_size x model.max_length."""
@@ -70,20 +74,20 @@ class PretrainConfig:
     step is compiled once, and what is left out is not computed."""
     z_loss: float = 1e-4
     """Weight of log²Z (PaLM), which keeps logits from drifting."""
-    evaluate_every: int = 100
+    evaluate_every: Operational[int] = 100
     """Steps between evaluations on held-out documents."""
-    heldout_batches: int = 2
+    heldout_batches: Operational[int] = 2
     """Batches of each source read in those evaluations; the evaluate stage reads all."""
-    checkpoint_every: int = 100
+    checkpoint_every: Operational[int] = 100
     """Steps between checkpoints."""
-    sample_prompts: tuple[str, ...] = ("The", "She said", "def")
+    sample_prompts: Operational[tuple[str, ...]] = ("The", "She said", "def")
     """Continued at every evaluation, to watch it learn."""
-    early_stop: int = 0
+    early_stop: Adjustable[int] = 0
     """Evaluations in a row without fewer bits per byte, after which the best one is the result; 0: never."""
-    safety: SafetyConfig = field(default_factory=SafetyConfig)
-    profile: int = 0
+    safety: Operational[SafetyConfig] = field(default_factory=SafetyConfig)
+    profile: Operational[int] = 0
     """Steps traced, from the fourth on: `profile/profile.txt` says where their time went; 0: none."""
-    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    trackers: Operational[tuple[Tracker, ...]] = ("tensorboard",)
     """Where the numbers are shown beside `metrics.jsonl`: tensorboard, wandb, mlflow, trackio."""
     seed: int = 0
     """Of weights, shuffling and samples."""
@@ -96,7 +100,11 @@ def run(config: PretrainConfig) -> Path:
     distributed.initialize()
     others = artifact.Others(jax.process_index() == 0, distributed.wait)
     return artifact.produce(
-        config, {"data": config.data}, partial(_pretrain, config), resume=True, others=others
+        config,
+        {"data": config.data},
+        partial(_pretrain, config),
+        trained=last_step,
+        others=others,
     )
 
 

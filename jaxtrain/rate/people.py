@@ -11,7 +11,7 @@ import secrets
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
@@ -78,6 +78,8 @@ class ServeConfig:
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
     """`rate export`: an artifact of what people have judged so far, as a reward model is trained on."""
+
+    VERSION: ClassVar[int] = 1
 
     database: str
     """File of an SQLite database, or an SQLAlchemy URL."""

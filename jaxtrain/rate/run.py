@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
 
 from jaxtrain import artifact
 from jaxtrain.feed import prompts as questions
+from jaxtrain.fields import Operational
 from jaxtrain.rate import people
 from jaxtrain.rate.agreement import left_bias
 from jaxtrain.rate.exchange import export
@@ -35,13 +36,15 @@ from jaxtrain.tokenize.tokenizer import Tokenizer
 class RateConfig:
     """Sample answers and have simulated raters rank them."""
 
+    VERSION: ClassVar[int] = 1
+
     model: str
     """Folder of the finetune artifact whose answers are compared."""
     conversations: str
     """Folder of the clean artifact whose questions are asked."""
     out: str
     """Folder to write."""
-    mesh: MeshConfig = field(default_factory=MeshConfig)
+    mesh: Operational[MeshConfig] = field(default_factory=MeshConfig)
     prompts: int = 600
     """Questions asked."""
     answers: int = 4

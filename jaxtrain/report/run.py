@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jinja2
 from markupsafe import Markup
@@ -41,6 +41,8 @@ LIMITS = {
 class ReportConfig:
     """The finished artifacts of one run, and where its report goes."""
 
+    VERSION: ClassVar[int] = 1
+
     collect: str
     """Folder of the collect artifact."""
     clean: str
@@ -73,7 +75,7 @@ def run(config: ReportConfig) -> Path:
     gather.require(folders)
     return artifact.produce(
         config,
-        {**folders, "page": TEMPLATE, "style": TEMPLATE.with_name("style.html")},
+        folders,
         lambda out: _write(folders, out, config.prices),
     )
 

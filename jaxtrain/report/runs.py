@@ -90,7 +90,7 @@ def find(run: Path) -> dict[str, Path]:
         raise UserError(f"{run} is no folder; name one that holds artifacts, such as runs/quickstart")
     found: dict[str, Path] = {}
     for folder in sorted((path for path in run.iterdir() if path.is_dir()), key=_natural):
-        name = _name(folder)
+        name = None if artifact.is_aside(folder) else _name(folder)
         if name is None or (gather.is_live(folder) and (name not in LIVE or name in found)):
             continue
         if name in found and not gather.is_live(found[name]):

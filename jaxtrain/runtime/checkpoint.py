@@ -181,6 +181,13 @@ class _Explained:
             ) from error
 
 
+def last_step(folder: Path) -> int:
+    """The newest step of the run in `folder` whose checkpoint was written to its end; 0: there is none."""
+    path = _path(folder / "checkpoint")
+    steps = _steps(path) if path.is_dir() else []
+    return max((step for step in steps if (path / str(step) / CHECKSUMS).exists()), default=0)
+
+
 def load_model(folder: Path | str, init: Callable[[], Any]) -> Any:
     """The newest `model` tree under `folder`, on the mesh that is set; `init()` says its shape.
 

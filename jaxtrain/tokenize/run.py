@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -25,6 +25,8 @@ CONVERSATION_SHARE = 0.1  # of the sample that BPE is trained on: chat is what t
 @dataclass(frozen=True, kw_only=True)
 class TokenizeConfig:
     """Train a tokenizer and encode an artifact of clean with it."""
+
+    VERSION: ClassVar[int] = 1
 
     documents: str
     """Folder of a finished clean artifact."""

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxtrain.fields import Adjustable
 from jaxtrain.train.muon import Axes, scale_by_sharded_muon
 
 
@@ -20,20 +21,20 @@ class OptimizerConfig:
     2024; Liu et al. 2025, so that AdamW's learning rate and decay fit), AdamW for the rest. lion: Chen et al.
     2023; a tenth of AdamW's learning rate. adafactor: Shazeer and Stern 2018, second moments in rows and
     columns, for memory."""
-    lr: float = 3e-3
+    lr: Adjustable[float] = 3e-3
     """Peak learning rate."""
-    rest_lr: float = 0.0
+    rest_lr: Adjustable[float] = 0.0
     """muon: peak learning rate of what AdamW takes; 0: `lr`."""
     embedding_lr: float = 0.0
     """Peak learning rate of the embedding, whose rows have a gradient only where their token is; 0: that of
     the weights beside it."""
     warmup_steps: int = 20
     """Steps of linear warmup from 0."""
-    schedule: Literal["cosine", "linear", "constant", "stable_decay"] = "cosine"
+    schedule: Adjustable[Literal["cosine", "linear", "constant", "stable_decay"]] = "cosine"
     """Decay from the peak after warmup. stable_decay: constant, then linear over the last `decay_share`."""
-    decay_share: float = 0.2
+    decay_share: Adjustable[float] = 0.2
     """stable_decay: share of all steps that decay."""
-    final_lr_share: float = 0.1
+    final_lr_share: Adjustable[float] = 0.1
     """Learning rate at the last step as a share of the peak."""
     beta1: float = 0.9
     """Decay of the mean of gradients."""

@@ -104,6 +104,26 @@ def test_a_killed_run_goes_on_to_the_same_bytes(straight, config, compiled_once,
             np.testing.assert_array_equal(found, wanted)
 
 
+def test_a_killed_run_goes_on_with_another_learning_rate_and_with_no_other_seed(
+    straight, config, compiled_once, tmp_path
+):
+    begun = dataclasses.replace(config, out=str(tmp_path / "model"))
+    with command(begun, tmp_path, compiled_once, devices=8) as process:
+        assert any(_kill(process, line) for line in process.stderr)
+    checkpoints = tmp_path / "model.partial" / "checkpoint"
+    step = max(int(folder.name) for folder in checkpoints.iterdir() if folder.name.isdigit())
+    with pytest.raises(UserError, match=rf"holds {step} steps of another run \(seed 0 → 1\); .*--restart"):
+        run(dataclasses.replace(begun, seed=1))
+    slower = dataclasses.replace(config.optimizer, lr=1e-3, schedule="constant")
+    folder = run(dataclasses.replace(begun, optimizer=slower, evaluate_every=5))
+    trained = [[line for line in lines(of) if "loss" in line] for of in (folder, straight)]
+    assert trained[0][:step] == trained[1][:step]
+    assert [line["step"] for line in trained[0]] == list(range(1, 21))
+    assert {round(line["learning_rate"], 7) for line in trained[0][step:]} == {1e-3}
+    changed = artifact.read_manifest(folder)["changed"]
+    assert changed[0] == {"step": step, "field": "optimizer.lr", "from": 0.01, "to": 0.001}
+
+
 def _kill(process: subprocess.Popen, line: str) -> bool:
     """Kill the process when it tells of the evaluation of step 16."""
     if not line.startswith("held-out") or " 16/20 " not in line:

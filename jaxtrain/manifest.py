@@ -1,0 +1,221 @@
+"""What an artifact is made of: its config, its inputs, and the VERSION of its stage.
+
+Code is no part of that. A stage's config class states `VERSION`, a number that is raised when the stage gives
+another result for the same config and inputs. Operational fields of the config do not count (fields.py).
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jaxtrain
+from jaxtrain import config as configs
+from jaxtrain import fields
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.progress import say
+
+MANIFEST = "manifest.json"
+INSTALLED = {"__pycache__", "site-packages", "dist-packages"}  # beside an input's own files, not of it
+NAMED = 3  # differences that a message names
+SHORT = 40  # characters of a value in a message
+Manifest = dict[str, Any]
+
+
+def describe(
+    config: Any, inputs: Mapping[str, str | Path], fingerprints: Mapping[str, str] | None = None
+) -> Manifest:
+    """What the artifact of `config` is made of, and the fingerprint of that.
+
+    inputs: name to path of each artifact, file or folder that the stage reads.
+    fingerprints: of inputs that are neither file nor folder, by name.
+    """
+    resolved = configs.to_json(config)
+    del resolved["out"]
+    described = {
+        "stage": configs.stage_of(config),
+        "version": type(config).VERSION,
+        "config": _name_paths(resolved, _named(inputs)),
+        "inputs": {name: input_fingerprint(path) for name, path in inputs.items()} | dict(fingerprints or {}),
+    }
+    return {**described, "fingerprint": fingerprint(described), "jaxtrain": jaxtrain.__version__}
+
+
+def fingerprint(described: Manifest) -> str:
+    """sha256 of what an artifact is made of, and of what changed on the way."""
+    parts = {name: described[name] for name in ("stage", "version", "config", "inputs")}
+    if described.get("changed"):
+        parts["changed"] = described["changed"]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _named(inputs: Mapping[str, str | Path]) -> dict[str, str]:
+    return {str(path): f"<input {name}>" for name, path in inputs.items()}
+
+
+def _name_paths(value: Any, named: Mapping[str, str]) -> Any:
+    """An input counts by its contents, not by where it lies."""
+    match value:
+        case str():
+            return named.get(value, value)
+        case list():
+            return [_name_paths(item, named) for item in value]
+        case dict():
+            return {key: _name_paths(item, named) for key, item in value.items()}
+    return value
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One way in which what stands is not what is asked for."""
+
+    field: str
+    """Dotted, as on the command line; or `input NAME`, or `VERSION`."""
+    old: Any
+    new: Any
+    changeable: bool = False
+    """Whether a run that was interrupted goes on with the new value."""
+
+    def __str__(self) -> str:
+        if self.field.startswith("input "):
+            return f"{self.field} has changed"
+        return f"{self.field} {_short(self.old)} → {_short(self.new)}"
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "none"
+    text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= SHORT else text[:SHORT] + "…"
+
+
+def told(differences: list[Difference]) -> str:
+    """At most a few of them, in words."""
+    more = len(differences) - NAMED
+    return ", ".join(map(str, differences[:NAMED])) + (f" and {more} more" if more > 0 else "")
+
+
+def differences(stands: Manifest, described: Manifest, config: Any) -> list[Difference]:
+    """How what stands differs from what is described; empty: it is that.
+
+    A field that the manifest does not have was added since and counts as its default there; one that the
+    config no longer has does not count. Of an artifact of older code, fields and inputs that both have count.
+    """
+    older, found = is_older(stands), []
+    if not older and stands["version"] != described["version"]:
+        found.append(Difference("VERSION", stands["version"], described["version"]))
+    before, marks = _flat(stands["config"]), _marks(config)
+    for name, value in _flat(described["config"]).items():
+        added = value if older or marks[name].is_default else None
+        # what is in `train` was at the top of older configs
+        old = before.get(name, before.get(name.removeprefix("train."), added))
+        if old != value:
+            found.append(Difference(name, old, value, marks[name].changeable))
+    old, new = stands["inputs"], described["inputs"]
+    names = (
+        [name for name in new if name in old] if older else [*new, *(name for name in old if name not in new)]
+    )
+    found += [Difference(f"input {name}", None, None) for name in names if old.get(name) != new.get(name)]
+    return found
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """JSON of a config by dotted names; a mapping counts by its keys too, a list of configs by its length."""
+    match value:
+        case dict():
+            own = {} if isinstance(value.get("class"), str) else {name: sorted(value)}
+            return own | {k: v for key in value for k, v in _flat(value[key], _join(name, key)).items()}
+        case [{}, *_]:
+            items = ((k, v) for i, item in enumerate(value) for k, v in _flat(item, _join(name, i)).items())
+            return {name: len(value), **dict(items)}
+    return {name: value}
+
+
+@dataclass(frozen=True)
+class _Mark:
+    is_default: bool = False
+    changeable: bool = False
+
+
+def _marks(value: Any, name: str = "", mark: _Mark = _Mark()) -> dict[str, _Mark]:
+    """What is known of every name that `_flat` gives for the JSON of a config."""
+    found = {name: mark, _join(name, "class"): mark}
+    if isinstance(value, Mapping):
+        parts = {key: (item, mark) for key, item in value.items()}
+    elif isinstance(value, (list, tuple)):
+        parts = {key: (item, mark) for key, item in enumerate(value)}
+    elif dataclasses.is_dataclass(value):
+        changes, parts = fields.changes(type(value)), {}
+        for field in dataclasses.fields(value):
+            inner = getattr(value, field.name)
+            parts[field.name] = (
+                inner,
+                _Mark(
+                    mark.is_default or inner == fields.default_of(field),
+                    mark.changeable or changes.get(field.name) is fields.Change.ADJUSTABLE,
+                ),
+            )
+    else:
+        parts = {}
+    for key, (item, of) in parts.items():
+        found |= _marks(item, _join(name, key), of)
+    return found
+
+
+def _join(name: str, key: Any) -> str:
+    return f"{name}.{key}" if name else str(key)
+
+
+def read(folder: str | Path) -> Manifest | None:
+    """The manifest of a finished artifact, or None."""
+    manifest = read_json(Path(folder) / MANIFEST)
+    if manifest is not None and is_older(manifest):
+        warn_of_older()
+    return manifest
+
+
+def is_older(described: Manifest) -> bool:
+    """Whether it is of code that wrote a hash of its source in place of a stage's VERSION."""
+    return "source" in described
+
+
+@cache
+def warn_of_older() -> None:
+    """Once, however many there are."""
+    say("some artifacts are of an older jaxtrain: they are read as they stand")
+
+
+def input_fingerprint(path: str | Path) -> str:
+    """Of an artifact its own; of any other file or folder the hash of its contents."""
+    path = Path(path)
+    if manifest := read(path):
+        return manifest["fingerprint"]
+    if not path.exists():
+        raise UserError(f"no such input: {path}")
+    files = [path]
+    if path.is_dir():
+        below = (file for file in path.rglob("*") if INSTALLED.isdisjoint(file.relative_to(path).parts))
+        files = sorted(file for file in below if file.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(path).as_posix()}\0{file_sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def write_json(path: Path, value: Any) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    temporary.replace(path)
