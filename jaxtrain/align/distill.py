@@ -6,7 +6,6 @@ teacher's whole distribution at every one of its tokens is what it is held again
 B batch, T time, V vocab
 """
 
-import shutil
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtrain import weights
 from jaxtrain.align import rollout
 from jaxtrain.align.adapters import Learner
 from jaxtrain.align.losses import gkd
@@ -96,16 +96,16 @@ class Exchange:
 
 def train_distilled(config: DistillConfig, folder: Path) -> dict[str, Any]:
     with jax.set_mesh(meshes.make(config.mesh)):
-        return _train(config, Tokenizer.load(Path(config.model) / "tokenizer"), folder)
+        return _train(config, weights.open(config.model).tokenizer, folder)
 
 
 def _train(config: DistillConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
     rounds = _rounds(config)
-    if Tokenizer.load(Path(config.teacher) / "tokenizer").fingerprint != tokenizer.fingerprint:
+    if weights.open(config.teacher).tokenizer.fingerprint != tokenizer.fingerprint:
         raise UserError(f"{config.teacher} has another tokenizer than {config.model}; take one of the same")
     model_config = store.read_config(config.model)
     store.write_config(folder, model_config)
-    shutil.copytree(Path(config.model) / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+    tokenizer.save_in(folder)
     exchanges = read(config, tokenizer)
     held = min(config.measured, len(exchanges) // 2)
     measured, trained = exchanges[:held], exchanges[held:]

@@ -5,7 +5,6 @@ padding, as `RewardModel` does; give it conversations rendered by the model's te
 """
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from jaxtrain import weights
 from jaxtrain.align import reward_model as rewards
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.weights.huggingface import save_pretrained
 
 HEADS = ("ForCausalLM", "LMHeadModel")
@@ -40,7 +39,7 @@ def export(config: ExportConfig) -> Path:
         raise UserError(f"{out} exists; name a new folder")
     meshes.ensure()
     model = rewards.load(config.model)
-    tokenizer = Tokenizer.load(Path(config.model) / "tokenizer")
+    tokenizer = weights.open(config.model).tokenizer
     save_pretrained(model.transformer, out)
     _write_head(out, np.asarray(model.score_D[...])[None])
     described = json.loads((out / "config.json").read_text())
@@ -55,7 +54,7 @@ def export(config: ExportConfig) -> Path:
         "pad_token_id": tokenizer.pad,
     }
     (out / "config.json").write_text(json.dumps(described, indent=2) + "\n")
-    shutil.copytree(Path(config.model) / "tokenizer", out, dirs_exist_ok=True)
+    tokenizer.save(out)
     return out
 
 

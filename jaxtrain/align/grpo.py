@@ -7,7 +7,6 @@ B rows = prompts · G answers of a group, T time
 """
 
 import os
-import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtrain import weights
 from jaxtrain.align import rollout
 from jaxtrain.align.adapters import Learner
 from jaxtrain.align.losses import Baseline, Group, group_advantage, grpo, truncated_importance
@@ -133,14 +133,14 @@ class Asked:
 
 def train_grpo(config: GRPOConfig, folder: Path) -> dict[str, Any]:
     with jax.set_mesh(meshes.make(config.mesh)):
-        return _train(config, Tokenizer.load(Path(config.model) / "tokenizer"), folder)
+        return _train(config, weights.open(config.model).tokenizer, folder)
 
 
 def _train(config: GRPOConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
     rounds = _rounds(config)
     model_config = store.read_config(config.model)
     store.write_config(folder, model_config)
-    shutil.copytree(Path(config.model) / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+    tokenizer.save_in(folder)
     practised, left_out = read(config.problems, config, tokenizer)
     heldout, _ = read(config.heldout, config, tokenizer)
     heldout = heldout[: config.measured]

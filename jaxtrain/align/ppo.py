@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtrain import weights
 from jaxtrain.align import reward_model as rewards
 from jaxtrain.align import rollout
 from jaxtrain.align.adapters import Learner
@@ -126,7 +126,7 @@ class PPOConfig:
 
 def train_policy(config: PPOConfig, folder: Path) -> dict[str, Any]:
     with jax.set_mesh(meshes.make(config.mesh)):
-        return _train(config, Tokenizer.load(Path(config.model) / "tokenizer"), folder)
+        return _train(config, weights.open(config.model).tokenizer, folder)
 
 
 def policy_loss(config: PPOConfig, policy: Policy, batch: rollout.Batch) -> tuple[jax.Array, jax.Array]:
@@ -258,7 +258,7 @@ def _train(config: PPOConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, A
     rounds = _rounds(config)
     model_config = store.read_config(config.model)
     store.write_config(folder, model_config)
-    shutil.copytree(Path(config.model) / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+    tokenizer.save_in(folder)
     sources = (Source(rewards.load(config.reward)),)
     sources += tuple(Source(rewards.load(more.reward), more.weight) for more in config.also)
     folders = (config.reward, *(more.reward for more in config.also))

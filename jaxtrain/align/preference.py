@@ -4,7 +4,6 @@ B pairs, R rows, T time. A pair has two rows, the chosen answer before the rejec
 them the same prompt with the answers to another one, whose log-probabilities estimate the KL.
 """
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
+from jaxtrain import weights
 from jaxtrain.align import losses
 from jaxtrain.align.adapters import Learner
 from jaxtrain.document import read_rows
@@ -141,13 +141,13 @@ def pack(sequences: list[tuple[list[int], list[int]]], length: int, pad: int) ->
 
 def train_preferences(config: PreferenceConfig, folder: Path) -> dict[str, Any]:
     with jax.set_mesh(meshes.make(config.mesh)):
-        return _train(config, Tokenizer.load(Path(config.model) / "tokenizer"), folder)
+        return _train(config, weights.open(config.model).tokenizer, folder)
 
 
 def _train(config: PreferenceConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
     model_config = store.read_config(config.model)
     store.write_config(folder, model_config)
-    shutil.copytree(Path(config.model) / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+    tokenizer.save_in(folder)
     _check(config)
     kept, heldout = (
         _with_reference(config, read_pairs(Path(config.ratings) / name, tokenizer, config.length), tokenizer)

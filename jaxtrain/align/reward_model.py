@@ -3,7 +3,6 @@
 B batch, K answers of one prompt, T time, D model
 """
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +16,7 @@ import optax
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain import artifact
+from jaxtrain import artifact, weights
 from jaxtrain.align import adapters, judged
 from jaxtrain.align.adapters import Learner
 from jaxtrain.align.comparisons import answer_rows, read_comparisons
@@ -160,7 +159,7 @@ def _optimizer(config: RewardConfig, steps: int) -> optax.GradientTransformation
 
 def train_reward_model(config: RewardConfig, folder: Path) -> dict[str, Any]:
     with jax.set_mesh(meshes.make(config.mesh)):
-        return _train(config, Tokenizer.load(Path(config.model) / "tokenizer"), folder)
+        return _train(config, weights.open(config.model).tokenizer, folder)
 
 
 def _train(config: RewardConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
@@ -168,7 +167,7 @@ def _train(config: RewardConfig, tokenizer: Tokenizer, folder: Path) -> dict[str
         raise UserError("trunk is frozen, so adapters would not learn; set one of the two back")
     model_config = store.read_config(config.model)
     store.write_config(folder, model_config)
-    shutil.copytree(Path(config.model) / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+    tokenizer.save_in(folder)
     kept, heldout = (
         read_comparisons(Path(config.ratings) / name, tokenizer, config.length)
         for name in ("train.parquet", "heldout.parquet")

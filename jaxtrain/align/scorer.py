@@ -8,12 +8,11 @@ import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 
-from jaxtrain import artifact
+from jaxtrain import artifact, weights
 from jaxtrain.align import reward_model as rewards
 from jaxtrain.align.comparisons import answer_rows
 from jaxtrain.runtime import mesh as meshes
@@ -21,7 +20,6 @@ from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
 from jaxtrain.tokenize.chat import render
-from jaxtrain.tokenize.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -49,7 +47,7 @@ class Scorer:
 
     def __init__(self, folder: str):
         self.length: int = artifact.require(folder, "align")["config"]["length"]
-        self.tokenizer = Tokenizer.load(Path(folder) / "tokenizer")
+        self.tokenizer = weights.open(folder).tokenizer
         self._mesh = meshes.make(MeshConfig(), jax.devices()[:1])
         self._lock = threading.Lock()
         with jax.set_mesh(self._mesh):

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import jax
 
-from jaxtrain import artifact
+from jaxtrain import artifact, weights
 from jaxtrain.evaluate import benchmarks, bias, heldout, memorization
 from jaxtrain.evaluate.bias import BiasConfig
 from jaxtrain.evaluate.choices import Scorer
@@ -23,9 +23,6 @@ from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
 from jaxtrain.tasks import catalog
 from jaxtrain.tasks.task import Task
-from jaxtrain.tokenize.tokenizer import Tokenizer
-from jaxtrain.weights import folder as store
-from jaxtrain.weights.huggingface import load_pretrained
 
 Results = dict[str, list[dict[str, Any]]]
 
@@ -132,15 +129,11 @@ def _evaluate(config: EvaluateConfig, tasks: list[Task], folder: Path) -> dict[s
 
 
 def _scorer(config: EvaluateConfig, path: str) -> Scorer:
-    """The model of an artifact, or of a Hugging Face folder."""
-    folder = Path(path)
-    if (folder / "config.json").is_file():
-        model, tokenizer = load_pretrained(folder), Tokenizer.load(folder)
-    else:
-        model, tokenizer = store.load(folder), Tokenizer.load(folder / "tokenizer")
-    longest = model.config.max_length
+    """The model of a folder, and what asks it."""
+    source = weights.open(path)
+    longest = source.config.max_length
     length = min(config.length or min(longest, 2048), longest)
-    return Scorer(model, tokenizer, length=length, batch_size=config.batch_size)
+    return Scorer(source.load(), source.tokenizer, length=length, batch_size=config.batch_size)
 
 
 def _task(

@@ -97,7 +97,7 @@ class TokenData:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        return Tokenizer.load(self.folder / "tokenizer")
+        return Tokenizer.load(self.folder)
 
     @cached_property
     def mixture(self) -> dict[str, float]:

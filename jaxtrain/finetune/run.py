@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxtrain import artifact
+from jaxtrain import artifact, weights
 from jaxtrain.decode.generate import sample
 from jaxtrain.feed import loader
 from jaxtrain.feed.sources import TokenData
@@ -104,8 +104,8 @@ def _finetune(config: FinetuneConfig, folder: Path) -> dict[str, Any]:
 def _tokenizer(config: FinetuneConfig) -> Tokenizer:
     """The data's, which may have another chat template than the model's, but not other ids."""
     ours, theirs = (
-        Tokenizer.load(Path(config.data) / "tokenizer"),
-        Tokenizer.load(store.tokenizer_folder(config.model)),
+        Tokenizer.load(config.data),
+        weights.open(config.model).tokenizer,
     )
     if ours.vocabulary_fingerprint != theirs.vocabulary_fingerprint:
         raise UserError(
@@ -118,7 +118,7 @@ def _tokenizer(config: FinetuneConfig) -> Tokenizer:
 def _train(config: FinetuneConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
     model_config = _runs_as(config, store.read_config(config.model))
     store.write_config(folder, model_config)
-    tokenizer.save(folder / "tokenizer")
+    tokenizer.save_in(folder)
     length = config.length or model_config.max_length
     counts = _counted(config, length)
     optimizer = optimizers.make(config.optimizer, config.steps)

@@ -1,7 +1,6 @@
 """PretrainConfig and run(): next-token prediction on documents."""
 
 import json
-import shutil
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -110,7 +109,7 @@ def run(config: PretrainConfig) -> Path:
 
 def _pretrain(config: PretrainConfig, folder: Path) -> dict[str, Any]:
     artifact.require(config.data, "tokenize")
-    tokenizer = Tokenizer.load(Path(config.data) / "tokenizer")
+    tokenizer = Tokenizer.load(config.data)
     _check(config, tokenizer)
     mesh = meshes.make(config.mesh)
     say(f"mesh {dict(mesh.shape)} on {jax.devices()[0].device_kind}")
@@ -156,7 +155,7 @@ def _sizes(config: PretrainConfig) -> BatchSizes:
 def _train(config: PretrainConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
     if jax.process_index() == 0:
         store.write_config(folder, config.model)
-        shutil.copytree(Path(config.data) / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+        tokenizer.save_in(folder)
     optimizer = optimizers.make(config.optimizer, config.steps)
     dataset = loader.document_batches(
         config.data,

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import jax
 
-from jaxtrain import artifact
+from jaxtrain import artifact, weights
 from jaxtrain.feed import prompts as questions
 from jaxtrain.rate import exchange
 from jaxtrain.rate.overview import overview
@@ -26,7 +26,6 @@ from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
 from jaxtrain.tokenize.chat import render
-from jaxtrain.tokenize.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +114,7 @@ def sample(config: SampleConfig) -> Path:
         raise UserError(
             f"answers is {config.answers}, of {len(config.models)} models: {shown} to rank; show 2 to 9"
         )
-    first = Tokenizer.load(Path(config.models[0]) / "tokenizer")
+    first = weights.open(config.models[0]).tokenizer
     asked = questions.load(config.conversations, first, config.longest_prompt, part=0, parts=2)[
         : config.prompts
     ]
@@ -141,7 +140,7 @@ def sample(config: SampleConfig) -> Path:
 def _answers(
     config: SampleConfig, folder: str, asked: list[tuple[int, questions.Prompt]]
 ) -> dict[int, list[Sample]]:
-    tokenizer = Tokenizer.load(Path(folder) / "tokenizer")
+    tokenizer = weights.open(folder).tokenizer
     settings = {"temperature": config.temperature, "max_new": config.max_new, "seed": config.seed}
     rows = [
         render(prompt.messages, tokenizer, generation_prompt=True)[0]

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from jaxtrain import artifact
+from jaxtrain import artifact, weights
 from jaxtrain.feed import prompts as questions
 from jaxtrain.fields import Operational
 from jaxtrain.rate import people
@@ -87,7 +87,7 @@ def run(config: RateConfig | SampleConfig | ExportConfig) -> Path:
 def _rate(config: RateConfig, folder: Path) -> dict[str, Any]:
     if config.raters < 2 or config.rated_twice < 1:
         raise UserError("agreement needs raters of at least 2 and rated_twice of at least 1")
-    tokenizer = Tokenizer.load(Path(config.model) / "tokenizer")
+    tokenizer = weights.open(config.model).tokenizer
     asked = questions.load(config.conversations, tokenizer, config.longest_prompt, part=0, parts=2)
     if len(asked) < config.prompts:
         raise UserError(

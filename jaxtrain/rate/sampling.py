@@ -1,9 +1,9 @@
 """Answers of a model, in batches of one shape."""
 
+from jaxtrain import weights
 from jaxtrain.decode.generate import sample
 from jaxtrain.runtime.progress import track
 from jaxtrain.tokenize.tokenizer import Tokenizer
-from jaxtrain.weights import folder as store
 
 SAMPLED_TOGETHER = 256
 """Answers sampled in one batch."""
@@ -20,7 +20,7 @@ def answers(
     seed: int,
 ) -> list[list[int]]:
     """Ids of an answer to each prompt, the stop token in them where it came; on the mesh that is set."""
-    model = store.load(folder)
+    model = weights.open(folder).load()
     found: list[list[int]] = []
     for first in track(range(0, len(rows), SAMPLED_TOGETHER), "sampling answers"):
         batch = rows[first : first + SAMPLED_TOGETHER]

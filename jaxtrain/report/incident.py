@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.tokenize.tokenizer import FOLDER, Tokenizer
 
 SHOWN = 160
 """Characters of a document's beginning."""
@@ -48,8 +48,8 @@ def _number(value: float | str) -> str:
 
 def _tokenizer(folder: Path) -> Tokenizer | None:
     """Of the run that the incident belongs to: `<artifact>/incidents/<batch>`."""
-    beside = folder.absolute().parents[1] / "tokenizer"
-    return Tokenizer.load(beside) if beside.is_dir() else None
+    run = folder.absolute().parents[1]
+    return Tokenizer.load(run) if (run / FOLDER).is_dir() else None
 
 
 def _rows(name: str, batch: dict[str, np.ndarray], tokenizer: Tokenizer | None) -> list[str]:

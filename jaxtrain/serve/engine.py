@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from jaxtrain import weights
 from jaxtrain.conversation import Messages
 from jaxtrain.decode.sampling import Settings
 from jaxtrain.decode.scheduler import Answer, Request, Scheduler, ends_with
@@ -13,9 +14,7 @@ from jaxtrain.runtime.compiled import keep_compiled
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.serve.transcript import Transcript
 from jaxtrain.tokenize.chat import form_of_calls, render
-from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.tokenize.tool_text import Form
-from jaxtrain.weights import folder as store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +50,10 @@ class Engine:
         keep_compiled()
         self.name = Path(model).resolve().name
         self.max_new = max_new
-        self.tokenizer = Tokenizer.load(store.tokenizer_folder(model))
+        source = weights.open(model)
+        self.tokenizer = source.tokenizer
         self.stop = tuple(sorted({self.tokenizer.end, self.tokenizer.eos}))
-        loaded = store.load(model)
+        loaded = source.load()
         limit = min(max_length or loaded.config.max_length, loaded.config.max_length)
         self.scheduler = Scheduler(loaded, rows=rows, max_length=limit, queue=queue)
         self._stopping = threading.Event()

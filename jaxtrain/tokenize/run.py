@@ -72,7 +72,7 @@ def _write(config: TokenizeConfig, folder: Path) -> artifact.Counts:
     tokenizer = _given(config) or train(
         _sample(clean, mixture, config.sample_bytes, sample), config.vocab_size
     )
-    tokenizer.save(folder / "tokenizer")
+    tokenizer.save_in(folder)
     shutil.copyfile(clean / "mixture.json", folder / "mixture.json")
     counts: artifact.Counts = {"vocab_size": tokenizer.vocab_size, "sample_bytes": dict(sample)}
     for kind in KINDS:

@@ -32,6 +32,15 @@ PATTERN = (
     r"| ?[^\s\p{L}\p{M}\p{N}]++[\r\n]*|\s{0,255}[\r\n]|\s{1,256}(?!\S)|\s{1,256}"
 )
 RANKS, SETTINGS = "ranks.tiktoken", "tokenizer.json"
+FOLDER = "tokenizer"
+"""Where an artifact of this project has its tokenizer."""
+FOREIGN = {
+    "tokenizer.model": "SentencePiece's tokenizer.model",
+    "vocab.json": "vocab.json and merges.txt",
+    "vocab.txt": "vocab.txt",
+    "tekken.json": "Mistral's tekken.json",
+}
+"""Files of tokenizers that are not read → what they are called."""
 
 
 class Tokenizer(ABC):
@@ -39,13 +48,24 @@ class Tokenizer(ABC):
 
     @staticmethod
     def load(folder: str | Path) -> "Tokenizer":
-        """The tokenizer of an artifact of this project or of a Hugging Face model.
+        """The tokenizer of an artifact of this project, of a Hugging Face model, or of a folder of its own.
 
         Errors: UserError where there is none, or its files were changed.
         """
         folder = Path(folder)
-        if (folder / RANKS).is_file() or not (folder / SETTINGS).is_file():
+        if (folder / FOLDER).is_dir():
+            folder = folder / FOLDER
+        if (folder / RANKS).is_file():
             return BytePairTokenizer.load(folder)
+        if not (folder / SETTINGS).is_file():
+            other = next((words for name, words in FOREIGN.items() if (folder / name).is_file()), "")
+            raise UserError(
+                f"{folder} has only {other}, which is not read; put the model's {SETTINGS} beside it "
+                f"(`AutoTokenizer.from_pretrained(..).save_pretrained(..)` writes one)"
+                if other
+                else f"no tokenizer at {folder}: {SETTINGS} is missing; name an artifact of `jaxtrain "
+                f"tokenize`, or put the model's {SETTINGS} there"
+            )
         if "pattern" in json.loads((folder / SETTINGS).read_text(encoding="utf-8")):
             raise UserError(f"no tokenizer at {folder}: {RANKS} is missing; run `jaxtrain tokenize` again")
         from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer  # which knows this file
@@ -55,6 +75,10 @@ class Tokenizer(ABC):
     @abstractmethod
     def save(self, folder: str | Path) -> None:
         """Write what `load` reads."""
+
+    def save_in(self, artifact: Path) -> None:
+        """Write it where `load` finds it in an artifact of this project."""
+        self.save(artifact / FOLDER)
 
     @property
     @abstractmethod

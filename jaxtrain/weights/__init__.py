@@ -2,9 +2,11 @@
 
 In: a folder of ours, of Hugging Face or PEFT, a file of llama2.c. Out: a Transformer, or such a folder.
 
-    from jaxtrain.weights import load_pretrained, save_pretrained
+    from jaxtrain import weights
+    source = weights.open("runs/quickstart/5_finetune")
+    source.config, source.tokenizer, source.load()
 
-folder.py       the model of a folder, whatever kind it is of
+folder.py       open: the model of a folder, whatever kind it is of
 families.py     the tables of the Hugging Face families
 huggingface.py  load_pretrained, save_pretrained
 peft.py         PEFT's folders
@@ -12,15 +14,19 @@ llama2c.py      the weights of llama2.c
 convert.py      `jaxtrain convert`
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["load_pretrained", "save_pretrained"]
+if TYPE_CHECKING:
+    from jaxtrain.weights.folder import Source, open
+    from jaxtrain.weights.huggingface import load_pretrained, save_pretrained
+
+__all__ = ["Source", "load_pretrained", "open", "save_pretrained"]
 
 
 def __getattr__(name: str) -> Any:
     """JAX is imported when weights are asked for, not with a config."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from jaxtrain.weights import huggingface
+    from jaxtrain.weights import folder, huggingface
 
-    return getattr(huggingface, name)
+    return getattr(huggingface if name.endswith("pretrained") else folder, name)

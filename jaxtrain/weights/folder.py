@@ -1,9 +1,10 @@
-"""The model of a folder, whatever kind it is of.
+"""`open(folder)`: the model of a folder, whatever kind it is of.
 
     a finished training stage   model.json, the newest weights under checkpoint/, tokenizer/
     one that trained adapters   the same, adapters under checkpoint/; adapter.json says what they stand on
     Hugging Face                config.json, safetensors, tokenizer.json
     PEFT                        adapter_config.json, adapter_model.safetensors
+    llama2.c                    a .bin file
 
 Adapters are merged into the weights that they stand on.
 """
@@ -11,6 +12,8 @@ Adapters are merged into the weights that they stand on.
 import dataclasses
 import json
 import os
+from abc import ABC, abstractmethod
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +26,157 @@ from jaxtrain.model.lora import Adapters, LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import checkpoint, mesh
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.weights import huggingface, peft
+from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.weights import huggingface, llama2c, peft
 
-ADAPTER = "adapter.json"
+MODEL, ADAPTER = "model.json", "adapter.json"
+
+
+def open(folder: str | Path) -> "Source":
+    """The source of a model; UserError where the folder, or file, holds none."""
+    folder = Path(folder)
+    for kind in (Trained, HuggingFace, PEFT, Llama2C):
+        if kind.knows(folder):
+            return kind(folder)
+    raise UserError(
+        f"{folder} holds no model ({MODEL} is absent); name a finished pretrain or finetune folder, "
+        "or a Hugging Face folder"
+        if folder.exists()
+        else f"{folder} does not exist; name the folder of a model"
+    )
+
+
+class Source(ABC):
+    """A folder or file with a model: config, tokenizer and weights are read when they are asked for."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @staticmethod
+    @abstractmethod
+    def knows(folder: Path) -> bool:
+        """Whether a folder, or file, is of this kind."""
+
+    @property
+    @abstractmethod
+    def config(self) -> ModelConfig:
+        """The shapes, and the dtype that the folder names."""
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Errors: UserError, saying what is there instead, where the folder has none."""
+        return Tokenizer.load(self.folder)
+
+    def load(self, config: ModelConfig | None = None, weights: str = "float32") -> Transformer:
+        """The model, sharded on the mesh that is set (one device where none is).
+
+        config: the source's own with other fields of how it runs (dtype, remat, …). weights: their dtype.
+        """
+        mesh.ensure()
+        return self._load(config or self.config, weights)
+
+    @abstractmethod
+    def _load(self, config: ModelConfig, weights: str) -> Transformer: ...
+
+
+class Trained(Source):
+    """What a training stage wrote."""
+
+    @staticmethod
+    def knows(folder: Path) -> bool:
+        return (folder / MODEL).is_file()
+
+    @cached_property
+    def config(self) -> ModelConfig:
+        return ModelConfig(**json.loads((self.folder / MODEL).read_text()))
+
+    def _load(self, config: ModelConfig, weights: str) -> Transformer:
+        if (self.folder / ADAPTER).is_file():
+            about = read_adapter(self.folder)
+            base = open(about["base"]).load(config, weights)
+            adapted = jax.jit(lora.adapt, static_argnums=1)(base, about["lora"], jax.random.key(0))
+            return jax.jit(lora.merge)(lora.put(adapted, load_adapters(self.folder)))
+        saved = self.folder / "checkpoint"
+        model = checkpoint.load_model(saved, lambda: Transformer(config, jax.random.key(0)))
+        return jax.tree.map(lambda weight: weight.astype(weights), model)
+
+
+class HuggingFace(Source):
+    """A folder that `transformers` reads."""
+
+    @staticmethod
+    def knows(folder: Path) -> bool:
+        return (folder / "config.json").is_file()
+
+    @cached_property
+    def config(self) -> ModelConfig:
+        return huggingface.read_model_config(self.folder)
+
+    def _load(self, config: ModelConfig, weights: str) -> Transformer:
+        return _with_config(huggingface.load_pretrained(self.folder, weights), config)
+
+
+class PEFT(Source):
+    """Adapters in a folder that `peft` reads."""
+
+    @staticmethod
+    def knows(folder: Path) -> bool:
+        return peft.is_adapter(folder)
+
+    @cached_property
+    def base(self) -> Source:
+        return open(peft.base_of(self.folder))
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.base.config
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The folder's own, where it brings one (with another chat template), else the base's."""
+        own = (self.folder / "tokenizer.json").is_file()
+        return Tokenizer.load(self.folder) if own else self.base.tokenizer
+
+    def _load(self, config: ModelConfig, weights: str) -> Transformer:
+        adapted, adapters = peft.load(self.folder, self.base.load(config, weights))
+        return jax.jit(lora.merge)(lora.put(adapted, adapters))
+
+
+class Llama2C(Source):
+    """A `.bin` of llama2.c, with a Hugging Face tokenizer beside it."""
+
+    @staticmethod
+    def knows(folder: Path) -> bool:
+        return folder.is_file() and folder.suffix == ".bin"
+
+    @cached_property
+    def config(self) -> ModelConfig:
+        return llama2c.read_config(self.folder)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        return Tokenizer.load(self.folder.parent)
+
+    def _load(self, config: ModelConfig, weights: str) -> Transformer:
+        return _with_config(llama2c.load_llama2c(self.folder, weights), config)
+
+
+def _with_config(model: Transformer, config: ModelConfig) -> Transformer:
+    """The same weights under another config of the same shapes."""
+    tree = jax.tree.structure(jax.eval_shape(lambda: Transformer(config, jax.random.key(0))))
+    return jax.tree.unflatten(tree, jax.tree.leaves(model))
+
+
+def read_config(folder: str | Path) -> ModelConfig:
+    return open(folder).config
+
+
+def load(folder: str | Path, config: ModelConfig | None = None, weights: str = "float32") -> Transformer:
+    return open(folder).load(config, weights)
 
 
 def write_config(folder: Path, config: ModelConfig) -> None:
-    (folder / "model.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+    (folder / MODEL).write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
 
 
 def write_adapter(folder: Path, base: str | Path, config: LoRAConfig) -> None:
@@ -42,62 +189,13 @@ def write_adapter(folder: Path, base: str | Path, config: LoRAConfig) -> None:
     (folder / ADAPTER).write_text(json.dumps(about, indent=2) + "\n")
 
 
-def is_huggingface(folder: str | Path) -> bool:
-    return (Path(folder) / "config.json").is_file() and not (Path(folder) / "model.json").exists()
-
-
-def tokenizer_folder(folder: str | Path) -> Path:
-    """Where the tokenizer of a model's folder lies: Hugging Face's has it beside the weights."""
-    folder = Path(folder)
-    if peft.is_adapter(folder) and not (folder / "tokenizer.json").is_file():
-        return tokenizer_folder(peft.base_of(folder))
-    return folder if is_huggingface(folder) or peft.is_adapter(folder) else folder / "tokenizer"
-
-
-def read_config(folder: str | Path) -> ModelConfig:
-    """The ModelConfig of a folder; UserError where it holds no model."""
-    folder = Path(folder)
-    if is_huggingface(folder):
-        return huggingface.read_model_config(folder)
-    if peft.is_adapter(folder):
-        return read_config(peft.base_of(folder))
-    path = folder / "model.json"
-    if not path.is_file():
-        raise UserError(
-            f"{folder} holds no model (model.json is absent); name a finished pretrain or finetune folder, "
-            "or a Hugging Face folder"
-        )
-    return ModelConfig(**json.loads(path.read_text()))
-
-
-def load(folder: str | Path, config: ModelConfig | None = None, weights: str = "float32") -> Transformer:
-    """The model of a folder, sharded on the mesh that is set (one device where none is).
-
-    config: the folder's own with other fields of how it runs (dtype, remat, …). weights: their dtype.
-    """
-    mesh.ensure()
-    folder, config = Path(folder), config or read_config(folder)
-    if is_huggingface(folder):
-        return _with_config(huggingface.load_pretrained(folder, weights), config)
-    if peft.is_adapter(folder):
-        adapted, adapters = peft.load(folder, load(peft.base_of(folder), config, weights))
-        return jax.jit(lora.merge)(lora.put(adapted, adapters))
-    if (folder / ADAPTER).is_file():
-        about = read_adapter(folder)
-        base = load(about["base"], config, weights)
-        adapted = jax.jit(lora.adapt, static_argnums=1)(base, about["lora"], jax.random.key(0))
-        return jax.jit(lora.merge)(lora.put(adapted, load_adapters(folder)))
-    model = checkpoint.load_model(folder / "checkpoint", lambda: Transformer(config, jax.random.key(0)))
-    return jax.tree.map(lambda weight: weight.astype(weights), model)
-
-
 def read_adapter(folder: str | Path) -> dict[str, Any]:
     """`base` (its folder) and `lora` (LoRAConfig) of an artifact with adapters.
 
     Errors: UserError where the base is no longer there, or another one.
     """
     about = json.loads((Path(folder) / ADAPTER).read_text())
-    base = Path(os.path.normpath(Path(folder) / about["base"]))
+    base = Path(os.path.normpath(Path(folder).absolute() / about["base"]))
     if not base.exists():
         raise UserError(f"{folder} holds adapters of {base}, which is not there; put it back")
     if artifact.input_fingerprint(base) != about["base_fingerprint"]:
@@ -107,16 +205,10 @@ def read_adapter(folder: str | Path) -> dict[str, Any]:
 
 def load_adapters(folder: str | Path) -> Adapters:
     """The adapters of an artifact, on the mesh that is set."""
-    config, adapter = read_config(folder), json.loads((Path(folder) / ADAPTER).read_text())
+    config, adapter = open(folder).config, json.loads((Path(folder) / ADAPTER).read_text())
 
     def init() -> Adapters:
         key = jax.random.key(0)
         return lora.take(lora.adapt(Transformer(config, key), LoRAConfig(**adapter["lora"]), key))
 
     return checkpoint.load_model(Path(folder) / "checkpoint", init)
-
-
-def _with_config(model: Transformer, config: ModelConfig) -> Transformer:
-    """The same weights under another config of the same shapes."""
-    tree = jax.tree.structure(jax.eval_shape(lambda: Transformer(config, jax.random.key(0))))
-    return jax.tree.unflatten(tree, jax.tree.leaves(model))

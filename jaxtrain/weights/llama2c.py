@@ -18,29 +18,35 @@ from jaxtrain.weights.huggingface import load_tensors
 HEADER = np.dtype("<i4"), 7
 
 
-def load_llama2c(path: str | Path, dtype: str = "float32") -> Transformer:
-    """The model of a llama2.c `.bin` (the first format), on the mesh that is set; or a UserError."""
-    meshes.ensure()
+def read_config(path: str | Path) -> ModelConfig:
+    """The ModelConfig of a llama2.c `.bin` (the first format); UserError where it is none."""
     path = Path(path)
     if path.stat().st_size < 28:
         raise UserError(f"{path} is too short for a header of llama2.c")
     D, F, layers, heads, kv_heads, vocab, length = (int(n) for n in np.fromfile(path, *HEADER))
     if min(D, F, layers, heads, kv_heads, length) < 1 or D % heads != 0 or vocab == 0:
         raise UserError(f"{path} does not begin with a header of llama2.c")
-    H = D // heads
-    config = ModelConfig(
+    return ModelConfig(
         vocab_size=abs(vocab),
         layers=layers,
         d_model=D,
         heads=heads,
         kv_heads=kv_heads,
-        head_dim=H,
+        head_dim=D // heads,
         d_hidden=F,
         max_length=length,
         tied=vocab > 0,
         norm_eps=1e-5,
         qk_norm=False,
     )
+
+
+def load_llama2c(path: str | Path, dtype: str = "float32") -> Transformer:
+    """The model of a llama2.c `.bin`, on the mesh that is set; or a UserError."""
+    meshes.ensure()
+    path, config = Path(path), read_config(path)
+    D, H, F, layers = config.d_model, config.head_dim, config.d_hidden, config.layers
+    heads, kv_heads, length = config.heads, config.kv_heads, config.max_length
     V, layer = config.vocab_size, "model.layers.{}."
     shapes = {  # in the order of the file
         "model.embed_tokens.weight": (V, D),
