@@ -101,10 +101,24 @@ def frequencies(config: ModelConfig, is_local: bool) -> np.ndarray:
         return radians.astype(np.float32)
     if config.rope_scaling == "linear":
         return (radians / config.rope_factor).astype(np.float32)
-    turns = config.rope_length * radians / (2 * np.pi)
-    low, high = config.rope_low_frequency, config.rope_high_frequency
+    stretch = llama3_stretch(
+        half,
+        theta,
+        config.rope_factor,
+        config.rope_low_frequency,
+        config.rope_high_frequency,
+        config.rope_length,
+    )
+    return (radians / stretch).astype(np.float32)
+
+
+def llama3_stretch(
+    half: int, theta: float, factor: float, low: float, high: float, length: int
+) -> np.ndarray:
+    """What the frequencies of the rotary pairs are divided by in Llama 3.1, float64 [half]."""
+    turns = length * theta ** (-np.arange(half, dtype=np.float64) / half) / (2 * np.pi)
     kept = np.clip((turns - low) / (high - low), 0, 1)
-    return (radians * (kept + (1 - kept) / config.rope_factor)).astype(np.float32)
+    return 1 / (kept + (1 - kept) / factor)
 
 
 def rotate(x_BTNH: jax.Array, positions_BT: jax.Array, frequencies: np.ndarray) -> jax.Array:

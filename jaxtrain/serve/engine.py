@@ -52,7 +52,7 @@ class Engine:
         self.max_new = max_new
         source = weights.open(model)
         self.tokenizer = source.tokenizer
-        self.stop = tuple(sorted({self.tokenizer.end, self.tokenizer.eos}))
+        self.stop = self.tokenizer.stop
         loaded = source.load()
         limit = min(max_length or loaded.config.max_length, loaded.config.max_length)
         self.scheduler = Scheduler(loaded, rows=rows, max_length=limit, queue=queue)

@@ -3,6 +3,7 @@
 In: an artifact of clean. Out: an artifact as in docs/formats.md, section 3.
 tokenizer.py    Tokenizer; byte-level BPE, trained here or OpenAI's, run by tiktoken, stored as plain text
 huggingface.py  the tokenizer.json of a published model
+gguf.py         the tokenizer of a GGUF file
 template.py     its chat template
 templates.py    templates by name
 tool_text.py    tool calls in that text, and read back from what a model wrote

@@ -3,6 +3,7 @@
 Needs the extra `huggingface`. Nothing is fetched: a model's folder has all of it.
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     import tokenizers
 
 MODEL, SETTINGS, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
+GENERATION = "generation_config.json"
 ROLES = ("bos", "eos", "pad")
+ENDOFTEXT = "<|endoftext|>"
 
 
 @dataclass(frozen=True)
@@ -32,35 +35,52 @@ class HuggingFaceTokenizer(Tokenizer):
     template: str | None = None
     """Jinja chat template."""
 
+    stops: tuple[int, ...] = field(default=(), compare=False)
+    """Tokens that end an answer by the model's `generation_config.json`."""
+
     @classmethod
     def load(cls, folder: str | Path) -> "HuggingFaceTokenizer":
-        """Read `tokenizer.json`, `tokenizer_config.json` and, where it is a file, `chat_template.jinja`."""
+        """Read `tokenizer.json` and what stands beside it: settings, template, `generation_config.json`.
+
+        Errors: UserError where no file says what ends a document, or a file is malformed.
+        """
         folder = Path(folder)
-        path = folder / SETTINGS
-        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        names = {role: _text(settings.get(f"{role}_token")) for role in ROLES}
+        settings = _read_json(folder / SETTINGS)
+        generation = _read_json(folder / GENERATION)
         template = settings.get("chat_template")
         if isinstance(template, list):  # several by name
             template = {entry["name"]: entry["template"] for entry in template}.get("default")
         if (folder / TEMPLATE).is_file():
             template = (folder / TEMPLATE).read_text(encoding="utf-8")
         text = (folder / MODEL).read_text(encoding="utf-8")
-        loaded = cls(text, {role: name for role, name in names.items() if name}, template)
-        if "eos" not in loaded.names:
-            raise UserError(f"{path} names no eos_token; add the token that ends a document")
-        for role, name in loaded.names.items():
-            if loaded.trusting.token_to_id(name) is None:
-                raise UserError(f"{path}: {role}_token {name!r} is not in {MODEL}")
-        return loaded
+        bare = cls(text, {}, template, tuple(_ids(generation.get("eos_token_id"))))
+        sources = (settings, _read_json(folder / "special_tokens_map.json"))
+        names = {role: name for role in ROLES if (name := _name(folder, role, sources))}
+        if "eos" not in names:
+            names |= bare._eos_of([generation, _read_json(folder / "config.json")])
+        if "eos" not in names:
+            raise UserError(f"{folder / SETTINGS} names no eos_token; add the token that ends a document")
+        for role, name in names.items():
+            if bare.trusting.token_to_id(name) is None:
+                raise UserError(f"{folder / SETTINGS}: {role}_token {name!r} is not in {MODEL}")
+        return dataclasses.replace(bare, names=names)
+
+    def _eos_of(self, configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        """By the id that the model's configs name; else GPT-2's only special token, which no file names."""
+        for index in [index for config in configs for index in _ids(config.get("eos_token_id"))]:
+            if (name := self.trusting.id_to_token(index)) in self.special:
+                return {"eos": name}
+        return {"bos": ENDOFTEXT, "eos": ENDOFTEXT} if list(self.special) == [ENDOFTEXT] else {}
 
     def save(self, folder: str | Path) -> None:
+        """Write what `load` reads and `transformers.AutoTokenizer` too."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MODEL).write_text(self.text, encoding="utf-8")
         settings = {f"{role}_token": name for role, name in self.names.items()}
-        (folder / SETTINGS).write_text(
-            json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        _write_json(folder / SETTINGS, {"tokenizer_class": "PreTrainedTokenizerFast"} | settings)
+        ids = {f"{role}_token_id": self._id(role) for role in self.names}
+        _write_json(folder / GENERATION, ids | {"eos_token_id": list(self.stop)})
         if self.template is not None:
             (folder / TEMPLATE).write_text(self.template, encoding="utf-8")
 
@@ -118,6 +138,10 @@ class HuggingFaceTokenizer(Tokenizer):
 
         return end_of_turn(self)
 
+    @property
+    def stop(self) -> tuple[int, ...]:
+        return tuple(sorted({*super().stop, *self.stops}))
+
     def _id(self, role: str) -> int:
         index = self.trusting.token_to_id(self.names.get(role, self.names["eos"]))
         assert index is not None
@@ -128,9 +152,13 @@ class HuggingFaceTokenizer(Tokenizer):
         settings = json.dumps([dict(sorted(self.names.items())), self.template])
         return hashlib.sha256(self.text.encode() + settings.encode()).hexdigest()
 
-    @property
+    @cached_property
     def vocabulary_fingerprint(self) -> str:
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        """Of the ids of all tokens and the order of merges: saving by another program does not change it."""
+        merges = json.loads(self.text)["model"].get("merges", [])
+        merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
+        ids = sorted(self.trusting.get_vocab(with_added_tokens=True).items())
+        return hashlib.sha256(json.dumps([ids, merges]).encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
         return self._plain.encode(text, add_special_tokens=False).ids
@@ -161,5 +189,34 @@ class HuggingFaceTokenizer(Tokenizer):
             yield rest
 
 
-def _text(token: str | Mapping[str, Any] | None) -> str | None:
-    return token["content"] if isinstance(token, Mapping) else token
+def _name(folder: Path, role: str, sources: Sequence[Mapping[str, Any]]) -> str | None:
+    """The text of a role's token in the first file that names one."""
+    key = f"{role}_token"
+    for found in sources:
+        token = found.get(key)
+        token = token.get("content") if isinstance(token, Mapping) else token
+        if token is not None and not isinstance(token, str):
+            raise UserError(f"{folder / SETTINGS}: {key} is {token!r}; it has to be one text")
+        if token:
+            return token
+    return None
+
+
+def _ids(value: int | Sequence[int] | None) -> list[int]:
+    """`eos_token_id`: one id, several or none."""
+    return [] if value is None else [value] if isinstance(value, int) else list(value)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """An object; empty where the file is absent."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds no JSON object")
+    return found
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -111,6 +111,11 @@ class Tokenizer(ABC):
         """Ends what the assistant says."""
 
     @property
+    def stop(self) -> tuple[int, ...]:
+        """Every token behind which an answer is over."""
+        return tuple(sorted({self.end, self.eos}))
+
+    @property
     @abstractmethod
     def fingerprint(self) -> str:
         """sha256 of all that decides the ids; equal fingerprints give equal ids."""

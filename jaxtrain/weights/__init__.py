@@ -1,6 +1,6 @@
 """Weights in and out: the model of any folder.
 
-In: a folder of ours, of Hugging Face or PEFT, a file of llama2.c. Out: a Transformer, or such a folder.
+In: a folder of ours, of Hugging Face, PEFT, llama.cpp or llama2.c. Out: a Transformer, or such a folder.
 
     from jaxtrain import weights
     source = weights.open("runs/quickstart/5_finetune")
@@ -10,6 +10,7 @@ folder.py       open: the model of a folder, whatever kind it is of
 families.py     the tables of the Hugging Face families
 huggingface.py  load_pretrained, save_pretrained
 peft.py         PEFT's folders
+gguf.py         the model and tokenizer of a GGUF file
 llama2c.py      the weights of llama2.c
 convert.py      `jaxtrain convert`
 """

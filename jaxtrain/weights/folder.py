@@ -5,6 +5,7 @@
     Hugging Face                config.json, safetensors, tokenizer.json
     PEFT                        adapter_config.json, adapter_model.safetensors
     llama2.c                    a .bin file
+    GGUF                        a .gguf file, or a folder with one
 
 Adapters are merged into the weights that they stand on.
 """
@@ -27,7 +28,7 @@ from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import checkpoint, mesh
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.tokenizer import Tokenizer
-from jaxtrain.weights import huggingface, llama2c, peft
+from jaxtrain.weights import gguf, huggingface, llama2c, peft
 
 MODEL, ADAPTER = "model.json", "adapter.json"
 
@@ -35,7 +36,7 @@ MODEL, ADAPTER = "model.json", "adapter.json"
 def open(folder: str | Path) -> "Source":
     """The source of a model; UserError where the folder, or file, holds none."""
     folder = Path(folder)
-    for kind in (Trained, HuggingFace, PEFT, Llama2C):
+    for kind in (Trained, HuggingFace, PEFT, Llama2C, GGUF):
         if kind.knows(folder):
             return kind(folder)
     raise UserError(
@@ -159,6 +160,31 @@ class Llama2C(Source):
 
     def _load(self, config: ModelConfig, weights: str) -> Transformer:
         return _with_config(llama2c.load_llama2c(self.folder, weights), config)
+
+
+class GGUF(Source):
+    """A file of llama.cpp."""
+
+    @staticmethod
+    def knows(folder: Path) -> bool:
+        return gguf.find(folder) is not None
+
+    @cached_property
+    def file(self) -> Path:
+        found = gguf.find(self.folder)
+        assert found is not None, "`knows` has seen it"
+        return found
+
+    @cached_property
+    def config(self) -> ModelConfig:
+        return gguf.read_config(self.file)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        return gguf.read_tokenizer(self.file)
+
+    def _load(self, config: ModelConfig, weights: str) -> Transformer:
+        return _with_config(gguf.load(self.file, weights), config)
 
 
 def _with_config(model: Transformer, config: ModelConfig) -> Transformer:

@@ -206,8 +206,12 @@ def _tensors(part: Part, config: ModelConfig) -> Iterator[tuple[tuple[int, ...],
             yield (layer, expert), part.name.format(layer=layer, expert=expert)
 
 
+def tensor_names(wanted: list[Part], config: ModelConfig) -> set[str]:
+    return {name for part in wanted for _, name in _tensors(part, config)}
+
+
 def _check_names(config: ModelConfig, wanted: list[Part], names: set[str], where: str) -> None:
-    expected = {name for part in wanted for _, name in _tensors(part, config)}
+    expected = tensor_names(wanted, config)
     if missing := sorted(expected - names):
         raise UserError(f"{where}: tensor {missing[0]} is missing ({len(missing)} in all)")
     extra = sorted(name for name in names - expected if not name.endswith(BUFFERS))

@@ -50,7 +50,7 @@ def test_mistakes_are_one_line(folder, capsys, tmp_path):
         (["chat"], None),
         (["chat", "--temperature", "1"], "name a model's folder before --temperature"),
         (["serve", str(folder), "--prot", "1"], "did you mean --port?"),
-        (["serve", str(tmp_path)], "is missing; run `jaxtrain tokenize` first"),
+        (["serve", str(tmp_path)], "holds no model"),
         (["serve", str(folder), "--host", "0.0.0.0"], "name an api_key_file"),
         (["serve", str(folder), "--api_key_file", str(tmp_path / "key")], "does not exist; write a long"),
     ):

@@ -1,0 +1,142 @@
+"""GGUF files that the package `gguf` writes, against the Hugging Face folders that they were made from."""
+
+import json
+
+import family_references as references
+import gguf
+import jax
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType as Type
+from gguf import GGUFWriter
+from safetensors.numpy import load_file, save_file
+
+from jaxtrain import weights
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.weights import load_pretrained
+
+forward = jax.jit(lambda model, tokens: model(tokens))
+ARCHITECTURES = {
+    "smollm2": "llama",
+    "qwen3": "qwen3",
+    "qwen2.5": "qwen2",
+    "gemma2": "gemma2",
+}
+
+
+@pytest.fixture(autouse=True)
+def one_device(make_mesh):
+    with jax.set_mesh(make_mesh(fsdp=1)):
+        yield
+
+
+def permuted(tensor: np.ndarray, heads: int) -> np.ndarray:
+    """As llama.cpp's converter writes Llama's queries and keys."""
+    parts = tensor.reshape(heads, 2, tensor.shape[0] // heads // 2, *tensor.shape[1:])
+    return parts.swapaxes(1, 2).reshape(tensor.shape)
+
+
+def write(path, folder, kind: Type | None, architecture: str) -> None:
+    """The GGUF file of a Hugging Face folder; `kind` of its matrices, which are quantised in `folder` too."""
+    config = json.loads((folder / "config.json").read_text())
+    tensors = load_file(folder / "model.safetensors")
+    heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
+    arch = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
+    table = gguf.get_tensor_name_map(arch, config["num_hidden_layers"])
+    writer = GGUFWriter(path, architecture)
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    rope = config["rope_parameters"]
+    writer.add_rope_freq_base(rope["rope_theta"])
+    if config.get("head_dim"):
+        writer.add_key_length(config["head_dim"])
+    if architecture == "gemma2":
+        writer.add_sliding_window(config["sliding_window"])
+        writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
+        writer.add_final_logit_softcapping(config["final_logit_softcapping"])
+    for name, tensor in tensors.items():
+        is_packed = tensor.shape[-1] % 32 == 0 and tensor.ndim == 2 and kind is not None
+        if is_packed:
+            packed = gguf.quants.quantize(tensor, kind)
+            tensors[name] = tensor = gguf.quants.dequantize(packed, kind)
+        part = name.split(".")[-2]
+        if architecture == "llama" and part in heads:
+            tensor = permuted(tensor, heads[part])
+        elif architecture == "gemma2" and name.endswith("norm.weight"):
+            tensor = tensor + 1
+        theirs = table.get_name(name, try_suffixes=(".weight", ".bias"))
+        if is_packed:
+            writer.add_tensor(theirs, gguf.quants.quantize(tensor, kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(theirs, np.ascontiguousarray(tensor, np.float32))
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    add_tokenizer(writer)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def add_tokenizer(writer: GGUFWriter) -> None:
+    """Bytes and one merge; `<end>` ends a text, `<turn>` an answer."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    tokens = ["<end>", "<turn>", *sorted(ByteLevel.alphabet()), "he"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3, 3] + [1] * (len(tokens) - 2))
+    writer.add_token_merges(["h e"])
+    writer.add_eos_token_id(0)
+    writer.add_eot_token_id(1)
+    writer.add_chat_template("{% for m in messages %}{{ m.content }}{{ '<turn>' }}{% endfor %}")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *((name, None) for name in ARCHITECTURES),
+        *(("smollm2", kind) for kind in (Type.F16, Type.BF16, Type.Q8_0, Type.Q4_0, Type.Q4_1)),
+    ],
+)
+def test_the_logits_are_those_of_its_folder(name, kind, tmp_path):
+    meta, _ = references.stored(name)
+    config = meta["config"]
+    if name == "gemma2":  # what no key of the file says: the published models' own scale
+        config = config | {"query_pre_attn_scalar": config["head_dim"]}
+    references.write_folder(tmp_path / "hf", config, meta["shapes"])
+    write(tmp_path / "model.gguf", tmp_path / "hf", kind, ARCHITECTURES[name])
+    source = weights.open(tmp_path / "model.gguf")
+    tokens, expected = references.tokens(), load_pretrained(tmp_path / "hf")
+    np.testing.assert_allclose(
+        forward(source.load(), tokens), forward(expected, tokens), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_its_tokenizer_speaks_as_its_metadata_says(tmp_path):
+    meta, _ = references.stored("smollm2")
+    references.write_folder(tmp_path / "hf", meta["config"], meta["shapes"])
+    write(tmp_path / "model.gguf", tmp_path / "hf", None, "llama")
+    tokenizer = weights.open(tmp_path).tokenizer
+    ids = tokenizer.encode("hehe 12<end>")
+    assert tokenizer.decode(ids) == "hehe 12<end>" and len(ids) == 2 + 3 + 5
+    assert tokenizer.stop == (0, 1) and tokenizer.eos == 0
+
+
+def test_what_is_no_whole_gguf_is_named(tmp_path):
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF\3\0\0\0")
+    with pytest.raises(UserError, match=r"broken\.gguf is no whole GGUF file"):
+        weights.open(tmp_path).load()
+    writer = GGUFWriter(tmp_path / "other.gguf", "mamba")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(UserError, match="architecture 'mamba' is not one of llama"):
+        weights.open(tmp_path / "other.gguf").load()
+    with pytest.raises(UserError, match="2 GGUF files; name one"):
+        weights.open(tmp_path)
