@@ -113,6 +113,12 @@ ROWS: tuple[Row, ...] = (
         lambda found: f"the loop waits {found['median_seconds']['blocked']:.2f} s",
         lambda found: f"{found['blocked_share_of_waiting']:.0%} of a save that is waited for",
     ),
+    (
+        "sandbox",
+        "Judge a program that a model wrote",
+        lambda found: f"{found['median_seconds']:.2f} s",
+        lambda found: f"{found['seconds_of_a_sleeper']:.1f} s for one that sleeps",
+    ),
 )
 
 

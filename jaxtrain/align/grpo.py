@@ -35,7 +35,7 @@ from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
 from jaxtrain.runtime.trackers import Tracker
 from jaxtrain.tasks import sandbox
-from jaxtrain.tasks.verifiable import GRADERS, Problem, read_problems
+from jaxtrain.tasks.verifiable import GRADERS, Problem, check_tests, read_problems
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import optimizer as optimizers
@@ -63,7 +63,8 @@ class GRPOConfig:
     rewards: dict[str, float] = field(default_factory=lambda: {"exact": 1.0})
     """Weight of each grader's grade (0 to 1) in the reward: exact, the whole answer is right; number, its
     last number is; result, it ends in `#### ` and the right number; form, in `#### ` and any; code, the
-    program that it holds passes the tests in `answer`, in a sandbox."""
+    program that it holds passes the tests in `answer`. The program runs in a sandbox, the tests beside it in
+    another: they call its functions with plain values (None, numbers, text, lists, …)."""
     instruction: str = ""
     """Put behind every question."""
     kind: Group = "grpo"
@@ -228,6 +229,8 @@ def read(path: str, config: GRPOConfig, tokenizer: Tokenizer) -> tuple[list[Aske
     """The problems of a file with the ids of their prompts, and how many are too long."""
     asked = []
     problems = read_problems(path)
+    if "code" in config.rewards:
+        check_tests(path, problems)
     for problem in problems:
         content = f"{problem.question}\n{config.instruction}" if config.instruction else problem.question
         ids = render([{"role": "user", "content": content}], tokenizer, generation_prompt=True)[0]

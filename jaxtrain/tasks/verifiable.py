@@ -2,19 +2,20 @@
 
 The file is that of GSM8K (Cobbe et al. 2021): a JSON object a line with `question` and `answer`; what stands
 behind `####` in an answer is its result. Where programs are asked for, `answer` is the tests that they have
-to pass: `assert double(2) == 4`.
+to pass: `assert double(2) == 4`. They call functions of the program with plain values (`interface.py`).
 """
 
 import gzip
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tasks import sandbox
+from jaxtrain.tasks import interface, sandbox
 
 _NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
 _RESULT = re.compile(r"####\s*(-?[\d.,]*\d)\s*\Z")
@@ -73,11 +74,29 @@ def form(said: str, answer: str) -> float:
 def code(said: str, tests: str) -> float:
     """1 where the Python said passes `tests` in the sandbox: the last fenced block, or the whole answer.
 
-    Tests run in the program's own process: a program written to deceive them may pass.
-    Errors: UserError where the kernel cannot shut the program in; nothing is run then.
+    Errors: UserError where the kernel cannot shut the program in (nothing is run then), or for such tests as
+    `check_tests` refuses.
     """
     blocks = _FENCED.findall(said)
-    return float(sandbox.run(f"{blocks[-1] if blocks else said}\n{tests}\n").passed)
+    program = blocks[-1] if blocks else said
+    return float(sandbox.run(program, tests=tests, names=_names(tests)).passed)
+
+
+def check_tests(path: str | Path, problems: Iterable[Problem]) -> None:
+    """UserError where the tests of a problem need more of a program than calls with plain values."""
+    for number, problem in enumerate(problems, 1):
+        try:
+            _names(problem.answer)
+        except UserError as error:
+            raise UserError(f"{path}, line {number}: {error}") from error
+
+
+@cache
+def _names(tests: str) -> tuple[str, ...]:
+    try:
+        return interface.names(tests)
+    except ValueError as error:
+        raise UserError(f"no program can be held against this `answer`: {error}; mend the tests") from error
 
 
 GRADERS: dict[str, Callable[[str, str], float]] = {

@@ -70,7 +70,7 @@ def test_a_program_is_worth_what_its_tests_say(said, grade):
 def test_no_program_is_run_where_it_cannot_be_shut_in():
     """In a user namespace that may have no others."""
     forbid = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" -c "$1"'
-    grade = "from jaxtrain.tasks.verifiable import GRADERS\nGRADERS['code']('', '')"
+    grade = "from jaxtrain.tasks.verifiable import GRADERS\nGRADERS['code']('', 'assert f()')"
     command = ["unshare", "--user", "--map-root-user", "sh", "-c", forbid, sys.executable, grade]
     found = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     if "max_user_namespaces" in found.stderr or "unshare failed" in found.stderr:
