@@ -19,20 +19,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from jaxtrain.clean import dedup, quality, signals
+from jaxtrain.clean import C4, C4Lines, FineWeb, GopherQuality, GopherRepetition, dedup, judge, signals
 
 RUNS = 3
-PRESETS = ("gopher_quality", "gopher_repetition", "c4", "fineweb")
+PAGE = (GopherQuality(), GopherRepetition(), FineWeb(), C4Lines(), C4())
 
 
 def ours_filters(texts: list[str]) -> None:
-    """Verdicts of all four presets: signals once for the text, once for its C4 lines."""
+    """All four rules, those of C4 last, on the lines that it leaves."""
     for text in texts:
-        measured = quality.measure(text)
-        for name in PRESETS:
-            preset = quality.PRESETS[name]
-            found = measured if preset.lines is str else quality.measure(preset.lines(text))
-            quality.broken_limit(found, preset.limits)
+        judge(text, *PAGE)
 
 
 def ours_minhash(texts: list[str]) -> None:
@@ -68,7 +64,7 @@ def datatrove() -> dict[str, Callable[[list[str]], None]]:
 def put_our_splitter() -> None:
     for module in ("gopher_quality_filter", "gopher_repetition_filter", "fineweb_quality_filter"):
         loaded = importlib.import_module(f"datatrove.pipeline.filters.{module}")
-        loaded.split_into_words = lambda text, language: quality.split_words(text)
+        loaded.split_into_words = lambda text, language: signals.split_words(text)
     sentences = importlib.import_module("datatrove.pipeline.filters.c4_filters")
     sentences.split_into_sentences = lambda text, language: [""] * signals.count_sentences(text)
 

@@ -170,9 +170,8 @@ def bias(model: str, data: str, items: str = "200") -> None:
 
 def memorization() -> None:
     """Two runs of as many steps on the same texts: as collected, with copies, and as clean leaves them."""
-    from jaxtrain.clean import balance
+    from jaxtrain.clean import Code, Normalize, balance, web
     from jaxtrain.clean import run as clean
-    from jaxtrain.clean.examine import Rules
     from jaxtrain.collect import run as collect
     from jaxtrain.collect.books import BookSource
     from jaxtrain.collect.tables import TableSource
@@ -198,10 +197,10 @@ def memorization() -> None:
             WebSource(name="web", paths=("data/quickstart/web.warc.gz",), license="CC-BY-SA-3.0"),
         )
         collect.run(collect.CollectConfig(sources=sources, out=str(run / "1_collect")))
-        lenient = Rules(preset="code", language_score=None, personal=())
+        lenient = (Normalize(code=True), Code())
         cleaned = clean.CleanConfig(
             documents=str(run / "1_collect"),
-            rules={"planted": lenient, "web": Rules(preset="web")},
+            filters={"planted": lenient, "web": web("en")},
             mixture={"planted": 1.0, "web": 1.0},
             balance=balance.Balance(temperature=1.0),
             heldout_bytes=40_000,

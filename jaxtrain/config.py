@@ -101,10 +101,13 @@ def _parse(kind: type, arguments: list[str], default: Any = None) -> Any:
         if not field.settable:
             raise UserError(f"{flag} is a list of configs; edit it in the config file")
     printed = io.StringIO()
-    given = {} if default is None else {"default": default}
+    # Its lists of configs pass by: a class in them need not be one that tyro can make.
+    kept = {} if default is None else {name: getattr(default, name) for name in fields.lists_of_configs(kind)}
+    bare = {name: type(value)() for name, value in kept.items()}
+    given = {} if default is None else {"default": dataclasses.replace(default, **bare)}
     try:
         with redirect_stdout(printed), redirect_stderr(printed):
-            return tyro.cli(
+            parsed = tyro.cli(
                 kind,
                 args=arguments,
                 use_underscores=True,
@@ -114,6 +117,7 @@ def _parse(kind: type, arguments: list[str], default: Any = None) -> Any:
             )
     except SystemExit as stop:
         raise UserError(_refusal(printed.getvalue())) from stop
+    return dataclasses.replace(parsed, **kept)
 
 
 def _refusal(printed: str) -> str:

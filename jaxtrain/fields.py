@@ -95,23 +95,23 @@ def sections(
             inner += sections(hint, None if current is MISSING else current, f"{name}.", settable, can_change)
         elif isinstance(current, Mapping) and current:
             for key, member in current.items():
-                if dataclasses.is_dataclass(member):
-                    inner += sections(type(member), member, f"{name}.{key}.", settable, can_change)
-                else:
-                    add(f"{name}.{key}", type(member), member, meaning)
+                add(f"{name}.{key}", get_args(hint)[1], member, meaning)
         elif parts := _configs_in(hint):
             add(name, hint, current, meaning)
-            keyed = get_origin(hint) is dict
             for part in parts:
-                inner += sections(
-                    part, None, f"{name}.NAME." if keyed else "", settable and keyed, can_change
-                )
+                inner += sections(part, settable=False, changeable=can_change)
         else:
             add(name, hint, current, meaning)
     doc = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
     meaning = "" if doc.startswith(f"{kind.__name__}(") else doc  # a dataclass without one gets its signature
     yield Section(title=prefix.removesuffix(".") or kind.__name__, meaning=meaning, fields=own)
     yield from inner
+
+
+def lists_of_configs(kind: type) -> list[str]:
+    """The fields that the command line cannot set."""
+    hints = get_type_hints(kind)
+    return [name for name, hint in hints.items() if _configs_in(hint) and not dataclasses.is_dataclass(hint)]
 
 
 def docstrings(kind: type) -> dict[str, str]:
@@ -133,9 +133,10 @@ def default_of(field: dataclasses.Field[Any]) -> Any:
 
 
 def _configs_in(hint: Any) -> list[type]:
-    """The dataclasses inside `tuple[A | B, ...]` or `dict[str, A]`."""
+    """The dataclasses inside `tuple[A | B, ...]` or `dict[str, A]`; of a base class those derived."""
     if dataclasses.is_dataclass(hint):
-        return [hint] if isinstance(hint, type) else []
+        assert isinstance(hint, type)
+        return [part for derived in hint.__subclasses__() for part in _configs_in(derived)] or [hint]
     return [part for argument in get_args(hint) for part in _configs_in(argument)]
 
 

@@ -78,9 +78,9 @@ def test_overrides_reach_nested_fields_and_leave_the_rest() -> None:
 
 
 def test_overrides_reach_into_dictionaries() -> None:
-    after = configs.override(configs.load(CLEAN), ["--rules.wiki.preset", "web", "--mixture.code", "0.5"])
-    assert after.rules["wiki"].preset == "web" and after.rules["books"].preset == "prose"
-    assert after.mixture["code"] == 0.5
+    after = configs.override(configs.load(CLEAN), ["--mixture.code", "0.5", "--balance.most_share", "0.9"])
+    assert (after.mixture["code"], after.mixture["wiki"], after.balance.most_share) == (0.5, 0.4, 0.9)
+    assert after.filters == configs.load(CLEAN).filters
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,8 @@ def test_an_override_that_does_not_fit_is_one_line(arguments: list[str], words: 
 def test_a_list_of_configs_is_edited_in_the_file() -> None:
     with pytest.raises(UserError, match="--sources is a list of configs; edit it in the config file"):
         configs.override(configs.load("configs/quickstart/1_collect.py"), ["--sources", "3"])
+    with pytest.raises(UserError, match="--filters.wiki is a list of configs; edit it in the config file"):
+        configs.override(configs.load(CLEAN), ["--filters.wiki", "3"])
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -119,5 +121,7 @@ def test_every_field_of_every_stage_says_what_it_means(stage: str) -> None:
 
 def test_the_resolved_config_is_json_with_class_names() -> None:
     resolved = configs.to_json(configs.load(CLEAN))
-    assert resolved["class"] == "CleanConfig" and resolved["rules"]["wiki"]["class"] == "Rules"
-    assert resolved["rules"]["code"]["personal"] == ["email", "ip"]
+    assert resolved["class"] == "CleanConfig"
+    classes = [step["class"] for step in resolved["filters"]["code"]]
+    assert classes == ["Normalize", "Code", "Personal", "Quotes"]
+    assert resolved["filters"]["code"][2]["kinds"] == ["email", "ip"]

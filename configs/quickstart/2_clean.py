@@ -6,24 +6,27 @@ web pages; holds out some 400 kB.
 A quarter of a minute on two cores.
 """
 
-from jaxtrain.clean.examine import Rules
+from jaxtrain.clean import Quotes, chat, code, prose, web
 from jaxtrain.clean.run import CleanConfig
+
+BENCHMARKS = (
+    "data/quickstart/benchmarks/arc_easy.jsonl.gz",
+    "data/quickstart/benchmarks/piqa.jsonl.gz",
+    "data/quickstart/benchmarks/winogrande.jsonl.gz",
+)
+quotes = Quotes(BENCHMARKS)
 
 config = CleanConfig(
     documents="runs/quickstart/1_collect",
-    rules={
-        "wiki": Rules(preset="prose"),
-        "books": Rules(preset="prose"),
-        "code": Rules(preset="code", language_score=None, personal=("email", "ip")),
-        "web": Rules(preset="web"),
+    filters={
+        "wiki": (*prose("en"), quotes),
+        "books": (*prose("en"), quotes),
+        "code": (*code(), quotes),
+        "web": (*web("en"), quotes),
+        "dolly": (*chat("en"), quotes),
+        "alpaca": (*chat("en"), quotes),
     },
     mixture={"wiki": 0.4, "books": 0.35, "code": 0.1, "web": 0.15},
-    languages=("en",),
-    benchmarks=(
-        "data/quickstart/benchmarks/arc_easy.jsonl.gz",
-        "data/quickstart/benchmarks/piqa.jsonl.gz",
-        "data/quickstart/benchmarks/winogrande.jsonl.gz",
-    ),
     heldout_bytes=400_000,
     out="runs/quickstart/2_clean",
 )

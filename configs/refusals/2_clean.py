@@ -4,19 +4,25 @@ As the quickstart's, of its conversations and the refusals; the pages are there 
 documents.
 """
 
-from jaxtrain.clean.examine import Rules
+from jaxtrain.clean import Quotes, chat, web
 from jaxtrain.clean.run import CleanConfig
+
+BENCHMARKS = (
+    "data/quickstart/benchmarks/arc_easy.jsonl.gz",
+    "data/quickstart/benchmarks/piqa.jsonl.gz",
+    "data/quickstart/benchmarks/winogrande.jsonl.gz",
+)
+quotes = Quotes(BENCHMARKS)
 
 config = CleanConfig(
     documents="runs/refusals/1_collect",
-    rules={"web": Rules(preset="web")},
+    filters={
+        "web": (*web("en"), quotes),
+        "dolly": (*chat("en"), quotes),
+        "alpaca": (*chat("en"), quotes),
+        "refusals": (*chat("en"), quotes),
+    },
     mixture={"web": 1.0},
-    languages=("en",),
-    benchmarks=(
-        "data/quickstart/benchmarks/arc_easy.jsonl.gz",
-        "data/quickstart/benchmarks/piqa.jsonl.gz",
-        "data/quickstart/benchmarks/winogrande.jsonl.gz",
-    ),
     heldout_bytes=20_000,
     out="runs/refusals/2_clean",
 )

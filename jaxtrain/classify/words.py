@@ -9,8 +9,15 @@ import re
 
 import numpy as np
 
-# Scripts that write no spaces give a word a character: a sentence of them would be one word else.
-NO_SPACES = "\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff"
+# Scripts that write no spaces give a word a character: a sentence of them would be one word else. Thai, Lao,
+# Tibetan, Burmese, Khmer, kana, Chinese characters.
+NO_SPACES = "\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+"""Ranges for a class of a regular expression."""
+SIGNS = (
+    "\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ece\u0f18-\u0f19\u0f35\u0f37\u0f39"
+    "\u0f71-\u0f84\u0f86-\u0f87\u0f8d-\u0fbc\u102b-\u103e\u1056-\u1059\u17b4-\u17d3\u3099-\u309a"
+)
+"""Vowel signs and accents of these scripts, which stand behind the character that they belong to."""
 _WORD = re.compile(f"[{NO_SPACES}]|[^\\W_{NO_SPACES}]+")
 _MARKS = re.compile("[\u00a0\u2010-\u2026•·«»]+")  # that keep an English text from being ASCII
 _LETTERS = "".join(chr(c) if chr(c).isalnum() else " " for c in range(128))

@@ -93,23 +93,47 @@ def group_key(url_or_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(url_or_id.encode()).digest()[:8], "big")
 
 
-def hold_out(source: str, groups: np.ndarray, sizes: np.ndarray, share: int) -> np.ndarray:
-    """Which rows to hold out: documents of one group after another, in the order of their keys.
+def hold_out(source: str, groups: np.ndarray, sizes: np.ndarray, share: int) -> tuple[np.ndarray, bool]:
+    """Which rows to hold out, and whether others of their groups may stay in training.
 
-    groups: uint64 `group_key` of each row. sizes: its bytes. A corpus that grows so keeps most of its
-    held-out documents. The last one passes the share only where that is nearer to it than to stop before.
+    groups: uint64 `group_key` of each row. sizes: its bytes. share: bytes asked for; a tenth of the source
+    is the most.
+
+    Documents of one group after another are taken, in the order of their keys, so that a corpus that grows
+    keeps most of its held-out documents. Groups of more than a tenth are passed over. Where there are no
+    others, the last documents of one are taken and the rest of it stays in training; else the smallest
+    document, if it is no more than half of the source.
     """
-    limit = int(MOST_OF_SOURCE * int(sizes.sum()))
-    if share > limit:
-        say(f"clean: {source} holds out {limit:,} bytes, a tenth of it, instead of {share:,}")
-        share = limit
-    if len(np.unique(groups)) == 1:
-        say(f"clean: all of {source} has one url, so none of it is held out")
-        return np.zeros(0, np.int64)
-    taken, heldout = 0, []
-    for row in np.argsort(groups, kind="stable").tolist():
-        if taken >= share or (heldout and taken + sizes[row] / 2 > share):
+    total = int(sizes.sum())
+    limit = int(MOST_OF_SOURCE * total)
+    _, own = np.unique(groups, return_inverse=True)
+    order = np.argsort(own, kind="stable")
+    is_large = np.bincount(own, sizes)[own[order]] > limit
+    rows, is_part = _fill(order[~is_large], own, sizes, min(share, limit)), False
+    if not len(rows) and share:
+        rows, is_part = _fill(order[is_large][::-1], own, sizes, min(share, limit)), True
+    if not len(rows) and share:
+        rows = order[np.argsort(sizes[order], kind="stable")[:1]]
+        rows = rows[2 * sizes[rows] <= total]
+    is_part = is_part and bool(np.isin(np.delete(own, rows), own[rows]).any())
+    held = int(sizes[rows].sum())
+    if not 0.8 * share <= held <= 1.2 * share:
+        say(f"clean: {source} holds out {held:,} of its {total:,} bytes instead of {share:,}")
+    if is_part:
+        say(f"clean: works of {source} are large, so what is held out is a part of one that is trained on")
+    return rows, is_part
+
+
+def _fill(rows: np.ndarray, groups: np.ndarray, sizes: np.ndarray, goal: int) -> np.ndarray:
+    """The rows that fit, one after the other, up to the sum of sizes that is nearest to the goal.
+
+    Where one does not fit whose group is begun, they end: one group at most is not whole.
+    """
+    taken, chosen = 0, []
+    for row in rows.tolist():
+        if taken + sizes[row] / 2 <= goal:
+            chosen.append(row)
+            taken += int(sizes[row])
+        elif chosen and groups[chosen[-1]] == groups[row]:
             break
-        heldout.append(row)
-        taken += int(sizes[row])
-    return np.array(heldout, np.int64)
+    return np.array(chosen, np.int64)

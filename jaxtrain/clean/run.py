@@ -10,16 +10,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+import tyro
 
 from jaxtrain import artifact
-from jaxtrain.clean import balance, contamination, dedup, examine, personal, quality, shards, substrings
+from jaxtrain.clean import balance, contamination, dedup, presets, shards, substrings
 from jaxtrain.clean.balance import Balance
 from jaxtrain.clean.census import Census
-from jaxtrain.clean.examine import Examination, Rules
-from jaxtrain.clean.shards import Facts
+from jaxtrain.clean.contamination import Quotes
+from jaxtrain.clean.filter import Filter
+from jaxtrain.clean.quality import Code
+from jaxtrain.clean.shards import Facts, Filters, signal_names
 from jaxtrain.clean.write import write_source
 from jaxtrain.document import source_files
 from jaxtrain.engine import EMBEDDED
@@ -32,29 +35,15 @@ from jaxtrain.runtime.progress import say
 class CleanConfig:
     """Cleaning of everything that one collect artifact holds."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     documents: str
     """Folder of the collect artifact."""
-    rules: dict[str, Rules]
-    """For each source of documents. Of two duplicates that of the source named first here is kept."""
-    mixture: dict[str, float]
-    """Weight of each source of documents in training; any scale."""
-    languages: tuple[str, ...] = ("en",)
-    """ISO 639-1 codes to keep."""
-    conversation_language_score: float = 0.2
-    """Least probability that a conversation is in one of `languages`; low: turns are short, some are code."""
-    benchmarks: tuple[str, ...] = ()
-    """Files (`.jsonl.gz`) whose items must not be in the training data."""
-    blocked_urls: tuple[str, ...] = ()
-    """Text files of domains and words, one a line; a page whose URL has one is dropped."""
-    word_lists: tuple[str, ...] = ()
-    """Text files or folders of listed words, one entry a line; `rules` limit their share."""
-    reference: tuple[str, ...] = ()
-    """Text files of good writing: how a text's characters surprise after them is a signal of gibberish."""
-    classifiers: dict[str, str] = field(default_factory=dict)
-    """Name to folder of a classify artifact: a signal `score_NAME`, which `rules` may limit; with more than
-    two labels, such as topics, a signal `score_NAME_LABEL` for each."""
+    filters: Annotated[dict[str, tuple[Filter, ...]], tyro.conf.Suppress] = field(default_factory=dict)
+    """What each source passes through, in order; a source that is not named, `prose()`, and one of
+    conversations `chat()` (clean/presets.py). Of two duplicates that of the source named first is kept."""
+    mixture: dict[str, float] = field(default_factory=dict)
+    """Weight of each source of documents in training; any scale. Empty for conversations alone."""
     similarity: float = dedup.SIMILARITY
     """Least Jaccard similarity (0 to 1) of the word 5-grams of near duplicates; of conversations that of all
     turns and that of the answers alone, so an answer of fewer than five words makes none."""
@@ -80,28 +69,25 @@ configs: tuple[type, ...] = (CleanConfig,)
 
 
 def run(config: CleanConfig) -> Path:
-    """The clean artifact of `config`; UserError where its sources, benchmarks or presets do not exist."""
+    """The clean artifact of `config`; UserError where its sources or files of filters do not exist."""
     artifact.require(config.documents, "collect")
-    files = (*config.benchmarks, *config.blocked_urls, *config.word_lists, *config.reference)
-    files = (*files, *config.classifiers.values())
-    inputs = {"documents": config.documents} | {path: path for path in files}
+    steps = [step for of in config.filters.values() for step in of]
+    inputs = {"documents": config.documents} | {path: path for step in steps for path in step.files()}
     return artifact.produce(config, inputs=inputs, write=lambda folder: _write(config, folder), resume=True)
 
 
 def _write(config: CleanConfig, folder: Path) -> artifact.Counts:
-    collected, working = Path(config.documents), folder / "working"
-    _check(config, {path.stem for path in source_files(collected / "documents")})
-    say(f"clean: {len(contamination.load(config.benchmarks)):,} benchmark phrases")
-    documents = _step("examine documents", lambda: _examine(config, "documents", list(config.rules), working))
-    chats = [path.stem for path in source_files(collected / "conversations")]
-    conversations = _step("examine conversations", lambda: _examine(config, "conversations", chats, working))
-    if both := sorted(set(chats) & set(config.rules)):
-        raise UserError(
-            f"{both[0]} names documents and conversations; give one of them another name in collect"
-        )
+    working = folder / "working"
+    of_documents, of_conversations = _filters(config)
+    benchmarks = [step for of in of_documents.values() for step in of if isinstance(step, Quotes)]
+    for paths in dict.fromkeys(step.benchmarks for step in benchmarks):
+        say(f"clean: {len(contamination.load(paths)):,} benchmark phrases")
+    documents = _step("examine documents", lambda: _examine(config, "documents", of_documents, working))
+    conversations = _step(
+        "examine conversations", lambda: _examine(config, "conversations", of_conversations, working)
+    )
     both = (documents, conversations)
-    signals = examine.signal_names(config.classifiers, bool(config.word_lists), bool(config.reference))
-    census = Census(config.rules, config.classifiers, signals)
+    census = Census(of_documents)
     census.step("collected", [(facts, np.ones(len(facts.id_R), bool)) for facts in both], collected=True)
     census.step("examined", _alive(both))
     for facts in both:
@@ -113,12 +99,20 @@ def _write(config: CleanConfig, folder: Path) -> artifact.Counts:
     for name, units in _repeats(config):
         _step(f"repeated {name}", lambda units=units: substrings.cut_repeats(documents, units))
         census.step(f"repeated {name} removed", _alive(both))
-    if not documents.alive_R.any():
-        raise UserError(_nothing_left(config, documents))
-    heldout_R, mixture = _step("hold out", lambda: _hold_out(config, documents))
+    heldout_R, mixture = _step("hold out", lambda: _hold_out(config, documents, of_documents))
+    for facts in both:
+        _tell(config, facts)
     kept_R = documents.alive_R & ~heldout_R
     census.step("kept", [(documents, kept_R), (conversations, conversations.alive_R)])
-    counts = _step("write", lambda: _write_all(folder, documents, conversations, heldout_R, signals, census))
+    counts = _step(
+        "write",
+        lambda: _write_all(
+            folder,
+            [(documents, heldout_R, signal_names(of_documents)),
+             (conversations, np.zeros(len(conversations.id_R), bool), signal_names(of_conversations))],
+            census,
+        ),
+    )  # fmt: skip
     (folder / "mixture.json").write_text(json.dumps(mixture, indent=2, sort_keys=True) + "\n")
     (folder / "funnel.json").write_text(json.dumps(counts["funnel"], indent=2, sort_keys=True) + "\n")
     found = census.found(documents, conversations)
@@ -131,52 +125,59 @@ def _alive(kinds: tuple[Facts, ...]) -> list[tuple[Facts, np.ndarray]]:
     return [(facts, facts.alive_R) for facts in kinds]
 
 
-def _examine(config: CleanConfig, kind: str, sources: list[str], working: Path) -> Facts:
-    parts = [
-        shard
-        for source in sources
-        for shard in shards.list_shards(kind, Path(config.documents) / kind / f"{source}.parquet", working)
-    ]
-    examinations = {source: _examination(config, config.rules.get(source)) for source in sources}
-    shards.examine_all(parts, examinations, config.engine, config.workers, f"clean: shards of {kind}")
-    return Facts(parts, {source: i for i, source in enumerate(sources)})
-
-
-def _examination(config: CleanConfig, rules: Rules | None) -> Examination:
-    return Examination(
-        rules=rules or Rules(preset="prose"),  # conversations have no limits of quality
-        languages=config.languages,
-        conversation_language_score=config.conversation_language_score,
-        benchmarks=config.benchmarks,
-        blocked_urls=config.blocked_urls,
-        word_lists=config.word_lists,
-        reference=config.reference,
-        classifiers=config.classifiers,
+def _filters(config: CleanConfig) -> tuple[Filters, Filters]:
+    """Of the sources of documents and of conversations; UserError where the config does not fit them."""
+    documents, chats = (
+        [path.stem for path in source_files(Path(config.documents) / kind)]
+        for kind in ("documents", "conversations")
+    )
+    if both := sorted(set(chats) & set(documents)):
+        raise UserError(
+            f"{both[0]} names documents and conversations; give one of them another name in collect"
+        )
+    for name, known in (("filters", documents + chats), ("mixture", documents)):
+        if unknown := sorted(set(getattr(config, name)) - set(known)):
+            raise UserError(
+                f"`{name}` names {', '.join(unknown)}, but {config.documents} has {', '.join(sorted(known))}"
+            )
+    if missing := sorted(set(documents) - set(config.mixture)):
+        raise UserError(f"{config.documents} has {', '.join(missing)}, which `mixture` does not name; add it")
+    weights = config.mixture.values()
+    if documents and (min(weights) < 0 or not sum(weights)):
+        raise UserError("`mixture` needs weights of at least 0, and one above 0")
+    named = [*config.filters, *documents, *chats]
+    ordered = sorted({*documents, *chats}, key=named.index)
+    return (
+        {source: config.filters.get(source, presets.prose()) for source in ordered if source in documents},
+        {source: config.filters.get(source, presets.chat()) for source in ordered if source in chats},
     )
 
 
-def _check(config: CleanConfig, found: set[str]) -> None:
-    for name in ("rules", "mixture"):
-        if unknown := sorted(set(getattr(config, name)) - found):
+def _examine(config: CleanConfig, kind: str, filters: Filters, working: Path) -> Facts:
+    parts = [
+        shard
+        for source in filters
+        for shard in shards.list_shards(kind, Path(config.documents) / kind / f"{source}.parquet", working)
+    ]
+    shards.examine_all(parts, filters, config.engine, config.workers, f"clean: shards of {kind}")
+    return Facts(parts, {source: i for i, source in enumerate(filters)})
+
+
+def _tell(config: CleanConfig, facts: Facts) -> None:
+    """Say what each source lost and why; UserError where one that has a weight lost all."""
+    for source in facts.sources:
+        reasons = Counter(facts.reason_R[facts.rows_of(source)].tolist())
+        records, kept = reasons.total(), reasons.pop("", 0)
+        lost = ", ".join(f"{count:,} × {reason}" for reason, count in reasons.most_common(4))
+        more = ", …" if len(reasons) > 4 else ""
+        say(f"clean: {source} keeps {kept:,} of {records:,}" + (f"; drops {lost}{more}" if lost else ""))
+        if not kept and config.mixture.get(source):
             raise UserError(
-                f"`{name}` names {', '.join(unknown)}, but {config.documents} has {', '.join(sorted(found))}"
+                f"none of the {records:,} documents of {source} is left, which has a weight in `mixture`; "
+                f"dropped were {lost or 'none'}: mend `filters`, or set its weight to 0"
             )
-        if missing := sorted(found - set(getattr(config, name))):
-            raise UserError(
-                f"{config.documents} has {', '.join(missing)}, which `{name}` does not name; add it"
-            )
-    for source, rules in config.rules.items():
-        quality.preset_named(rules.preset)
-        if unknown := sorted(set(rules.scores) - set(examine.score_names(config.classifiers))):
-            raise UserError(f"rules[{source!r}].scores names {unknown[0]!r}, which `classifiers` does not")
-        if rules.perplexity is not None and not config.reference:
-            raise UserError(f"rules[{source!r}].perplexity needs text files in `reference` to judge by")
-        if unknown := sorted(set(rules.personal) - set(personal.KINDS)):
-            raise UserError(
-                f"rules[{source!r}].personal: no kind {unknown[0]!r}; choose of {', '.join(personal.KINDS)}"
-            )
-    if min(config.mixture.values(), default=0) < 0 or not sum(config.mixture.values()):
-        raise UserError("`mixture` needs weights of at least 0, and one above 0")
+        if 2 * kept < records:
+            say(f"clean: {source} LOSES MORE THAN HALF; look at dropped/{source}.parquet and its `filters`")
 
 
 def _step(name: str, work: Callable[[], Any]) -> Any:
@@ -195,57 +196,45 @@ def _repeats(config: CleanConfig) -> Iterator[tuple[str, Callable[[str], substri
         yield "passages", substrings.runs_of(config.repeated_words)
 
 
-def _hold_out(config: CleanConfig, documents: Facts) -> tuple[np.ndarray, dict[str, float]]:
+def _hold_out(config: CleanConfig, documents: Facts, filters: Filters) -> tuple[np.ndarray, dict[str, float]]:
     """Which rows are held out, and the mixture of what is left; the rest of their urls is dropped."""
     heldout_R = np.zeros(len(documents.id_R), bool)
-    mixture = balance.mixture(config.mixture, _bytes(config, documents, documents.alive_R))
+    mixture = balance.mixture(config.mixture, _bytes(documents, documents.alive_R))
     shares = balance.heldout_shares(
-        mixture, config.heldout_bytes, lambda source: config.rules[source].preset == "code"
+        mixture, config.heldout_bytes, lambda source: any(isinstance(step, Code) for step in filters[source])
     )
+    held = [np.zeros(0, np.uint64)]
     for source, share in shares.items():
         own = documents.rows_of(source)
         rows = np.arange(own.start, own.stop)[documents.alive_R[own]]
-        heldout_R[rows[balance.hold_out(source, documents.group_R[rows], documents.bytes_R[rows], share)]] = (
-            True
-        )
-    held = np.unique(documents.group_R[heldout_R & documents.url_R])
-    surplus_R = documents.alive_R & ~heldout_R & documents.url_R & np.isin(documents.group_R, held)
+        chosen, is_part = balance.hold_out(source, documents.group_R[rows], documents.bytes_R[rows], share)
+        heldout_R[rows[chosen]] = True
+        if not is_part:
+            held.append(documents.group_R[rows[chosen]])
+    surplus_R = documents.alive_R & ~heldout_R & documents.url_R
+    surplus_R &= np.isin(documents.group_R, np.concatenate(held))
+    if surplus_R.any():
+        say(f"clean: {surplus_R.sum():,} more documents of the works held out are dropped: heldout surplus")
     documents.reason_R[surplus_R] = "heldout surplus"
-    left = _bytes(config, documents, documents.alive_R & ~heldout_R)
-    return heldout_R, balance.plan(config.mixture, left, config.balance)
+    left = _bytes(documents, documents.alive_R & ~heldout_R)
+    return heldout_R, balance.plan(config.mixture, left, config.balance) if left else {}
 
 
-def _bytes(config: CleanConfig, documents: Facts, rows_R: np.ndarray) -> dict[str, int]:
+def _bytes(documents: Facts, rows_R: np.ndarray) -> dict[str, int]:
     """UTF-8 bytes of some rows, by source."""
-    slices = {source: documents.rows_of(source) for source in config.rules}
+    slices = {source: documents.rows_of(source) for source in documents.sources}
     return {source: int(documents.bytes_R[own][rows_R[own]].sum()) for source, own in slices.items()}
 
 
-def _nothing_left(config: CleanConfig, documents: Facts) -> str:
-    reasons = Counter(documents.reason_R.tolist())
-    if not reasons:
-        return f"{config.documents} holds no documents; look at its unread.json"
-    reason, count = reasons.most_common(1)[0]
-    return (
-        f"none of {len(documents.id_R)} documents is left; most, {count}, were dropped for {reason!r}: "
-        "mend `rules` or `languages`"
-    )
-
-
 def _write_all(
-    folder: Path,
-    documents: Facts,
-    conversations: Facts,
-    heldout_R: np.ndarray,
-    signals: tuple[str, ...],
-    census: Census,
+    folder: Path, kinds: list[tuple[Facts, np.ndarray, tuple[str, ...]]], census: Census
 ) -> artifact.Counts:
+    """kinds: of each the facts, which rows are held out, and the names of the signal columns."""
     counts: dict[str, dict[str, Any]] = {"funnel": {}, "personal": {}, "benchmarks": {}}
-    none_R = np.zeros(len(conversations.id_R), bool)
-    for facts, held_R, names in ((documents, heldout_R, signals), (conversations, none_R, None)):
+    for facts, held_R, signals in kinds:
         for source in facts.sources:
             counts["funnel"][source], counts["personal"][source], quoted = write_source(
-                folder, facts, source, held_R, names, census
+                folder, facts, source, held_R, signals, census
             )
             for benchmark, number in quoted.items():
                 counts["benchmarks"][benchmark] = counts["benchmarks"].get(benchmark, 0) + number

@@ -7,21 +7,20 @@ one. Of all records together only facts of some 80 bytes each are in memory, nev
 Legend: R records, S shards.
 """
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jaxtrain import engine
-from jaxtrain.clean import balance, dedup, examine
-from jaxtrain.clean.examine import Examination
-from jaxtrain.conversation import transcript
+from jaxtrain.clean import balance, dedup, turns
+from jaxtrain.clean.filter import Filter, Record, Row, examine
+from jaxtrain.clean.personal import KINDS
+from jaxtrain.conversation import MESSAGES, transcript
 
 SMALL = 2_000_000  # bytes of Parquet that one process has done before two have started
 FACTS = {
@@ -69,58 +68,67 @@ def list_shards(kind: str, path: Path, working: Path) -> list[Shard]:
         return [Shard(kind, path.stem, path, group, working) for group in range(file.num_row_groups)]
 
 
-def examine_all(
-    shards: list[Shard], examinations: dict[str, Examination], engine_name: str, workers: int, what: str
-) -> None:
+Filters = Mapping[str, tuple[Filter, ...]]
+
+
+def signal_names(filters: Filters) -> tuple[str, ...]:
+    """The signal columns of a kind of records: what the filters of any of its sources measure."""
+    names = (name for of in filters.values() for step in of for name in step.signals())
+    return tuple(dict.fromkeys(names))
+
+
+def examine_all(shards: list[Shard], filters: Filters, engine_name: str, workers: int, what: str) -> None:
     """Examine every shard that is not examined yet, on the engine.
 
-    examinations: how the records of each source are judged.
+    filters: of each source.
     """
     tasks = [
-        {"shard": {key: str(value) for key, value in asdict(shard).items()},
-         "examination": asdict(examinations[shard.source])}
+        {key: str(value) for key, value in asdict(shard).items()}
         for shard in shards
         if not shard.file("parquet").exists()
-    ]  # fmt: skip
+    ]
     size = sum(path.stat().st_size for path in {shard.path for shard in shards})
     if tasks:
         workers = workers or int(size < SMALL)
-        engine.run_tasks(_examine, tasks, engine_name, workers, what)
+        engine.run_tasks(partial(_examine, filters), tasks, engine_name, workers, what)
 
 
-def _examine(task: dict[str, Any]) -> dict[str, Any]:
-    """Runs on a worker: one shard to its working files."""
-    names = task["shard"]
+def _examine(filters: Filters, names: dict[str, str]) -> dict[str, str]:
+    """Runs on a worker, which reads the files of its filters once: one shard to its working files."""
     shard = Shard(
         names["kind"], names["source"], Path(names["path"]), int(names["group"]), Path(names["working"])
     )
-    examination = _examination(json.dumps(task["examination"]))
-    is_document = shard.kind == "documents"
-    judge = examination.document if is_document else examination.conversation
-    columns = examine.document_result(examination.signals) if is_document else examine.CONVERSATION_RESULT
-    rows, results, sketches = [], [], []
-    for row in shard.collected().to_pylist():
-        result = judge(row)
-        rows.append(row)
-        results.append(result)
-        sketches.append(dedup.sketch(result["text"]) if not result["reason"] else None)
+    rows = shard.collected().to_pylist()
+    results = [_result(row, filters[shard.source]) for row in rows]
+    sketches = [dedup.sketch(result["text"]) if not result["reason"] else None for result in results]
     shard.file("").parent.mkdir(parents=True, exist_ok=True)
     _write_facts(shard, rows, results, sketches)
-    table = pa.Table.from_pylist(results, schema=columns)
+    columns = [(name, pa.string()) for name in ("text", "language", "reason", "detail")]
+    columns += [(f"personal_{kind}", pa.int32()) for kind in KINDS]
+    columns += [(name, pa.float32()) for name in signal_names(filters)]
+    columns += [("messages", MESSAGES)] * (shard.kind == "conversations")
     temporary = shard.file("parquet.tmp")
-    pq.write_table(table, temporary, compression="zstd")
+    pq.write_table(pa.Table.from_pylist(results, schema=pa.schema(columns)), temporary, compression="zstd")
     temporary.replace(shard.file("parquet"))
     return {}
 
 
-@cache
-def _examination(described: str) -> Examination:
-    """Once a worker: word lists, classifiers and benchmark phrases are loaded with it."""
-    return Examination.of(json.loads(described))
+def _result(row: Row, filters: tuple[Filter, ...]) -> Row:
+    record = Record(row)
+    reason = examine(record, filters)
+    return {
+        "text": record.text,
+        "language": record.language,
+        "reason": reason,
+        "detail": record.detail,
+        **{f"personal_{kind}": record.replaced[kind] for kind in KINDS},
+        **record.signals,
+        "messages": record.messages,
+    }
 
 
 def _write_facts(
-    shard: Shard, rows: list[examine.Row], results: list[examine.Row], sketches: list[dedup.Sketch | None]
+    shard: Shard, rows: list[Row], results: list[Row], sketches: list[dedup.Sketch | None]
 ) -> None:
     texts = [row["text"] if "text" in row else transcript(row["messages"]) for row in rows]
     urls = [row.get("url", "") for row in rows]
@@ -131,7 +139,7 @@ def _write_facts(
     compared = {"shingles": shingles}
     if shard.kind == "conversations":
         compared["answers"] = tuple(
-            dedup.long_shingles(examine.answers(result["messages"])) for result in results
+            dedup.long_shingles(turns.answers(result["messages"])) for result in results
         )
     np.savez(
         shard.file("npz"),

@@ -11,8 +11,11 @@ again. The definitions are those by which the published limits are applied to th
 import re
 import string
 from functools import cache
+from pathlib import Path
 
 import numpy as np
+
+from jaxtrain.classify.words import NO_SPACES, SIGNS
 
 # A word runs from the first to the last letter or digit between spaces or dashes; punctuation that
 # stands alone is a word too.
@@ -54,6 +57,26 @@ _SYMBOLS = frozenset(
     + _characters("0-1F 7F-9F")
 )
 _LINE_END = tuple(TERMINAL)
+_ANY_LINE_END = (*TERMINAL, "…")
+_CLOSERS = "\"'”’)\\]»«“‘」』）"
+# Latin marks stand inside of numbers and names too; others end a sentence wherever they stand.
+_OWN_MARKS = re.escape("".join(sorted(set(TERMINAL) - set("!.?"))))
+_ANY_SENTENCE_END = re.compile(rf"[.!?…]+[{_CLOSERS}]*(?=\s|$)|[{_OWN_MARKS}]+")
+
+UNITS = {"zh": 2, "ja": 2, "yue": 2, "wuu": 2, "th": 4, "lo": 4, "km": 4, "my": 4, "bo": 3, "dz": 3}
+"""Characters that count as a word where a script writes no spaces, by language."""
+SYLLABIC = {*UNITS, "ko", "vi"}
+"""Languages whose words by spaces or characters have no length to compare with English ones."""
+IDEOGRAPHIC = {"zh", "ja", "yue", "wuu", "ko"}
+"""Languages in which 15 characters say what 30 of English do."""
+UNMARKED = {"th", "lo"}
+"""Languages that end a sentence with a space."""
+# A character with its vowel signs and accents is one unit.
+_DENSE_WORD = re.compile(
+    rf"[{NO_SPACES}][{SIGNS}]*|[^\W_{NO_SPACES}](?:[^\s—–/{NO_SPACES}]*[^\W_{NO_SPACES}])?"
+    r"|(?<!\S)[^\w\s]+(?!\S)"
+)
+_CLAUSE_END = re.compile(f"(?<=[{NO_SPACES}]) (?=[{NO_SPACES}])")
 
 
 class _Words(dict[str, int]):
@@ -78,108 +101,151 @@ def split_words(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
-def count_sentences(text: str) -> int:
-    """Sentences by their closing marks; the end of a line ends one too."""
-    marks = len(_SENTENCE_END.findall(text))
+def count_sentences(text: str, language: str = "en") -> int:
+    """Sentences by their closing marks; the end of a line ends one too.
+
+    In English as C4 counts them; elsewhere by the marks of all scripts, and in Thai and Lao by spaces.
+    """
+    if language == "en":
+        marks, ends = len(_SENTENCE_END.findall(text)), (".", "!", "?", "…")
+    else:
+        marks, ends = len(_ANY_SENTENCE_END.findall(text)), _ANY_LINE_END
+        if language in UNMARKED:
+            marks += len(_CLAUSE_END.findall(text))
     tails = (line.rstrip().rstrip(_CLOSING) for line in text.split("\n") if line.strip())
-    return marks + sum(not tail.endswith((".", "!", "?", "…")) for tail in tails)
+    return marks + sum(not tail.endswith(ends) for tail in tails)
 
 
-def measure(text: str) -> dict[str, float]:
-    """Every signal of a text."""
-    if len(_words) > _KNOWN_WORDS:
-        _words.clear()
-    words = split_words(text)
-    features = np.fromiter(map(_words.__getitem__, words), np.uint64, len(words))
-    lengths = (features >> np.uint64(2) & np.uint64((1 << 20) - 1)).astype(np.int64)
-    filled = [line for line in text.split("\n") if line.strip()]
-    return (
-        _word_signals(text, words, features, lengths)
-        | _line_signals(text, filled, len(words))
-        | _code_signals(text, filled)
-        | _repetition_signals(text, features, lengths)
-    )
+class Words:
+    """A text split into words once, and what is counted over them.
+
+    Where a script writes no spaces a character is a unit, and `UNITS` of them count as a word.
+    """
+
+    def __init__(self, text: str, language: str = "") -> None:
+        if len(_words) > _KNOWN_WORDS:
+            _words.clear()
+        self.text, self.language = text, language
+        self.units = UNITS.get(language, 1)
+        """Of n-grams, a word; 1 where words are split by spaces."""
+        self.split = _DENSE_WORD.findall(text) if self.units > 1 else split_words(text)
+        features = np.fromiter(map(_words.__getitem__, self.split), np.uint64, len(self.split))
+        self._features = features
+        self._lengths = (features >> np.uint64(2) & np.uint64((1 << 20) - 1)).astype(np.int64)
+        self._filled = [line for line in text.split("\n") if line.strip()]
+
+    @property
+    def count(self) -> float:
+        """Words, those of symbols too."""
+        return len(self.split) / self.units
+
+    def quality(self) -> dict[str, float | None]:
+        """Signals of Gopher's rules of quality."""
+        text, real = self.text, self._features & np.uint64(2) > 0
+        count, real_count = max(self.count, 1), int(real.sum())
+        lines = text.splitlines()
+        mean = int(self._lengths[real].sum()) / max(real_count, 1)
+        return {
+            "words": real_count / self.units,
+            "mean_word_length": None if self.language in SYLLABIC else mean,
+            "hash_ratio": text.count("#") / count,
+            "ellipsis_ratio": (text.count("...") + text.count("…")) / count,
+            "bullet_lines": sum(line.lstrip().startswith(_BULLETS) for line in lines) / max(len(lines), 1),
+            "ellipsis_lines": sum(line.rstrip().endswith(_ELLIPSES) for line in lines) / max(len(lines), 1),
+            "alphabetic_words": int((self._features & np.uint64(1)).sum()) / max(len(self.split), 1),
+            "stop_words": self._stop_words(),
+        }
+
+    def _stop_words(self) -> int | None:
+        """How many different ones there are; None where no list of the language is known."""
+        if self.language in ("", "en"):
+            return len(_STOP_WORDS.intersection(self.split))
+        if (known := stop_words().get(self.language)) is None:
+            return None
+        if self.units > 1:
+            return sum(word in self.text for word in known)
+        return len(known.intersection(map(str.lower, self.split)))
+
+    def lines(self) -> dict[str, float | None]:
+        """Signals of FineWeb's rules."""
+        filled, text = self._filled, self.text
+        count, (_, repeated) = max(len(filled), 1), _duplicates(filled)
+        short = _SHORT_LINE // 2 if self.language in IDEOGRAPHIC else _SHORT_LINE
+        punctuated = sum(line.endswith(_LINE_END) for line in filled) / count
+        return {
+            "punctuated_lines": None if self.language in UNMARKED else punctuated,
+            "short_lines": sum(len(line) <= short for line in filled) / count,
+            "repeated_line_characters": repeated / max(len(text) - text.count("\n"), 1),
+            "lines_per_word": text.count("\n") / max(self.count, 1),
+        }
+
+    def code(self) -> dict[str, float]:
+        """Signals of code."""
+        lengths = list(map(len, self._filled)) or [0]
+        points = np.frombuffer(self.text.encode("utf-32-le", "surrogatepass"), np.uint32)
+        return {
+            "longest_line": max(lengths),
+            "mean_line_length": sum(lengths) / len(lengths),
+            "alphanumeric": int(_alphanumeric()[points].sum()) / max(len(self.text), 1),
+            "generated": float(bool(_GENERATED.search("\n".join(self._filled[:_HEAD_LINES])))),
+        }
+
+    def repetition(self) -> dict[str, float]:
+        """Signals of Gopher's rules of repetition."""
+        text = self.text
+        signals, size = {}, max(len(text), 1)
+        paragraphs = _PARAGRAPH_END.split(text.strip())
+        lines = [line for line in text.split("\n") if line]
+        lines += [""] * (text.startswith("\n") + text.endswith("\n"))  # no other blank line is counted
+        for name, parts in (("paragraph", paragraphs), ("line", lines)):
+            count, characters = _duplicates(parts)
+            signals[f"duplicate_{name}s"] = count / max(len(parts), 1)
+            signals[f"duplicate_{name}_characters"] = characters / size
+        return signals | self._n_grams(size)
+
+    def _n_grams(self, size: int) -> dict[str, float]:
+        signals = {f"top_{n}_gram": 0.0 for n in range(2, 5)}
+        signals |= {f"duplicate_{n}_grams": 0.0 for n in range(5, 11)}
+        words, gap = self._features, self.units == 1  # a space between two words
+        ends = np.concatenate([[0], np.cumsum(self._lengths)])  # characters before each word
+        places, keys = np.arange(len(words)), words
+        for long in range(2, min(len(words), 10 * self.units) + 1):
+            # Only where a shorter one is repeated can an n-gram be. Keys are rolling, 64 bits: equal by
+            # chance once in billions.
+            inside = places.searchsorted(len(words) - long, "right")
+            places, keys = places[:inside], keys[:inside]
+            keys = keys * _MIX + words[places + (long - 1)]
+            n, rest = divmod(long, self.units)
+            if rest or n < 2:
+                continue
+            ordered = np.sort(keys)
+            repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+            if not len(repeated) and n > 4:
+                break
+            more = repeated.searchsorted(keys, "right") - repeated.searchsorted(keys)  # than once
+            again = more > 0
+            places, keys, more = places[again], keys[again], more[again]
+            if n <= 4:  # the most frequent one, of several the first
+                most, first = (int(more.max()) + 1, int(places[more.argmax()])) if len(places) else (1, 0)
+                length = int(ends[first + long] - ends[first]) + (n - 1) * gap
+                signals[f"top_{n}_gram"] = length * most / size
+            else:
+                signals[f"duplicate_{n}_grams"] = _covered(places, keys, ends, long) / size
+        return signals
 
 
-def _word_signals(text: str, words: list[str], features: np.ndarray, lengths: np.ndarray) -> dict[str, float]:
-    real = features & np.uint64(2) > 0
-    count, real_count = max(len(words), 1), int(real.sum())
-    return {
-        "words": real_count,
-        "mean_word_length": int(lengths[real].sum()) / max(real_count, 1),
-        "hash_ratio": text.count("#") / count,
-        "ellipsis_ratio": (text.count("...") + text.count("…")) / count,
-        "alphabetic_words": int((features & np.uint64(1)).sum()) / count,
-        "stop_words": len(_STOP_WORDS.intersection(words)),
-        "sentences": count_sentences(text),
-        "lorem_ipsum": float("lorem ipsum" in text.lower()),
-        "curly_brackets": text.count("{"),
-    }
-
-
-def _line_signals(text: str, filled: list[str], words: int) -> dict[str, float]:
-    lines, count = text.splitlines(), max(len(filled), 1)
-    _, repeated = _duplicates(filled)
-    return {
-        "bullet_lines": sum(line.lstrip().startswith(_BULLETS) for line in lines) / max(len(lines), 1),
-        "ellipsis_lines": sum(line.rstrip().endswith(_ELLIPSES) for line in lines) / max(len(lines), 1),
-        "punctuated_lines": sum(line.endswith(_LINE_END) for line in filled) / count,
-        "short_lines": sum(len(line) <= _SHORT_LINE for line in filled) / count,
-        "repeated_line_characters": repeated / max(len(text) - text.count("\n"), 1),
-        "lines_per_word": text.count("\n") / max(words, 1),
-    }
-
-
-def _code_signals(text: str, filled: list[str]) -> dict[str, float]:
-    lengths = list(map(len, filled)) or [0]
-    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    return {
-        "longest_line": max(lengths),
-        "mean_line_length": sum(lengths) / len(lengths),
-        "alphanumeric": int(_alphanumeric()[points].sum()) / max(len(text), 1),
-        "generated": float(bool(_GENERATED.search("\n".join(filled[:_HEAD_LINES])))),
-    }
+@cache
+def stop_words() -> dict[str, frozenset[str]]:
+    """The commonest words of each language by its ISO 639-1 code (stop_words.txt says whence)."""
+    text = Path(__file__).with_name("stop_words.txt").read_text(encoding="utf-8")
+    lines = [line.partition(":") for line in text.splitlines() if line and not line.startswith("#")]
+    return {code: frozenset(words.split()) for code, _, words in lines}
 
 
 @cache
 def _alphanumeric() -> np.ndarray:
     """Whether each Unicode code point is a letter or digit."""
     return np.fromiter((chr(point).isalnum() for point in range(0x110000)), bool, 0x110000)
-
-
-def _repetition_signals(text: str, words: np.ndarray, lengths: np.ndarray) -> dict[str, float]:
-    signals, size = {}, max(len(text), 1)
-    paragraphs = _PARAGRAPH_END.split(text.strip())
-    lines = [line for line in text.split("\n") if line]
-    lines += [""] * (text.startswith("\n") + text.endswith("\n"))  # no other blank line is counted
-    for name, parts in (("paragraph", paragraphs), ("line", lines)):
-        count, characters = _duplicates(parts)
-        signals[f"duplicate_{name}s"] = count / max(len(parts), 1)
-        signals[f"duplicate_{name}_characters"] = characters / size
-    signals |= {f"top_{n}_gram": 0.0 for n in range(2, 5)} | {
-        f"duplicate_{n}_grams": 0.0 for n in range(5, 11)
-    }
-    ends = np.concatenate([[0], np.cumsum(lengths)])  # characters before each word
-    places, keys = np.arange(len(words)), words
-    for n in range(2, min(len(words), 10) + 1):
-        # Only where an n-1-gram is repeated can an n-gram be. Keys are rolling, 64 bits: equal by chance
-        # once in billions.
-        if len(places) and places[-1] + n > len(words):
-            places, keys = places[:-1], keys[:-1]
-        keys = keys * _MIX + words[places + (n - 1)]
-        ordered = np.sort(keys)
-        repeated = ordered[1:][ordered[1:] == ordered[:-1]]
-        if not len(repeated) and n > 4:
-            break
-        more = repeated.searchsorted(keys, "right") - repeated.searchsorted(keys)  # than once
-        again = more > 0
-        places, keys, more = places[again], keys[again], more[again]
-        if n <= 4:  # the most frequent one, of several the first
-            most, first = (int(more.max()) + 1, int(places[more.argmax()])) if len(places) else (1, 0)
-            signals[f"top_{n}_gram"] = (int(ends[first + n] - ends[first]) + n - 1) * most / size
-        else:
-            signals[f"duplicate_{n}_grams"] = _covered(places, keys, ends, n) / size
-    return signals
 
 
 def _duplicates(parts: list[str]) -> tuple[int, int]:
@@ -201,6 +267,3 @@ def _covered(places: np.ndarray, grams: np.ndarray, ends: np.ndarray, n: int) ->
             covered, free = covered + int(ends[place + n] - ends[place]), place + n
         seen.add(gram)
     return covered
-
-
-SIGNALS = tuple(measure(""))

@@ -5,7 +5,13 @@ import unicodedata
 
 import ftfy
 
-_REPAIR = ftfy.TextFixerConfig(uncurl_quotes=False, normalization=None, explain=False)  # curls are meant
+from jaxtrain.classify.words import NO_SPACES
+from jaxtrain.clean.signals import TERMINAL
+
+# Curled quotes and the wide marks of Chinese and Japanese are meant.
+_REPAIR = ftfy.TextFixerConfig(
+    uncurl_quotes=False, fix_character_width=False, normalization=None, explain=False
+)
 _PLAIN = re.compile("[\n\t -%'-~“”‘’–—…]*")  # nothing to repair: spares nine lines of ten the search
 _INVISIBLE = re.compile(
     "[\u00ad\u200b\u2060\ufeff]"
@@ -22,6 +28,8 @@ SHORTEST_LINE = 3  # words
 LONGEST_WORD = 1000  # characters
 _CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
 _SENTENCE_ENDS = (".", "?", "!", '"', "'")
+_ANY_ENDS = (*TERMINAL, *"\"'”’»」』）")
+_UNSPACED = re.compile(f"[{NO_SPACES}]{{6}}")  # says what three words do
 _JAVASCRIPT, _POLICY_WORDS = "javascript", _POLICY.pattern.split("|")[1:]
 
 
@@ -75,23 +83,30 @@ def remove_boilerplate(text: str) -> str:
 
 
 def _is_content(line: str) -> bool:
-    return len(line.split(None, SHORTEST_LINE)) >= SHORTEST_LINE and not _POLICY.search(line)
+    return _is_long(line) and not _POLICY.search(line)
 
 
-def c4_lines(text: str) -> str:
+def _is_long(line: str) -> bool:
+    return len(line.split(None, SHORTEST_LINE)) >= SHORTEST_LINE or _UNSPACED.search(line) is not None
+
+
+def c4_lines(text: str, language: str = "") -> str:
     """The lines that C4 keeps: of three words or more that end a sentence, without policies or JavaScript.
 
-    A line that would have C4 drop its page stays, so that the page's limits see it.
+    A line that would have C4 drop its page stays, so that the page's limits see it. In other languages than
+    English the marks of all scripts end a sentence.
     """
     kept = []
+    ends = _SENTENCE_ENDS if language in ("", "en") else _ANY_ENDS
     for line in map(str.strip, text.splitlines()):
-        words = line.split()
+        longest = max(map(len, line.split()), default=0)
         line = _CITATION.sub("", line)
         if (
-            len(words) < SHORTEST_LINE
-            or not line.endswith(_SENTENCE_ENDS)
+            not _is_long(line)
+            or not line.endswith(ends)
             or line.endswith("...")
-            or max(map(len, words)) > LONGEST_WORD
+            or longest > LONGEST_WORD
+            and not _UNSPACED.search(line)
         ):
             continue
         low = line.lower()

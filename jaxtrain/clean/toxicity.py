@@ -5,14 +5,17 @@ a sentence says is for a classifier (jaxtrain.classify).
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+from jaxtrain.classify.words import NO_SPACES
+from jaxtrain.clean.filter import Filter, Range, Record, limit
 from jaxtrain.runtime.errors import UserError
 
 _WORD = re.compile(r"[^\W_]+")
-_NO_SPACES = re.compile("[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff]")  # scripts without spaces
+_NO_SPACES = re.compile(f"[{NO_SPACES}]")
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class WordLists:
             try:
                 entries |= {line.strip().lower() for line in file.read_text(encoding="utf-8").splitlines()}
             except (OSError, UnicodeDecodeError) as error:
-                raise UserError(f"word_lists: {file} cannot be read ({error}); mend its path") from error
+                raise UserError(f"ListedWords: {file} cannot be read ({error}); mend its path") from error
         parts = sorted(entry for entry in entries if _NO_SPACES.search(entry))
         spaced = {" ".join(_WORD.findall(entry)) for entry in entries - set(parts)} - {""}
         return cls(
@@ -64,3 +67,24 @@ class WordLists:
         """Listed words of all words, 0 to 1 where no entries overlap."""
         found, words = self.count(text)
         return min(found / max(words, 1), 1.0)
+
+
+@dataclass(frozen=True)
+class ListedWords(Filter):
+    """Drops texts of which a larger share stands on a list."""
+
+    paths: tuple[str, ...]
+    """Text files, or folders of them, of one entry a line."""
+    listed_words: Range = limit("too many listed words")
+    """Share (0 to 1) of words that are listed. Without a limit it only measures."""
+
+    def files(self) -> tuple[str, ...]:
+        return self.paths
+
+    def measure(self, record: Record) -> Mapping[str, float | None]:
+        return {"listed_words": _read(self.paths).share(record.text)}
+
+
+@cache
+def _read(paths: tuple[str, ...]) -> WordLists:
+    return WordLists.read(paths)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jaxtrain.clean import personal
+from jaxtrain.clean import contamination, personal
 from jaxtrain.clean.census import Census
 from jaxtrain.clean.shards import Facts, Shard
 from jaxtrain.conversation import transcript
@@ -22,17 +22,16 @@ def write_source(
     facts: Facts,
     source: str,
     heldout_R: np.ndarray,
-    signals: tuple[str, ...] | None,
+    signals: tuple[str, ...],
     census: Census,
 ) -> tuple[dict[str, Any], dict[str, int], Counter[str]]:
     """Write the files of one source; (its line of the funnel, personal data by kind, quotes by benchmark).
 
-    signals: names of the signal columns of documents; None for conversations. census: counts the records.
+    signals: names of the signal columns. census: counts the records.
     """
-    if signals is None:
-        kind, columns = "conversations", schema(Conversation)
-    else:
-        kind, columns = "documents", schema(Document, dict.fromkeys(signals, pa.float32()))
+    kind = facts.shards[0].kind
+    record = Document if kind == "documents" else Conversation
+    columns = schema(record, dict.fromkeys(signals, pa.float32()))
     redacted: Counter[str] = Counter()
     quoted: Counter[str] = Counter()
     licenses_in: Counter[str] = Counter()
@@ -63,7 +62,8 @@ def write_source(
             for found in personal.KINDS:
                 of_kept = examined[f"personal_{found}"].filter(pa.array(~dropped_R[rows]))
                 redacted[found] += pc.sum(of_kept).as_py() or 0
-            quoted.update(filter(None, examined["benchmark"].to_pylist()))
+            is_quote = pc.equal(examined["reason"], contamination.REASON)
+            quoted.update(examined["detail"].filter(is_quote).to_pylist())
         if held is not None:
             held.close()
     funnel = {
@@ -95,10 +95,10 @@ def _cleaned(collected: pa.Table, examined: pa.Table) -> pa.Table:
 
 
 def _dropped(shard: Shard, rows: slice, facts: Facts, collected: pa.Table, examined: pa.Table) -> pa.Table:
-    """Every record with its text as collected; `detail` names the kept copy, or the benchmark."""
+    """Every record with its text as collected; `detail` names the kept copy, or what a filter noted."""
     copies = facts.copy_of_R[rows]
     kept = [f"{facts.id_R[row]:016x}" if row >= 0 else "" for row in copies.tolist()]
-    details = [copy or quoted for copy, quoted in zip(kept, examined["benchmark"].to_pylist(), strict=True)]
+    details = [copy or noted for copy, noted in zip(kept, examined["detail"].to_pylist(), strict=True)]
     if "text" in collected.column_names:
         texts, urls = collected["text"], collected["url"]
     else:

@@ -2,7 +2,8 @@
 
 An item of 13 words or more is quoted by any 13 of its words in a row (Brown et al. 2020, appendix C,
 arXiv 2005.14165), a shorter one of at least 8 words only by the whole of it; below 8 words chance
-matches outnumber quotations. Words are compared in lower case without punctuation.
+matches outnumber quotations. Words are compared in lower case without punctuation. Where a script writes no
+spaces a character is a unit, and two of Chinese and Japanese, four of Thai and others count as a word.
 """
 
 import gzip
@@ -13,16 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from jaxtrain.classify.words import NO_SPACES
 from jaxtrain.runtime.errors import UserError
 
 LONGEST, SHORTEST = 13, 8  # words
-_WORD = re.compile(r"[^\W_]+")
+_WORD = re.compile(rf"[{NO_SPACES}]|[^\W_{NO_SPACES}]+")
+_UNSPACED = re.compile(f"[{NO_SPACES}]")
+_EAST_ASIAN = "\u3040"  # of the scripts without spaces those from here on need fewer characters
 _NOT_TEXT = {"id", "ind", "label", "labels", "answer", "answerKey", "option1", "option2"}
 
 
 def plain_words(text: str) -> list[str]:
-    """Lower-case words without punctuation; an apostrophe or underscore ends a word."""
+    """Lower-case words without punctuation; an apostrophe or underscore ends a word. Of a script without
+    spaces each character."""
     return _WORD.findall(text.lower())
 
 
@@ -34,33 +41,66 @@ def item_texts(row: dict[str, Any]) -> Iterator[str]:
     for key, value in row.items():
         if key in _NOT_TEXT:
             continue
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, dict):
-            yield from item_texts(value)
-        elif isinstance(value, list):
-            yield from (text for text in value if isinstance(text, str))
+        yield from _texts(value)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from item_texts(value)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
 
 
 def read_items(path: str | Path) -> Iterator[str]:
-    """The item texts of a `.jsonl` or `.jsonl.gz` file."""
+    """The item texts of a `.jsonl`, `.jsonl.gz` or `.parquet` file."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no benchmark file {path}; mend `benchmarks` in the config")
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                yield from item_texts(json.loads(line))
-            except (json.JSONDecodeError, AttributeError) as error:
-                raise UserError(f"{path}, line {number} is not a JSON object: {error}") from error
+    if path.suffix == ".parquet":
+        try:
+            rows = pq.read_table(path).to_pylist()
+        except pa.ArrowInvalid as error:
+            raise UserError(f"{path} is no Parquet file: {error}") from error
+        for row in rows:
+            yield from item_texts(row)
+        return
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield from _items_of(line, f"{path}, line {number}")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def _items_of(line: str, place: str) -> Iterator[str]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{place} is not a JSON object: {error}") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{place} is not a JSON object: {line[:40]!r}")
+    yield from item_texts(row)
 
 
 def phrases_of(text: str) -> Iterator[tuple[str, ...]]:
     """The word sequences by which a text is known; none where it is too short."""
     words = plain_words(text)
-    length = min(len(words), LONGEST)
-    if length >= SHORTEST:
+    units = _units(words)
+    length = min(len(words), LONGEST * units)
+    if length >= SHORTEST * units:
         yield from (tuple(words[i : i + length]) for i in range(len(words) - length + 1))
+
+
+def _units(words: list[str]) -> int:
+    """How many count as one word: more than one where most are characters of a script without spaces."""
+    unspaced = [word for word in words if _UNSPACED.match(word)]
+    if 2 * len(unspaced) <= len(words):
+        return 1
+    return 2 if max(unspaced) >= _EAST_ASIAN else 4
 
 
 class Phrases:

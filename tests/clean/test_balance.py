@@ -33,22 +33,48 @@ def keys(names: list[str]) -> np.ndarray:
     return np.array([group_key(name) for name in names], np.uint64)
 
 
-def test_a_source_of_one_url_is_all_for_training():
-    assert not len(hold_out("books", keys(["novel"] * 50), np.full(50, 100), 300))
+def held(names: list[str], sizes: list[int], share: int) -> tuple[list[int], bool]:
+    rows, is_part = hold_out("books", keys(names), np.array(sizes), share)
+    return rows.tolist(), is_part
 
 
-@given(st.lists(st.integers(1, 300), min_size=2, max_size=60), st.integers(0, 2000))
-def test_the_share_is_met_to_half_a_document_and_a_tenth_of_the_source_at_most(sizes, share):
-    groups = keys([f"url{i // 3}" for i in range(len(sizes))])
-    taken = sum(sizes[row] for row in hold_out("web", groups, np.array(sizes), share).tolist())
-    goal = min(share, sum(sizes) // 10)
-    assert taken <= goal + max(sizes) and (taken >= goal - max(sizes) / 2 or len(sizes) <= 3)
+def test_of_large_works_a_part_is_held_out_and_said(capsys):
+    assert held(["novel"] * 50, [100] * 50, 300) == ([49, 48, 47], True)
+    assert "a part of one that is trained on" in capsys.readouterr().err
+    rows, is_part = held([f"novel{i // 18}" for i in range(54)], [20_000] * 54, 20_000)
+    assert len(rows) == 1 and is_part and "novel" not in capsys.readouterr().err
+
+
+def test_a_large_document_is_passed_over_and_what_is_held_out_is_said(capsys):
+    rows, is_part = held(["a", "b", "c"], [360_000, 24_000, 24_000], 400_000)
+    assert (sorted(rows), is_part) == ([1, 2], False)
+    assert "holds out 48,000 of its 408,000 bytes instead of 400,000" in capsys.readouterr().err
+    assert held(["a", "b"], [900, 100], 50) == ([1], False)
+    assert held(["a"], [1000], 100) == ([], False), "the one document is trained on"
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 20), st.integers(1, 300)), min_size=1, max_size=60),
+    st.integers(1, 2000),
+)
+def test_what_is_held_out_is_near_the_share_and_never_most_of_a_source(documents, share):
+    """Within half a document of the bytes asked for, or of a tenth of the source; else one small document."""
+    names, sizes = [f"url{url}" for url, _ in documents], [size for _, size in documents]
+    rows, is_part = held(names, sizes, share)
+    taken, goal = sum(sizes[row] for row in rows), min(share, sum(sizes) // 10)
+    assert taken <= goal + max(sizes) / 2 or len(rows) == 1
+    assert 2 * taken <= sum(sizes)
+    assert rows or len(sizes) == 1 or max(sizes) * 2 >= sum(sizes)
+    if not is_part:
+        works = {names[row] for row in rows}
+        of_works = sum(size for name, size in documents if f"url{name}" in works)
+        assert len(rows) == 1 or of_works - taken <= sum(sizes) / 10, "what is dropped with it is little"
 
 
 def test_a_growing_corpus_keeps_what_was_held_out():
     groups, sizes = keys([f"url{i}" for i in range(200)]), np.full(200, 100)
-    before = hold_out("web", groups[:150], sizes[:150], 1000)
-    after = hold_out("web", groups, sizes, 1000)
+    before, _ = hold_out("web", groups[:150], sizes[:150], 1000)
+    after, _ = hold_out("web", groups, sizes, 1000)
     assert len(set(before.tolist()) & set(after.tolist())) >= 5
 
 

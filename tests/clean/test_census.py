@@ -3,22 +3,18 @@
 import numpy as np
 import pyarrow as pa
 
-from jaxtrain.classify.linear import Classifier, Training, save
+from jaxtrain.classify import linear
+from jaxtrain.clean import C4, Classifier, FineWeb, Gibberish, GopherQuality, Language, ListedWords
 from jaxtrain.clean.census import Census, limits
-from jaxtrain.clean.examine import Rules
 from jaxtrain.clean.shards import Facts
 
-SIGNALS = ("words", "short_lines", "score_topic_art", "score_topic_law", "score_topic_sea")
 SIZES_R2 = np.array([[10, 8], [20, 15], [30, 0], [40, 40]])
 KEPT_R = np.array([True, True, False, True])
 
 
 def test_topics_languages_and_signals_of_two_shards(tmp_path):
-    save(
-        Classifier(("art", "law", "sea"), np.zeros((4, 3), np.float32), np.zeros(3, np.float32)),
-        tmp_path,
-        Training(),
-    )
+    topic = linear.Classifier(("art", "law", "sea"), np.zeros((4, 3), np.float32), np.zeros(3, np.float32))
+    linear.save(topic, tmp_path, linear.Training())
     table = pa.table(
         {
             "language": ["en", "", "fr", "en"],
@@ -29,7 +25,7 @@ def test_topics_languages_and_signals_of_two_shards(tmp_path):
             "score_topic_sea": pa.array([0.7, 0.1, 0.1, 0.1], pa.float32()),
         }
     )
-    census = Census({}, {"topic": str(tmp_path)}, SIGNALS)
+    census = Census({"web": (GopherQuality(), FineWeb(), Classifier("topic", str(tmp_path)))})
     for shard in (table, table):
         census.count("web", shard, SIZES_R2, KEPT_R)
     census.count("chat", pa.table({"language": ["en"]}), np.array([[5, 5]]), np.array([True]))
@@ -49,15 +45,24 @@ def test_topics_languages_and_signals_of_two_shards(tmp_path):
     assert list(found["signals"]) == ["web"] and found["copies"] == []
 
 
-def test_limits_are_those_of_the_preset_and_of_the_source():
-    rules = Rules(preset="c4", listed_words=0.1, perplexity=50, scores={"topic_law": (0.2, 1.0)})
-    assert limits(rules) == {
+def test_limits_are_those_of_the_filters_of_a_source():
+    found = limits(
+        (
+            Language("en"),
+            C4(sentences=(3, None)),
+            ListedWords((), (None, 0.1)),
+            Gibberish((), (None, 50)),
+            Classifier("topic", "nowhere", {"topic_law": (0.2, 1.0)}),
+        )
+    )
+    assert found == {
         "lorem_ipsum": [None, 0],
         "curly_brackets": [None, 0],
-        "sentences": [5, None],
+        "sentences": [3, None],
         "language_score": [0.65, None],
         "listed_words": [None, 0.1],
         "character_perplexity": [None, 50],
         "score_topic_law": [0.2, 1.0],
     }
-    assert limits(Rules(preset="gopher_quality"))["words"] == [50, 100_000]
+    assert limits((GopherQuality(),))["words"] == [50, 100_000]
+    assert limits((Gibberish(()),)) == {}

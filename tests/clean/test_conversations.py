@@ -2,19 +2,10 @@
 
 import json
 
-from jaxtrain.clean.examine import Examination, Rules
+from jaxtrain.clean import chat
+from jaxtrain.clean.filter import Record, examine
 from jaxtrain.document import Conversation, to_row
 
-JUDGED = Examination(
-    rules=Rules(preset="prose"),
-    languages=("en",),
-    conversation_language_score=0.2,
-    benchmarks=(),
-    blocked_urls=(),
-    word_lists=(),
-    reference=(),
-    classifiers={},
-)
 ARGUMENTS = {"to": "ann.smith@smith-family.org", "lines": ["Dear Ann,", 3], "copy": None}
 TALK = [
     {"role": "user", "content": "Please write to Ann that I am late for dinner this evening."},
@@ -30,24 +21,25 @@ TALK = [
 ]
 
 
-def judged(messages: list) -> dict:
-    return JUDGED.conversation(to_row(Conversation(id="0" * 16, messages=messages, source="chat")))
+def judged(messages: list) -> tuple[Record, str]:
+    record = Record(to_row(Conversation(id="0" * 16, messages=messages, source="chat")))
+    return record, examine(record, chat("en"))
 
 
 def test_tool_calls_stay_and_lose_personal_data() -> None:
-    found = judged(TALK)
-    assert found["reason"] == ""
-    assert [message["content"] for message in found["messages"]] == [turn["content"] for turn in TALK]
-    function = found["messages"][1]["tool_calls"][0]["function"]
+    found, reason = judged(TALK)
+    assert reason == ""
+    assert [message["content"] for message in found.messages] == [turn["content"] for turn in TALK]
+    function = found.messages[1]["tool_calls"][0]["function"]
     assert json.loads(function["arguments"]) == ARGUMENTS | {"to": "<email>"}
-    assert found["personal_email"] == 1 and "ann.smith" not in found["text"]
-    assert found["messages"][2]["tool_call_id"] == "a" and 'send({"to": "<email>"' in found["text"]
+    assert found.replaced["email"] == 1 and "ann.smith" not in found.text
+    assert found.messages[2]["tool_call_id"] == "a" and 'send({"to": "<email>"' in found.text
 
 
 def test_calls_without_answers_and_turns_without_words_are_dropped() -> None:
-    assert judged([*TALK[:2], TALK[3]])["reason"] == "turns out of order"
-    assert judged(TALK[:3])["reason"] == "no answer at the end"
+    assert judged([*TALK[:2], TALK[3]])[1] == "turns out of order"
+    assert judged(TALK[:3])[1] == "no answer at the end"
     empty = [TALK[0], {"role": "assistant", "content": ""}]
-    assert judged(empty)["reason"] == "empty turn"
+    assert judged(empty)[1] == "empty turn"
     silent = [*TALK[:2], TALK[2] | {"content": ""}, TALK[3]]
-    assert judged(silent)["reason"] == "", "a tool may have nothing to say"
+    assert judged(silent)[1] == "", "a tool may have nothing to say"

@@ -20,10 +20,15 @@ from pathlib import Path
 import pytest
 from clean.peer_documents import documents
 
-from jaxtrain.clean import judge, quality, signals
+from jaxtrain.clean import C4, C4Lines, FineWeb, GopherQuality, GopherRepetition, judge, signals
 
 STORED = Path(__file__).parent / "datatrove_verdicts.json"
-PRESETS = ("gopher_quality", "gopher_repetition", "c4", "fineweb")
+PRESETS = {
+    "gopher_quality": (GopherQuality(),),
+    "gopher_repetition": (GopherRepetition(),),
+    "c4": (C4Lines(), C4()),
+    "fineweb": (FineWeb(),),
+}
 
 
 def datatrove_verdicts(texts: list[str]) -> dict[str, list[bool | None]]:
@@ -32,7 +37,7 @@ def datatrove_verdicts(texts: list[str]) -> dict[str, list[bool | None]]:
     Document = importlib.import_module("datatrove.data").Document
 
     def words(text: str, language: str) -> list[str]:
-        return quality.split_words(text)
+        return signals.split_words(text)
 
     for module in ("gopher_quality_filter", "gopher_repetition_filter", "fineweb_quality_filter"):
         importlib.import_module(f"datatrove.pipeline.filters.{module}").split_into_words = words
@@ -76,12 +81,12 @@ def stored() -> dict[str, str]:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_verdicts_are_those_stored(preset, texts, stored):
     assert len(texts) >= 300
-    ours = "".join("01"[judge(text, preset).keep] for text in texts)
+    ours = "".join("01"[judge(text, *PRESETS[preset]).keep] for text in texts)
     assert len(ours) == len(stored[preset])
     different = [
         i for i, (one, two) in enumerate(zip(ours, stored[preset], strict=True)) if two not in (one, "-")
     ]
-    assert different == [], [(texts[i][:80], judge(texts[i], preset).reason) for i in different[:5]]
+    assert different == [], [(texts[i][:80], judge(texts[i], *PRESETS[preset]).reason) for i in different[:5]]
     assert stored[preset].count("-") <= 2
     assert 30 < ours.count("1") < len(ours) - 30, "documents that pass and that do not"
 
@@ -99,7 +104,7 @@ def test_the_text_that_c4_keeps_is_datatroves(texts):
     datatrove_verdicts([])  # puts our splitter into it
     filter = importlib.import_module("datatrove.pipeline.filters").C4QualityFilter()
     for text in texts:
-        verdict = judge(text, "c4")
+        verdict = judge(text, *PRESETS["c4"])
         theirs = Document(text=text, id="")
         if verdict.keep:
             assert filter.filter(theirs) is True and theirs.text == verdict.text

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxtrain.clean.examine import Rules
+from jaxtrain.clean import GopherQuality, Normalize, Personal
 from jaxtrain.clean.run import CleanConfig, run
 from jaxtrain.document import Document, record_id, write_records
 
@@ -43,7 +43,7 @@ def config(tmp_path_factory) -> CleanConfig:
     (folder / "manifest.json").write_text(json.dumps({"stage": "collect", "fingerprint": "0", "files": {}}))
     return CleanConfig(
         documents=str(folder),
-        rules={"web": Rules(preset="prose", language_score=None)},
+        filters={"web": (Normalize(), GopherQuality(), Personal())},
         mixture={"web": 1},
         repeated_words=50,
         workers=1,
@@ -88,7 +88,7 @@ run(configs.load(sys.argv[1]))
 def write_config(config: CleanConfig, path: Path) -> Path:
     path.write_text(
         "from jaxtrain.clean.balance import Balance\n"
-        "from jaxtrain.clean.examine import Rules\nfrom jaxtrain.clean.run import CleanConfig\n\n"
+        "from jaxtrain.clean import *\nfrom jaxtrain.clean.run import CleanConfig\n\n"
         f"config = {config!r}\n"
     )
     return path

@@ -11,7 +11,18 @@ import numpy as np
 import pytest
 
 from jaxtrain.classify import linear
-from jaxtrain.clean.examine import Rules
+from jaxtrain.clean import (
+    C4,
+    C4Lines,
+    Classifier,
+    Gibberish,
+    License,
+    Normalize,
+    Personal,
+    Quotes,
+    chat,
+    prose,
+)
 from jaxtrain.clean.run import CleanConfig, run
 from jaxtrain.document import Conversation, Document, read_records, read_rows, record_id, write_records
 from jaxtrain.runtime.errors import UserError
@@ -20,6 +31,7 @@ from jaxtrain.tasks.overlap import plain_words, read_items
 DATA = Path(__file__).parents[2] / "data/quickstart"
 BENCHMARK = DATA / "benchmarks/arc_easy.jsonl.gz"
 CHAPTER = 8000  # characters
+QUOTES = Quotes((str(BENCHMARK),))
 
 
 def document(source: str, key: str, text: str, **more: Any) -> Document:
@@ -55,7 +67,7 @@ def collected(tmp_path_factory, question) -> Path:
     ]
     licenses = ("public-domain", "public-domain", "CC-BY-4.0")
     books = [
-        document("books", f"{i}:{j}", text, url=f"book:{i}", license=licenses[i])
+        document("books", f"{i}:{j}", text, url=f"book:{i}/{j // (2 * CHAPTER)}", license=licenses[i])
         for i, j, text in cut
         if i < 3
     ]
@@ -106,9 +118,12 @@ def collected(tmp_path_factory, question) -> Path:
 def config(collected) -> CleanConfig:
     return CleanConfig(
         documents=str(collected),
-        rules={"books": Rules(preset="prose"), "web": Rules(preset="gopher_quality")},
+        filters={
+            "books": (*prose("en"), QUOTES),
+            "web": (*prose("en"), QUOTES),
+            "chat": (*chat("en"), QUOTES),
+        },
         mixture={"books": 3, "web": 1},
-        benchmarks=(str(BENCHMARK),),
         heldout_bytes=40_000,
         out=str(collected.with_name("2_clean")),
     )
@@ -167,7 +182,7 @@ def test_the_census_counts_what_the_files_hold(cleaned, collected):
     assert left["kept"] == [len(web), sum(len(row["text"].encode()) for row in web)]
     assert census["languages"]["web"]["de"] == [1, len(pages[-4]["text"].encode()), 0, 0]
     assert census["languages"]["web"]["en"][2:] == left["kept"]
-    for signal in ("words", "short_lines"):
+    for signal in ("words", "hash_ratio"):
         edges, histogram = census["bins"][signal], census["signals"]["web"][signal]
         assert histogram["after"] == np.histogram([row[signal] for row in web], edges)[0].tolist()
         assert sum(histogram["before"]) == len(pages) and "chat" not in census["signals"]
@@ -208,16 +223,16 @@ def test_licenses_and_gibberish_are_limits_with_counts(config, collected, tmp_pa
     """Two of three books have a license on the list; of the pages those stay that read like the books."""
     books = [row["text"] for row in read_rows(collected / "documents/books.parquet")]
     (tmp_path / "books.txt").write_text("\n".join(books), encoding="utf-8")
-    rules = {
-        "books": Rules(preset="prose", licenses=("public-domain", "MIT")),
-        "web": Rules(preset="c4", language_score=None, perplexity=11.0),
-    }
     reference = (str(tmp_path / "books.txt"),)
     (tmp_path / "topic").mkdir()
     guess = linear.Classifier(("art", "law", "sea"), np.zeros((8, 3), np.float32), np.float32([0, 1, 0]))
     linear.save(guess, tmp_path / "topic", linear.Training())
-    changed = dataclasses.replace(config, rules=rules, classifiers={"topic": str(tmp_path / "topic")})
-    folder = run(dataclasses.replace(changed, reference=reference, out=str(tmp_path / "clean")))
+    topic = Classifier("topic", str(tmp_path / "topic"))
+    filters = {
+        "books": (License(("public-domain", "MIT")), *prose("en"), topic),
+        "web": (Normalize(), C4Lines(), C4(), Gibberish(reference, (None, 11.0)), topic, Personal()),
+    }
+    folder = run(dataclasses.replace(config, filters=filters, out=str(tmp_path / "clean")))
     funnel = json.loads((folder / "funnel.json").read_text())
     assert funnel["books"]["dropped"]["license"] == 20
     kept = funnel["books"]["kept"]
@@ -230,8 +245,6 @@ def test_licenses_and_gibberish_are_limits_with_counts(config, collected, tmp_pa
     assert census["limits"]["web"]["character_perplexity"] == [None, 11.0]
     pages = [row for row in rows(folder, "documents") if row["source"] == "web"]
     assert pages and all(5 < row["character_perplexity"] <= 11 for row in pages)
-    with pytest.raises(UserError, match=r"rules\['web'\].perplexity needs text files in `reference`"):
-        run(dataclasses.replace(config, rules=rules, out=str(tmp_path / "none")))
 
 
 def test_what_was_dropped_is_there_whole(cleaned, collected):
@@ -282,17 +295,13 @@ def test_the_same_input_gives_the_same_bytes_and_a_finished_artifact_is_reused(c
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rules": {"books": Rules(preset="prose")}}, "has web, which `rules` does not name"),
+        ({"filters": {"wbe": prose()}}, "`filters` names wbe"),
         ({"mixture": {"books": 1, "web": 1, "wikki": 1}}, "`mixture` names wikki"),
-        ({"rules": {"books": Rules(preset="prose"), "web": Rules(preset="wbe")}}, "no quality preset 'wbe'"),
-        (
-            {"rules": {"books": Rules(preset="web"), "web": Rules(preset="web", personal=("mail",))}},
-            "no kind 'mail'",
-        ),
+        ({"mixture": {"books": 1}}, "has web, which `mixture` does not name"),
         ({"mixture": {"books": 0, "web": 0}}, "above 0"),
-        ({"benchmarks": ("nowhere.jsonl.gz",)}, "nowhere.jsonl.gz"),
+        ({"filters": {"web": (Quotes(("nowhere.jsonl.gz",)),)}}, "nowhere.jsonl.gz"),
         ({"documents": "nowhere"}, "nowhere"),
-        ({"languages": ("fi",), "benchmarks": ()}, "most, [0-9]+, were dropped for 'language'"),
+        ({"filters": {"books": prose("fi")}}, "none of the 60 documents of books is left.* 60 × language"),
     ],
 )
 def test_a_config_that_cannot_work_is_one_clear_line(config, tmp_path, change, message):

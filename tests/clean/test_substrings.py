@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxtrain.clean import shards, substrings
-from jaxtrain.clean.examine import Rules
-from jaxtrain.clean.run import CleanConfig, _examine
+from jaxtrain.clean.quality import Normalize
 from jaxtrain.document import Document, record_id, write_records
 
 
@@ -18,14 +17,9 @@ def facts_of(folder: Path, texts: list[str]) -> shards.Facts:
     ids = sorted(record_id("web", str(i)) for i in range(len(texts)))
     documents = [Document(id=id, text=text, source="web") for id, text in zip(ids, texts, strict=True)]
     write_records(folder / "documents/web.parquet", Document, documents)
-    config = CleanConfig(
-        documents=str(folder),
-        rules={"web": Rules(preset="code", language_score=None, personal=())},
-        mixture={"web": 1},
-        out="",
-    )
-    facts = _examine(config, "documents", ["web"], folder / "working")
-    facts.reason_R[:] = ""  # these texts are not judged here
+    parts = shards.list_shards("documents", folder / "documents/web.parquet", folder / "working")
+    shards.examine_all(parts, {"web": (Normalize(code=True),)}, "embedded", 1, "shards")
+    facts = shards.Facts(parts, {"web": 0})
     return facts
 
 

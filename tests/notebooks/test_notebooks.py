@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PRINTED = {
     "1_quickstart": "How can I make a friend happy?",
-    "2_collect_and_clean": "gopher_quality     keeps",
+    "2_collect_and_clean": "gopher quality     keeps",
     "8_rlhf": "DPO at the reference: 0.693",
     "9_evaluate": "<- right",
 }

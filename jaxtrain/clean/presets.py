@@ -1,0 +1,37 @@
+"""Lists of filters for kinds of sources. A config may take one as it is, change it or write its own."""
+
+from jaxtrain.clean.filter import Filter
+from jaxtrain.clean.language import Language
+from jaxtrain.clean.personal import Personal
+from jaxtrain.clean.quality import (
+    C4,
+    Boilerplate,
+    Code,
+    FineWeb,
+    GopherQuality,
+    GopherRepetition,
+    Normalize,
+)
+from jaxtrain.clean.turns import Turns
+
+
+def web(*languages: str) -> tuple[Filter, ...]:
+    """Pages, by the rules of Gopher, C4 and FineWeb. In any language if none is named."""
+    # C4 wanted no code. Here the rule would cost a quarter of good technical pages, and code is trained on.
+    rules = (GopherQuality(), GopherRepetition(), C4(curly_brackets=(None, None)), FineWeb())
+    return (Normalize(), Boilerplate(), Language(*languages), *rules, Personal())
+
+
+def prose(*languages: str) -> tuple[Filter, ...]:
+    """Books and articles: by Gopher's rules of quality. In any language if none is named."""
+    return (Normalize(), Language(*languages), GopherQuality(), Personal())
+
+
+def code() -> tuple[Filter, ...]:
+    """Source code, in which numbers are seldom anybody's."""
+    return (Normalize(code=True), Code(), Personal(("email", "ip")))
+
+
+def chat(*languages: str) -> tuple[Filter, ...]:
+    """Conversations. Their language is asked for mildly: turns are short, some are code."""
+    return (Normalize(), Turns(), Language(*languages, least=0.2), Personal())
