@@ -2,9 +2,9 @@
 
     python benchmarks/clean_html.py --pages FOLDER [--megabytes 120] --articles FOLDER [--out RESULT.json]
 
-Speed is of one process from the bytes of a page to its verdict and sketch: encoding, main text, the filters of
-`web`, MinHash. F1 is that of the benchmark (Scrapinghub 2020): shared 4-grams of words between the extracted
-text and the annotated article, averaged over pages.
+Speed is of one process from the bytes of a page to its verdict and sketch: encoding, main text, the filters
+of `web`, MinHash. F1 is that of the benchmark (Scrapinghub 2020): shared 4-grams of words between the
+extracted text and the annotated article, averaged over pages.
 """
 
 import argparse

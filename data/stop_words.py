@@ -21,12 +21,12 @@ OUT = Path(__file__).parents[1] / "jaxtrain/clean/stop_words.txt"
 MOST, FEWEST = 25, 10  # words of a language
 FILES = {
     "af": "afr", "ar": "arb", "hy": "hye", "eu": "eus", "bn": "ben", "br": "bre", "bg": "bul", "ca": "cat",
-    "zh": "cmn_hans", "hr": "hrv", "cs": "ces", "da": "dan", "nl": "nld", "eo": "epo", "et": "est",
-    "fi": "fin", "fr": "fra", "gl": "glg", "de": "deu", "el": "ell_monotonic", "gu": "guj", "he": "heb",
-    "hi": "hin", "hu": "hun", "id": "ind", "ga": "gle", "it": "ita", "ja": "jpn", "ko": "kor", "la": "lat",
-    "lt": "lit", "lv": "lav", "ms": "mly_latn", "mr": "mar", "no": "nob", "fa": "pes_1", "pl": "pol", "pt": "por_BR",
-    "ro": "ron", "ru": "rus", "sk": "slk", "sl": "slv", "so": "som", "es": "spa", "sw": "swh", "sv": "swe",
-    "th": "tha", "tl": "tgl", "tr": "tur", "uk": "ukr", "ur": "urd", "vi": "vie", "yo": "yor",
+    "zh": "cmn_hans", "hr": "hrv", "cs": "ces", "da": "dan", "nl": "nld", "eo": "epo", "et": "est", "fi":
+    "fin", "fr": "fra", "gl": "glg", "de": "deu", "el": "ell_monotonic", "gu": "guj", "he": "heb", "hi":
+    "hin", "hu": "hun", "id": "ind", "ga": "gle", "it": "ita", "ja": "jpn", "ko": "kor", "la": "lat", "lt":
+    "lit", "lv": "lav", "ms": "mly_latn", "mr": "mar", "no": "nob", "fa": "pes_1", "pl": "pol", "pt":
+    "por_BR", "ro": "ron", "ru": "rus", "sk": "slk", "sl": "slv", "so": "som", "es": "spa", "sw": "swh",
+    "sv": "swe", "th": "tha", "tl": "tgl", "tr": "tur", "uk": "ukr", "ur": "urd", "vi": "vie", "yo": "yor",
 }  # fmt: skip
 
 
