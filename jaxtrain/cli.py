@@ -59,12 +59,13 @@ Example: jaxtrain run configs/quickstart
 """
 
 CONVERT_HELP = """\
-jaxtrain convert FROM TO
+jaxtrain convert FROM TO [--merge] [--dtype float32|bfloat16]
 
-FROM a Hugging Face folder: TO gets model.json and checkpoint/, as a finished stage has them.
-FROM a finished stage, or a llama2.c .bin: TO becomes a Hugging Face folder.
-FROM a fine-tuning with adapters: TO becomes a PEFT folder.
-What was written is read again and compared bit for bit.
+FROM a Hugging Face folder: TO gets model.json, checkpoint/ and tokenizer/, as a finished stage has them.
+FROM a finished stage, a GGUF file, or a llama2.c .bin: TO becomes a Hugging Face folder.
+FROM a fine-tuning with adapters: TO becomes a PEFT folder; with --merge a Hugging Face folder.
+FROM a PEFT folder: TO becomes a Hugging Face folder of the merged weights.
+What was written is read again and compared bit for bit. --dtype: of the weights written, else the source's.
 
 Example: jaxtrain convert runs/quickstart/4_pretrain my_model
 """
@@ -150,11 +151,14 @@ def _convert(rest: list[str]) -> None:
     if HELP_FLAGS & set(rest):
         print(CONVERT_HELP, end="")
         return
-    if len(rest) != 2 or any(word.startswith("-") for word in rest):
+    if len(rest) < 2 or any(word.startswith("-") for word in rest[:2]):
         raise UserError(
             "convert takes two folders, for example `jaxtrain convert runs/quickstart/4_pretrain out`"
         )
-    print(importlib.import_module("jaxtrain.weights.convert").convert(*rest))
+    room = importlib.import_module("jaxtrain.weights.convert")
+    flags = [word for flag in rest[2:] for word in ([flag, "True"] if flag == "--merge" else [flag])]
+    paths = ["--source", rest[0], "--out", rest[1]]
+    print(room.convert(configs.from_flags(room.ConvertConfig, [*paths, *flags])))
 
 
 def _plan(rest: list[str]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 
@@ -59,6 +59,8 @@ class EvaluateConfig:
     bias: BiasConfig = field(default_factory=BiasConfig)
     batch_size: int = 16
     """Rows of `length` tokens of a batch; of shorter rows there are more."""
+    dtype: Literal["model", "float32", "bfloat16"] = "model"
+    """Of weights and activations; model: as the folder says."""
     length: int = 0
     """Most tokens of a prompt with its answer; 0: what the model was trained on, at most 2048."""
     mesh: Operational[MeshConfig] = field(default_factory=MeshConfig)
@@ -133,7 +135,9 @@ def _scorer(config: EvaluateConfig, path: str) -> Scorer:
     source = weights.open(path)
     longest = source.config.max_length
     length = min(config.length or min(longest, 2048), longest)
-    return Scorer(source.load(), source.tokenizer, length=length, batch_size=config.batch_size)
+    return Scorer(
+        source.load_to_use(config.dtype), source.tokenizer, length=length, batch_size=config.batch_size
+    )
 
 
 def _task(

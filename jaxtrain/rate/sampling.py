@@ -20,7 +20,7 @@ def answers(
     seed: int,
 ) -> list[list[int]]:
     """Ids of an answer to each prompt, the stop token in them where it came; on the mesh that is set."""
-    model = weights.open(folder).load()
+    model = weights.open(folder).load_to_use()
     found: list[list[int]] = []
     for first in track(range(0, len(rows), SAMPLED_TOGETHER), "sampling answers"):
         batch = rows[first : first + SAMPLED_TOGETHER]

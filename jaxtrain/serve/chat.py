@@ -4,6 +4,7 @@ import secrets
 import sys
 import time
 from dataclasses import dataclass, field
+from typing import Literal
 
 import jax
 
@@ -32,6 +33,8 @@ class ChatConfig:
     """Tokens of an answer at most."""
     seed: int = -1
     """The same conversation with the same seed is the same; -1: another one each time."""
+    dtype: Literal["model", "float32", "bfloat16"] = "model"
+    """Of weights and activations; model: as the folder says."""
     mesh: MeshConfig = field(default_factory=lambda: MeshConfig(fsdp=1, tensor=-1))
 
 
@@ -39,7 +42,7 @@ def run(config: ChatConfig) -> None:
     """Read questions from standard input, write answers to standard output as they are sampled."""
     settings = Settings(temperature=config.temperature, top_p=config.top_p)
     with jax.set_mesh(meshes.make(config.mesh)):
-        engine = Engine(config.model, rows=1)
+        engine = Engine(config.model, rows=1, dtype=config.dtype)
     first = {"role": "system", "content": config.system}
     beginning = [first] if config.system else []
     messages, seed = list(beginning), config.seed

@@ -40,12 +40,14 @@ class Engine:
         *,
         rows: int = 8,
         max_length: int = 0,
+        dtype: str = "model",
         max_new: int = 256,
         queue: int = 64,
     ):
         """On the mesh that is set. Errors: UserError where the folder holds no model or no tokenizer.
 
-        max_length: tokens of prompt and answer; 0: the model's. max_new: of an answer that names no limit.
+        max_length: tokens of prompt and answer; 0: the model's. dtype: of weights and activations; `model`:
+        the folder's. max_new: of an answer that names no limit.
         """
         keep_compiled()
         self.name = Path(model).resolve().name
@@ -53,7 +55,7 @@ class Engine:
         source = weights.open(model)
         self.tokenizer = source.tokenizer
         self.stop = self.tokenizer.stop
-        loaded = source.load()
+        loaded = source.load_to_use(dtype)
         limit = min(max_length or loaded.config.max_length, loaded.config.max_length)
         self.scheduler = Scheduler(loaded, rows=rows, max_length=limit, queue=queue)
         self._stopping = threading.Event()

@@ -6,6 +6,7 @@ import socket
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import jax
 
@@ -41,6 +42,8 @@ class ServeConfig:
     """Tokens of an answer where the request names no limit."""
     grace: float = 10.0
     """Seconds that answers under way have when the server is told to end."""
+    dtype: Literal["model", "float32", "bfloat16"] = "model"
+    """Of weights and activations; model: as the folder says."""
     mesh: MeshConfig = field(default_factory=lambda: MeshConfig(fsdp=1, tensor=-1))
 
 
@@ -65,6 +68,7 @@ def run(config: ServeConfig) -> None:
                 max_length=config.max_length,
                 max_new=config.max_new,
                 queue=config.queue,
+                dtype=config.dtype,
             )
         begun = time.monotonic()
         engine.warm_up()

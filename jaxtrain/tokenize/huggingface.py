@@ -79,8 +79,7 @@ class HuggingFaceTokenizer(Tokenizer):
         (folder / MODEL).write_text(self.text, encoding="utf-8")
         settings = {f"{role}_token": name for role, name in self.names.items()}
         _write_json(folder / SETTINGS, {"tokenizer_class": "PreTrainedTokenizerFast"} | settings)
-        ids = {f"{role}_token_id": self._id(role) for role in self.names}
-        _write_json(folder / GENERATION, ids | {"eos_token_id": list(self.stop)})
+        _write_json(folder / GENERATION, self.role_ids | {"eos_token_id": list(self.stop)})
         if self.template is not None:
             (folder / TEMPLATE).write_text(self.template, encoding="utf-8")
 
@@ -137,6 +136,11 @@ class HuggingFaceTokenizer(Tokenizer):
         from jaxtrain.tokenize.template import end_of_turn  # which knows this class
 
         return end_of_turn(self)
+
+    @property
+    def role_ids(self) -> dict[str, int]:
+        """`bos_token_id` and the others, as config.json names them."""
+        return {f"{role}_token_id": self._id(role) for role in self.names}
 
     @property
     def stop(self) -> tuple[int, ...]:

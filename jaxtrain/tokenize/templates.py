@@ -21,44 +21,55 @@ class NamedTemplate:
     """Special tokens that the tokenizer must have."""
 
 
-def _chatml(default: str) -> str:
-    """Turns as OpenAI's and Qwen's models have them; tools as Qwen's have them.
+def _turns(default: str = "", *, first: str = "", role: tuple[str, str], end: str, gap: str) -> str:
+    """Turns with their role before them; tools as Qwen's models have them.
 
-    default: the system message of a conversation without one; empty: none.
+    default: the system message of a conversation without one; empty: none. first: before all turns.
+    role: the text around a role's name. end: of a turn, which the assistant learns. gap: between turns.
     """
     before, behind = (json.dumps(text) for text in DESCRIBED)
+    left, right, end, gap = (json.dumps(text) for text in (*role, end, gap))
     return (
-        "{% set has_system = messages[0]['role'] == 'system' %}"
+        f"{first}{{% set has_system = messages[0]['role'] == 'system' %}}"
         f"{{% set first = messages[0]['content'] if has_system else {json.dumps(default)} %}}"
         "{% if first or tools or has_system %}"
-        "{{ '<|im_start|>system\\n' + first }}"
+        f"{{{{ {left} + 'system' + {right} + first }}}}"
         "{% if tools %}"
         f"{{{{ '\\n\\n' if first }}}}{{{{ {before} }}}}"
         "{% for tool in tools %}{{ '\\n' + tool | tojson }}{% endfor %}"
         f"{{{{ {behind} }}}}"
-        "{% endif %}{{ '<|im_end|>\\n' }}{% endif %}"
+        f"{{% endif %}}{{{{ {end} + {gap} }}}}{{% endif %}}"
         "{% for message in messages %}"
         "{% if message['role'] == 'assistant' %}"
-        "{{ '<|im_start|>assistant\\n' }}"
+        f"{{{{ {left} + 'assistant' + {right} }}}}"
         "{% generation %}{{ message['content'] }}"
         "{% for call in message['tool_calls'] or [] %}"
         "{% if message['content'] or not loop.first %}{{ '\\n' }}{% endif %}"
         "{{ '<tool_call>\\n{\"name\": ' + call['function']['name'] | tojson }}"
         "{{ ', \"arguments\": ' + call['function']['arguments'] | tojson + '}\\n</tool_call>' }}"
         "{% endfor %}"
-        "{{ '<|im_end|>' }}{% endgeneration %}{{ '\\n' }}"
+        f"{{{{ {end} }}}}{{% endgeneration %}}{{{{ {gap} }}}}"
         "{% elif message['role'] == 'tool' %}"
         "{% if loop.first or messages[loop.index0 - 1]['role'] != 'tool' %}"
-        "{{ '<|im_start|>user' }}{% endif %}"
-        "{{ '\\n<tool_response>\\n' + message['content'] + '\\n</tool_response>' }}"
-        "{% if loop.last or messages[loop.index0 + 1]['role'] != 'tool' %}{{ '<|im_end|>\\n' }}{% endif %}"
+        f"{{{{ {left} + 'user' + {right} }}}}{{% else %}}{{{{ '\\n' }}}}{{% endif %}}"
+        "{{ '<tool_response>\\n' + message['content'] + '\\n</tool_response>' }}"
+        "{% if loop.last or messages[loop.index0 + 1]['role'] != 'tool' %}"
+        f"{{{{ {end} + {gap} }}}}{{% endif %}}"
         "{% elif not (loop.first and message['role'] == 'system') %}"
-        "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+        f"{{{{ {left} + message['role'] + {right} + message['content'] + {end} + {gap} }}}}"
         "{% endif %}"
         "{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+        f"{{% if add_generation_prompt %}}{{{{ {left} + 'assistant' + {right} }}}}{{% endif %}}"
     )
 
+
+def _chatml(default: str) -> str:
+    """Turns as OpenAI's and Qwen's models have them."""
+    return _turns(default, role=("<|im_start|>", "\n"), end="<|im_end|>", gap="\n")
+
+
+OWN = _turns(first="{{ '<|bos|>' }}", role=("<|", "|>"), end="<|end|>", gap="")
+"""The template of this project's own tokenizers (chat.py), for programs that read Jinja."""
 
 _LLAMA3_TOOLS = (
     "Given the following functions, please respond with a JSON for a function call with its proper "

@@ -1,51 +1,119 @@
-"""`jaxtrain convert FROM TO`: weights between artifacts, Hugging Face folders and llama2.c, bit for bit.
+"""`jaxtrain convert FROM TO`: a model as another kind of folder, with its tokenizer, bit for bit.
 
-A Hugging Face folder becomes `model.json` and `checkpoint/`, as a finished stage has them; an artifact or a
-llama2.c file becomes a Hugging Face folder, an artifact with adapters a PEFT folder. What was written is read
-again and compared.
+A Hugging Face folder becomes an artifact, as a finished stage writes it; an artifact, a GGUF or a llama2.c
+file becomes a Hugging Face folder, an artifact with adapters a PEFT folder. What was written is read again
+and compared before it gets its name.
 """
 
+import dataclasses
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
-from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
-from jaxtrain.runtime.checkpoint import Checkpoints
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
+from jaxtrain.tokenize.publish import published
 from jaxtrain.weights import folder as store
 from jaxtrain.weights import peft
-from jaxtrain.weights.huggingface import load_pretrained, save_pretrained
-from jaxtrain.weights.llama2c import load_llama2c
+from jaxtrain.weights.folder import HuggingFace, Source, Trained
+from jaxtrain.weights.huggingface import save_pretrained
+
+PROBE = "Two words, 12 345 numbers;\n\n    naïve \N{SNOWMAN} <|end|></s>"
 
 
-def convert(source: str | Path, out: str | Path) -> str:
+@dataclass(frozen=True, kw_only=True)
+class ConvertConfig:
+    """Write a model as another kind of folder."""
+
+    source: str
+    """Folder or file of any kind of model."""
+    out: str
+    """Folder to write; it must not exist."""
+    merge: bool = False
+    """Adapters become part of whole weights; else an artifact with adapters becomes a PEFT folder."""
+    dtype: Literal["", "float32", "bfloat16"] = ""
+    """Of the weights that are written; empty: the one that the source runs in."""
+
+
+def convert(config: ConvertConfig) -> str:
     """Convert and say what was checked; UserError where the source is no model, or `out` exists."""
-    source, out = Path(source), Path(out)
+    out = Path(config.out)
     if out.exists():
         raise UserError(f"{out} exists; name a new folder")
-    if not source.exists():
-        raise UserError(f"{source} does not exist")
+    source = store.open(config.source)
     meshes.ensure()
-    if (source / store.ADAPTER).is_file():
-        about = store.read_adapter(source)
-        adapters = store.load_adapters(source)
-        peft.save(adapters, about["lora"], store.read_config(source), out, about["base"])
-        _, again = peft.load(out, store.load(about["base"]))
-        count = same_bits(adapters, again)
-        return f"{out}: PEFT folder on {about['base']}; read back, {count:,} weights are the same bit for bit"
-    if (source / "config.json").is_file():
-        model = load_pretrained(source)
-        _write_artifact(model, out)
-        again, kind = store.load(out), "artifact"
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        said = _write(config, source, partial)
+    except BaseException:
+        shutil.rmtree(partial)
+        raise
+    partial.rename(out)
+    return f"{out}: {said}"
+
+
+def _write(config: ConvertConfig, source: Source, out: Path) -> str:
+    """Write the folder `out` and read it again; what it is and what was compared."""
+    tokenizer, words = _tokenizer(source)
+    if isinstance(source, Trained) and source.has_adapters and not config.merge:
+        lost = peft.without_module(source.adapters[0], source.config)
+        if not lost:
+            return f"PEFT folder; {_write_adapters(config, source, tokenizer, out)}, {words}"
+        words = f"{words}; adapters are merged, since PEFT has no module for one of {lost}"
+    dtype = config.dtype or source.config.dtype
+    model = source.load(dataclasses.replace(source.config, dtype=dtype), dtype)
+    if isinstance(source, HuggingFace):
+        kind = "artifact"
+        store.write_artifact(model, tokenizer, out)
     else:
-        model = load_llama2c(source) if source.is_file() else store.load(source)
-        save_pretrained(model, out)
-        again, kind = load_pretrained(out), "Hugging Face folder"
-    count = same_bits(model, again)
-    return f"{out}: {kind}; read back, {count:,} weights are the same bit for bit"
+        kind = "Hugging Face folder"
+        save_pretrained(model, out, tokenizer)
+    again = store.open(out)
+    count = same_bits(model, again.load(model.config, dtype))
+    _same_words(tokenizer, again)
+    return f"{kind}; read back, {count:,} weights in {dtype} are the same bit for bit, {words}"
+
+
+def _tokenizer(source: Source) -> tuple[HuggingFaceTokenizer | None, str]:
+    """The source's, as others read it; and what is said of it."""
+    try:
+        return published(source.tokenizer), "its tokenizer gives the same ids"
+    except UserError as error:
+        return None, f"without a tokenizer: {error}"
+
+
+def _write_adapters(
+    config: ConvertConfig, source: Trained, tokenizer: HuggingFaceTokenizer | None, out: Path
+) -> str:
+    """A PEFT folder on the base's Hugging Face folder, which is written into it where there is none yet."""
+    adapters, about = source.adapters
+    base = store.open(source.base)
+    place = Path(config.out).absolute() / "base"
+    if isinstance(base, HuggingFace):
+        place = base.folder.absolute()
+    else:
+        save_pretrained(base.load(weights=base.config.dtype), out / "base", _tokenizer(base)[0])
+    peft.save(adapters, about, source.config, out, place)
+    if tokenizer is not None:
+        tokenizer.save(out)
+    _, again = peft.load(out, base.load())
+    return f"on {place}; read back, {same_bits(adapters, again):,} weights are the same bit for bit"
+
+
+def _same_words(tokenizer: HuggingFaceTokenizer | None, again: Source) -> None:
+    """Errors: UserError where the tokenizer that was written gives other ids, or another template."""
+    if tokenizer is None:
+        return
+    theirs = published(again.tokenizer)
+    if theirs.encode(PROBE) != tokenizer.encode(PROBE) or theirs.template != tokenizer.template:
+        raise UserError("the tokenizer is not what was read; the copy is not to be used")
 
 
 def same_bits(one: Any, other: Any) -> int:
@@ -55,11 +123,3 @@ def same_bits(one: Any, other: Any) -> int:
         if np.asarray(leaf).tobytes() != np.asarray(again).tobytes():
             raise UserError(f"{jax.tree_util.keystr(path)} is not what was read; the copy is not to be used")
     return sum(leaf.size for leaf in theirs)
-
-
-def _write_artifact(model: Transformer, out: Path) -> None:
-    out.mkdir(parents=True)
-    store.write_config(out, model.config)
-    checkpoints = Checkpoints(out.absolute() / "checkpoint")
-    checkpoints.save(0, model, {"step": jax.numpy.int32(0)})
-    checkpoints.close()

@@ -76,6 +76,11 @@ class Source(ABC):
         mesh.ensure()
         return self._load(config or self.config, weights)
 
+    def load_to_use(self, dtype: str = "model") -> Transformer:
+        """The model for use and not for training: weights and activations in one dtype, `model`: its own."""
+        config = self.config if dtype == "model" else dataclasses.replace(self.config, dtype=dtype)
+        return self.load(config, config.dtype)
+
     @abstractmethod
     def _load(self, config: ModelConfig, weights: str) -> Transformer: ...
 
@@ -91,12 +96,26 @@ class Trained(Source):
     def config(self) -> ModelConfig:
         return ModelConfig(**json.loads((self.folder / MODEL).read_text()))
 
+    @property
+    def has_adapters(self) -> bool:
+        return (self.folder / ADAPTER).is_file()
+
+    @property
+    def base(self) -> Path:
+        """What the adapters stand on."""
+        return read_adapter(self.folder)["base"]
+
+    @cached_property
+    def adapters(self) -> tuple[Adapters, LoRAConfig]:
+        """On the mesh that is set."""
+        return load_adapters(self.folder), read_adapter(self.folder)["lora"]
+
     def _load(self, config: ModelConfig, weights: str) -> Transformer:
-        if (self.folder / ADAPTER).is_file():
-            about = read_adapter(self.folder)
-            base = open(about["base"]).load(config, weights)
-            adapted = jax.jit(lora.adapt, static_argnums=1)(base, about["lora"], jax.random.key(0))
-            return jax.jit(lora.merge)(lora.put(adapted, load_adapters(self.folder)))
+        if self.has_adapters:
+            adapters, about = self.adapters
+            base = open(self.base).load(config, weights)
+            adapted = jax.jit(lora.adapt, static_argnums=1)(base, about, jax.random.key(0))
+            return jax.jit(lora.merge)(lora.put(adapted, adapters))
         saved = self.folder / "checkpoint"
         model = checkpoint.load_model(saved, lambda: Transformer(config, jax.random.key(0)))
         return jax.tree.map(lambda weight: weight.astype(weights), model)
@@ -203,6 +222,17 @@ def load(folder: str | Path, config: ModelConfig | None = None, weights: str = "
 
 def write_config(folder: Path, config: ModelConfig) -> None:
     (folder / MODEL).write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+
+
+def write_artifact(model: Transformer, tokenizer: Tokenizer | None, folder: Path) -> None:
+    """What a finished stage leaves of a model: config, weights, tokenizer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_config(folder, model.config)
+    checkpoints = checkpoint.Checkpoints(folder.absolute() / "checkpoint")
+    checkpoints.save(0, model, {"step": jax.numpy.int32(0)})
+    checkpoints.close()
+    if tokenizer is not None:
+        tokenizer.save_in(folder)
 
 
 def write_adapter(folder: Path, base: str | Path, config: LoRAConfig) -> None:

@@ -23,6 +23,7 @@ from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
 from jaxtrain.weights.families import Part, parts, read_config, write_config
 
 FILE_BYTES = 2 << 30
@@ -45,9 +46,15 @@ def load_pretrained(folder: str | Path, dtype: str = "float32") -> Transformer:
 
 
 def read_model_config(folder: str | Path) -> ModelConfig:
-    """The ModelConfig of a Hugging Face folder; UserError where it is of no known architecture."""
+    """The ModelConfig of a Hugging Face folder; UserError where it is of no known architecture.
+
+    Its dtype is the folder's; a folder in float16 runs in float32, which holds its numbers.
+    """
     path = Path(folder) / "config.json"
-    return read_config(_read_json(path), str(path))[1]
+    said = _read_json(path)
+    config = read_config(said, str(path))[1]
+    half = (said.get("dtype") or said.get("torch_dtype")) == "bfloat16"
+    return dataclasses.replace(config, dtype="bfloat16" if half else "float32")
 
 
 def load_tensors(
@@ -77,14 +84,22 @@ def load_tensors(
     return jax.tree.unflatten(tree, filled)
 
 
-def save_pretrained(model: Transformer, folder: str | Path) -> None:
-    """Write a folder that `transformers` loads; UserError where no architecture there can hold the model."""
+def save_pretrained(
+    model: Transformer, folder: str | Path, tokenizer: HuggingFaceTokenizer | None = None
+) -> None:
+    """Write a folder that `transformers` loads; UserError where no architecture there can hold the model.
+
+    tokenizer: written beside the weights, with the chat template and every token that ends an answer.
+    """
     folder = Path(folder)
     family, hf = write_config(model.config)
     weights = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(model)}
     dtype = str(model.embedding_VD[...].dtype)
     folder.mkdir(parents=True, exist_ok=True)
     hf |= {"torch_dtype": dtype}
+    if tokenizer is not None:
+        tokenizer.save(folder)
+        hf |= tokenizer.role_ids
     (folder / "config.json").write_text(json.dumps(hf, indent=2) + "\n")
     named: dict[str, list[tuple[Part, tuple[int, ...]]]] = {}
     for part in parts(family, model.config):

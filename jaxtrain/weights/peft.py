@@ -5,7 +5,7 @@ There A is [rank, inputs] and B [outputs, rank], a tensor each for every layer.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def base_of(folder: str | Path) -> Path:
 def save(
     adapters: Adapters, config: LoRAConfig, model: ModelConfig, folder: str | Path, base: str | Path
 ) -> None:
-    """Write a folder that PEFT loads onto `base`; UserError where PEFT has no place for an adapter."""
+    """Write a folder that PEFT loads onto `base`; each adapter needs a module (`without_module`)."""
     folder = Path(folder)
     names = sorted({name.rpartition(".")[0] for name in adapters})
     tensors, modules = {}, set()
@@ -97,7 +97,7 @@ def load(folder: str | Path, model: Transformer) -> tuple[Transformer, Adapters]
     found = {
         name: part
         for name, part in by_ours.items()
-        if f"{next(_tensors(part, model.config))[1]}.lora_A.weight" in tensors
+        if _has_module(part) and f"{next(_tensors(part, model.config))[1]}.lora_A.weight" in tensors
     }
     config = LoRAConfig(
         rank=about["r"],
@@ -127,25 +127,22 @@ def _ours(tensor: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
     return tensor.T.reshape(shape).astype(np.float32)
 
 
+def without_module(adapters: Iterable[str], config: ModelConfig) -> str:
+    """The first adapted weight without a module of its own in Hugging Face's model; empty: all have one."""
+    by_ours, _ = _places(config)
+    names = (name.rpartition(".")[0] for name in adapters)
+    return next((name for name in sorted(names) if not _has_module(by_ours[name])), "")
+
+
+def _has_module(part: Part) -> bool:
+    return part.piece[1] == 1 and "{expert}" not in part.name
+
+
 def _places(config: ModelConfig) -> tuple[dict[str, Part], bool]:
-    """Our weights that PEFT can adapt by the names of Hugging Face's modules; and whether they are Conv1D."""
+    """Our weights of the blocks by name; and whether Hugging Face's modules are Conv1D."""
     family, _ = write_config(config)
     own = [part for part in parts(family, config) if part.ours.startswith("blocks.") and part.inputs]
-    named = {part.ours.removeprefix("blocks."): part for part in own}
-    return _Places(named), family.names == "gpt2"
-
-
-class _Places(dict[str, Part]):
-    """Errors: UserError for a weight that shares its module with others, or is one of many experts'."""
-
-    def __getitem__(self, name: str) -> Part:
-        part = super().__getitem__(name)
-        if part.piece[1] > 1 or "{expert}" in part.name:
-            raise UserError(
-                f"an adapter of {name} has no module of its own in Hugging Face's model; leave it out of "
-                "lora.targets, or merge: `jaxtrain convert` writes whole weights of a merged model"
-            )
-        return part
+    return {part.ours.removeprefix("blocks."): part for part in own}, family.names == "gpt2"
 
 
 def _tensors(part: Part, config: ModelConfig) -> Iterator[tuple[int, str]]:

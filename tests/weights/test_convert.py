@@ -1,5 +1,6 @@
 """Weights in and out from the shell's side, and what is refused."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,12 +10,38 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from jaxtrain import weights
+from jaxtrain.model import lora
+from jaxtrain.model.lora import LoRAConfig
+from jaxtrain.model.transformer import Transformer
+from jaxtrain.runtime.checkpoint import Checkpoints
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.tokenize.chat import render
+from jaxtrain.tokenize.tokenizer import train
+from jaxtrain.weights import folder as store
 from jaxtrain.weights import load_pretrained, save_pretrained
-from jaxtrain.weights.convert import convert, same_bits
+from jaxtrain.weights.convert import ConvertConfig, same_bits
+from jaxtrain.weights.convert import convert as convert_as
 from jaxtrain.weights.llama2c import load_llama2c
 
 STORIES = Path(__file__).parents[3] / "shared" / "material" / "models" / "stories260K.bin"
+
+
+forward = jax.jit(lambda model, tokens: model(tokens))
+TOOLS = [{"type": "function", "function": {"name": "add", "description": "x + y", "parameters": {}}}]
+CALL = {"type": "function", "function": {"name": "add", "arguments": '{"x": 1, "y": "é"}'}}
+TALK = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "What is <|end|>?"},
+    {"role": "assistant", "content": "", "tool_calls": [CALL, CALL]},
+    {"role": "tool", "content": "1"},
+    {"role": "tool", "content": "2"},
+    {"role": "assistant", "content": "A token."},
+]
+
+
+def convert(source, out, **how):
+    return convert_as(ConvertConfig(source=str(source), out=str(out), **how))
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +65,69 @@ def test_there_and_back(llama, tmp_path):
     assert ours.keys() == theirs.keys() and all((ours[name] == theirs[name]).all() for name in ours)
     with pytest.raises(UserError, match="again exists"):
         convert(llama, tmp_path / "again")
+
+
+def test_a_model_of_ours_is_complete_for_others_and_comes_back(config, tmp_path):
+    """Ids, template, ends of an answer, weights."""
+    text = "What the assistant says ends with a token of its own; 12 345."
+    tokenizer = train([text] * 3, 290)
+    shape = dataclasses.replace(config, vocab_size=tokenizer.vocab_size)
+    store.write_artifact(Transformer(shape, jax.random.key(0)), tokenizer, tmp_path / "ours")
+    assert "gives the same ids" in convert(tmp_path / "ours", tmp_path / "hf")
+    theirs = weights.open(tmp_path / "hf").tokenizer
+    for tools in ((), TOOLS):
+        assert render(TALK, theirs, tools=tools) == render(TALK, tokenizer, tools=tools)
+    for line in (text, "naïve   text \n\n 123 <|end|>", "I'LL ſee \u0085\r\n" + " " * 300 + "x"):
+        assert theirs.encode(line) == tokenizer.encode(line)
+    said = json.loads((tmp_path / "hf" / "generation_config.json").read_text())
+    assert said["eos_token_id"] == [tokenizer.eos, tokenizer.end] and theirs.stop == tokenizer.stop
+    convert(tmp_path / "hf", tmp_path / "again")
+    again = weights.open(tmp_path / "again")
+    assert again.tokenizer == theirs and same_bits(weights.open(tmp_path / "ours").load(), again.load())
+
+
+def adapted(base, out):
+    """An artifact with adapters that change the model."""
+    model, config = weights.open(base).load(), LoRAConfig(rank=2)
+    adapters = lora.take(jax.jit(lora.adapt, static_argnums=1)(model, config, jax.random.key(0)))
+    out.mkdir()
+    store.write_config(out, model.config)
+    store.write_adapter(out, base, config)
+    checkpoints = Checkpoints(out / "checkpoint")
+    checkpoints.save(0, jax.tree.map(lambda x: x + 0.1, adapters), {"step": jax.numpy.int32(0)})
+    checkpoints.close()
+    return out
+
+
+@pytest.mark.parametrize("name", ["llama3", "gpt2"])
+def test_adapters_leave_as_a_peft_folder_or_merged(name, tmp_path, monkeypatch):
+    """GPT-2's queries, keys and values share a module, so there is no PEFT folder of them."""
+    meta, _ = references.stored(name)
+    references.write_folder(tmp_path / "base", meta["config"], meta["shapes"])
+    ours, tokens = adapted(tmp_path / "base", tmp_path / "ours"), references.tokens()
+    expected = forward(weights.open(ours).load(), tokens)
+    assert np.abs(expected - forward(weights.open(tmp_path / "base").load(), tokens)).max() > 0.1
+    monkeypatch.chdir(tmp_path)
+    convert("ours", "plain")
+    convert("ours", "whole", merge=True)
+    monkeypatch.chdir("/")  # what is written is found from anywhere
+    for out in ("plain", "whole"):
+        found = forward(weights.open(tmp_path / out).load(), tokens)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    assert (tmp_path / "plain" / "adapter_config.json").is_file() == (name == "llama3")
+    if name == "llama3":
+        convert(tmp_path / "plain", tmp_path / "from_peft")
+        assert "LlamaForCausalLM" in (tmp_path / "from_peft" / "config.json").read_text()
+
+
+def test_the_sources_dtype_is_kept(llama, tmp_path):
+    convert(llama, tmp_path / "half", dtype="bfloat16")
+    convert(tmp_path / "half", tmp_path / "hf")
+    convert(tmp_path / "hf", tmp_path / "again")
+    for folder in ("half", "hf", "again"):
+        assert weights.open(tmp_path / folder).config.dtype == "bfloat16", folder
+    assert {str(x.dtype) for x in load_file(tmp_path / "hf" / "model.safetensors").values()} == {"bfloat16"}
+    assert same_bits(*(weights.open(tmp_path / name).load_to_use() for name in ("half", "again"))) > 0
 
 
 def test_a_changed_bit_is_told(llama):

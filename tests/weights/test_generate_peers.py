@@ -1,5 +1,6 @@
 """Greedy text and adapters beside transformers and PEFT, the same drawn weights on both sides."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,11 +9,15 @@ import numpy as np
 import pytest
 from family_references import CONFIGS, load, stored, tokens, write_folder
 
-from jaxtrain.decode.generate import generate
+from jaxtrain.decode.generate import generate, sample
 from jaxtrain.model import lora
 from jaxtrain.model.lora import LoRAConfig
+from jaxtrain.model.transformer import Transformer
+from jaxtrain.tokenize.chat import render
+from jaxtrain.tokenize.tokenizer import train
 from jaxtrain.weights import folder as store
 from jaxtrain.weights import load_pretrained, peft
+from jaxtrain.weights.convert import ConvertConfig, convert
 
 pytestmark = [
     pytest.mark.peers,
@@ -91,3 +96,26 @@ def test_peft_loads_our_adapter_and_we_load_theirs(name, tmp_path):
     with torch.no_grad():
         theirs = made(ids).logits.numpy()
     np.testing.assert_allclose(forward(store.load(tmp_path / "theirs"), tokens()), theirs, atol=1e-4)
+
+
+def test_transformers_talks_as_our_exported_model_does(config, tmp_path):
+    """Prompt, ids and greedy answer, through AutoTokenizer and AutoModelForCausalLM."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # pyrefly: ignore[missing-import]
+
+    tokenizer = train(["Hello world, what is your name?"] * 3, 280)
+    shape = dataclasses.replace(config, vocab_size=tokenizer.vocab_size)
+    model = Transformer(shape, jax.random.key(1))
+    store.write_artifact(model, tokenizer, tmp_path / "ours")
+    convert(ConvertConfig(source=str(tmp_path / "ours"), out=str(tmp_path / "hf")))
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "hf")
+    peer = AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
+    talk = [{"role": "user", "content": "Hello, naïve world 12 345"}]
+    prompt, _ = render(talk, tokenizer, generation_prompt=True)
+    asked = theirs.apply_chat_template(
+        talk, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    assert asked["input_ids"][0].tolist() == prompt
+    assert peer.generation_config.eos_token_id == [tokenizer.eos, tokenizer.end]
+    answer = peer.generate(**asked, do_sample=False, max_new_tokens=16)[0, len(prompt) :].tolist()
+    ours = sample(model, [prompt], seed=0, max_new=16, stop=tokenizer.end, pad=tokenizer.pad, temperature=0.0)
+    assert ours[0] == answer
