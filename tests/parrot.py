@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,8 +15,8 @@ import uvicorn
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime import web
 from jaxtrain.runtime.checkpoint import Checkpoints
-from jaxtrain.serve.app import ServeApp
 from jaxtrain.serve.engine import Engine
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer, train
@@ -139,11 +140,10 @@ def make_engine(folder: Path, **limits: int) -> Engine:
 
 
 @contextmanager
-def serving(app: ServeApp) -> Iterator[str]:
-    """The address of a real server on a thread of its own."""
-    settings = uvicorn.Config(app.asgi, port=0, log_level="warning", ws="none", timeout_graceful_shutdown=5)
-    server = uvicorn.Server(settings)
-    socket = server.config.bind_socket()
+def serving(app: Any, **limits: Any) -> Iterator[str]:
+    """The address of a real server around `app.asgi`, on a thread of its own."""
+    server = uvicorn.Server(web.settings(app.asgi, timeout_graceful_shutdown=5, **limits))
+    socket = web.listen("127.0.0.1", 0)
     socket.listen()  # who comes before the thread serves waits, and is not refused
     thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
     thread.start()

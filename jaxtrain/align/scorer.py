@@ -1,6 +1,6 @@
 """`jaxtrain align score`: a reward model behind HTTP, on this machine alone unless told otherwise.
 
-curl localhost:8001/score -d '{"prompt": "Hi", "completions": ["Hello!", "What?"]}'
+curl localhost:8001/score --json '{"prompt": "Hi", "completions": ["Hello!", "What?"]}'
 {"scores": [1.25, -0.5], "cut": [false, false]}
 """
 
@@ -39,7 +39,9 @@ class ScoreConfig:
     host: str = "127.0.0.1"
     """Address to listen on: only this machine, unless you say otherwise. It asks nobody who they are."""
     port: int = 8001
-    """TCP port."""
+    """TCP port; 0: a free one."""
+    hosts: tuple[str, ...] = ()
+    """Names that the server is reached by, beside those of this machine; `*`: any."""
 
 
 class Scorer:
@@ -65,34 +67,42 @@ class Scorer:
         return {"scores": found.tolist(), "cut": [len(ids) > self.length for ids in rows]}
 
 
-def application(scorer: Scorer) -> "Starlette":
-    """POST /score: JSON of `prompt` (text or messages) and `completions` to `scores` and `cut`."""
+def application(scorer: Scorer, hosts: tuple[str, ...] = ("*",)) -> "Starlette":
+    """POST /score: JSON of `prompt` (text or messages) and `completions` to `scores` and `cut`.
+
+    hosts: names of this server; requests for another are refused.
+    """
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
-    from starlette.requests import Request
+    from starlette.requests import ClientDisconnect, Request
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
 
+    from jaxtrain.runtime import web
+
     async def answer(request: Request) -> Response:
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > LONGEST_BODY:
-                return JSONResponse({"error": f"more than {LONGEST_BODY} bytes"}, 413)
+        if not web.is_json(request):
+            return JSONResponse({"error": "send the request as application/json"}, 415)
         try:
-            prompt, completions = parse(body)
+            prompt, completions = parse(await web.body(request, LONGEST_BODY))
             return JSONResponse(await run_in_threadpool(scorer.score, prompt, completions))
+        except web.TooLong:
+            return JSONResponse({"error": f"more than {LONGEST_BODY} bytes"}, 413)
         except UserError as error:
             return JSONResponse({"error": str(error)}, 400)
 
-    return Starlette(routes=[Route("/score", answer, methods=["POST"])])
+    return Starlette(
+        routes=[Route("/score", answer, methods=["POST"])],
+        middleware=[web.known_hosts(hosts)],
+        exception_handlers={ClientDisconnect: web.gone},
+    )
 
 
 def parse(body: bytes) -> tuple[str | list[dict[str, str]], list[str]]:
     """Prompt and completions of a request; UserError says what is wrong with it."""
     try:
         row = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"the body is no JSON ({error})") from error
     if not isinstance(row, dict) or set(row) != {"prompt", "completions"}:
         raise UserError("send an object with `prompt` and `completions`, and nothing else")
@@ -118,6 +128,9 @@ def serve(config: ScoreConfig) -> None:
     """Serve until interrupted."""
     import uvicorn
 
-    app = application(Scorer(config.model))
-    say(f"align score: POST http://{config.host}:{config.port}/score")
-    uvicorn.run(app, host=config.host, port=config.port, log_level="warning")
+    from jaxtrain.runtime import web
+
+    with web.listen(config.host, config.port) as listening:
+        app = application(Scorer(config.model), (*web.LOOPBACK, config.host, *config.hosts))
+        say(f"align score: POST http://{config.host}:{listening.getsockname()[1]}/score")
+        uvicorn.Server(web.settings(app)).run(sockets=[listening])

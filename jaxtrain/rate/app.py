@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -29,6 +29,7 @@ from starlette.staticfiles import StaticFiles
 from jaxtrain.rate import exchange
 from jaxtrain.rate.overview import overview
 from jaxtrain.rate.store import Store
+from jaxtrain.runtime import web
 from jaxtrain.runtime.errors import UserError
 
 FOLDER = Path(__file__).parent / "templates"
@@ -43,6 +44,9 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+
+LONGEST_MARKDOWN = 32 * 1024
+"""Characters; a longer text is shown as it is, for a table of it takes seconds to lay out."""
 
 # Raw HTML is shown as text, links cannot run scripts, and nothing is loaded from elsewhere.
 _MARKDOWN = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable("table").disable("image")
@@ -67,16 +71,19 @@ class RatingApp:
         overlap: int = 1,
         lease_seconds: float = 900.0,
         gold_every: int = 10,
+        address: str = "",
         clock: Callable[[], float] = time.time,
     ):
+        """address: where people reach the pages, such as https://rate.example.org; links begin with it."""
         self.store, self.clock = store, clock
         self.overlap, self.lease_seconds, self.gold_every = overlap, lease_seconds, gold_every
+        self.address = address.rstrip("/")
         self._invites = URLSafeSerializer(secret, salt="invite")
         self._admin = URLSafeSerializer(secret, salt="admin")
         self._pages = Environment(
             loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True
         )
-        self._pages.filters |= {"markdown": lambda text: Markup(_MARKDOWN.render(text))}
+        self._pages.filters |= {"markdown": _markdown}
         routes = [
             Route("/", self._rate),
             Route("/judge", self._judge, methods=["POST"]),
@@ -88,19 +95,29 @@ class RatingApp:
             Route("/admin/{kind}.jsonl", self._download),
             Mount("/static", StaticFiles(directory=FOLDER / "static")),
         ]
-        session = Middleware(SessionMiddleware, secret_key=secret, same_site="lax", max_age=30 * 86400)
+        session = Middleware(
+            SessionMiddleware,
+            secret_key=secret,
+            same_site="lax",
+            max_age=30 * 86400,
+            https_only=self.address.startswith("https:"),
+        )
         self.asgi = Starlette(
             routes=routes,
             middleware=[session],
-            exception_handlers={_Refused: self._refused, UserError: self._refused},
+            exception_handlers={
+                _Refused: self._refused,
+                UserError: self._refused,
+                ClientDisconnect: web.gone,
+            },
         )
 
-    def invite_path(self, name: str) -> str:
-        """The path of a rater's link; their name is in it, signed."""
-        return f"/invite/{self._invites.dumps(name)}"
+    def invite_link(self, name: str) -> str:
+        """A rater's link; their name is in it, signed."""
+        return f"{self.address}/invite/{self._invites.dumps(name)}"
 
-    def admin_path(self) -> str:
-        return f"/admin/enter/{self._admin.dumps('admin')}"
+    def admin_link(self) -> str:
+        return f"{self.address}/admin/enter/{self._admin.dumps('admin')}"
 
     # --- raters ---
 
@@ -124,7 +141,7 @@ class RatingApp:
         progress = await run_in_threadpool(self.store.progress, rater, **asked)
         withdrawn = request.session.pop("withdrawn", None)
         ranks = withdrawn["ranks"] if task and withdrawn and withdrawn["task"] == task.task else []
-        return self._page(request, "rate.html", task=task, progress=progress, ranks=ranks)
+        return await self._page(request, "rate.html", task=task, progress=progress, ranks=ranks)
 
     async def _judge(self, request: Request) -> Response:
         rater, form = _rater(request), await _form(request)
@@ -141,6 +158,7 @@ class RatingApp:
             [] if verdict == "skip" else [places.index(rank) + 1 for rank in given],
             now=self.clock(),
             milliseconds=_number(form, "milliseconds"),
+            assigned=True,
             all_bad=verdict == "all_bad",
             skip=verdict == "skip",
             reason=form.get("reason", "")[:1000],
@@ -167,7 +185,7 @@ class RatingApp:
         _administrator(request)
         seen = await run_in_threadpool(overview, self.store)
         link = request.session.pop("invited", None)
-        return self._page(request, "admin.html", seen=seen, overlap=self.overlap, link=link)
+        return await self._page(request, "admin.html", seen=seen, overlap=self.overlap, link=link)
 
     async def _invite(self, request: Request) -> Response:
         _administrator(request)
@@ -175,8 +193,7 @@ class RatingApp:
         if not name or len(name) > 80:
             raise _Refused(400, "Give the rater a name of at most 80 characters.")
         await run_in_threadpool(self.store.add_rater, name, False)
-        url = f"{str(request.base_url).rstrip('/')}{self.invite_path(name)}"
-        request.session["invited"] = {"name": name, "url": url}
+        request.session["invited"] = {"name": name, "url": self.invite_link(name)}
         return _to("/admin")
 
     async def _download(self, request: Request) -> Response:
@@ -190,16 +207,24 @@ class RatingApp:
 
     # --- pages ---
 
-    def _page(self, request: Request, name: str, status: int = 200, **values: Any) -> Response:
+    async def _page(self, request: Request, name: str, status: int = 200, **values: Any) -> Response:
         token = request.session.setdefault("csrf", secrets.token_urlsafe(16))
-        text = self._pages.get_template(name).render(csrf=token, session=request.session, **values)
+        page = self._pages.get_template(name)
+        # in a thread, for other raters go on while a long text is laid out
+        text = await run_in_threadpool(page.render, csrf=token, session=request.session, **values)
         return HTMLResponse(text, status, HEADERS)
 
     async def _refused(self, request: Request, error: Exception) -> Response:
         status, text = (
             (error.status, error.text) if isinstance(error, _Refused) else (409, f"Not recorded: {error}.")
         )
-        return self._page(request, "refused.html", status, text=text)
+        return await self._page(request, "refused.html", status, text=text)
+
+
+def _markdown(text: str) -> Markup:
+    if len(text) > LONGEST_MARKDOWN:
+        return Markup("<pre>{}</pre>").format(text)
+    return Markup(_MARKDOWN.render(text))
 
 
 def _to(path: str) -> Response:
@@ -226,11 +251,10 @@ def _administrator(request: Request) -> None:
 
 async def _form(request: Request) -> dict[str, str]:
     """The fields of a form that this page itself showed."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LONGEST_FORM:
-            raise _Refused(413, "This form is too long.")
+    try:
+        body = await web.body(request, LONGEST_FORM)
+    except web.TooLong:
+        raise _Refused(413, "This form is too long.") from None
     try:
         form = dict(parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=True, max_num_fields=40))
     except ValueError:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import jax
 
@@ -61,7 +62,10 @@ class ServeConfig:
     host: str = "127.0.0.1"
     """Address to listen on: only this machine, unless you say otherwise. Put TLS in front of any other."""
     port: int = 8000
-    """TCP port."""
+    """TCP port; 0: a free one."""
+    address: str = ""
+    """Where people reach the page, such as https://rate.example.org: links begin with it, and cookies then
+    travel over https alone. Empty: the address that it listens on."""
     overlap: int = 1
     """Judgements wanted for each task, by different raters."""
     gold_every: int = 10
@@ -176,22 +180,26 @@ def serve(config: ServeConfig) -> None:
     import uvicorn
 
     from jaxtrain.rate.app import RatingApp
+    from jaxtrain.runtime import web
 
-    with Store(url(config.database)) as store:
+    parts = urlsplit(config.address)
+    if config.address and (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise UserError(f"address is {config.address!r}; give one such as https://rate.example.org")
+    with Store(url(config.database)) as store, web.listen(config.host, config.port) as listening:
         app = RatingApp(
             store,
             _secret(Path(config.secret_file)),
             overlap=config.overlap,
             lease_seconds=60 * config.lease_minutes,
             gold_every=config.gold_every,
+            address=config.address or f"http://{config.host}:{listening.getsockname()[1]}",
         )
-        base = f"http://{config.host}:{config.port}"
         counts = store.counts()
         say(f"rate serve: {counts['tasks']} tasks, {counts['judgements']} judgements in {config.database}")
-        say(f"  administrator  {base}{app.admin_path()}")
+        say(f"  administrator  {app.admin_link()}")
         for name in config.invite:
-            say(f"  {name:<13}  {base}{app.invite_path(name)}")
-        uvicorn.run(app.asgi, host=config.host, port=config.port, log_level="warning")
+            say(f"  {name:<13}  {app.invite_link(name)}")
+        uvicorn.Server(web.settings(app.asgi)).run(sockets=[listening])
 
 
 def _secret(file: Path) -> str:

@@ -229,8 +229,11 @@ class Store:
         all_bad: bool = False,
         skip: bool = False,
         reason: str = "",
+        assigned: bool = False,
     ) -> None:
         """Record one judgement; UserError where the ranks do not fit or the rater has judged the task before.
+
+        assigned: refuse a task that was not given to this rater, now or before.
 
         ranks: of each answer in display order: 1 = best, equal = tie, no rank left out; empty with `skip`.
         A judgement that arrives after its lease has expired still counts: people's work is never thrown away.
@@ -240,6 +243,8 @@ class Store:
             found, known, before = session.execute(_judged_before(task, rater)).one_or_none() or [None] * 3
             if found is None or known is None:
                 raise UserError(f"there is no task {task} or no rater {rater} in these ratings")
+            if assigned and session.get(Lease, (task, rater)) is None and before is None:
+                raise UserError(f"task {task} was not given to rater {rater}")
             if skip != (not ranks):
                 raise UserError(f"task {task}: give ranks, or skip, but not both")
             if ranks and (

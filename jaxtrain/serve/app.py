@@ -20,20 +20,20 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from jaxtrain.decode.scheduler import Answer, Full
+from jaxtrain.runtime import web
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.serve import protocol
 from jaxtrain.serve.engine import Engine
 from jaxtrain.serve.protocol import Call, Kind, Refused, Writer
 
 STATIC = Path(__file__).parent / "static"
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 LONGEST_BODY = 4 << 20
 """Bytes of a request; more is refused."""
 HEADERS = {
@@ -61,8 +61,8 @@ class ServeApp:
         self._responses: Counter[tuple[str, int]] = Counter()
         self._waited = [0.0, 0]  # seconds to the first token, summed, and of how many answers
         routes = [
-            Route("/v1/chat/completions", partial(self._complete, "chat"), methods=["POST"]),
-            Route("/v1/completions", partial(self._complete, "text"), methods=["POST"]),
+            Route(CHAT, partial(self._complete, "chat"), methods=["POST"]),
+            Route(TEXT, partial(self._complete, "text"), methods=["POST"]),
             Route("/v1/models", self._models),
             Route("/health", self._health),
             Route("/metrics", self._metrics),
@@ -71,8 +71,12 @@ class ServeApp:
         ]
         self.asgi = Starlette(
             routes=routes,
-            middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)],
-            exception_handlers={Refused: self._refused, HTTPException: self._refused},
+            middleware=[web.known_hosts(hosts)],
+            exception_handlers={
+                Refused: self._refused,
+                HTTPException: self._refused,
+                ClientDisconnect: web.gone,
+            },
             lifespan=self._lifespan,
         )
 
@@ -88,9 +92,12 @@ class ServeApp:
 
     async def _complete(self, kind: Kind, request: Request) -> Response:
         self._authorize(request)
-        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        if not web.is_json(request):
             raise Refused(415, "send the request as application/json")
-        body = await _body(request)
+        try:
+            body = await web.body(request, LONGEST_BODY)
+        except web.TooLong:
+            raise Refused(413, f"the request is longer than {LONGEST_BODY} bytes") from None
         call = await asyncio.to_thread(protocol.read, body, kind, self.engine)
         events: asyncio.Queue[int] = asyncio.Queue()
         answers = self._submit(call, events)
@@ -194,15 +201,20 @@ class ServeApp:
             lines.extend([f"# HELP jaxtrain_{name} {words}", f"# TYPE jaxtrain_{name} {kind}"])
             lines.extend(f"jaxtrain_{name}{labels} {value:g}" for labels, value in values)
 
+        def labels(**named: object) -> str:
+            escapes = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+            pairs = [f'{name}="{str(value).translate(escapes)}"' for name, value in named.items()]
+            return f"{{{','.join(pairs)}}}"
+
         metric("rows", "gauge", "Requests that can decode side by side.", [("", scheduler.rows)])
         metric("rows_busy", "gauge", "Requests that decode now.", [("", scheduler.busy)])
         metric("requests_waiting", "gauge", "Requests in the queue.", [("", scheduler.waiting)])
         metric("tokens_total", "counter", "Tokens sampled.", [("", scheduler.tokens)])
         metric("prompt_tokens_total", "counter", "Tokens of prompts read.", [("", scheduler.prompt_tokens)])
-        ended = [(f'{{reason="{reason}"}}', count) for reason, count in sorted(scheduler.ended.items())]
+        ended = [(labels(reason=reason), count) for reason, count in sorted(scheduler.ended.items())]
         metric("answers_total", "counter", "Answers that ended.", ended)
         responses = [
-            (f'{{path="{path}",status="{status}"}}', count)
+            (labels(path=path, status=status), count)
             for (path, status), count in sorted(self._responses.items())
         ]
         metric("responses_total", "counter", "HTTP responses of the completions endpoints.", responses)
@@ -222,7 +234,8 @@ class ServeApp:
         if not isinstance(error, Refused):
             assert isinstance(error, HTTPException)
             error = Refused(error.status_code, f"{error.detail}: {request.method} {request.url.path}")
-        if request.url.path.startswith("/v1/") and request.method == "POST":
+        # a path that a stranger made up would stand in the metrics for ever
+        if request.url.path in (CHAT, TEXT) and request.method == "POST":
             self._responses[request.url.path, error.status] += 1
         retry = {"Retry-After": "1"} if error.status == 429 else {}
         return JSONResponse(error.body(), error.status, HEADERS | retry)
@@ -268,12 +281,3 @@ async def _disconnected(request: Request) -> None:
 
 def _event(content: dict[str, Any]) -> str:
     return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LONGEST_BODY:
-            raise Refused(413, f"the request is longer than {LONGEST_BODY} bytes")
-    return bytes(body)

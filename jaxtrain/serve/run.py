@@ -1,8 +1,5 @@
 """ServeConfig and run(): `jaxtrain serve FOLDER`."""
 
-import logging
-import os
-import socket
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +11,6 @@ from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
-
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +47,7 @@ def run(config: ServeConfig) -> None:
     try:
         import uvicorn
 
+        from jaxtrain.runtime import web
         from jaxtrain.serve.app import ServeApp
     except ImportError as error:
         raise UserError(
@@ -60,7 +56,7 @@ def run(config: ServeConfig) -> None:
     from jaxtrain.serve.engine import Engine
 
     key = _api_key(config)
-    with _listen(config) as listening:
+    with web.listen(config.host, config.port) as listening:
         with jax.set_mesh(meshes.make(config.mesh)):
             engine = Engine(
                 config.model,
@@ -73,14 +69,8 @@ def run(config: ServeConfig) -> None:
         begun = time.monotonic()
         engine.warm_up()
         say(f"serve: {engine.name}, compiled in {time.monotonic() - begun:.0f} s")
-        app = ServeApp(engine, api_key=key, hosts=(*LOOPBACK, config.host, *config.hosts))
-        settings = uvicorn.Config(
-            app.asgi,
-            log_level=logging.WARNING,
-            ws="none",
-            timeout_graceful_shutdown=max(1, round(config.grace)),
-            server_header=False,
-        )
+        app = ServeApp(engine, api_key=key, hosts=(*web.LOOPBACK, config.host, *config.hosts))
+        settings = web.settings(app.asgi, timeout_graceful_shutdown=max(1, round(config.grace)))
         at = f"{config.host}:{listening.getsockname()[1]}"
         say(f"serve: chat at http://{at}/, OpenAI's endpoints under /v1")
         uvicorn.Server(settings).run(sockets=[listening])
@@ -101,19 +91,3 @@ def _api_key(config: ServeConfig) -> str | None:
     if len(key) < 16 or not key.isascii():
         raise UserError(f"{path}: a key is at least 16 ASCII characters")
     return key
-
-
-def _listen(config: ServeConfig) -> socket.socket:
-    """The socket, before the model is loaded: a port that is taken shows at once."""
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    listening = socket.socket(family)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((config.host, config.port))
-    except OSError as error:
-        listening.close()
-        raise UserError(
-            f"cannot listen at {config.host}:{config.port} ({os.strerror(error.errno or 0)}); "
-            "name another port"
-        ) from None
-    return listening

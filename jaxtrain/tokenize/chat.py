@@ -36,6 +36,12 @@ def render(
     Errors: UserError for an unknown role, a wrong order, or no assistant to learn from.
     """
     messages = without_nulls(messages)
+    for message in messages:
+        # a template writes a role as it is, so one made up could hold the text of a special token
+        if message["role"] not in ROLES:
+            raise UserError(
+                f"unknown role {message['role']!r} in a conversation; roles are {', '.join(ROLES)}"
+            )
     if isinstance(tokenizer, HuggingFaceTokenizer):
         return template.render(messages, tokenizer, tools, generation_prompt=generation_prompt)
     _check(messages, generation_prompt)
@@ -58,9 +64,6 @@ def form_of_calls(tokenizer: Tokenizer) -> tool_text.Form:
 
 def _check(messages: Messages, generation_prompt: bool) -> None:
     roles = [message["role"] for message in messages]
-    for role in roles:
-        if role not in ROLES:
-            raise UserError(f"unknown role {role!r} in a conversation; roles are {', '.join(ROLES)}")
     if fault := order_fault(messages):
         raise UserError(
             f"wrong order of roles in a conversation: {fault}; after an optional system message user and "

@@ -17,10 +17,13 @@ from jaxtrain.align.scorer import LONGEST_BODY, Scorer, application
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.tokenizer import Tokenizer
 
+JSON = {"Content-Type": "application/json"}
+
 
 @pytest.fixture(scope="module")
 def client(tiny):
-    with TestClient(application(Scorer(str(tiny / "runs" / "tiny" / "7_reward")))) as client:
+    app = application(Scorer(str(tiny / "runs" / "tiny" / "7_reward")), hosts=("testserver",))
+    with TestClient(app) as client:
         yield client
 
 
@@ -48,6 +51,7 @@ def test_scores_over_http_are_the_models_own(client, in_tiny, one):
     ("body", "words"),
     [
         (b"{", "the body is no JSON"),
+        (b"[" * 200_000, "the body is no JSON"),
         (b"[]", "an object with `prompt` and `completions`"),
         (b'{"prompt": "a", "completions": []}', "a list of 1 to 64"),
         (b'{"prompt": "a", "completions": [1]}', "every one of `completions` is a text"),
@@ -56,14 +60,22 @@ def test_scores_over_http_are_the_models_own(client, in_tiny, one):
     ],
 )
 def test_requests_that_are_none_get_one_sentence(client, body, words):
-    answer = client.post("/score", content=body)
+    answer = client.post("/score", content=body, headers=JSON)
     assert answer.status_code == 400
     assert words in answer.json()["error"]
 
 
 def test_long_bodies_and_other_methods_are_refused(client):
-    assert client.post("/score", content=b" " * (LONGEST_BODY + 1)).status_code == 413
+    assert client.post("/score", content=b" " * (LONGEST_BODY + 1), headers=JSON).status_code == 413
     assert client.get("/score").status_code == 405
+
+
+def test_a_page_of_another_site_cannot_ask(client):
+    asked = json.dumps({"prompt": "a", "completions": ["b"]})
+    assert client.post("/score", content=asked, headers={"Content-Type": "text/plain"}).status_code == 415
+    assert client.post("/score", content=asked, headers=JSON | {"Host": "evil.example"}).status_code == 400
+    kind = {"Content-Type": "APPLICATION/JSON; charset=utf-8"}
+    assert client.post("/score", content=asked, headers=kind).status_code == 200
 
 
 def test_the_export_holds_the_weights_and_says_where_it_scores(in_tiny, tmp_path, one):

@@ -21,7 +21,7 @@ def store(tmp_path) -> Iterator[Store]:
 
 @pytest.fixture
 def app(store) -> RatingApp:
-    return RatingApp(store, "k" * 32, overlap=2, gold_every=4)
+    return RatingApp(store, "k" * 32, overlap=2, gold_every=4, address="http://testserver")
 
 
 def add(store: Store, text: str, answers: tuple[str, ...], gold: list[int] | None = None) -> int:
@@ -54,7 +54,7 @@ def send(browser: TestClient, **fields):
 def test_without_a_valid_link_nothing_can_be_seen_or_done(store, app):
     add(store, "secret question", ("a", "b"))
     stranger = TestClient(app.asgi)
-    token = app.invite_path("ann").rsplit("/", 1)[1]
+    token = app.invite_link("ann").rsplit("/", 1)[1]
     for path in ("/", "/admin", "/admin/rankings.jsonl", "/invite/forged", f"/admin/enter/{token}"):
         refused = stranger.get(path)
         assert refused.status_code == 403 and "secret question" not in refused.text, path
@@ -62,14 +62,14 @@ def test_without_a_valid_link_nothing_can_be_seen_or_done(store, app):
     assert stranger.post("/admin/invite", data={"name": "me"}).status_code == 403
     assert store.counts()["judgements"] == 0 and store.counts()["raters"] == 0
     other = RatingApp(store, "o" * 32)
-    assert TestClient(other.asgi).get(app.invite_path("ann")).status_code == 403, "signed with another key"
-    ann = client(app, app.invite_path("ann"))
+    assert TestClient(other.asgi).get(app.invite_link("ann")).status_code == 403, "signed with another key"
+    ann = client(app, app.invite_link("ann"))
     assert ann.get("/admin").status_code == 403, "a rater is no administrator"
 
 
 def test_a_judgement_is_recorded_and_the_next_task_follows(store, app):
     first, second = add(store, "one?", ("a", "b", "c")), add(store, "two?", ("d", "e"))
-    ann = client(app, app.invite_path("ann"))
+    ann = client(app, app.invite_link("ann"))
     assert "one?" in ann.get("/").text
     after = send(ann, rank_0="2", rank_1="2", rank_2="4", reason="both fine")
     assert after.status_code == 200 and "two?" in after.text and "1 rated, 1 left" in after.text
@@ -84,7 +84,7 @@ def test_a_judgement_is_recorded_and_the_next_task_follows(store, app):
 
 def test_skip_and_undo(store, app):
     add(store, "one?", ("a", "b"))
-    ann = client(app, app.invite_path("ann"))
+    ann = client(app, app.invite_link("ann"))
     assert "Nothing left" in send(ann, verdict="skip", rank_0="", rank_1="").text
     assert store.counts()["skipped"] == 1
     back = ann.post("/undo", data={"csrf": csrf(ann.get("/").text)})
@@ -116,7 +116,7 @@ def test_skip_and_undo(store, app):
 )
 def test_what_does_not_fit_is_refused_and_nothing_is_recorded(store, app, change, status):
     add(store, "one?", ("a", "b"))
-    ann = client(app, app.invite_path("ann"))
+    ann = client(app, app.invite_link("ann"))
     refused = send(ann, **{"rank_0": "1", "rank_1": "2"} | change)
     assert refused.status_code == status and "Not possible" in refused.text
     assert store.counts()["judgements"] == 0
@@ -125,7 +125,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_recorded(store, app, change
 
 def test_two_raters_judge_the_same_task_and_neither_replaces_the_other(store, app):
     task = add(store, "one?", ("a", "b"))
-    ann, bob = client(app, app.invite_path("ann")), client(app, app.invite_path("bob"))
+    ann, bob = client(app, app.invite_link("ann")), client(app, app.invite_link("bob"))
     pages = ann.get("/").text, bob.get("/").text
     assert all("one?" in page for page in pages)
     send(ann, rank_0="1", rank_1="2")
@@ -140,9 +140,56 @@ def test_two_raters_judge_the_same_task_and_neither_replaces_the_other(store, ap
     assert {c.rater: c.ranks for c in store.comparisons()} == {"ann": [1, 2], "bob": [2, 1]}
 
 
+def test_a_rater_judges_what_was_given_to_them(store, app):
+    """Neither what another holds, nor what nobody was shown, nor a gold task; late is no harm."""
+    now = [0.0]
+    app = RatingApp(store, "k" * 32, clock=lambda: now[0])
+    tasks = [add(store, f"question {n}?", ("a", "b")) for n in range(3)]
+    gold = add(store, "known?", ("a", "b"), gold=[1, 2])
+    ann, bob = client(app, app.invite_link("ann")), client(app, app.invite_link("bob"))
+    held = {
+        name: re.search(r'name="task" value="(\d+)"', page.get("/").text)
+        for name, page in (("ann", ann), ("bob", bob))
+    }
+    assert [int(found[1]) for found in held.values() if found] == tasks[:2]
+    order = {"milliseconds": "1", "rank_0": "1", "rank_1": "2"}
+    for task in (tasks[1], tasks[2], gold):
+        refused = ann.post("/judge", data={"csrf": csrf(ann.get("/").text), "task": str(task)} | order)
+        assert refused.status_code == 409 and "was not given" in refused.text, task
+    assert store.counts()["judgements"] == 0
+    now[0] += 10_000
+    page = bob.get("/").text
+    assert bob.post("/judge", data={"csrf": csrf(page), "task": str(tasks[1])} | order).status_code == 200
+    assert [found.task for found in store.comparisons()] == [tasks[1]]
+
+
+def test_links_begin_with_the_configured_address_whatever_host_is_asked_for(store):
+    app = RatingApp(store, "k" * 32, address="https://rate.example.org/")
+    assert app.invite_link("ann").startswith("https://rate.example.org/invite/")
+    admin = TestClient(app.asgi, base_url="https://rate.example.org")
+    entered = admin.get(app.admin_link(), follow_redirects=False)
+    assert "secure" in entered.headers["set-cookie"].lower(), "its cookies travel over https alone"
+    form = {"csrf": csrf(admin.get("/admin").text), "name": "zoe"}
+    page = admin.post("/admin/invite", data=form, headers={"Host": "evil.example"}, follow_redirects=False)
+    assert page.status_code == 303
+    page = admin.get("/admin").text
+    assert "https://rate.example.org/invite/" in page and "evil" not in page
+
+
+def test_a_text_too_long_to_lay_out_is_shown_as_it_is(store, app):
+    """A table of thousands of columns takes seconds as Markdown."""
+    add(
+        store,
+        "table?",
+        ("<b>|" + "a|" * 3000 + "\n|" + "-|" * 3000 + "\n" + ("|" + "b|" * 3000 + "\n") * 10, "*b*"),
+    )
+    page = client(app, app.invite_link("ann")).get("/").text
+    assert "<pre>&lt;b&gt;|a|a|" in page and "<em>b</em>" in page and "<td>" not in page
+
+
 def test_prompts_answers_and_names_cannot_become_markup(store, app):
     add(store, XSS, (XSS, "**bold** and `code`\n\n| a | b |\n|---|---|\n| 1 | 2 |"))
-    page = client(app, app.invite_path("<b>eve</b>")).get("/")
+    page = client(app, app.invite_link("<b>eve</b>")).get("/")
     assert "<script>alert" not in page.text and "<img" not in page.text and "<b>eve" not in page.text
     assert 'href="javascript' not in page.text and "&lt;script&gt;alert(1)" in page.text
     assert "<strong>bold</strong>" in page.text and "<table>" in page.text
@@ -154,7 +201,7 @@ def test_prompts_answers_and_names_cannot_become_markup(store, app):
 
 def test_cookies_are_closed_to_scripts_and_a_changed_one_counts_for_nothing(store, app):
     browser = TestClient(app.asgi)
-    set_cookie = browser.get(app.invite_path("ann"), follow_redirects=False).headers["set-cookie"]
+    set_cookie = browser.get(app.invite_link("ann"), follow_redirects=False).headers["set-cookie"]
     assert "httponly" in set_cookie and "samesite=lax" in set_cookie
     forged = TestClient(app.asgi, cookies={"session": "eyJhZG1pbiI6IHRydWV9.x.y"})
     assert forged.get("/admin").status_code == 403
@@ -164,7 +211,7 @@ def test_gold_tasks_come_to_every_rater_and_grade_them(store, app):
     for n in range(6):
         add(store, f"plain {n}", ("a", "b"))
     add(store, "gold one", ("right", "wrong"), gold=[1, 2])
-    browsers = {name: client(app, app.invite_path(name)) for name in ("ann", "bob")}
+    browsers = {name: client(app, app.invite_link(name)) for name in ("ann", "bob")}
     seen: dict[str, list[str]] = {"ann": [], "bob": []}
     for _ in range(4):
         for name, browser in browsers.items():
@@ -174,14 +221,14 @@ def test_gold_tasks_come_to_every_rater_and_grade_them(store, app):
             better = right_first == (name == "ann")  # ann orders the gold task right, bob wrong
             send(browser, rank_0="1" if better else "2", rank_1="2" if better else "1")
     assert seen["ann"] == seen["bob"] == ["plain", "plain", "gold", "plain"]
-    admin = client(app, app.admin_path()).get("/admin").text
+    admin = client(app, app.admin_link()).get("/admin").text
     rows = re.findall(r'<th scope="row">(ann|bob)</th><td>4</td><td>1.5 s</td><td>([^<]+)</td>', admin)
     assert rows == [("ann", "100.0 %"), ("bob", "0.0 %")]
 
 
 def test_the_administrator_invites_reads_and_downloads(store, app):
     add(store, "one?", ("a", "b", "c"))
-    admin = client(app, app.admin_path())
+    admin = client(app, app.admin_link())
     page = admin.post("/admin/invite", data={"csrf": csrf(admin.get("/admin").text), "name": "ann"}).text
     link = re.search(r'id="link">http://testserver([^<]+)<', page)
     assert link is not None

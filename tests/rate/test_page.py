@@ -1,10 +1,9 @@
 """The rating page in a real browser: the keyboard, reload, undo, and that no answer runs as script."""
 
-import threading
 from collections.abc import Iterator
 
 import pytest
-import uvicorn
+from parrot import serving
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -33,14 +32,8 @@ def store(tmp_path) -> Iterator[Store]:
 def at(store) -> Iterator[str]:
     """The address of a served page, ann's link in it."""
     app = RatingApp(store, "k" * 32)
-    server = uvicorn.Server(uvicorn.Config(app.asgi, port=0, log_level="warning", ws="none"))
-    socket = server.config.bind_socket()
-    socket.listen()  # who comes before the thread serves waits, and is not refused
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
-    thread.start()
-    yield f"http://127.0.0.1:{socket.getsockname()[1]}{app.invite_path('ann')}"
-    server.should_exit = True
-    thread.join()
+    with serving(app) as address:
+        yield f"{address}{app.invite_link('ann')}"
 
 
 def press(browser: webdriver.Chrome, keys: str) -> None:

@@ -1,6 +1,7 @@
 """The server as its clients see it: OpenAI's own client, and whatever else may come over HTTP."""
 
 import json
+import re
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -172,6 +173,7 @@ def test_the_openai_client_raises_its_own_errors(client):
 def test_other_requests_are_refused_too(address):
     assert post(address, b"x" * (LONGEST_BODY + 1)).status_code == 413
     assert post(address, "{}", content_type="text/plain").status_code == 415
+    assert post(address, "{}", content_type="APPLICATION/JSON").status_code == 400
     for method, path, status in (("GET", "/v1/chat/completions", 405), ("GET", "/v1/nothing", 404)):
         found = httpx2.request(method, address + path)
         assert found.status_code == status and path in found.json()["error"]["message"]
@@ -213,6 +215,15 @@ def test_metrics_count_what_happened(address, engine):
     assert float(values['jaxtrain_answers_total{reason="stop"}']) == engine.scheduler.ended["stop"]
     assert float(values['jaxtrain_responses_total{path="/v1/chat/completions",status="200"}']) >= 1
     assert float(values["jaxtrain_first_token_seconds_count"]) > 0
+
+
+def test_a_strangers_path_does_not_stand_in_the_metrics(address):
+    for path in ("/v1/a%22%7D%20boom", "/v1/" + "x" * 4000, "/v1/a%0Ab"):
+        assert httpx2.post(address + path, json={}).status_code == 404
+    page = httpx2.get(f"{address}/metrics").text
+    assert "boom" not in page and "xxx" not in page
+    sample = re.compile(r'jaxtrain_\w+({\w+="[^"\\]*"(,\w+="[^"\\]*")*})? [0-9.e+-]+')
+    assert all(line.startswith("# ") or sample.fullmatch(line) for line in page.splitlines())
 
 
 @pytest.fixture(scope="module")
