@@ -36,12 +36,7 @@ def render(
     Errors: UserError for an unknown role, a wrong order, or no assistant to learn from.
     """
     messages = without_nulls(messages)
-    for message in messages:
-        # a template writes a role as it is, so one made up could hold the text of a special token
-        if message["role"] not in ROLES:
-            raise UserError(
-                f"unknown role {message['role']!r} in a conversation; roles are {', '.join(ROLES)}"
-            )
+    _check_roles(messages)
     if isinstance(tokenizer, HuggingFaceTokenizer):
         return template.render(messages, tokenizer, tools, generation_prompt=generation_prompt)
     _check(messages, generation_prompt)
@@ -57,9 +52,29 @@ def render(
     return ids, mask
 
 
+def renderings(
+    messages: Messages, tokenizer: Tokenizer, *, tools: Sequence[Mapping[str, Any]] = ()
+) -> list[tuple[list[int], list[int]]]:
+    """What is trained on: `render`, or one of it for each answer where a template rewrites earlier turns."""
+    if isinstance(tokenizer, HuggingFaceTokenizer):
+        messages = without_nulls(messages)
+        _check_roles(messages)
+        return template.renderings(messages, tokenizer, tools)
+    return [render(messages, tokenizer, tools=tools)]
+
+
 def form_of_calls(tokenizer: Tokenizer) -> tool_text.Form:
     """How the tokenizer's template writes tool calls."""
     return template.form_of_calls(tokenizer) if isinstance(tokenizer, HuggingFaceTokenizer) else "tags"
+
+
+def _check_roles(messages: Messages) -> None:
+    """A template writes a role as it is, so one made up could hold the text of a special token."""
+    for message in messages:
+        if message["role"] not in ROLES:
+            raise UserError(
+                f"unknown role {message['role']!r} in a conversation; roles are {', '.join(ROLES)}"
+            )
 
 
 def _check(messages: Messages, generation_prompt: bool) -> None:

@@ -64,7 +64,7 @@ def tokenizer_of(metadata: Mapping[str, Any], where: str) -> HuggingFaceTokenize
     names = {role: tokens[said[key]] for role, key in roles.items() if key in said}
     stops = tuple(said[key] for key in ("eos_token_id", "eot_token_id", "eom_token_id") if key in said)
     return HuggingFaceTokenizer(
-        json.dumps(whole, ensure_ascii=False), names, metadata.get("tokenizer.chat_template"), stops
+        json.dumps(whole, ensure_ascii=False), names, metadata.get("tokenizer.chat_template"), stops=stops
     )
 
 

@@ -22,6 +22,8 @@ MODEL, SETTINGS, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_tem
 GENERATION = "generation_config.json"
 ROLES = ("bos", "eos", "pad")
 ENDOFTEXT = "<|endoftext|>"
+DATE = "2024-07-26"
+"""The one that Llama 3.1's and 3.2's templates have for programs without a clock."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class HuggingFaceTokenizer(Tokenizer):
     template: str | None = None
     """Jinja chat template."""
 
+    date: str = DATE
+    """What a template that asks for today's date is told, YYYY-MM-DD; `template_date` of the settings."""
     stops: tuple[int, ...] = field(default=(), compare=False)
     """Tokens that end an answer by the model's `generation_config.json`."""
 
@@ -53,7 +57,8 @@ class HuggingFaceTokenizer(Tokenizer):
         if (folder / TEMPLATE).is_file():
             template = (folder / TEMPLATE).read_text(encoding="utf-8")
         text = (folder / MODEL).read_text(encoding="utf-8")
-        bare = cls(text, {}, template, tuple(_ids(generation.get("eos_token_id"))))
+        stops = tuple(_ids(generation.get("eos_token_id")))
+        bare = cls(text, {}, template, settings.get("template_date", DATE), stops)
         sources = (settings, _read_json(folder / "special_tokens_map.json"))
         names = {role: name for role in ROLES if (name := _name(folder, role, sources))}
         if "eos" not in names:
@@ -78,6 +83,8 @@ class HuggingFaceTokenizer(Tokenizer):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MODEL).write_text(self.text, encoding="utf-8")
         settings = {f"{role}_token": name for role, name in self.names.items()}
+        if self.date != DATE:
+            settings["template_date"] = self.date
         _write_json(folder / SETTINGS, {"tokenizer_class": "PreTrainedTokenizerFast"} | settings)
         _write_json(folder / GENERATION, self.role_ids | {"eos_token_id": list(self.stop)})
         if self.template is not None:
@@ -153,7 +160,8 @@ class HuggingFaceTokenizer(Tokenizer):
 
     @cached_property
     def fingerprint(self) -> str:
-        settings = json.dumps([dict(sorted(self.names.items())), self.template])
+        date = [self.date] if self.date != DATE else []
+        settings = json.dumps([dict(sorted(self.names.items())), self.template, *date])
         return hashlib.sha256(self.text.encode() + settings.encode()).hexdigest()
 
     @cached_property

@@ -8,7 +8,7 @@ import json
 import multiprocessing
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,30 +52,30 @@ class Kind:
 
     columns: tuple[str, ...]
     """Those of them that a file lacks are absent from its rows."""
-    encode: Callable[[Row, Tokenizer], Encoded]
+    encode: Callable[[Row, Tokenizer], list[Encoded]]
     """Errors: UserError for a row that cannot be encoded; it is dropped under that reason."""
     texts: Callable[[Row], list[str]]
 
 
-def _document(row: Row, tokenizer: Tokenizer) -> Encoded:
+def _document(row: Row, tokenizer: Tokenizer) -> list[Encoded]:
     ids = tokenizer.encode_array(row["text"])
-    return Encoded(ids.tobytes(), len(ids), len(row["text"].encode()))
+    return [Encoded(ids.tobytes(), len(ids), len(row["text"].encode()))]
 
 
-def _conversation(row: Row, tokenizer: Tokenizer) -> Encoded:
-    ids, mask = chat.render(row["messages"], tokenizer, tools=_tools(row))
-    return _parts([(ids, mask)], row["messages"], tokenizer)
+def _conversation(row: Row, tokenizer: Tokenizer) -> list[Encoded]:
+    found = chat.renderings(row["messages"], tokenizer, tools=_tools(row))
+    return [_parts([one], row["messages"], tokenizer) for one in found]
 
 
-def _prompt(row: Row, tokenizer: Tokenizer) -> Encoded:
+def _prompt(row: Row, tokenizer: Tokenizer) -> list[Encoded]:
     ids, _ = chat.render(row["prompt"], tokenizer, tools=_tools(row), generation_prompt=True)
-    return Encoded(np.asarray(ids, tokenizer.id_dtype).tobytes(), len(ids), _bytes(row["prompt"]))
+    return [Encoded(np.asarray(ids, tokenizer.id_dtype).tobytes(), len(ids), _bytes(row["prompt"]))]
 
 
-def _preference(row: Row, tokenizer: Tokenizer) -> Encoded:
+def _preference(row: Row, tokenizer: Tokenizer) -> list[Encoded]:
     both = [row["prompt"] + row[name] for name in ("chosen", "rejected")]
     parts = [chat.render(messages, tokenizer, tools=_tools(row)) for messages in both]
-    return _parts(parts, row["prompt"] + row["chosen"] + row["rejected"], tokenizer)
+    return [_parts(parts, row["prompt"] + row["chosen"] + row["rejected"], tokenizer)]
 
 
 def _tools(row: Row) -> list[Row]:
@@ -172,7 +172,7 @@ def _write_shard(
     result = _Written([], [], Counter())
 
     def encode(rows: list[Row]) -> list[Encoded | UserError]:
-        return [_encoded(kind, row, shard.tokenizer) for row in rows]
+        return [record for row in rows for record in _encoded(kind, row, shard.tokenizer)]
 
     def encoded() -> Iterator[Encoded | UserError]:
         with ThreadPoolExecutor(threads) as pool:
@@ -191,11 +191,11 @@ def _write_shard(
     return result
 
 
-def _encoded(kind: Kind, row: Row, tokenizer: Tokenizer) -> Encoded | UserError:
+def _encoded(kind: Kind, row: Row, tokenizer: Tokenizer) -> Sequence[Encoded | UserError]:
     try:
         return kind.encode(row, tokenizer)
     except UserError as error:  # one bad record of many is dropped under its reason
-        return error
+        return [error]
 
 
 def _rows(shard: _Shard, kind: Kind) -> Iterator[list[Row]]:

@@ -1,5 +1,6 @@
 """The stage: train the tokenizer on what clean kept, then encode documents, held-out text, conversations."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -26,7 +27,7 @@ CONVERSATION_SHARE = 0.1  # of the sample that BPE is trained on: chat is what t
 class TokenizeConfig:
     """Train a tokenizer and encode an artifact of clean with it."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     documents: str
     """Folder of a finished clean artifact."""
@@ -38,6 +39,9 @@ class TokenizeConfig:
     template: str = ""
     """Chat template in place of that of a Hugging Face tokenizer: chatml, llama3, qwen, gemma, plain, or a
     Jinja file."""
+    date: str = ""
+    """What a template that asks for today's date is told, YYYY-MM-DD; empty: as the tokenizer says, or
+    2024-07-26. The model is spoken to with the same date."""
     unusable: Literal["drop", "refuse"] = "drop"
     """What is done with a conversation that the template refuses or in which the assistant says nothing;
     those dropped are counted by reason."""
@@ -93,16 +97,18 @@ def _given(config: TokenizeConfig) -> Tokenizer | None:
     found = None
     if name:
         found = Tokenizer.load(name) if Path(name).is_dir() else BytePairTokenizer.openai(name)
-    if not config.template:
+    if not (config.template or config.date):
         return found
     from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
     from jaxtrain.tokenize.template import named
 
     if not isinstance(found, HuggingFaceTokenizer):
         raise UserError(
-            "template is for a Hugging Face tokenizer; name its folder in `tokenizer`, or leave template out"
+            "template and date are for a Hugging Face tokenizer; name its folder in `tokenizer`, or leave "
+            "them out"
         )
-    return named(found, config.template)
+    found = named(found, config.template) if config.template else found
+    return dataclasses.replace(found, date=config.date or found.date)
 
 
 def _sample(clean: Path, mixture: dict[str, float], size: int, taken: Counter[str]) -> Iterator[str]:

@@ -5,7 +5,9 @@ becomes a special token: where a message contains the text of one, that text is 
 """
 
 import dataclasses
+import datetime
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -52,20 +54,21 @@ def render(
 ) -> tuple[list[int], list[int]]:
     """Ids of a conversation and a mask of the same length: 1 on the assistant's words, calls and turn's end.
 
-    The template gets the arguments of tool calls as objects, and `tools` as they are.
+    The template gets the arguments of tool calls as objects, and `tools` as they are. Where it writes earlier
+    turns otherwise when later ones follow, the mask has the last answer alone (`renderings` learns all).
     generation_prompt: end where the assistant's answer begins.
     Errors: UserError where there is no template, it refuses the messages or leaves tools out, or the
         assistant's words cannot be found in what it makes.
     """
     has_tools = bool(tools) or any(m["role"] == "tool" or m.get("tool_calls") for m in messages)
-    if has_tools and tokenizer.template and (lost := _lost(tokenizer.template)):
-        raise UserError(f"the chat template leaves out {lost}; use one that has tools: chatml, qwen, llama3")
+    if tokenizer.template and (lost := _lost(tokenizer, False) or (has_tools and _lost(tokenizer, True))):
+        raise UserError(f"the chat template leaves out {lost}")
     safe, safe_tools, forged = _without_special_text(with_arguments(messages, json.loads), tools, tokenizer)
     text, spans = _text(safe, safe_tools, tokenizer, generation_prompt)
     if generation_prompt:
         spans = []
     elif not _MARKED.search(tokenizer.template or ""):  # `add_generation_prompt` is no mark
-        spans = _answers(safe, safe_tools, tokenizer, text)
+        spans = _answers(safe, safe_tools, tokenizer, text)[0]
     ids: list[int] = []
     mask: list[int] = []
     begin = 0
@@ -83,6 +86,23 @@ def render(
     return ids, mask
 
 
+def renderings(
+    messages: Messages, tokenizer: HuggingFaceTokenizer, tools: Tools = ()
+) -> list[tuple[list[int], list[int]]]:
+    """Ids and masks in which every answer is learnt as it is asked for: one, or one for each answer.
+
+    Several where the template writes earlier turns otherwise when later ones follow (Qwen 3 leaves out what
+    was thought): then each answer is the last of its own rendering. Errors: those of `render`.
+    """
+    answers = [n for n, message in enumerate(messages) if message["role"] == "assistant"]
+    if len(answers) > 1 and tokenizer.template and not _MARKED.search(tokenizer.template):
+        safe, safe_tools, _ = _without_special_text(with_arguments(messages, json.loads), tools, tokenizer)
+        text, _ = _text(safe, safe_tools, tokenizer, False)
+        if _answers(safe, safe_tools, tokenizer, text)[1]:
+            return [render(messages[: n + 1], tokenizer, tools) for n in answers]
+    return [render(messages, tokenizer, tools)]
+
+
 def end_of_turn(tokenizer: HuggingFaceTokenizer) -> int:
     """The special token that the template puts behind an answer; `eos` where there is none."""
     if tokenizer.template is None:
@@ -92,13 +112,14 @@ def end_of_turn(tokenizer: HuggingFaceTokenizer) -> int:
         ids, mask = render(said, tokenizer)
     except UserError:  # a template for other conversations, or that hides who speaks
         return tokenizer.eos
-    last = [index for index, is_said in zip(ids, mask, strict=True) if is_said][-1]
-    return last if last in tokenizer.special.values() else tokenizer.eos
+    special = set(tokenizer.special.values())
+    learnt = [index for index, is_said in zip(ids, mask, strict=True) if is_said and index in special]
+    return learnt[-1] if learnt else tokenizer.eos
 
 
 def form_of_calls(tokenizer: HuggingFaceTokenizer) -> Form:
     """How the template writes tool calls; empty where it has none, or in a form that is not read back."""
-    text = _probed(tokenizer.template or "")
+    text = _probe(tokenizer, True)
     if f'{TAG}\n{{"name": "{_NAME}", "arguments": {{' in text:
         return "tags"
     return "bare" if f'{{"name": "{_NAME}", "parameters": {{' in text else ""
@@ -136,28 +157,37 @@ _PROBE: list[Message] = [
     {"role": "tool", "content": _ANSWER},
     {"role": "assistant", "content": "c"},
 ]
+_ASKED, _SAID = "probed question", "probed statement"
+_PLAIN_PROBE: list[Message] = [{"role": "user", "content": _ASKED}, {"role": "assistant", "content": _SAID}]
 _PROBE_TOOLS = [{"type": "function", "function": {"name": _TOOL, "description": "d", "parameters": {}}}]
 
 
-@lru_cache(maxsize=8)
-def _probed(template: str) -> str:
-    """What a template makes of a conversation with a tool; nothing where it refuses one."""
+@lru_cache(maxsize=16)
+def _probed(template: str, names: tuple[tuple[str, str], ...], date: str, with_tools: bool) -> str:
+    """What a template makes of a conversation with or without a tool; nothing where it refuses one."""
+    messages, tools = (_PROBE, _PROBE_TOOLS) if with_tools else (_PLAIN_PROBE, ())
     try:
-        return _rendered(template, _PROBE, _PROBE_TOOLS, False, {})
-    except (jinja2.TemplateError, TypeError):
+        return _rendered(template, names, date, messages, tools, False)
+    except UserError:
         return ""
 
 
-def _lost(template: str) -> str:
-    """What of tools a template does not write; nothing for one that refuses them, which says so itself."""
-    text = _probed(template)
-    parts = {
-        _TOOL: "the description of tools",
-        _NAME: "tool calls",
-        _ARGUMENT: "the arguments of tool calls",
-        _ANSWER: "what tools answered",
+def _probe(tokenizer: HuggingFaceTokenizer, with_tools: bool) -> str:
+    return _probed(tokenizer.template or "", _names(tokenizer), tokenizer.date, with_tools)
+
+
+def _lost(tokenizer: HuggingFaceTokenizer, with_tools: bool) -> str:
+    """What a template does not write of a conversation; nothing for one that refuses it, and says so."""
+    text = _probe(tokenizer, with_tools)
+    tools = {
+        _TOOL: "the description of tools; use one that has tools: chatml, qwen, llama3",
+        _NAME: "tool calls; use one that has tools: chatml, qwen, llama3",
+        _ARGUMENT: "the arguments of tool calls; use one that has tools: chatml, qwen, llama3",
+        _ANSWER: "what tools answered; use one that has tools: chatml, qwen, llama3",
     }
-    return next((words for probed, words in parts.items() if text and probed not in text), "")
+    words = {_ASKED: "what the user says", _SAID: "what the assistant says"}
+    parts = tools if with_tools else words
+    return next((what for probed, what in parts.items() if text and probed not in text), "")
 
 
 def _without_special_text(
@@ -183,24 +213,59 @@ def _without_special_text(
 
 def _answers(
     messages: Messages, tools: Tools, tokenizer: HuggingFaceTokenizer, whole: str
-) -> list[tuple[int, int]]:
-    """Where in the rendered text each assistant's turn begins and ends.
+) -> tuple[list[tuple[int, int]], bool]:
+    """Where in the rendered text the assistant's turns begin and end; whether some are not to be found.
 
-    It begins where the prompt for it ends, and ends where the conversation up to it ends, blanks aside.
+    A turn begins where the prompt for it ends, and ends where the conversation up to it ends, blanks aside.
+    Errors: UserError where not even the last answer is found.
     """
-    spans = []
+    spans, after, is_rewritten = [], "", False
     for n, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
         before, _ = _text(messages[:n], tools, tokenizer, True)
-        after = _text(messages[: n + 1], tools, tokenizer, False)[0].rstrip()
-        if not (whole.startswith(after) and after.startswith(before)):
-            raise UserError(
-                "the chat template writes earlier turns otherwise when later ones follow, so what the "
-                "assistant said cannot be told apart; train on one turn at a time, or use another template"
-            )
-        spans.append((len(before), len(after)))
-    return spans
+        after = _finished(messages[: n + 1], tools, tokenizer)
+        if whole.startswith(after) and after.startswith(before):
+            spans.append((len(before), len(after)))
+        elif n == len(messages) - 1 and (begin := _begins(before, after, messages[n - 1])) is not None:
+            spans.append((begin, len(after)))
+        else:
+            is_rewritten = True
+    if after and (not spans or (messages[-1]["role"] == "assistant" and spans[-1][1] != len(after))):
+        raise UserError(
+            "the chat template hides where the assistant's answer begins, so what it said cannot be told "
+            "apart; use another template, such as chatml"
+        )
+    return spans, is_rewritten
+
+
+def _finished(messages: Messages, tools: Tools, tokenizer: HuggingFaceTokenizer) -> str:
+    """The conversation up to the special token that ends its last answer, without what ends a document.
+
+    That stands behind the last answer only, and not where another is asked for (Phi 3).
+    """
+    whole = _text(messages, tools, tokenizer, False)[0].rstrip()
+    try:
+        going_on, _ = _text(messages, tools, tokenizer, True)
+    except UserError:  # a template that asks for an answer behind a question only
+        return whole
+    said = str(messages[-1].get("content") or "").strip()
+    same = os.path.commonprefix([whole, going_on])
+    special = "|".join(re.escape(token) for token in sorted(tokenizer.special, key=len, reverse=True))
+    ends = [match.end() for match in re.finditer(special, same)]
+    is_cut = not going_on.startswith(whole) and ends and whole.rfind(said) + len(said) <= ends[-1]
+    return whole[: ends[-1]] if is_cut else whole
+
+
+def _begins(before: str, after: str, asked: Mapping[str, Any]) -> int | None:
+    """Where the last answer begins in a text that a prompt for it does not begin word for word.
+
+    Such a prompt may say how to answer behind the question (`<think>`), and the finished turn not.
+    """
+    same = len(os.path.commonprefix([before, after]))
+    question = str(asked.get("content") or "").strip()
+    at = before.rfind(question)
+    return same if question and at >= 0 and at + len(question) <= same < len(after) else None
 
 
 def _text(
@@ -211,11 +276,9 @@ def _text(
         raise UserError(
             "this tokenizer has no chat template; put a chat_template.jinja beside its tokenizer.json"
         )
-    names = {f"{role}_token": tokenizer.names.get(role, "") for role in ("bos", "eos", "pad")}
-    try:
-        marked = _rendered(tokenizer.template, messages, tools, generation_prompt, names)
-    except (jinja2.TemplateError, TypeError) as error:
-        raise UserError(f"the chat template refuses a conversation: {error}") from error
+    marked = _rendered(
+        tokenizer.template, _names(tokenizer), tokenizer.date, messages, tools, generation_prompt
+    )
     pieces = re.split(f"([{BEGIN}{END}])", marked)
     spans, text = [], ""
     for piece in pieces:
@@ -228,26 +291,52 @@ def _text(
     return text, spans
 
 
+def _names(tokenizer: HuggingFaceTokenizer) -> tuple[tuple[str, str], ...]:
+    return tuple((f"{role}_token", tokenizer.names.get(role, "")) for role in ("bos", "eos", "pad"))
+
+
 def _rendered(
-    template: str, messages: Messages, tools: Tools, generation_prompt: bool, names: Mapping[str, str]
+    template: str,
+    names: tuple[tuple[str, str], ...],
+    date: str,
+    messages: Messages,
+    tools: Tools,
+    generation_prompt: bool,
 ) -> str:
-    return _compiled(template).render(
-        messages=messages,
-        tools=tools or None,  # templates ask whether there are any, or whether they are none
-        add_generation_prompt=generation_prompt,
-        **names,
-    )
+    try:
+        return _compiled(template, date).render(
+            messages=messages,
+            tools=tools or None,  # templates ask whether there are any, or whether they are none
+            add_generation_prompt=generation_prompt,
+            **dict(names),
+        )
+    except Exception as error:  # a template is a program that came with the weights: it may raise anything
+        raise UserError(f"the chat template refuses a conversation: {error}") from error
 
 
 @lru_cache(maxsize=8)
-def _compiled(template: str) -> jinja2.Template:
-    """Today's date is not given (`strftime_now`): the same conversation renders the same on any day."""
+def _compiled(template: str, date: str) -> jinja2.Template:
+    """The date is the tokenizer's and never today's: the same conversation renders the same on any day."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
     )
-    environment.filters["tojson"] = lambda value, **how: json.dumps(value, ensure_ascii=False, **how)
+    environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _refuse
+    environment.globals["strftime_now"] = datetime.date.fromisoformat(date).strftime
     return environment.from_string(template)
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """As in `transformers`: nothing is escaped for HTML."""
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
 
 
 def _refuse(message: str) -> None:

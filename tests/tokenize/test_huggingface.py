@@ -1,7 +1,9 @@
 """A model's tokenizer.json and chat template, against `tokenizers` and, where it is there, transformers."""
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tokenizers
@@ -11,7 +13,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize import Tokenizer
-from jaxtrain.tokenize.chat import render
+from jaxtrain.tokenize.chat import render, renderings
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
 
 CHATML = (
@@ -148,6 +150,155 @@ def test_templates_that_cannot_be_used(
     other = HuggingFaceTokenizer(model.text, model.names, template)
     with pytest.raises(UserError, match=message):
         render(TALK, other)
+
+
+def with_template(model: HuggingFaceTokenizer, template: str, **changes: Any) -> HuggingFaceTokenizer:
+    return dataclasses.replace(model, template=template, **changes)
+
+
+def learnt(model: HuggingFaceTokenizer, ids: list[int], mask: list[int]) -> str:
+    return model.decode([index for index, is_learnt in zip(ids, mask, strict=True) if is_learnt])
+
+
+TURNS = "{% for m in messages %}{{ '<|im_start|>' + m.role + ' ' + m.content + '<|im_end|>' }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "message"),
+    [
+        (TURNS + "{{ 1 // 0 }}", TALK[:3], "refuses a conversation: integer division or modulo by zero"),
+        (TURNS + "{{ 'x'.encode('no') }}", TALK[:3], "refuses a conversation: unknown encoding"),
+        (TURNS + "{{ (2.0 ** 9999) }}", TALK[:3], "refuses a conversation"),
+        (TURNS + "{% if %}", TALK[:3], "refuses a conversation: Expected an expression"),
+        (TURNS, [{"role": "wizard", "content": "a"}, *TALK[1:3]], "unknown role 'wizard'"),
+        ("{% for m in messages %}{{ m.role }}<|im_end|>{% endfor %}", TALK[:3], "leaves out what the user"),
+    ],
+)
+def test_what_a_template_raises_or_drops_is_one_line(
+    model: HuggingFaceTokenizer, template: str, messages: Any, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        render(messages, with_template(model, template))
+
+
+def test_a_template_is_told_a_date_that_stays(model: HuggingFaceTokenizer, tmp_path: Path) -> None:
+    dated = with_template(model, "{{ strftime_now('%d %b %Y') }} {{ bos_token }}" + TURNS)
+    prompt = [{"role": "user", "content": "a"}]
+    assert model.decode(render(prompt, dated, generation_prompt=True)[0]).startswith("26 Jul 2024 ")
+    later = dataclasses.replace(dated, date="2026-01-02")
+    later.save(tmp_path)
+    found = Tokenizer.load(tmp_path)
+    assert model.decode(render(prompt, found, generation_prompt=True)[0]).startswith("02 Jan 2026 ")
+    assert found.fingerprint == later.fingerprint != dated.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [("", '{"b": "é", "a": 1}'), ("ensure_ascii=True, sort_keys=True", '{"a": 1, "b": "\\u00e9"}')]
+    + [("False, none, (',', ':')", '{"b":"é","a":1}')],
+)
+def test_tojson_takes_the_arguments_that_transformers_gives_it(
+    model: HuggingFaceTokenizer, how: str, expected: str
+) -> None:
+    template = with_template(model, TURNS + "{{ {'b': 'é', 'a': 1} | tojson(HOW) }}".replace("HOW", how))
+    assert expected in model.decode(render(TALK[:2], template, generation_prompt=True)[0])
+
+
+def test_tool_calls_cannot_vanish_behind_the_names_of_tokens(model: HuggingFaceTokenizer) -> None:
+    plain = "{% for m in messages %}{{ bos_token + m.role + m.content + eos_token }}{% endfor %}"
+    call = {"type": "function", "function": {"name": "add", "arguments": '{"x": 1}'}}
+    talk = [TALK[1], {"role": "assistant", "content": "", "tool_calls": [call]}]
+    talk += [{"role": "tool", "content": "2"}, {"role": "assistant", "content": "two"}]
+    named = with_template(model, plain, names={"bos": "<|im_start|>", "eos": "<|im_end|>"})
+    with pytest.raises(UserError, match="leaves out the description of tools"):
+        render(talk, named)
+
+
+def test_an_answer_ends_with_the_last_special_token_that_is_learnt(model: HuggingFaceTokenizer) -> None:
+    marked = "{% generation %}{{ m.content + '<|im_end|>\\n' }}{% endgeneration %}"
+    template = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}" + marked + "{% else %}{{ m.content }}"
+        "{% endif %}{% endfor %}"
+    )
+    other = with_template(model, template, names={"eos": "<|endoftext|>"})
+    assert other.end == model.special["<|im_end|>"] != other.eos and other.stop == (0, 2)
+
+
+def test_each_answer_is_learnt_where_earlier_turns_are_rewritten(model: HuggingFaceTokenizer) -> None:
+    """As Qwen 3 does: what stands before an answer is only before the last one."""
+    rewriting = with_template(
+        model,
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + ' ' }}"
+        "{{ '<think></think>' if m.role == 'assistant' and loop.last }}{{ m.content + '<|im_end|>' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant ' }}{% endif %}",
+    )
+    found = renderings(TALK, rewriting)
+    said = [f"<think></think>{message['content']}<|im_end|>" for message in TALK[2::2]]
+    assert [learnt(model, *one) for one in found] == said
+    assert found[1][0] == render(TALK, rewriting)[0], "the last is the whole conversation"
+    prompt, _ = render(TALK[:2], rewriting, generation_prompt=True)
+    assert found[0][0][: len(prompt)] == prompt
+    assert len(renderings(TALK, model)) == 1
+
+
+def test_the_end_of_a_document_is_no_part_of_an_answer(model: HuggingFaceTokenizer) -> None:
+    """As Phi 3 does: `eos_token` stands behind the last turn, and not where an answer is asked for."""
+    ending = TURNS + "{{ '<|im_start|>assistant ' if add_generation_prompt else eos_token }}"
+    other = with_template(model, ending, names={"eos": "<|endoftext|>"})
+    (one,) = renderings(TALK, other)
+    assert learnt(model, *one) == "".join(f"{m['content']}<|im_end|>" for m in TALK[2::2])
+    assert other.end == model.special["<|im_end|>"]
+
+
+def test_a_tokenizer_that_was_saved_again_is_the_same(model: HuggingFaceTokenizer, folder: Path) -> None:
+    """Other layout, merges as text, fields added and left out: the ids stay."""
+    again = json.loads(model.text)
+    again["model"]["merges"] = [" ".join(merge) for merge in again["model"]["merges"]]
+    again["model"].pop("dropout", None)
+    again["truncation"] = {"max_length": 8, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+    other = dataclasses.replace(model, text=json.dumps(again, indent=4))
+    assert other.vocabulary_fingerprint == model.vocabulary_fingerprint
+    again["model"]["merges"].reverse()
+    other = dataclasses.replace(model, text=json.dumps(again))
+    assert other.vocabulary_fingerprint != model.vocabulary_fingerprint
+
+
+@pytest.mark.parametrize(
+    ("files", "eos"),
+    [
+        ({"special_tokens_map.json": {"eos_token": {"content": "<|im_end|>"}}}, "<|im_end|>"),
+        ({"generation_config.json": {"eos_token_id": [2, 0]}}, "<|im_end|>"),
+        ({"tokenizer_config.json": {"model_max_length": 8}, "config.json": {"eos_token_id": 0}}, SPECIAL[0]),
+    ],
+)
+def test_the_end_is_read_from_any_file_that_names_it(
+    model: HuggingFaceTokenizer, tmp_path: Path, files: dict[str, Any], eos: str
+) -> None:
+    (tmp_path / "tokenizer.json").write_text(model.text)
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    found = Tokenizer.load(tmp_path)
+    assert found.decode([found.eos]) == eos
+    assert found.stop == ((0, 2) if "generation_config.json" in files else (found.eos,))
+
+
+def test_files_that_are_not_read_are_named(model: HuggingFaceTokenizer, tmp_path: Path) -> None:
+    for name, words in (
+        ("tokenizer.model", "has only SentencePiece's tokenizer.model"),
+        ("vocab.json", "has only vocab.json and merges.txt"),
+        ("other.txt", "tokenizer.json is missing"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text("x")
+        with pytest.raises(UserError, match=words):
+            Tokenizer.load(tmp_path / name)
+    (tmp_path / "tokenizer.json").write_text(model.text)
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": ["</s>", "<s>"]}')
+    with pytest.raises(UserError, match="eos_token is .* has to be one text"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text("[")
+    with pytest.raises(UserError, match="tokenizer_config.json is no JSON"):
+        Tokenizer.load(tmp_path)
 
 
 def test_saved_and_loaded_is_the_same(model: HuggingFaceTokenizer, tmp_path: Path) -> None:

@@ -136,7 +136,11 @@ def test_templates_without_tools_refuse_them(bare: Path, name: str) -> None:
             "{{ tools | tojson }}",
             "the arguments",
         ),
-        ("{{ m['tool_calls'] | tojson if m['tool_calls'] }}", "{{ tools | tojson }}", "what tools answered"),
+        (
+            "{{ m['tool_calls'] | tojson if m['tool_calls'] }}{{ m['content'] if m['role'] != 'tool' }}",
+            "{{ tools | tojson }}",
+            "what tools answered",
+        ),
     ],
 )
 def test_a_template_that_would_drop_part_of_it_is_refused(
