@@ -13,6 +13,7 @@ import jaxtrain
 from jaxtrain import artifact, fields, pipeline
 from jaxtrain import config as configs
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.terminal import visible
 
 STAGES = {
     "collect": "web pages, wikis, code, books, chats → one file a source",
@@ -99,7 +100,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         dispatch(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
-        print(f"jaxtrain: {error}", file=sys.stderr)
+        print(f"jaxtrain: {visible(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("\njaxtrain: interrupted; the same command goes on from here", file=sys.stderr)

@@ -22,6 +22,7 @@ from jaxtrain.document import read_rows
 from jaxtrain.report import census, incident
 from jaxtrain.report.files import read_json
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.terminal import visible
 
 SHOWN = 600  # characters of a text
 CENSUS = "census.json"
@@ -51,7 +52,7 @@ def inspect(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if incidents := _incidents(options.folder):
         Console(highlight=False, markup=False).print(
-            "\n\n".join(map(incident.text, incidents)), soft_wrap=True
+            visible("\n\n".join(map(incident.text, incidents))), soft_wrap=True
         )
         return
     files = _files(options.folder, options.part, options.source)
@@ -65,11 +66,11 @@ def inspect(arguments: list[str]) -> None:
             show(console, place, row)
         return
     filtered = options.id or options.reason or options.search or options.where
-    table = Table("part", "source", "records", "characters")
+    counts = []
     for path in files:
         rows = [len(text_of(row)) for row in read_rows(path) if picks(row, options)]
-        table.add_row(path.parent.name, path.stem, f"{len(rows):,}", f"{sum(rows):,}")
-    console.print(table)
+        counts.append((path.parent.name, path.stem, f"{len(rows):,}", f"{sum(rows):,}"))
+    _print(console, ("part", "source", "records", "characters"), counts)
     if (options.folder / CENSUS).is_file() and not filtered:
         overview(console, read_json(options.folder / CENSUS))
 
@@ -152,10 +153,9 @@ def show(console: Console, place: str, row: Row) -> None:
         str(row[name]) for name in ("id", "url", "language", "license", "reason", "detail") if row.get(name)
     )
     text = text_of(row)
-    console.print(Text(f"{place}  {head}", "bold cyan"), soft_wrap=True)
-    console.print(
-        Text(text[:SHOWN] + (f" … {len(text):,} characters" if len(text) > SHOWN else "")), soft_wrap=True
-    )
+    more = f" … {len(text):,} characters" if len(text) > SHOWN else ""
+    console.print(Text(visible(f"{place}  {head}"), "bold cyan"), soft_wrap=True)
+    console.print(Text(visible(text[:SHOWN]) + more), soft_wrap=True)
     console.print()
 
 
@@ -183,7 +183,7 @@ def overview(console: Console, found: Row) -> None:
 def _print(console: Console, heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     table = Table(*heading)
     for row in rows:
-        table.add_row(*map(Text, row))  # a text may look like rich's markup
+        table.add_row(*(Text(visible(cell)) for cell in row))  # a text may look like rich's markup
     console.print(table)
 
 
@@ -200,7 +200,9 @@ def distribution(console: Console, folder: Path, signal: str, source: str) -> No
             continue
         before, after = (signals[signal][when] for when in census.WHEN)
         limit = found["limits"][name].get(signal)
-        console.print(f"{name}: {signal}" + (f", limits {_ends(limit)}" if limit else ""), markup=False)
+        console.print(
+            f"{visible(name)}: {signal}" + (f", limits {_ends(limit)}" if limit else ""), markup=False
+        )
         table = Table("from", "collected", "kept", "")
         used = [place for place, count in enumerate(before) if count]
         for place in range(used[0], used[-1] + 1) if used else ():

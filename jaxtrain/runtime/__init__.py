@@ -3,6 +3,8 @@
 In: plain values and pytrees. Out: plain values and pytrees.
 errors.py       UserError, the one exception that the command line prints as one line
 progress.py     a progress bar on a terminal, plain lines in a log
+terminal.py     text of strangers on a terminal
+web.py          what every HTTP server asks of strangers
 mesh.py         make and set the device mesh
 checkpoint.py   Orbax: save async, verify, restore onto any mesh
 compiled.py     keep what XLA compiled

@@ -7,6 +7,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from jaxtrain.runtime.terminal import visible
+
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 LINE_SECONDS = 10.0  # between two plain lines of one piece of work
 
@@ -15,7 +17,7 @@ Item = TypeVar("Item")
 
 def say(message: str) -> None:
     """One line for the reader of the terminal or the log (stderr; stdout carries results)."""
-    console.print(message, markup=False)
+    console.print(visible(message), markup=False)
 
 
 def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:

@@ -12,6 +12,7 @@ from jaxtrain.decode.sampling import Settings
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.runtime.terminal import visible
 from jaxtrain.serve.engine import Engine, Wish
 
 HELP = "/clear begins anew, /retry asks again, /quit or Ctrl-D ends; Ctrl-C ends an answer"
@@ -46,7 +47,7 @@ def run(config: ChatConfig) -> None:
     first = {"role": "system", "content": config.system}
     beginning = [first] if config.system else []
     messages, seed = list(beginning), config.seed
-    print(f"{engine.name}: {HELP}")
+    print(f"{visible(engine.name)}: {HELP}")
     while True:
         try:
             question = input("> ").strip()
@@ -78,7 +79,7 @@ def run(config: ChatConfig) -> None:
                 engine, Wish(prompt=prompt, max_new=config.max_new, settings=settings, seed=seed)
             )
         except UserError as error:
-            print(f"{error}; /clear begins anew")
+            print(f"{visible(str(error))}; /clear begins anew")
             messages.pop()
             continue
         messages.append({"role": "assistant", "content": answer})
@@ -96,11 +97,11 @@ def _answer(engine: Engine, wish: Wish) -> str:
     try:
         while not answer.reason:
             engine.scheduler.step()
-            sys.stdout.write(transcript.read(answer.ids, bool(answer.reason)))
+            sys.stdout.write(visible(transcript.read(answer.ids, bool(answer.reason))))
             sys.stdout.flush()
     except KeyboardInterrupt:
         engine.cancel(answer)
-        sys.stdout.write(transcript.read(answer.ids, True) + " …")
+        sys.stdout.write(visible(transcript.read(answer.ids, True)) + " …")
     seconds = time.monotonic() - answer.first_token  # of the tokens behind the first, which may wait for XLA
     speed = f", {(len(answer.ids) - 1) / seconds:.1f} a second" if len(answer.ids) > 1 else ""
     print(f"\n  [{len(answer.ids)} tokens{speed}{', cut short' * (answer.reason == 'length')}]")

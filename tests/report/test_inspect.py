@@ -52,6 +52,19 @@ def test_samples_searches_and_reasons(folder, capsys):
     )
 
 
+def test_what_strangers_wrote_does_not_steer_the_terminal(folder, capsys):
+    hostile = "q\x1b]0;PWNED\x07\x1b]52;c;aGk=\x07\x1b[2J\r\x9b31m\u202e\x7f"
+    columns = pa.schema([(name, pa.string()) for name in ("id", "reason", "text")])
+    write_rows(
+        folder / "dropped/a\x1b[2Jb.parquet", columns, [{"id": "3", "reason": hostile, "text": hostile}]
+    )
+    for options in ((), ("--sample", 99)):
+        text = shown(capsys, folder, *options)
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", text)
+    assert text.count(r"q\x1b]0;PWNED\x07\x1b]52;c;aGk=\x07\x1b[2J\r\x9b31m\u202e\x7f") == 2
+    assert r"a\x1b[2Jb" in text
+
+
 def test_a_record_with_its_copies(folder, capsys):
     dropped = pa.schema([(name, pa.string()) for name in ("id", "reason", "detail", "text")])
     copy = {"id": "2", "reason": "near duplicate", "detail": record_id("web", "7"), "text": "Page number 7!"}

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import unicodedata
 from collections.abc import Iterator
 
 import httpx2
@@ -43,6 +44,15 @@ def test_a_conversation_in_the_terminal(folder, typed, capsys):
     assert out.count(TALK["What is two and two?"]) == 2, "asked for again"
     assert TALK["Say it in German: good day"] in out and "no answer to ask for again" in out
     assert out.count("/clear begins anew") == 2 and "tokens, " in out
+
+
+def test_what_a_model_says_does_not_steer_the_terminal(folder, typed, capsys):
+    """Tokens drawn evenly: one in twenty is a control character."""
+    typed("What is two and two?")
+    even = ["--temperature", "100", "--top_p", "1", "--max_new", "200", "--seed", "0"]
+    cli.main(["chat", str(folder), *even, *ONE_DEVICE])
+    out = capsys.readouterr().out
+    assert r"\x" in out and {letter for letter in out if unicodedata.category(letter) == "Cc"} <= {"\n", "\t"}
 
 
 def test_mistakes_are_one_line(folder, capsys, tmp_path):
