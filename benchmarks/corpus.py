@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jaxtrain.artifact import input_fingerprint
 from jaxtrain.collect.books import sections
-from jaxtrain.collect.files import Unread, find, json_records, open_bytes
+from jaxtrain.formats.files import Unread, find, json_records, open_bytes
 from jaxtrain.document import Document, record_id, write_records
 from jaxtrain.runtime.progress import say
 

@@ -6,7 +6,8 @@
     {"role": "tool", "tool_call_id": "a", "content": "5"}
     {"role": "assistant", "content": "It is 5."}
 
-Arguments are a JSON object, as text. What a message does not have is absent, or null in a Parquet file.
+Arguments are a JSON object, as text. An assistant's message with `"weight": 0` is context: the loss does not
+count it. What a message does not have is absent, or null in a Parquet file.
 """
 
 import json
@@ -23,7 +24,14 @@ TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _FUNCTION = pa.struct([("name", pa.string()), ("arguments", pa.string())])
 _CALL = pa.struct([("id", pa.string()), ("type", pa.string()), ("function", _FUNCTION)])
 MESSAGES = pa.list_(
-    pa.struct([*TURNS.value_type, ("tool_calls", pa.list_(_CALL)), ("tool_call_id", pa.string())])
+    pa.struct(
+        [
+            *TURNS.value_type,
+            ("tool_calls", pa.list_(_CALL)),
+            ("tool_call_id", pa.string()),
+            ("weight", pa.int8()),
+        ]
+    )
 )
 """Parquet type of messages."""
 
@@ -64,6 +72,11 @@ def order_fault(messages: Messages) -> str:
             waiting = [call.get("id") or "" for call in calls]
         before = "call" if calls else role
     return _UNANSWERED if before == "tool" and waiting else ""
+
+
+def is_learned(message: Mapping[str, Any]) -> bool:
+    """Whether the loss counts a message: it is the assistant's, and of a weight that is not 0."""
+    return message["role"] == "assistant" and message.get("weight") != 0
 
 
 def is_empty(message: Mapping[str, Any]) -> bool:

@@ -1,20 +1,23 @@
 """Collect: the world becomes raw documents and conversations.
 
-In: WARC and WET files, Common Crawl, a site, MediaWiki dumps, source code, books, tables, chat files.
-Out: `documents/<source>.parquet`, `conversations/<source>.parquet`, and `unread.json`, which counts with a
-reason everything that was there and could not be read.
+In: WARC and WET files, Common Crawl, a site, MediaWiki dumps, source code, books, texts, tables, chat files.
+Out: `documents/<source>.parquet`, `conversations/<source>.parquet`; `unread.json`, which counts with a reason
+everything that was there and could not be read; `verdicts.json`, where a reader had to be ended.
 
-web.py            WARC records -> the main text of HTML pages
-gzip_members.py   WARC files with damaged members
+source.py         what a source is, one of your own as well
+guard.py          the process in which a source is read, and its bounds
+warc.py           WARC records and the HTTP messages in them
+web.py            their HTML pages, and HTML files -> main text
 crawl.py          Common Crawl by id, and a polite crawl of one site -> WARC
 download.py       HTTP with resume, retry, time-outs and a limited rate
-wiki.py           MediaWiki XML dumps -> the text of articles
+wiki.py           MediaWiki XML dumps -> articles
+wikitext.py       the markup of articles -> plain text
 code.py           a folder -> source files
 attributes.py     what its .gitattributes say of them
+works.py          files of one text each -> works, and documents of such
 books.py          works -> chapters
 epub.py           EPUB and TEI -> works
 tables.py         JSON lines, Parquet, CSV -> documents
-chats.py          Alpaca, prompt/response, OpenAI and ShareGPT records -> conversations
-files.py          what the readers share: compressed files, JSON records, paths
+chats.py          chat files -> conversations
 run.py            the stage
 """

@@ -4,6 +4,7 @@ Patterns are git's: without a slash they match a name at any depth below their f
 there on. Of several lines that match the last counts, and files deeper down count after those above.
 """
 
+import fnmatch
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -11,8 +12,10 @@ from pathlib import Path
 
 NAMES = {"linguist-generated": "generated", "linguist-vendored": "vendored"}
 FILE = ".gitattributes"
-MOST_BYTES = 1_000_000
-_GLOB = re.compile(r"\*\*/|\*\*|\*|\?|\[!?[^\]]+\]|\\.|.", re.S)
+MOST_BYTES = 100_000
+_ANY = None
+"""In a pattern: any number of folders, `**`."""
+Pattern = list[re.Pattern[str] | None]
 
 
 class Attributes:
@@ -27,13 +30,12 @@ class Attributes:
         found: dict[str, bool] = {}
         parts = path.split("/")
         for depth in range(len(parts)):
-            below = "/".join(parts[depth:])
             for pattern, said in self._lines("/".join(parts[:depth])):
-                if pattern.fullmatch(below):
+                if _matches(pattern, parts[depth:]):
                     found |= said
         return found
 
-    def _read(self, folder: str) -> list[tuple[re.Pattern[str], dict[str, bool]]]:
+    def _read(self, folder: str) -> list[tuple[Pattern, dict[str, bool]]]:
         path = self._root / folder / FILE
         if path.is_symlink() or not path.is_file():
             return []
@@ -41,12 +43,12 @@ class Attributes:
         return list(_parsed(text))
 
 
-def _parsed(text: str) -> Iterator[tuple[re.Pattern[str], dict[str, bool]]]:
+def _parsed(text: str) -> Iterator[tuple[Pattern, dict[str, bool]]]:
     for line in text.splitlines():
         pattern, *words = line.split() or [""]
         said = dict(filter(None, map(_said, words)))
         if said and not pattern.startswith(("#", "[attr]")):
-            yield _regex(pattern.strip('"')), said
+            yield _pattern(pattern.strip('"')), said
 
 
 def _said(word: str) -> tuple[str, bool] | None:
@@ -57,24 +59,36 @@ def _said(word: str) -> tuple[str, bool] | None:
     return NAMES[name], not word.startswith("-") and value not in ("false", "0", "no")
 
 
-def _regex(pattern: str) -> re.Pattern[str]:
-    parts = []
-    for glob in _GLOB.findall(pattern.lstrip("/")):
-        if glob == "**/":
-            parts.append("(?:.*/)?")
-        elif glob == "**":
-            parts.append(".*")
-        elif glob == "*":
-            parts.append("[^/]*")
-        elif glob == "?":
-            parts.append("[^/]")
-        elif glob.startswith("[") and len(glob) > 1:
-            inside = glob[1:-1].replace("\\", "\\\\")
-            parts.append("[" + ("^" + inside[1:] if inside.startswith("!") else inside) + "]")
-        else:
-            parts.append(re.escape(glob[-1]))
-    anywhere = "" if "/" in pattern.rstrip("/") else "(?:.*/)?"
-    try:
-        return re.compile(anywhere + "".join(parts), re.S)
-    except re.error:  # a class that is none: the pattern as it is written
-        return re.compile(anywhere + re.escape(pattern))
+def _pattern(text: str) -> Pattern:
+    """A regular expression a folder; those of fnmatch take time that grows with the name alone."""
+    parts = text.removeprefix("/").split("/") if "/" in text.rstrip("/") else ["**", text]
+    if parts[-1] == "**":  # what is in the folder, not the folder
+        parts.append("*")
+    return [_ANY if part == "**" else re.compile(fnmatch.translate(_plain(part))) for part in parts]
+
+
+def _plain(part: str) -> str:
+    r"""Git's `[^a]` and `\*` in the words of fnmatch."""
+    return re.sub(r"\\(.)", r"[\1]", part.replace("[^", "[!"))
+
+
+def _matches(pattern: Pattern, names: list[str]) -> bool:
+    """Whether the pattern fits all the names; each is looked at once for each part that may be next."""
+    states = _with_skipped(pattern, {0})
+    for name in names:
+        following = set[int]()
+        for state in states:
+            if state < len(pattern):
+                part = pattern[state]
+                following |= {state} if part is _ANY else {state + 1} if part.match(name) else set()
+        states = _with_skipped(pattern, following)
+    return len(pattern) in states
+
+
+def _with_skipped(pattern: Pattern, states: set[int]) -> set[int]:
+    """With the states behind a `**` that stands for no folder."""
+    for state in sorted(states):
+        while state < len(pattern) and pattern[state] is _ANY:
+            state += 1
+            states.add(state)
+    return states

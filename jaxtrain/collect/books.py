@@ -1,13 +1,15 @@
-"""Novels to chapters: JSON records (`title`, `author`, `text`, …), or plain text, EPUB or TEI files."""
+"""Novels to chapters: JSON records (`title`, `author`, `text`, …), text, Markdown, EPUB, TEI or PDF files."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
-from jaxtrain.collect.epub import read_epub, read_tei
-from jaxtrain.collect.files import Unread, find, json_records, read_text
+from jaxtrain.collect.source import FileSource
+from jaxtrain.collect.works import ENDS, read_works
 from jaxtrain.document import Document, record_id
+from jaxtrain.formats.files import Unread, shown
 
 MIN_BYTES, MAX_BYTES = 8_000, 20_000  # of a section: short chapters are joined, long ones cut at a paragraph
 HEADING = re.compile(
@@ -18,50 +20,34 @@ HEADING = re.compile(
 PROJECT_GUTENBERG = re.compile(r"\*\*\* ?(?:START|END) OF (?:THE|THIS) PROJECT GUTENBERG[^\n]*\n?")
 
 
-@dataclass(frozen=True, kw_only=True)
-class BookSource:
-    """Works long enough to have chapters."""
+_SENTENCE = re.compile(r"(?<=[.!?…。！？])[\"'”’»)\]]*\s+|(?<=[。！？])")
 
-    name: str
-    """Name of the source and of its file."""
-    paths: tuple[str, ...]
-    """`.jsonl` files (plain or compressed) of records with `text`; `.txt`, `.epub`, TEI (`.xml`)."""
+
+@dataclass(frozen=True, kw_only=True)
+class BookSource(FileSource):
+    """Works long enough to have chapters: a document a section of 8 to 20 kB, with the url of its work."""
+
+    ends: ClassVar = ENDS
+
     license: str = "public-domain"
     """SPDX identifier, or `public-domain`."""
 
-
-def read_books(source: BookSource, unread: Unread) -> Iterator[Document]:
-    """A document a section of 8 to 20 kB; the sections of a work share its url."""
-    for path in find(source.name, source.paths):
-        works: Iterable[dict[str, Any]]
-        match path.suffix.lower():
-            case ".txt":
-                text = read_text(path, unread)
-                works = [] if text is None else [{"title": path.stem, "text": text}]
-            case ".epub":
-                works = read_epub(path, unread)
-            case ".xml" | ".tei":
-                works = read_tei(path, unread)
-            case _:
-                works = json_records(path, unread)
-        for work in works:
-            text = work.get("text")
-            if not isinstance(text, str) or not text.strip():
-                unread["a work without text"] += 1
-                continue
-            yield from _sections_of(work, source)
+    def read_file(self, path: Path, unread: Unread) -> Iterator[Document]:
+        for work in read_works(path, unread, self.encoding):
+            yield from _sections_of(work, self, shown(path))
 
 
-def _sections_of(work: dict[str, Any], source: BookSource) -> Iterator[Document]:
-    url = str(work.get("url") or work.get("id") or work.get("title") or record_id(source.name, work["text"]))
+def _sections_of(work: dict[str, Any], source: BookSource, file: str) -> Iterator[Document]:
+    # Many books have one title, and many authors.
+    url = str(work.get("url") or work.get("id") or f"{file}: {work.get('title') or work['number']}")
     meta = {key: work[key] for key in ("title", "author") if work.get(key)}
     for number, text in enumerate(sections(work["text"]), 1):
         yield Document(
-            id=record_id(source.name, f"{url}\0{number}"),
+            id=record_id(source.name, f"{url}\0{number}\0{text}"),
             text=text,
             source=source.name,
             url=url,
-            language=str(work.get("lang", ""))[:2],
+            language=work["language"],
             license=source.license,
             created=str(work.get("first_edition") or ""),
             meta={**meta, "section": number},
@@ -69,11 +55,10 @@ def _sections_of(work: dict[str, Any], source: BookSource) -> Iterator[Document]
 
 
 def sections(text: str) -> list[str]:
-    """Cut a work at its chapter headings, and where a chapter is long at a paragraph."""
+    """Cut a work at its chapter headings, and where a chapter is long at a paragraph, a line, a sentence."""
     body = PROJECT_GUTENBERG.split(text.replace("\r\n", "\n"))
-    paragraphs = [
-        p.strip("\n") for p in re.split(r"\n\s*\n", body[1] if len(body) > 2 else body[0]) if p.strip()
-    ]
+    found = re.split(r"\n\s*\n", body[1] if len(body) > 2 else body[0])
+    paragraphs = [part for p in found if p.strip() for part in _parts(p.strip("\n"), "\n")]
     cut: list[list[str]] = []
     size = MAX_BYTES
     for paragraph in paragraphs:
@@ -88,3 +73,35 @@ def sections(text: str) -> list[str]:
     if len(cut) > 1 and size < MIN_BYTES // 2:
         cut[-2:] = [cut[-2] + cut[-1]]
     return ["\n\n".join(section) for section in cut]
+
+
+def _parts(text: str, at: str) -> list[str]:
+    """The text itself, or, longer than a section, its lines joined to such as are not; then its sentences."""
+    if len(text.encode()) <= MAX_BYTES:
+        return [text]
+    pieces = text.split("\n") if at == "\n" else _sentences(text)
+    parts: list[str] = []
+    waiting: list[str] = []
+    size = 0
+    for piece in pieces:
+        bytes_ = len(piece.encode()) + 1
+        if waiting and size + bytes_ > MAX_BYTES // 2:
+            parts.append(at.join(waiting))
+            waiting, size = [], 0
+        waiting.append(piece)
+        size += bytes_
+    parts.append(at.join(waiting))
+    return [part for long in parts for part in (_parts(long, " ") if at == "\n" else [long])]
+
+
+def _sentences(text: str) -> list[str]:
+    """The sentences; of one that is longer than a section the pieces, at a space where there is one."""
+    pieces: list[str] = []
+    for sentence in _SENTENCE.split(text):
+        while len(sentence) > MAX_BYTES // 4:
+            at = sentence.rfind(" ", 1, MAX_BYTES // 4)
+            at = at if at > 0 else MAX_BYTES // 4
+            pieces.append(sentence[:at])
+            sentence = sentence[at:].lstrip(" ")
+        pieces.append(sentence)
+    return pieces

@@ -1,5 +1,6 @@
 """A folder of source code to its files, one document each; generated, vendored and test files stay out."""
 
+import os
 import re
 import sysconfig
 from collections.abc import Iterator
@@ -8,8 +9,9 @@ from hashlib import blake2b
 from pathlib import Path
 
 from jaxtrain.collect.attributes import Attributes
-from jaxtrain.collect.files import Unread
+from jaxtrain.collect.source import Item, Source
 from jaxtrain.document import Document, record_id
+from jaxtrain.formats.files import Unread
 from jaxtrain.runtime.errors import UserError
 
 STDLIB = "stdlib"
@@ -65,11 +67,9 @@ MAX_FILE_BYTES, HEAD = 400_000, 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodeSource:
+class CodeSource(Source):
     """Files of a folder."""
 
-    name: str
-    """Name of the source and of its file."""
     folder: str
     """Where the code is; `stdlib` is the standard library of the Python that runs."""
     license: str = ""
@@ -77,24 +77,26 @@ class CodeSource:
     max_bytes: int = 4_000_000
     """UTF-8 bytes to take. Which files: in the order of a hash of their paths, the same on every machine."""
 
+    def files(self) -> list[Path]:
+        root = Path(sysconfig.get_paths()["stdlib"] if self.folder == STDLIB else self.folder)
+        if not root.is_dir():
+            raise UserError(f"source {self.name!r}: no folder {root}")
+        return [root]
 
-def root_of(source: CodeSource) -> Path:
-    """The folder to read."""
-    root = Path(sysconfig.get_paths()["stdlib"] if source.folder == STDLIB else source.folder)
-    if not root.is_dir():
-        raise UserError(f"source {source.name!r}: no folder {root}")
-    return root
+    def read(self, unread: Unread) -> Iterator[Item]:
+        return read_code(self, unread)
 
 
-def read_code(source: CodeSource, unread: Unread) -> Iterator[Document]:
+def read_code(source: CodeSource, unread: Unread) -> Iterator[Item]:
     """A document a file, by path; `unread` counts the files left out by reason."""
-    root = root_of(source)
-    paths = [p.relative_to(root).as_posix() for p in _walk(root, unread) if p.suffix in LANGUAGES]
+    (root,) = source.files()
+    paths = [p.relative_to(root).as_posix() for p in _walk(root, unread) if language_of(p.name)]
     own_license = source.license or _license_of(root)
     attributes = Attributes(root)
     taken: dict[str, str] = {}
     left = source.max_bytes
-    for path in sorted(paths, key=lambda p: blake2b(p.encode()).digest()):
+    for path in sorted(paths, key=lambda p: blake2b(os.fsencode(p)).digest()):
+        yield None
         reason, text = _read(root, path, attributes.of(path))
         if not reason and len(text.encode()) > left:
             reason = f"beyond {source.max_bytes:,} bytes"
@@ -105,23 +107,28 @@ def read_code(source: CodeSource, unread: Unread) -> Iterator[Document]:
             left -= len(text.encode())
     for path, text in sorted(taken.items()):
         stated = SPDX.search(text[:HEAD])
-        url = f"{Path(source.folder).name}/{path}"
+        named = path.encode("utf-8", "backslashreplace").decode()
         yield Document(
-            id=record_id(source.name, path),
+            id=record_id(source.name, named),
             text=text,
             source=source.name,
-            url=url,
-            language=LANGUAGES[Path(path).suffix],
+            url=f"{Path(source.folder).name}/{named}",
+            language=language_of(path),
             license=stated[1] if stated else own_license,
-            meta={"path": path},
+            meta={"path": named},
         )
+
+
+def language_of(path: str) -> str:
+    """The programming language of a file by its name; empty where it is none that is known."""
+    return LANGUAGES.get(Path(path).suffix.lower(), "")
 
 
 def _walk(folder: Path, unread: Unread) -> Iterator[Path]:
     """Files of the folder itself; links are not followed: they may leave it, or lead round in a circle."""
     for path in sorted(folder.iterdir()):
         if path.is_symlink():
-            unread["a symbolic link"] += path.suffix in LANGUAGES or path.is_dir()
+            unread["a symbolic link"] += bool(language_of(path.name)) or path.is_dir()
         elif path.is_dir() and path.name not in INSTALLED and path.name != ".git":
             yield from _walk(path, unread)
         elif path.is_file():

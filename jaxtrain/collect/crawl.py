@@ -5,41 +5,44 @@ The stage reads the WARC files afterwards (web.py), so a crawl is made once and 
 
 import gzip
 import hashlib
+import html
 import io
 import json
+import re
 import time
 import urllib.robotparser
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urldefrag, urljoin, urlsplit
 
-from resiliparse.parse.encoding import bytes_to_str, detect_encoding
-from resiliparse.parse.html import HTMLTree
-
 from jaxtrain.collect.download import AGENT, FAULTS, Politeness, Refused, fetch, get
-from jaxtrain.collect.files import DAMAGED, MAX_RECORD, Unread
+from jaxtrain.collect.source import Item, Source, Step
 from jaxtrain.collect.web import WebSource, read_archive
-from jaxtrain.document import Document
+from jaxtrain.formats.encoding import decode
+from jaxtrain.formats.files import MAX_RECORD, Unread
 from jaxtrain.runtime.errors import UserError
 
 COMMON_CRAWL = "https://data.commoncrawl.org"
+MOST_DELAY = 10  # seconds between two requests that a robots.txt may ask for
+_CRAWL_DELAY = re.compile(r"(\s*crawl-delay\s*:)([^#]*)", re.I)
+_HREF = re.compile(r"""\bhref\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]+)""", re.I)
 _DATE = "1970-01-01T00:00:00Z"  # the same crawl gives the same bytes: when it was made is in the file system
 
 
 @dataclass(frozen=True, kw_only=True)
-class CommonCrawlSource:
+class CommonCrawlSource(Source):
     """Files of one crawl of Common Crawl."""
 
-    name: str
-    """Name of the source and of its file."""
     crawl: str
     """Id of the crawl, for example `CC-MAIN-2024-10`."""
     first: int = 0
     """Number of the first file in the crawl's list of paths."""
-    files: int = 1
+    count: int = 1
     """How many files to take."""
     kind: Literal["warc", "wet"] = "warc"
     """Pages with their HTML (about 1 GB a file), or their text (100 MB)."""
@@ -50,13 +53,37 @@ class CommonCrawlSource:
     politeness: Politeness = Politeness()
     """How the server is asked."""
 
+    def fetch(self, unread: Unread) -> None:
+        """Get the files that are not there yet; one that cannot be had is counted."""
+        for path, file in self._paths():
+            try:
+                fetch(f"{self.server.rstrip('/')}/{path}", file, self.politeness)
+            except Refused as error:
+                unread[f"{file.name}: {error}"] += 1
+
+    def read(self, unread: Unread) -> Iterator[Item]:
+        web = WebSource(name=self.name, paths=())
+        for _, file in self._paths():
+            if file.exists():
+                yield Step(file.name, partial(read_archive, file, web, unread), file.stat().st_size)
+
+    def _paths(self) -> list[tuple[str, Path]]:
+        """Where each file is on the server, and here."""
+        server, folder = self.server.rstrip("/"), Path(self.folder) / self.crawl
+        listing = folder / f"{self.kind}.paths.gz"
+        try:
+            fetch(f"{server}/crawl-data/{self.crawl}/{listing.name}", listing, self.politeness)
+            with gzip.open(listing, "rt") as lines:
+                paths = [line.strip() for line in lines if line.strip()]
+        except (Refused, OSError, EOFError, ValueError, zlib.error) as error:
+            raise UserError(f"source {self.name!r}: no list of {self.crawl} at {server} ({error})") from error
+        return [(path, folder / Path(path).name) for path in paths[self.first :][: self.count]]
+
 
 @dataclass(frozen=True, kw_only=True)
-class SiteSource:
+class SiteSource(Source):
     """Pages of one site, found by following its links."""
 
-    name: str
-    """Name of the source and of its file."""
     start: tuple[str, ...]
     """URLs to begin with; only pages of their hosts are read."""
     depth: int = 3
@@ -70,35 +97,19 @@ class SiteSource:
     politeness: Politeness = field(default_factory=lambda: Politeness(timeout=10.0, tries=2))
     """How the server is asked; a longer `Crawl-delay` of robots.txt is kept to."""
 
+    def fetch(self, unread: Unread) -> None:
+        """Make the crawl where it is not there yet."""
+        if not self._file.exists():
+            crawl(self, self._file)
 
-def read_common_crawl(source: CommonCrawlSource, unread: Unread) -> Iterator[Document]:
-    """The pages of the files, fetched where they are not there yet; a file that cannot be had is counted."""
-    folder, server = Path(source.folder), source.server.rstrip("/")
-    listing = f"crawl-data/{source.crawl}/{source.kind}.paths.gz"
-    try:
-        fetch(f"{server}/{listing}", folder / source.crawl / f"{source.kind}.paths.gz", source.politeness)
-        with gzip.open(folder / source.crawl / f"{source.kind}.paths.gz", "rt") as lines:
-            paths = [line.strip() for line in lines if line.strip()]
-    except (Refused, *DAMAGED) as error:
-        raise UserError(f"source {source.name!r}: no list of {source.crawl} at {server} ({error})") from error
-    web = WebSource(name=source.name, paths=())
-    for path in paths[source.first : source.first + source.files]:
-        file = folder / source.crawl / Path(path).name
-        try:
-            fetch(f"{server}/{path}", file, source.politeness)
-        except Refused as error:
-            unread[f"{file.name}: {error}"] += 1
-            continue
-        yield from read_archive(file, web, unread)
+    def read(self, unread: Unread) -> Iterator[Item]:
+        unread.update(json.loads(self._file.with_name("unread.json").read_text()))
+        web = WebSource(name=self.name, paths=(), license=self.license)
+        yield Step(self._file.name, partial(read_archive, self._file, web, unread), self._file.stat().st_size)
 
-
-def read_site(source: SiteSource, unread: Unread) -> Iterator[Document]:
-    """The pages of the crawl, made first where it is not there yet."""
-    file = Path(source.folder) / "crawl.warc.gz"
-    if not file.exists():
-        crawl(source, file)
-    unread.update(json.loads(file.with_name("unread.json").read_text()))
-    yield from read_archive(file, WebSource(name=source.name, paths=(), license=source.license), unread)
+    @property
+    def _file(self) -> Path:
+        return Path(self.folder) / "crawl.warc.gz"
 
 
 def crawl(source: SiteSource, file: Path, sleep: Callable[[float], Any] = time.sleep) -> None:
@@ -115,19 +126,19 @@ def crawl(source: SiteSource, file: Path, sleep: Callable[[float], Any] = time.s
     with partial.open("wb") as out:
         while waiting and asked < source.most_pages:
             url, depth = waiting.popleft()
-            rules = robots.setdefault(urlsplit(url).netloc, _robots(url, source.politeness, robots))
+            rules = robots.setdefault(urlsplit(url).netloc, _robots(url, source.politeness, robots, hosts))
             if not rules.can_fetch(AGENT, url):
                 reasons["robots.txt does not allow it"] += 1
                 continue
             sleep(max(source.politeness.pause, float(rules.crawl_delay(AGENT) or 0)))
             asked += 1
             try:
-                status, at, kind, body = get(url, source.politeness, MAX_RECORD)
+                status, at, kind, body = get(url, source.politeness, MAX_RECORD, hosts)
+            except Refused as error:
+                reasons[str(error)] += 1
+                continue
             except FAULTS as error:
                 reasons[f"no answer: {type(error).__name__}"] += 1
-                continue
-            if urlsplit(at).netloc not in hosts:
-                reasons["a redirect to another site"] += 1
                 continue
             out.write(_record(at, status, kind, body))
             if depth < source.depth and status == 200 and "html" in kind:
@@ -143,34 +154,47 @@ def crawl(source: SiteSource, file: Path, sleep: Callable[[float], Any] = time.s
 
 
 def _robots(
-    url: str, politeness: Politeness, known: dict[str, urllib.robotparser.RobotFileParser]
+    url: str,
+    politeness: Politeness,
+    known: dict[str, urllib.robotparser.RobotFileParser],
+    hosts: set[str],
 ) -> urllib.robotparser.RobotFileParser:
     """The rules of a host; where they cannot be read, nothing is allowed (RFC 9309)."""
     if (host := urlsplit(url).netloc) in known:
         return known[host]
     rules = urllib.robotparser.RobotFileParser()
     try:
-        status, _, _, body = get(urljoin(url, "/robots.txt"), politeness, 500_000)
-    except FAULTS:
+        status, _, _, body = get(urljoin(url, "/robots.txt"), politeness, 500_000, hosts)
+    except (Refused, *FAULTS):
         status, body = 503, b""
     if status >= 500:
         rules.disallow_all = True
     else:
-        rules.parse(body.decode("utf-8", "replace").splitlines() if status == 200 else [])
+        text = body.decode("utf-8", "replace") if status == 200 else ""
+        rules.parse(_CRAWL_DELAY.sub(_bounded, line) for line in text.splitlines())
     return rules
+
+
+def _bounded(line: re.Match[str]) -> str:
+    """A delay that the parser understands, of at most ten seconds."""
+    digits = line[2].strip()
+    if not (digits.isascii() and digits.isdigit()):
+        return line[1]
+    return f"{line[1]} {min(int(digits[:9]), MOST_DELAY)}"
 
 
 def _links(body: bytes, base: str) -> list[str]:
     """Targets of the links of a page, absolute, in order."""
-    tree = HTMLTree.parse(bytes_to_str(body, detect_encoding(body, from_html_meta=True) or "utf-8"))
     found = []
-    for element in tree.body.get_elements_by_tag_name("a") if tree.body else ():
+    for tag in decode(body, html=True).split("<")[1:]:
+        if tag[:1] not in "aA" or not tag[1:2].isspace() or not (href := _HREF.search(tag.partition(">")[0])):
+            continue
         try:
-            link = urldefrag(urljoin(base, (element.getattr("href") or "").strip()))[0]
+            link = urldefrag(urljoin(base, html.unescape(href[1].strip("\"'")).strip()))[0]
+            if urlsplit(link).scheme in ("http", "https"):
+                found.append(link)
         except ValueError:  # http://[
             continue
-        if urlsplit(link).scheme in ("http", "https"):
-            found.append(link)
     return list(dict.fromkeys(found))
 
 

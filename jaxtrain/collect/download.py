@@ -4,13 +4,16 @@ What was fetched is kept in the source's folder, so a second run asks for nothin
 """
 
 import http.client
+import io
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 AGENT = "jaxtrain"
 FAULTS = (OSError, http.client.HTTPException, ValueError)
@@ -79,19 +82,85 @@ def _append(url: str, partial: Path, politeness: Politeness) -> None:
             raise OSError("the answer was cut")
 
 
-def get(url: str, politeness: Politeness, most: int) -> tuple[int, str, str, bytes]:
-    """(status, final url, content type, at most `most` bytes) of a page; an error of HTTP is a status."""
+def get(url: str, politeness: Politeness, most: int, hosts: Collection[str]) -> tuple[int, str, str, bytes]:
+    """(status, final url, content type, at most `most` bytes) of a page; an error of HTTP is a status.
+
+    hosts: where a redirect may lead; Refused for another one, which is not asked.
+    Errors: TimeoutError where all of it takes longer than four times the politeness' timeout.
+    """
+    until = time.monotonic() + 4 * politeness.timeout
+    opener = urllib.request.build_opener(_Within(hosts), _Http(until), _Https(until))
     request = urllib.request.Request(url, headers={"User-Agent": AGENT})
-    deadline = time.monotonic() + 4 * politeness.timeout
     try:
-        with urllib.request.urlopen(request, timeout=politeness.timeout) as answer:
-            pieces, size = [], 0
-            while size <= most and (data := answer.read1(_CHUNK)):
-                pieces.append(data)
-                size += len(data)
-                if time.monotonic() > deadline:  # a byte now and then is a stalled server too
-                    raise TimeoutError
-            return answer.status, answer.url, answer.headers.get("Content-Type", ""), b"".join(pieces)[:most]
+        with opener.open(request, timeout=politeness.timeout) as answer:
+            body = answer.read(most)
+            return answer.status, answer.url, answer.headers.get("Content-Type", ""), body
     except urllib.error.HTTPError as error:
         error.close()
         return error.code, url, "", b""
+
+
+class _Within(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to some hosts alone."""
+
+    def __init__(self, hosts: Collection[str]) -> None:
+        self._hosts = hosts
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if urlsplit(newurl).netloc not in self._hosts:
+            raise Refused("a redirect to another site")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class _Until(io.RawIOBase):
+    """What a socket sends, up to a moment: a byte now and then is a stalled server too."""
+
+    def __init__(self, stream: io.RawIOBase, sock: Any, until: float) -> None:
+        self._stream, self._sock, self._until = stream, sock, until
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._sock.settimeout(min(left, self._sock.gettimeout() or left))
+        return self._stream.readinto(buffer)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: Any, *args: Any, until: float, **named: Any) -> None:
+        super().__init__(sock, *args, **named)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Until(sock.makefile("rb", buffering=0), sock, until))
+
+
+class _Http(urllib.request.HTTPHandler):
+    """Whose answers, head and body, are there by a moment."""
+
+    def __init__(self, until: float) -> None:
+        super().__init__()
+        self._until = until
+
+    def http_open(self, req: Any) -> Any:
+        return self.do_open(partial(_connection, http.client.HTTPConnection, self._until), req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def __init__(self, until: float) -> None:
+        super().__init__()
+        self._until = until
+
+    def https_open(self, req: Any) -> Any:
+        return self.do_open(partial(_connection, http.client.HTTPSConnection, self._until), req)
+
+
+def _connection(kind: Callable[..., Any], until: float, *args: Any, **named: Any) -> Any:
+    connection = kind(*args, **named)
+    connection.response_class = partial(_Response, until=until)
+    return connection

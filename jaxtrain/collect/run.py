@@ -5,33 +5,20 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType
 from typing import Annotated, Any, ClassVar
 
 import tyro
 
 from jaxtrain import artifact
-from jaxtrain.collect.books import BookSource, read_books
-from jaxtrain.collect.chats import ChatSource, read_chats
-from jaxtrain.collect.code import CodeSource, read_code, root_of
-from jaxtrain.collect.crawl import CommonCrawlSource, SiteSource, read_common_crawl, read_site
-from jaxtrain.collect.files import Unread, find, is_url
-from jaxtrain.collect.tables import TableSource, read_table, table_files
-from jaxtrain.collect.web import WebSource, read_web
-from jaxtrain.collect.wiki import WikiSource, read_wiki
+from jaxtrain.collect import guard
+from jaxtrain.collect.source import Source
 from jaxtrain.document import Conversation, Document, Record, write_records
+from jaxtrain.formats.files import Unread, shown
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say, track
 
-Source = (
-    WebSource
-    | CommonCrawlSource
-    | SiteSource
-    | WikiSource
-    | CodeSource
-    | BookSource
-    | TableSource
-    | ChatSource
-)
+VERDICTS = "verdicts.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,59 +41,47 @@ def run(config: CollectConfig) -> Path:
     names = Counter(source.name for source in config.sources)
     if twice := [name for name, count in names.items() if count > 1]:
         raise UserError(f"two sources are named {twice[0]!r}; each needs its own name")
-    return artifact.produce(config, inputs=_inputs(config), write=lambda folder: _write(config, folder))
+    inputs = {name: path for source in config.sources for name, path in _inputs(source)}
+    # What a killed run left is kept for its verdicts alone: the files of records are written again.
+    return artifact.produce(config, inputs, write=lambda folder: _write(config, folder), resume=True)
 
 
 def read(source: Source, unread: Unread) -> Iterator[Record]:
-    """The records of any source."""
-    match source:
-        case WebSource():
-            return read_web(source, unread)
-        case CommonCrawlSource():
-            return read_common_crawl(source, unread)
-        case SiteSource():
-            return read_site(source, unread)
-        case TableSource():
-            return read_table(source, unread)
-        case WikiSource():
-            return read_wiki(source, unread)
-        case CodeSource():
-            return read_code(source, unread)
-        case BookSource():
-            return read_books(source, unread)
-        case ChatSource():
-            return read_chats(source, unread)
+    """The records of any source; `unread` counts by reason what could not be read."""
+    return guard.read(source, unread)
 
 
-def _inputs(config: CollectConfig) -> dict[str, Path]:
-    inputs: dict[str, Path] = {}
-    for source in config.sources:
-        if isinstance(source, CodeSource):
-            inputs[source.name] = root_of(source)
-        elif isinstance(source, TableSource):  # what lies behind a URL counts by its name
-            for path in filter(lambda path: not is_url(path), table_files(source)):
-                inputs[f"{source.name}/{path}"] = Path(path)
-        elif not isinstance(source, CommonCrawlSource | SiteSource):  # the config says what they fetch
-            for number, path in enumerate(find(source.name, source.paths), 1):
-                inputs[f"{source.name}/{number}/{path.name}"] = path
-    return inputs
+def _inputs(source: Source) -> Iterator[tuple[str, Path]]:
+    for number, path in enumerate(source.files(), 1):
+        yield f"{source.name}/{number}/{shown(path)}", path
+    # Of a class of one's own the file, too: the fingerprint knows the source of this package alone.
+    if not type(source).__module__.startswith("jaxtrain."):
+        own = next(method for method in vars(type(source)).values() if isinstance(method, FunctionType))
+        yield f"{source.name}/class", Path(own.__code__.co_filename)
 
 
 def _write(config: CollectConfig, folder: Path) -> dict[str, Any]:
     counts: dict[str, Any] = {}
     unread: dict[str, dict[str, int]] = {}
+    file = folder / VERDICTS
+    verdicts: dict[str, guard.Verdicts] = json.loads(file.read_text()) if file.exists() else {}
+
+    def save() -> None:
+        file.write_text(json.dumps({name: v for name, v in verdicts.items() if v}, indent=2, sort_keys=True))
+
     for source in config.sources:
         reasons: Unread = Counter()
         total: Counter[str] = Counter()
-        chats = isinstance(source, ChatSource)
-        kind, place = (Conversation, "conversations") if chats else (Document, "documents")
-        records = track(_counted(read(source, reasons), reasons, total), f"collect {source.name}")
-        write_records(folder / place / f"{source.name}.parquet", kind, records)
+        place = "conversations" if source.record_type is Conversation else "documents"
+        found = guard.read(source, reasons, verdicts.setdefault(source.name, {}), save)
+        records = track(_counted(found, reasons, total), f"collect {source.name}")
+        write_records(folder / place / f"{source.name}.parquet", source.record_type, records)
         counts[source.name] = {place: total["records"], "bytes": total["bytes"], "unread": reasons.total()}
         unread[source.name] = dict(sorted(reasons.items()))
         say(
             f"collect {source.name}: {total['records']:,} {place}, {total['bytes'] / 1e6:.1f} MB"
-            + "".join(f"; {count} × {reason}" for reason, count in reasons.most_common(3))
+            + "".join(f"; {count:,} × {reason}" for reason, count in reasons.most_common(3))
+            + (f"; {len(reasons) - 3} more reasons in unread.json" if len(reasons) > 3 else "")
         )
     if not any(c.get("documents") or c.get("conversations") for c in counts.values()):
         raise UserError(f"nothing could be read from any source: {json.dumps(unread)}")

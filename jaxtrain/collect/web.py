@@ -8,147 +8,124 @@ import importlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 from resiliparse.extract.html2text import extract_plain_text
-from resiliparse.parse.encoding import bytes_to_str, detect_encoding
 from resiliparse.parse.html import HTMLTree
 
-from jaxtrain.collect import gzip_members
-from jaxtrain.collect.files import DAMAGED, MAX_RECORD, TOO_LONG, Unread, find
-from jaxtrain.collect.gzip_members import Plain
+from jaxtrain.collect.source import FileSource, Item, Step
+from jaxtrain.collect.warc import CUT, Http, Warc, http, records
 from jaxtrain.document import Document, record_id
+from jaxtrain.formats import encoding as encodings
+from jaxtrain.formats.files import Unread, Unreadable, kind_of, read_bytes, shown
 from jaxtrain.runtime.errors import UserError
 
 Page = tuple[str, str]
 """(main text, title)"""
 HTML = ("text/html", "application/xhtml+xml")
-PAGES = WarcRecordType.response | WarcRecordType.resource
-_DEED = r"(licenses|publicdomain)/([a-z-]+)/(\d\.\d)"
-LICENSE_LINK = re.compile(
-    rf"""<(?:a|link)\b(?=[^>]*\brel=["']?[^"'>]*\blicense\b)[^>]*href=["']?[^"'> ]*/{_DEED}"""
-)
-LICENSE_SENTENCE = re.compile(
-    rf"""(?:site|page|content|text|work|book)[^<>]{{0,40}}\slicensed\sunder[^<>]{{0,40}}<a\b[^>]*/{_DEED}"""
-)
+NO_TEXT = "no main text on the page"
+_DEED = re.compile(r"/(licenses|publicdomain)/([a-z-]+)/(\d\.\d)")
+_TAG, _BEFORE = 1000, 120  # characters of a tag, and before it, in which a licence is looked for
+_REL = re.compile(r"""\brel=("[^"]*"|'[^']*'|[^\s>]*)""")
+_SENTENCE = re.compile(r"(?:site|page|content|text|work|book)[^<>]{0,40}\slicensed\sunder[^<>]{0,40}\Z")
+_MANY, _DEEP = 2000, 300  # tags in a page whose depth does not matter; and containers within each other
+_CONTAINER = re.compile(r"<(/?)(?:div|article)\b[^>]{0,10000}>", re.I)
 
 
 @dataclass(frozen=True, kw_only=True)
-class WebSource:
-    """Pages of a crawl."""
+class WebSource(FileSource):
+    """Pages of a crawl (WARC or WET files), or HTML files of a folder."""
 
-    name: str
-    """Name of the source and of its file."""
-    paths: tuple[str, ...]
-    """WARC or WET files or glob patterns (`crawl/*.warc.gz`)."""
-    license: str = ""
-    """SPDX identifier of pages that do not state a Creative Commons licence of their own."""
+    ends: ClassVar = (".warc", ".wacz", ".wet", ".arc", ".html", ".htm", ".xhtml")
+
     extractor: Literal["resiliparse", "trafilatura"] = "resiliparse"
     """What finds the main text; trafilatura needs the extra of its name."""
 
-
-def read_web(source: WebSource, unread: Unread) -> Iterator[Document]:
-    """A document a page, in the order of the files; `unread` counts the rest by reason."""
-    for path in find(source.name, source.paths):
-        yield from read_archive(path, source, unread)
+    def read_file(self, path: Path, unread: Unread) -> Iterator[Item]:
+        return read_archive(path, self, unread)
 
 
-def read_archive(path: Path, source: WebSource, unread: Unread) -> Iterator[Document]:
-    """The pages of one WARC or WET file."""
-    extract = EXTRACTORS[source.extractor]
-    records = 0
-    for record in _records(path, unread):
-        records += 1
-        if record.record_type & PAGES:
-            page = _page(record, source, extract, unread)
-        elif record.record_type & WarcRecordType.conversion:
-            page = _plain_text(record, source, unread)
+def read_archive(path: Path, source: WebSource, unread: Unread) -> Iterator[Item]:
+    """The pages of one WARC, WET or HTML file."""
+    if kind_of(path.name) in (".html", ".htm", ".xhtml"):
+        page = Http(200, read_bytes(path, unread), {"content-type": HTML[0]})
+        yield from _page(page, {"warc-target-uri": shown(path)}, source)
+        return
+    number = 0
+    for number, record in enumerate(records(path, unread), 1):
+        if record.type in ("response", "resource"):
+            yield Step(f"record {number}", partial(_response, record, source), len(record.block))
+        elif record.type == "conversion":
+            yield Step(f"record {number}", partial(_plain_text, record, source), len(record.block))
         else:
-            unread[f"{record.headers.get('WARC-Type')} record"] += 1
-            continue
-        if page is not None:
-            yield page
-    if not records:
-        unread[f"{path.name} holds no readable WARC record"] += 1
+            unread[f"{record.type or 'unnamed'} record"] += 1
+    if not number:
+        unread[f"{shown(path)} holds no readable WARC record"] += 1
 
 
-def _records(path: Path, unread: Unread) -> Iterator[WarcRecord]:
-    """Every record that is whole: behind damage the reading goes on at the next gzip member of a record."""
-    with path.open("rb") as file:
-        packed = file.read(2) == gzip_members.MAGIC
-    at: int | None = 0
-    while at is not None:
-        stream = gzip_members.Members(path, at) if packed else Plain(path)
-        try:
-            with stream:
-                yield from ArchiveIterator(stream, auto_decode="all", stream_detect=False)
-            return
-        except DAMAGED as error:
-            reason = type(error).__name__
-        at = gzip_members.next_record(path, stream.start + 1) if packed else None
-        unread[f"{path.name} is damaged {'at a place' if at else 'from here on'}: {reason}"] += 1
+def _response(record: Warc, source: WebSource) -> Iterator[Document]:
+    if record.type == "resource" or not record.block.startswith(b"HTTP/"):
+        response = Http(200, record.block, record.headers)
+    else:
+        response = http(record.block)
+    kind = response.headers.get("content-type", "").split(";")[0].strip().lower() or "no content type"
+    if response.status != 200:
+        raise Unreadable(f"HTTP status {response.status}")
+    if kind not in HTML:
+        raise Unreadable(f"not HTML: {kind}")
+    if not response.body.strip():
+        raise Unreadable(CUT)
+    yield from _page(response, record.headers, source)
 
 
-def _page(
-    record: WarcRecord, source: WebSource, extract: Callable[[str], Page], unread: Unread
-) -> Document | None:
-    status = record.http_headers.status_code if record.http_headers else 200
-    kind = record.http_content_type if record.http_headers else record.headers.get("Content-Type")
-    kind = (kind or "no content type").split(";")[0].strip().lower()
-    if status != 200 or kind not in HTML:
-        unread[f"HTTP status {status}" if status != 200 else f"not HTML: {kind}"] += 1
-        return None
-    encoded = record.http_headers and not {"transfer-encoding", "content-encoding"}.isdisjoint(
-        key.lower()
-        for key in record.http_headers.keys()  # noqa: SIM118 (no dictionary)
-    )
-    body = _body(record, bool(encoded), unread)
-    if body is None:
-        return None
-    page = bytes_to_str(body, record.http_charset or detect_encoding(body, from_html_meta=True) or "utf-8")
-    text, title = extract(page)
+def _page(response: Http, headers: dict[str, str], source: WebSource) -> Iterator[Document]:
+    label = re.search(r"""charset\s*=\s*["']?([^\s"';,]+)""", response.headers.get("content-type", ""), re.I)
+    charset = encodings.codec(source.encoding or (label[1] if label else ""))
+    page = encodings.decode(response.body, charset, html=True)
+    text, title = EXTRACTORS[source.extractor](_flat(page))
     if not text:
-        unread["no main text on the page"] += 1
-        return None
-    return _document(record, source, text, license=stated_license(page) or source.license, title=title)
+        raise Unreadable(NO_TEXT)
+    yield _document(headers, source, text, license=stated_license(page) or source.license, title=title)
 
 
-def _plain_text(record: WarcRecord, source: WebSource, unread: Unread) -> Document | None:
+def _flat(page: str) -> str:
+    """The page without containers nested beyond any sense: time grows with the square of their depth."""
+    if page.count("<") < _MANY:
+        return page
+    depth = 0
+
+    def within(tag: re.Match[str]) -> str:
+        nonlocal depth
+        if tag[1]:
+            depth -= depth > 0
+            return tag[0] if depth < _DEEP else " "
+        depth += 1
+        return tag[0] if depth <= _DEEP else " "
+
+    return _CONTAINER.sub(within, page)
+
+
+def _plain_text(record: Warc, source: WebSource) -> Iterator[Document]:
     """A record of a WET file: the text of a page, without its markup."""
-    body = _body(record, False, unread)
-    text = body.decode("utf-8", "replace").strip() if body else ""
+    text = encodings.decode(record.block, "utf-8", html=True).strip()
     if not text:
-        unread["no text in the record"] += int(body is not None)
-        return None
-    return _document(record, source, text, license=source.license)
+        raise Unreadable("no text in the record")
+    yield _document(record.headers, source, text, license=source.license)
 
 
-def _body(record: WarcRecord, encoded: bool, unread: Unread) -> bytes | None:
-    declared = record.content_length
-    try:
-        body = record.reader.read(MAX_RECORD + 1)
-    except DAMAGED:
-        body = b""
-    if len(body) > MAX_RECORD:
-        unread[TOO_LONG] += 1
-        return None
-    if len(body) < declared and (not encoded or not body):  # an encoded body has its own end mark
-        unread["record cut short or wrongly encoded"] += 1
-        return None
-    return body
-
-
-def _document(record: WarcRecord, source: WebSource, text: str, license: str, title: str = "") -> Document:
-    url = record.headers.get("WARC-Target-URI", "").strip("<>")  # WARC 1.0 tools wrote the brackets
+def _document(
+    headers: dict[str, str], source: WebSource, text: str, license: str, title: str = ""
+) -> Document:
+    url = headers.get("warc-target-uri", "").strip("<>")  # WARC 1.0 tools wrote the brackets
     return Document(
         id=record_id(source.name, url),
         text=text,
         source=source.name,
         url=url,
         license=license,
-        created=record.headers.get("WARC-Date", ""),
+        created=headers.get("warc-date", ""),
         meta={"title": title},
     )
 
@@ -179,10 +156,22 @@ EXTRACTORS: dict[str, Callable[[str], Page]] = {
 
 def stated_license(page: str) -> str:
     """SPDX identifier of the Creative Commons licence that a page states for itself, or an empty string."""
-    match = LICENSE_LINK.search(page) or LICENSE_SENTENCE.search(page)
-    if match is None:
-        return ""
-    kind, name, version = match.groups()
+    sentence = ""
+    for deed in _DEED.finditer(page):
+        start = page.rfind("<", max(0, deed.start() - _TAG), deed.start())
+        tag = page[start : deed.end()] + page[deed.end() : deed.end() + _TAG].partition(">")[0]
+        if start < 0 or not re.match(r"<(?:a|link)\b", tag):
+            continue
+        rel = _REL.search(tag)
+        if rel and re.search(r"\blicense\b", rel[1]) and "href=" in tag[: deed.start() - start]:
+            return _spdx(deed)
+        if not sentence and tag.startswith("<a") and _SENTENCE.search(page[max(0, start - _BEFORE) : start]):
+            sentence = _spdx(deed)
+    return sentence
+
+
+def _spdx(deed: re.Match[str]) -> str:
+    kind, name, version = deed.groups()
     if kind == "licenses":
         return f"CC-{name.upper()}-{version}"
     return "CC0-1.0" if name == "zero" else "public-domain"

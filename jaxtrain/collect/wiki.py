@@ -1,60 +1,24 @@
 """MediaWiki XML dumps (export format 0.10 and 0.11) to the text of their articles.
 
-What a reader of the page sees as running text stays: prose, headings, lists, quotations. Boxes, tables,
-footnotes, pictures, categories and the link lists at the end go. Names of namespaces come from the dump
-itself, so any language works.
+Names of namespaces come from the dump itself, so any language works. Each page is cut out of the dump by its
+tags, so that a damage costs the page it lies in.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO
+from functools import partial
+from pathlib import Path
+from typing import IO, ClassVar
 from urllib.parse import quote
 from xml.etree import ElementTree
 
-import mwparserfromhell
-from mwparserfromhell import nodes
-from mwparserfromhell.wikicode import Wikicode
-
-from jaxtrain.collect.files import DAMAGED, Unread, find, open_bytes
+from jaxtrain.collect.source import FileSource, Item, Step
+from jaxtrain.collect.wikitext import plain_text
 from jaxtrain.document import Document, record_id
+from jaxtrain.formats.files import Unread, Unreadable, as_utf8, shown, stretches
 
-DROPPED_TAGS = {"ref", "references", "table", "gallery", "timeline", "score", "imagemap", "hiero", "chem"}
 ENGLISH_NAMESPACES = {"file", "image", "media", "category"}  # understood by the MediaWiki of every language
-# Templates that stand for words of the sentence ({1}: first parameter). All others are boxes and footnotes.
-WORDS = {
-    "lang": "{2}",
-    "transl": "{2}",
-    "nowrap": "{1}",
-    "nobr": "{1}",
-    "quote": "{1}",
-    "blockquote": "{1}",
-    "cquote": "{1}",
-    "abbr": "{1}",
-    "small": "{1}",
-    "em": "{1}",
-    "math": "{1}",
-    "mvar": "{1}",
-    "sc": "{1}",
-    "smallcaps": "{1}",
-    "linktext": "{1}",
-    "visible anchor": "{1}",
-    "vanchor": "{1}",
-    "frac": "{1}/{2}",
-    "as of": "As of {1}",
-    "circa": "c. {1}",
-    "c.": "c. {1}",
-    "sup": "{1}",
-    "sub": "{1}",
-    "val": "{1}",
-    "ipa": "{1}",
-    "'": "'",
-    "ndash": "–",
-    "mdash": "—",
-    "spaced ndash": " – ",
-    "snd": " – ",
-}
-RANGES = {"-", "–", "to", "and", "or", "by", "x", "+/-", "±"}  # between the numbers of {{convert|5|to|9|km}}
 APPARATUS = {
     "see also",
     "references",
@@ -66,163 +30,134 @@ APPARATUS = {
     "notes and references",
     "sources",
 }
-INTERLANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z-]+)?:")
-MENDS = (  # what the text shows where something was taken out
-    (re.compile(r"__[A-Z]+__"), ""),
-    (re.compile(r"<ref\b[^>]*>.*?</ref>|</?[a-z]+\b[^<>\n]*>"), ""),  # left by markup that does not nest
-    (re.compile(r"\[\[[^\]\n]*\||\[\[|\]\]"), ""),
-    (re.compile(r"'''(?=s\b)"), "'"),
-    (re.compile(r"'{2,}(?![\w(])"), ""),
-    (re.compile(r"[ \t\xa0]+"), " "),
-    (re.compile(r"\( ?(?:[,;:] ?)+"), "("),
-    (re.compile(r"(?: ?[,;:])* ?\)"), ")"),
-    (re.compile(r" ?\(\)"), ""),
-    (re.compile(r" +([,.;])(?=\s|$)"), r"\1"),
-    (re.compile(r"^ ?(?:- ?)*- ?", re.MULTILINE), "- "),
-    (re.compile(r"^(?:- ?|- ?[,;:.] .*|[|!{}].*)$", re.MULTILINE), ""),
-    (re.compile(r"^ +| +$", re.MULTILINE), ""),
-)
+REDIRECT = re.compile(r"\s*#[^\W\d_][\w-]*\s*:?\s*\[\[")
+"""`#REDIRECT [[Page]]` in any language."""
+MAY_REFER_TO = re.compile(r"^.*'{3}.*[:：]\s*\n[*#]", re.M)
+"""`'''Ada''' may refer to:` in any language, and its list."""
+MAX_PAGE = 8_000_000  # bytes; MediaWiki's own bound is 2 MB of markup
+_CHUNK = 1 << 16
+_BEGIN, _END = re.compile(rb"<page[\s>]"), b"</page>"
+_LANGUAGE = re.compile(r"""<mediawiki\b[^>]*\bxml:lang=["']([\w-]+)""")
+_BASE = re.compile(r"<base>([^<]*)</base>")
+_NAMESPACE = re.compile(r"""<namespace\b[^>]*\bkey=["'](?:6|14)["'][^>]*>([^<]+)</namespace>""")
+NO_PAGE = "a page that is no XML"
 
 
 @dataclass(frozen=True, kw_only=True)
-class WikiSource:
-    """Articles of a wiki."""
+class WikiSource(FileSource):
+    """Articles of a wiki: dump files (`pages-articles.xml.bz2`)."""
 
-    name: str
-    """Name of the source and of its file."""
-    paths: tuple[str, ...]
-    """Dump files or glob patterns (`pages-articles.xml.bz2`)."""
+    ends: ClassVar = (".xml",)
+
     license: str = "CC-BY-SA-3.0"
     """SPDX identifier of the wiki's text."""
 
+    def read_file(self, path: Path, unread: Unread) -> Iterator[Item]:
+        """A document an article (namespace 0), in the order of the dump."""
+        wiki: _Wiki | None = None
+        number = 0
+        for stretch in stretches(path, unread):
+            for head, page in _pages(as_utf8(stretch), unread):
+                wiki = wiki or _Wiki.of(head)
+                number += 1
+                yield Step(f"page {number}", partial(_article, page, wiki, self), len(page))
+        if not number:
+            raise Unreadable(f"{shown(path)} holds no page of MediaWiki")
 
-def read_wiki(source: WikiSource, unread: Unread) -> Iterator[Document]:
-    """A document an article (namespace 0), in the order of the dump; `unread` counts the rest by reason."""
-    for path in find(source.name, source.paths):
-        try:
-            with open_bytes(path) as file:
-                yield from _articles(file, source, unread)
-        except (*DAMAGED, ElementTree.ParseError) as error:
-            unread[f"{path.name} is damaged from here on: {type(error).__name__}"] += 1
+
+@dataclass(frozen=True)
+class _Wiki:
+    base: str
+    language: str
+    hidden: frozenset[str]
+    """Namespaces, in lower case, links to which show no text."""
+
+    @classmethod
+    def of(cls, head: str) -> "_Wiki":
+        """What the siteinfo at the beginning of a dump says."""
+        base, language = _BASE.search(head), _LANGUAGE.search(head)
+        return cls(
+            base[1].rpartition("/")[0] if base else "",
+            language[1] if language else "",
+            frozenset(ENGLISH_NAMESPACES | {name.lower() for name in _NAMESPACE.findall(head)}),
+        )
 
 
-def _articles(file: IO[bytes], source: WikiSource, unread: Unread) -> Iterator[Document]:
-    base, language, hidden = "", "", set(ENGLISH_NAMESPACES)
-    root = None
-    for event, element in ElementTree.iterparse(file, events=("start", "end")):
-        tag = element.tag.rpartition("}")[2]
-        if root is None:
-            root = element
-            language = element.get("{http://www.w3.org/XML/1998/namespace}lang", "")
-        elif event == "start":
-            continue
-        elif tag == "base":
-            base = (element.text or "").rpartition("/")[0]
-        elif tag == "namespace" and element.get("key") in ("6", "14"):
-            hidden.add((element.text or "").lower())
-        elif tag == "page":
-            page = {child.tag.rpartition("}")[2]: child.text or "" for child in element.iter()}
-            redirect = any(child.tag.endswith("}redirect") or child.tag == "redirect" for child in element)
-            root.clear()  # a dump has millions of pages
-            if redirect or page.get("ns") != "0":
-                unread["redirect" if redirect else f"namespace {page.get('ns')}"] += 1
+def _pages(file: IO[bytes], unread: Unread) -> Iterator[tuple[str, bytes]]:
+    """(what stands before the first page, a page from its begin to its end), each bounded."""
+    head, data = "", b""
+    while more := file.read(_CHUNK):
+        data += more
+        while found := _BEGIN.search(data):
+            head = head or data[: found.start()].decode("utf-8", "replace")
+            pieces, size, tail = [data[found.start() :]], len(data), data[-len(_END) :]
+            while _END not in (tail if len(pieces) > 1 else pieces[0]):
+                if not (more := file.read(_CHUNK)):
+                    unread["a page that is cut"] += 1
+                    return
+                tail = pieces[-1][-len(_END) :] + more
+                size += len(more)
+                pieces = [*pieces[-1:], more] if size > MAX_PAGE else [*pieces, more]
+            if size > MAX_PAGE:
+                unread[f"a page longer than {MAX_PAGE // 1_000_000} MB"] += 1
+                data = (pieces[-2] + pieces[-1]).partition(_END)[2]
                 continue
-            text = article_text(page.get("text", ""), hidden)
-            if not text:
-                unread["no prose: a disambiguation or empty page"] += 1
-                continue
-            title = page["title"]
-            yield Document(
-                id=record_id(source.name, title),
-                text=f"{title}\n\n{text}",
-                source=source.name,
-                url=f"{base}/{quote(title.replace(' ', '_'))}",
-                language=language,
-                license=source.license,
-                created=page.get("timestamp", ""),
-                meta={"title": title},
-            )
+            page, _, data = b"".join(pieces).partition(_END)
+            # A page whose end was damaged: the next one begins within it.
+            begun = [match.start() for match in _BEGIN.finditer(page)]
+            if len(begun) > 1:
+                unread[NO_PAGE] += len(begun) - 1
+            yield head, page[begun[-1] :] + _END
+        data = data[-8:] if head else data[:_CHUNK]
+
+
+def _article(data: bytes, wiki: _Wiki, source: WikiSource) -> Iterator[Document]:
+    if b"<!ENTITY" in data:
+        raise Unreadable("an XML file that defines entities")
+    try:
+        root = ElementTree.fromstring(data)
+    except ElementTree.ParseError:
+        raise Unreadable(NO_PAGE) from None
+    page = {child.tag.rpartition("}")[2]: child.text or "" for child in root.iter()}
+    markup, title = page.get("text", ""), page.get("title", "")
+    if root.find("redirect") is not None or REDIRECT.match(markup):
+        raise Unreadable("redirect")
+    if page.get("ns", "0") != "0":
+        raise Unreadable(f"namespace {page['ns'][:20]}")
+    if not title:
+        raise Unreadable("a page without a title")
+    text = article_text(markup, set(wiki.hidden))
+    if not text:
+        raise Unreadable("no prose: a disambiguation or empty page")
+    yield Document(
+        id=record_id(source.name, title),
+        text=f"{title}\n\n{text}",
+        source=source.name,
+        url=f"{wiki.base}/{quote(title.replace(' ', '_'))}",
+        language=wiki.language,
+        license=source.license,
+        created=page.get("timestamp", ""),
+        meta={"title": title},
+    )
 
 
 def article_text(markup: str, hidden_namespaces: set[str]) -> str:
-    """Plain text of MediaWiki markup; links to `hidden_namespaces` (lower case) are left out."""
-    text = _render(mwparserfromhell.parse(markup), hidden_namespaces)
-    for pattern, mended in MENDS:
-        text = pattern.sub(mended, text)
+    """Plain text of an article, without its apparatus; empty for a disambiguation."""
+    text = plain_text(markup, hidden_namespaces)
     lead, *rest = re.split(r"^\x02(\d)(.*)$", text, flags=re.MULTILINE)
     kept: list[tuple[int, str]] = []
     for level, title, body in reversed(list(zip(rest[::3], rest[1::3], rest[2::3], strict=True))):
-        body = body.strip()
+        body = body.strip("\n")
         last_lists = not kept and not _has_prose(body)  # link lists at the end, whatever their language
         apparatus = last_lists or title.strip().lower() in APPARATUS
         above_kept = bool(kept) and kept[-1][0] > int(level)
         if not apparatus and (body or above_kept):
             kept.append((int(level), f"{title.strip()}\n\n{body}"))
-    if not kept and (not lead.strip() or lead.rstrip().endswith(":")):  # "Ada may refer to:"
+    if not kept and (not lead.strip() or lead.rstrip().endswith((":", "：")) or MAY_REFER_TO.search(markup)):
         return ""
-    return re.sub(r"\n{3,}", "\n\n", "\n\n".join([lead, *(section for _, section in reversed(kept))])).strip()
+    joined = "\n\n".join([lead, *(section for _, section in reversed(kept))])
+    return re.sub(r"\n{3,}", "\n\n", joined).strip("\n").rstrip()
 
 
 def _has_prose(body: str) -> bool:
     return any(line and not line.startswith("- ") for line in body.split("\n"))
-
-
-def _render(code: Wikicode | None, hidden: set[str]) -> str:
-    """Text of the nodes; a heading becomes a line of \\x02, its level and its title."""
-    text = ""
-    for node in code.nodes if code else ():
-        match node:
-            case nodes.Text():
-                text += node.value
-            case nodes.Wikilink():
-                text += _link(node, hidden)
-            case nodes.ExternalLink():
-                text += _render(node.title, hidden) if node.brackets else ""
-            case nodes.Template():
-                text += _template(node, hidden)
-            case nodes.Heading():
-                text += f"\n\x02{node.level}{_render(node.title, hidden)}\n"
-            case nodes.HTMLEntity():
-                text += node.normalize()
-            case nodes.Tag():
-                text += _tag(node, hidden, line_start=not text or text.endswith(("\n", "- ")))
-    return text
-
-
-def _link(node: nodes.Wikilink, hidden: set[str]) -> str:
-    target = str(node.title).strip()
-    if ":" in target and target.partition(":")[0].strip().lower() in hidden:
-        return ""
-    if node.text is None and INTERLANGUAGE.match(target):
-        return ""
-    return _render(node.text, hidden) if node.text is not None else target.lstrip(":")
-
-
-def _template(node: nodes.Template, hidden: set[str]) -> str:
-    name = str(node.name).strip().lower().replace("_", " ")
-    values = {str(p.name).strip(): p.value for p in node.params}
-    if name in ("convert", "cvt"):
-        words: list[str] = []
-        for index in range(1, len(values) + 1):  # up to the unit
-            words.append(_render(values.get(str(index)), hidden).strip())
-            if (
-                not words[-1].replace(",", "").replace(".", "").lstrip("-−").isdigit()
-                and words[-1] not in RANGES
-            ):
-                break
-        return " ".join(words)
-    pattern = "{1}" if name.startswith("lang-") else WORDS.get(name, "")
-    return re.sub(r"\{(\d)\}", lambda match: _render(values.get(match[1]), hidden).strip(), pattern)
-
-
-def _tag(node: nodes.Tag, hidden: set[str], line_start: bool) -> str:
-    name, markup = str(node.tag).strip().lower(), node.wiki_markup
-    if name in DROPPED_TAGS:
-        return ""
-    if markup in ("*", "#"):
-        return "- "
-    if markup in (";", ":"):
-        return "" if line_start else ": "  # "; term : definition"
-    if name == "math":
-        return f"${str(node.contents).strip()}$"
-    return "\n" if name == "br" else _render(node.contents, hidden)

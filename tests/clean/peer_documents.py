@@ -4,8 +4,9 @@ import random
 from collections import Counter
 from pathlib import Path
 
-from jaxtrain.collect.web import WebSource, read_web
-from jaxtrain.collect.wiki import WikiSource, read_wiki
+from jaxtrain.collect.guard import read_here
+from jaxtrain.collect.web import WebSource
+from jaxtrain.collect.wiki import WikiSource
 
 DATA = Path(__file__).parents[2] / "data/quickstart"
 SENTENCE = "The ship that we saw had to turn back with all of the people and their cargo on board."
@@ -44,8 +45,8 @@ def documents() -> list[str]:
     """The same texts in every run."""
     web = WebSource(name="web", paths=(str(DATA / "web.warc.gz"),))
     wiki = WikiSource(name="wiki", paths=(str(DATA / "wiki.xml.bz2"),))
-    real = [page.text for page in read_web(web, Counter())] + [
-        article.text[:20_000] for article in read_wiki(wiki, Counter())
+    real = [page.text for page in read_here(web, Counter())] + [
+        article.text[:20_000] for article in read_here(wiki, Counter())
     ]
     return real + list(_edges())
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jaxtrain.collect.chats import ChatSource, read_chats, to_messages
+from jaxtrain.collect.chats import ChatSource
+from jaxtrain.collect.guard import read_here
+from jaxtrain.formats.chats import to_messages
 
 GLAIVE = Path("../shared/material/chat/llamafactory-glaive_toolcall_en_demo.json")
 
@@ -20,7 +22,7 @@ HI = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello
 
 def read(path: str | Path):
     unread = Counter()
-    return list(read_chats(ChatSource(name="chats", paths=(str(path),)), unread)), unread
+    return list(read_here(ChatSource(name="chats", paths=(str(path),)), unread)), unread
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ def test_system_turns_and_inputs():
         ({"messages": [HI[0], HI[1] | {"function_call": {"name": "f"}}]}, "older form, function_call"),
         ({"messages": [HI[0] | {"tool_calls": CALLS}, HI[1]]}, "tool calls of role user"),
         ({"messages": [HI[0], HI[1] | {"tool_calls": CALLS}, HI[0], HI[1]]}, "call without its answer"),
-        ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "a turn that is not text"),
+        ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "a part of type image"),
         ({"messages": ["Hi"]}, "a turn that is not an object"),
         ({"question": "Hi"}, "no known format: fields question"),
     ],
@@ -132,4 +134,7 @@ def test_malformed_lines_are_counted_and_the_rest_is_read(tmp_path):
 def test_a_cut_array_says_so(tmp_path):
     path = tmp_path / "chats.json"
     path.write_bytes(Path("data/quickstart/alpaca.json").read_bytes()[:50_000])
-    assert read(path) == ([], {"chats.json is damaged from here on: JSONDecodeError": 1})
+    found, unread = read(path)
+    whole, _ = read(Path("data/quickstart/alpaca.json"))
+    assert len(found) > 50 and found == whole[: len(found)]
+    assert unread == {"an element of chats.json that is no JSON": 1}

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from jaxtrain.collect.attributes import NAMES, Attributes
-from jaxtrain.collect.code import CodeSource, read_code
+from jaxtrain.collect.code import CodeSource
+from jaxtrain.collect.guard import read_here
 from jaxtrain.runtime.errors import UserError
 
 
 def read(**fields):
     unread = Counter()
-    return list(read_code(CodeSource(name="code", **fields), unread)), unread
+    return list(read_here(CodeSource(name="code", **fields), unread)), unread
 
 
 def test_the_standard_library_fills_the_budget_with_library_code():

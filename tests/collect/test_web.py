@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxtrain.collect.web import WebSource, read_web, stated_license
+from jaxtrain.collect.guard import read_here
+from jaxtrain.collect.web import WebSource, stated_license
 
 CRAWL = Path("data/quickstart/web.warc.gz")
 
@@ -14,7 +15,7 @@ CRAWL = Path("data/quickstart/web.warc.gz")
 def read(*paths: Path):
     unread = Counter()
     source = WebSource(name="web", paths=tuple(map(str, paths)), license="CC-BY-SA-3.0")
-    return list(read_web(source, unread)), unread
+    return list(read_here(source, unread)), unread
 
 
 def warc(kind: str, block: bytes, url: str = "http://a.example/") -> bytes:

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from jaxtrain.collect.wiki import ENGLISH_NAMESPACES, WikiSource, article_text, read_wiki
+from jaxtrain.collect.guard import read_here
+from jaxtrain.collect.wiki import ENGLISH_NAMESPACES, WikiSource, article_text
 
 DUMP = Path("data/quickstart/wiki.xml.bz2")
 
 
 def read(path: Path):
     unread = Counter()
-    return list(read_wiki(WikiSource(name="wiki", paths=(str(path),)), unread)), unread
+    return list(read_here(WikiSource(name="wiki", paths=(str(path),)), unread)), unread
 
 
 @pytest.fixture(scope="module")
@@ -105,4 +106,4 @@ def test_a_cut_dump_keeps_what_came_before_and_says_so(tmp_path, articles):
 def test_garbage_is_counted(tmp_path):
     bad = tmp_path / "bad.xml"
     bad.write_bytes(b"<mediawiki><page>" + bytes(range(128)))
-    assert read(bad) == ([], {"bad.xml is damaged from here on: ParseError": 1})
+    assert read(bad) == ([], {"a page that is cut": 1, "bad.xml holds no page of MediaWiki": 1})

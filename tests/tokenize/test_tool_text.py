@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxtrain.collect.chats import ChatSource, read_chats
+from jaxtrain.collect.guard import read_here
+from jaxtrain.collect.chats import ChatSource
 from jaxtrain.conversation import with_arguments
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize import template, tool_text
@@ -230,7 +231,7 @@ def real() -> list[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
         return made
     unread: Any = {}
     return made + [
-        (c.messages, c.tools) for c in read_chats(ChatSource(name="g", paths=(str(GLAIVE),)), unread)
+        (c.messages, c.tools) for c in read_here(ChatSource(name="g", paths=(str(GLAIVE),)), unread)
     ]
 
 

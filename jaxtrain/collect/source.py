@@ -1,0 +1,85 @@
+"""What a source is. A class of one's own in the config file is a source like those of this room:
+
+@dataclass(frozen=True, kw_only=True)
+class Mail(FileSource):
+    def read_file(self, path, unread):
+        for number, text in enumerate(path.read_text().split("\\nFrom ")):
+            yield Document(id=record_id(self.name, f"{number}"), text=text, source=self.name)
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+from jaxtrain.document import Document, Record
+from jaxtrain.formats.encoding import declared
+from jaxtrain.formats.files import Unread, find, shown
+
+
+@dataclass(frozen=True)
+class Step:
+    """A part of the reading that may fail alone: a file, or one record of it (guard.py)."""
+
+    place: str
+    """What is read, as `a.warc.gz` or `record 17`."""
+    run: Callable[[], Iterable["Item"]]
+    size: int = 0
+    """Bytes that it works on; its bound on processor time grows with them."""
+
+
+Item = Record | Step | None
+"""None: nothing yet, but another piece of the work is done, which had its own bounds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Something that holds records."""
+
+    record_type: ClassVar[type[Record]] = Document
+    """What it gives: Document or Conversation."""
+
+    name: str
+    """Name of the source and of its file."""
+
+    def fetch(self, unread: Unread) -> None:
+        """Get over the network what is not there yet; called before `files` are read."""
+
+    def files(self) -> list[Path]:
+        """What it reads here, in order: the stage runs again when their contents change."""
+        return []
+
+    def read(self, unread: Unread) -> Iterator[Item]:
+        """Its records, and steps that give such; `unread` counts by reason what cannot be read.
+
+        An exception within a step costs that step, UserError the stage.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSource(Source):
+    """Files, read one by one."""
+
+    ends: ClassVar[tuple[str, ...]] = ()
+    """How the names of its files end in a folder; empty: all of them count."""
+
+    paths: tuple[str, ...]
+    """Files, folders or glob patterns."""
+    license: str = ""
+    """SPDX identifier of records that do not state their own."""
+    encoding: str = ""
+    """Encoding of text files, as `windows-1252`; empty: by their mark, as UTF-8, else as detected."""
+
+    def files(self) -> list[Path]:
+        declared(self.name, self.encoding)
+        return find(self.name, self.paths, self.ends)
+
+    def read(self, unread: Unread) -> Iterator[Item]:
+        for path in self.files():
+            yield Step(shown(path), partial(self.read_file, path, unread), path.stat().st_size)
+
+    def read_file(self, path: Path, unread: Unread) -> Iterable[Item]:
+        """The records of one file, and steps that give such."""
+        raise NotImplementedError

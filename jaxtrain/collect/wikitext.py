@@ -1,0 +1,318 @@
+"""MediaWiki markup to plain text.
+
+What a reader of the page sees as running text stays: prose, headings, lists, quotations, code as it is
+written. Boxes, tables, footnotes, pictures, categories and the link lists at the end go.
+"""
+
+import html
+import re
+from collections.abc import Iterator
+
+import mwparserfromhell
+from mwparserfromhell import nodes
+from mwparserfromhell.wikicode import Wikicode
+
+DROPPED_TAGS = {"ref", "references", "table", "gallery", "timeline", "score", "imagemap", "hiero", "chem"}
+VERBATIM = ("nowiki", "pre", "syntaxhighlight", "source", "math", "code", "tt", "kbd")
+VOID = {"br", "hr", "wbr", "references"}
+# Templates that stand for words of the sentence ({1}: first parameter, {-1}: last). Those that say a number
+# are known by it; all others are boxes and footnotes.
+WORDS = {
+    "lang": "{2}",
+    "transl": "{2}",
+    "nowrap": "{1}",
+    "nobr": "{1}",
+    "quote": "{1}",
+    "blockquote": "{1}",
+    "cquote": "{1}",
+    "abbr": "{1}",
+    "small": "{1}",
+    "em": "{1}",
+    "math": "{1}",
+    "mvar": "{1}",
+    "sc": "{1}",
+    "smallcaps": "{1}",
+    "linktext": "{1}",
+    "visible anchor": "{1}",
+    "vanchor": "{1}",
+    "frac": "{1}/{2}",
+    "as of": "As of {1}",
+    "circa": "c. {1}",
+    "c.": "c. {1}",
+    "sup": "{1}",
+    "sub": "{1}",
+    "val": "{1}",
+    "ipa": "{1}",
+    "code": "{1}",
+    "mono": "{1}",
+    "kbd": "{1}",
+    "samp": "{1}",
+    "langue": "{2}",
+    "zitat": "{1}",
+    "цитата": "{1}",
+    "w": "{-1}",
+    "ill": "{1}",
+    "lien": "{1}",
+    "link-interwiki": "{1}",
+    "nihongo": "{1}",
+    "'": "'",
+    "ndash": "–",
+    "mdash": "—",
+    "spaced ndash": " – ",
+    "snd": " – ",
+}
+RANGES = {"-", "–", "to", "and", "or", "by", "x", "+/-", "±"}  # between the numbers of {{convert|5|to|9|km}}
+APPARATUS = {
+    "see also",
+    "references",
+    "external links",
+    "further reading",
+    "notes",
+    "footnotes",
+    "citations",
+    "notes and references",
+    "sources",
+}
+INTERLANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z-]+)?:")
+INTERLANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z-]+)?:")
+PICTURE = re.compile(
+    r"[^:\n]+:.*\.(?:jpe?g|png|svg|gif|tiff?|webp|og[agv]|web[mp]|djvu|pdf|midi?|wav|mp3|flac|opus|mpe?g|xcf|stl)\s*",
+    re.I | re.S,
+)
+"""A file in any language: namespaces have aliases that a dump does not name."""
+NUMBER = re.compile(r"[-−+±~≈]?\d[\d\s.,'’/:\xa0\u202f]*")
+NUMBERED = {
+    "rp",
+    "r",
+    "p",
+    "pp",
+    "page",
+    "sfn",
+    "ref",
+    "note",
+    "refn",
+    "coord",
+    "coordinate",
+    "age",
+    "isbn",
+    "issn",
+}
+"""Templates whose number is none of the sentence."""
+CENTURY = re.compile(r"(?:[IVXLC]+|\d+)(?:er|re|e|ère|ème|º|ª)?(?:[ _]\w+)?")
+_OUT = "\x03"
+"""Stands where something was taken out."""
+_CODE = "\ue100"
+"""Stands for a piece of code, with its number and another one behind it."""
+_DEEP = 30  # elements within each other; the parser gives up at 40, and takes long for it
+_TOKEN = re.compile(
+    r"(?P<open>\{\{|\[\[|^[ :*#]*\{\|)|(?P<close>\}\}|\]\]|^[ \t]*\|\}(?!\}))"
+    r"|(?P<out>\[)(?=(?:https?:|ftp:|mailto:)?//|mailto:)|(?P<end>\])|(?P<line>\n)"
+    r"|<(?P<slash>/?)(?P<tag>[A-Za-z]{1,20})\b(?:[^<>\n\"]|\"[^<>\"\n]*\"|\n)*?(?P<single>/?)>"
+    r"|(?P<stray><(?=[A-Za-z/]))",
+    re.M,
+)
+_MENDS = (  # what the text shows where something was taken out
+    (re.compile(r"__[A-Z]+__"), ""),
+    (re.compile(r"</?[a-z]+\b[^<>\n]*>"), ""),  # left by markup that does not nest
+    (re.compile(r"\[\[|\]\]"), ""),
+    (re.compile(r"[ \t\xa0]+"), " "),
+    (re.compile(r"^ ?(?:- ?)*- ?", re.M), "- "),
+    (re.compile(r"^(?:- ?|- ?[,;:] .*|[|!{}].*)$", re.M), ""),
+    (re.compile(r"^ +| +$", re.M), ""),
+)
+_BRACKETS = re.compile(rf" ?\(([^()\n]*{_OUT}[^()\n]*)\)")
+
+
+def plain_text(markup: str, hidden_namespaces: set[str]) -> str:
+    """Text of MediaWiki markup; links to `hidden_namespaces` (lower case) are left out.
+
+    A heading becomes a line of \\x02, its level and its title.
+    """
+    code: list[str] = []
+    markup = re.sub("[\x00-\x08\ue100-\ue10f]", "", markup)
+    markup = _balanced(_without_code(_without_comments(markup), code))
+    text = _render(mwparserfromhell.parse(markup, skip_style_tags=True), hidden_namespaces)
+    text = re.sub(
+        r"'{2,5}", lambda quotes: "'" if len(quotes[0]) == 4 else "", re.sub(r"'{3}(?=s\b)", "'", text)
+    )
+    text = _BRACKETS.sub(_mended_brackets, text).replace(_OUT, "")
+    for pattern, mended in _MENDS:
+        text = pattern.sub(mended, text)
+    text = re.sub(r" ([,.;])(?=\s|$)", r"\1", text, flags=re.M)
+    return re.sub(f"{_CODE}(\\d+){_CODE}", lambda match: code[int(match[1])], text)
+
+
+def _without_comments(markup: str) -> str:
+    first, *rest = markup.split("<!--")
+    return first + "".join(part.partition("-->")[2] for part in rest)
+
+
+def _without_code(markup: str, code: list[str]) -> str:
+    """The markup with a mark for each piece of code, which goes to `code` as a reader sees it."""
+    tag = re.compile(rf"<({'|'.join(VERBATIM)})\b([^<>]*)>", re.I)
+    unclosed = set[str]()
+    pieces: list[str] = []
+    at = 0
+    lower = markup.lower()
+    while found := tag.search(markup, at):
+        name = found[1].lower()
+        end = -1 if name in unclosed or found[2].endswith("/") else lower.find(f"</{name}", found.end())
+        if end < 0:
+            unclosed |= {name} if not found[2].endswith("/") else set()
+            pieces.append(markup[at : found.end()])
+            at = found.end()
+            continue
+        inside = markup[found.end() : end]
+        pieces.append(markup[at : found.start()])
+        if name in ("code", "tt", "kbd") and re.search(r"\[\[|\{\{|'{2}", inside):  # these may hold markup
+            pieces.append(inside)
+        else:
+            pieces.append(f"{_CODE}{len(code)}{_CODE}")
+            code.append(_as_seen(name, inside))
+        at = lower.find(">", end) + 1 or len(markup)
+    return "".join([*pieces, markup[at:]])
+
+
+def _as_seen(name: str, inside: str) -> str:
+    if name == "math":
+        return f"${inside.strip()}$"
+    if name not in ("syntaxhighlight", "source"):
+        inside = html.unescape(re.sub(r"</?nowiki ?/?>", "", inside))
+    return inside.strip("\n") if name in ("pre", "syntaxhighlight", "source") else inside
+
+
+def _balanced(markup: str) -> str:
+    """The markup without brackets and tags that lack their other half, which cost the parser square time."""
+    dropped: list[tuple[int, int]] = []
+    stack: list[tuple[str, re.Match[str]]] = []
+    opened: dict[str, int] = {}
+    outward: list[re.Match[str]] = []
+
+    def close(kind: str, token: re.Match[str]) -> None:
+        if not opened.get(kind):
+            dropped.append(token.span())
+            return
+        while True:
+            top, other = stack.pop()
+            opened[top] -= 1
+            if top == kind:
+                break
+            dropped.append(other.span())
+        if len(stack) >= _DEEP:
+            dropped.extend([other.span(), token.span()])
+
+    for token in _TOKEN.finditer(markup):
+        kind = (token["open"] or token["close"] or "").strip(" :*#\n") or (token["tag"] or "").lower()
+        if token["line"] or token["end"]:
+            if token["end"] and outward:
+                outward.pop()
+            dropped.extend(other.span("out") for other in outward if token["line"])
+            outward = [] if token["line"] else outward
+        elif token["stray"]:
+            dropped.append(token.span())
+        elif token["out"]:
+            outward.append(token)
+        elif token["close"] or token["slash"]:
+            close({"}}": "{{", "]]": "[[", "|}": "{|"}.get(kind, kind), token)
+        elif token["open"] or not token["single"] and kind not in VOID:
+            stack.append((kind, token))
+            opened[kind] = opened.get(kind, 0) + 1
+    dropped += [token.span() for _, token in stack] + [token.span("out") for token in outward]
+    return "".join(_kept(markup, sorted(dropped)))
+
+
+def _kept(text: str, dropped: list[tuple[int, int]]) -> Iterator[str]:
+    at = 0
+    for begin, end in dropped:
+        yield text[at:begin]
+        at = max(at, end)
+    yield text[at:]
+
+
+def _mended_brackets(match: re.Match[str]) -> str:
+    inside = re.sub(r"(?<![\s,;:])\s*[,;:](?:\s*[,;:])+", ",", match[1].replace(_OUT, "")).strip(" \t,;:")
+    return f"{' ' * match[0].startswith(' ')}({inside})" if inside else ""
+
+
+def _render(code: Wikicode | None, hidden: set[str]) -> str:
+    text = ""
+    for node in code.nodes if code else ():
+        match node:
+            case nodes.Text():
+                text += node.value
+            case nodes.Wikilink():
+                text += _link(node, hidden)
+            case nodes.ExternalLink():
+                text += (_render(node.title, hidden) or _OUT) if node.brackets else ""
+            case nodes.Template():
+                text += _template(node, hidden, inline=bool(text.rstrip(" ")) and text[-1] != "\n") or _OUT
+            case nodes.Heading():
+                text += f"\n\x02{node.level}{_render(node.title, hidden)}\n"
+            case nodes.HTMLEntity():
+                text += node.normalize()
+            case nodes.Tag():
+                text += _tag(node, hidden, line_start=not text or text.endswith(("\n", "- ")))
+    return text
+
+
+def _link(node: nodes.Wikilink, hidden: set[str]) -> str:
+    target = str(node.title).strip()
+    if ":" in target and target.partition(":")[0].strip().lower() in hidden or PICTURE.fullmatch(target):
+        return _OUT
+    if node.text is None and INTERLANGUAGE.match(target):
+        return _OUT
+    return _render(node.text, hidden) if node.text is not None else target.lstrip(":")
+
+
+def _template(node: nodes.Template, hidden: set[str], inline: bool) -> str:
+    written = str(node.name).strip().replace("_", " ")
+    name = written.lower()
+    if name.startswith("formatnum:"):
+        return written.partition(":")[2].strip()
+    values = {str(p.name).strip(): p.value for p in node.params}
+    if name in ("convert", "cvt"):
+        return _converted(values, hidden)
+    pattern = "{1}" if name.startswith("lang-") else WORDS.get(name)
+    if pattern is not None:
+        last = str(max((int(key) for key in values if re.fullmatch(r"[1-9]", key)), default=1))
+        return re.sub(
+            r"\{(-?\d)\}",
+            lambda match: _render(values.get(last if match[1] == "-1" else match[1]), hidden).strip(),
+            pattern,
+        )
+    if not inline:  # a box, or the layout of what follows
+        return ""
+    return _number(name, values, hidden) if values else written if CENTURY.fullmatch(written) else ""
+
+
+def _converted(values: dict[str, Wikicode], hidden: set[str]) -> str:
+    words: list[str] = []
+    for index in range(1, len(values) + 1):  # up to the unit
+        words.append(_render(values.get(str(index)), hidden).strip())
+        if not words[-1].replace(",", "").replace(".", "").lstrip("-−").isdigit() and words[-1] not in RANGES:
+            break
+    return " ".join(words)
+
+
+def _number(name: str, values: dict[str, Wikicode], hidden: set[str]) -> str:
+    """What a template of any name says that begins with a number: `2000 m` of {{unité|2000|m}}."""
+    if name.rstrip("-") in NUMBERED or not 1 <= len(values) <= 6 or "1" not in values:
+        return ""
+    words = [_render(values[key], hidden).strip() for key in "12345" if key in values]
+    if not NUMBER.fullmatch(words[0]) or len(words) > 4:
+        return ""
+    if len(words) == 3 and all(word.isdigit() for word in words):
+        return ".".join(words)  # a date
+    # Behind the number its unit or noun, but no code such as DE-NN.
+    return " ".join(word for word in words if word and not re.fullmatch(r"[A-Z]{2,}(?:-\w+)*", word))
+
+
+def _tag(node: nodes.Tag, hidden: set[str], line_start: bool) -> str:
+    name, markup = str(node.tag).strip().lower(), node.wiki_markup
+    if name in DROPPED_TAGS:
+        return _OUT
+    if markup in ("*", "#"):
+        return "- "
+    if markup in (";", ":"):
+        return "" if line_start else ": "  # "; term : definition"
+    return "\n" if name == "br" else _render(node.contents, hidden)

@@ -1,0 +1,126 @@
+"""Files of one text each, and JSON records of such, as works: `text`, `title`, `author`, `language`, …"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from jaxtrain.collect.epub import read_epub, read_tei
+from jaxtrain.collect.source import FileSource
+from jaxtrain.document import Document, record_id
+from jaxtrain.formats.encoding import codec
+from jaxtrain.formats.files import Unread, kind_of, read_text, shown
+from jaxtrain.formats.rows import rows
+
+Work = dict[str, Any]
+PLAIN = (".txt", ".md", ".markdown", ".rst")
+ENDS = (*PLAIN, ".epub", ".xml", ".tei", ".jsonl", ".json", ".parquet")
+FIELDS = ("text", "title", "author", "lang", "language", "url", "id", "first_edition")
+"""Fields of a record that are read."""
+# ISO 639-2 codes, of which both forms are in use, and their ISO 639-1.
+_SHORT = dict(
+    pair.split("=")
+    for pair in [
+        "ara=ar",
+        "bul=bg",
+        "cat=ca",
+        "ces=cs",
+        "cze=cs",
+        "dan=da",
+        "deu=de",
+        "ger=de",
+        "ell=el",
+        "gre=el",
+        "eng=en",
+        "spa=es",
+        "est=et",
+        "fas=fa",
+        "per=fa",
+        "fin=fi",
+        "fra=fr",
+        "fre=fr",
+        "gle=ga",
+        "heb=he",
+        "hin=hi",
+        "hrv=hr",
+        "hun=hu",
+        "hye=hy",
+        "arm=hy",
+        "ind=id",
+        "isl=is",
+        "ice=is",
+        "ita=it",
+        "jpn=ja",
+        "kat=ka",
+        "geo=ka",
+        "kor=ko",
+        "lat=la",
+        "lit=lt",
+        "lav=lv",
+        "nld=nl",
+        "dut=nl",
+        "nor=no",
+        "nob=nb",
+        "nno=nn",
+        "pol=pl",
+        "por=pt",
+        "ron=ro",
+        "rum=ro",
+        "rus=ru",
+        "slk=sk",
+        "slo=sk",
+        "slv=sl",
+        "srp=sr",
+        "swe=sv",
+        "tha=th",
+        "tur=tr",
+        "ukr=uk",
+        "vie=vi",
+        "zho=zh",
+        "chi=zh",
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSource(FileSource):
+    """Files of one text each: plain text, Markdown, PDF, EPUB, TEI. A document a file."""
+
+    ends: ClassVar = tuple(end for end in ENDS if end not in (".jsonl", ".json", ".parquet"))
+
+    def read_file(self, path: Path, unread: Unread) -> Iterator[Document]:
+        for work in read_works(path, unread, self.encoding):
+            yield Document(
+                id=record_id(self.name, f"{shown(path)}\0{work['number']}\0{work['text']}"),
+                text=work["text"].strip("\n"),
+                source=self.name,
+                url=str(work.get("url") or shown(path)),
+                language=work["language"],
+                license=self.license,
+                meta={key: work[key] for key in ("title", "author") if work.get(key)},
+            )
+
+
+def read_works(path: Path, unread: Unread, encoding: str) -> Iterator[Work]:
+    """The works of one file; one without text is counted."""
+    encoding = codec(encoding) if encoding else ""
+    for number, work in enumerate(_works(path, unread, encoding), 1):
+        if not isinstance(work.get("text"), str) or not work["text"].strip():
+            unread["a work without text"] += 1
+            continue
+        language = (
+            str(work.get("language") or work.get("lang") or "").replace("_", "-").partition("-")[0].lower()
+        )
+        language = _SHORT.get(language, language if len(language) == 2 else "")
+        yield {**work, "number": number, "language": language}
+
+
+def _works(path: Path, unread: Unread, encoding: str) -> Iterable[Work]:
+    match kind_of(path.name):
+        case kind if kind in PLAIN:
+            return [{"title": Path(shown(path)).stem, "text": read_text(path, unread, encoding)}]
+        case ".epub":
+            return read_epub(path, unread)
+        case ".xml" | ".tei":
+            return [read_tei(path, unread)]
+    return rows(path, unread, FIELDS, encoding)

@@ -1,0 +1,250 @@
+"""Input files: found by path, decompressed by their first bytes, read as lines, JSON records or whole texts.
+
+Every reader here is bounded: a record or file beyond `MAX_RECORD` is counted and skipped, however small it
+was while compressed.
+"""
+
+import codecs
+import glob
+import io
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+from jaxtrain.formats import encoding as encodings
+from jaxtrain.formats.members import Members, codec_of, next_member
+from jaxtrain.runtime.errors import UserError
+
+Unread = Counter[str]
+"""Reason -> how many records were there and could not be read."""
+
+MAX_RECORD = 64_000_000  # bytes of one record, page or text file
+TOO_LONG = f"longer than {MAX_RECORD // 1_000_000} MB"
+NO_OBJECT = "not a JSON object"
+HIDDEN = (".", "_")  # how names of files begin that belong to a program
+
+
+class Unreadable(ValueError):
+    """A record or file that is left out; the message is the reason that is counted."""
+
+
+def find(source: str, paths: tuple[str, ...], ends: tuple[str, ...] = ()) -> list[Path]:
+    """The files that `paths` (files, folders, glob patterns) name, sorted; UserError for one that names none.
+
+    ends: how the names of a folder's files end, compressed or not; empty: all of them count.
+    """
+    found: set[str] = set()
+    for pattern in paths:
+        matches = [pattern, *glob.glob(pattern, recursive=True)]  # noqa: PTH207 (Path.glob: relative only)
+        files = {name for name in matches if Path(name).is_file()}
+        for folder in filter(os.path.isdir, set(matches) if not files else ()):
+            files |= {str(path) for path in _in_folder(Path(folder), ends)}
+        if not files:
+            kinds = f" that ends in {', '.join(ends)}" if ends and Path(pattern).is_dir() else ""
+            raise UserError(
+                f"source {source!r}: no file at {pattern}{kinds}; paths are relative to where you run "
+                "jaxtrain"
+            )
+        found.update(files)
+    if not found:
+        raise UserError(f"source {source!r} has no paths; name at least one file or folder")
+    return [Path(name) for name in sorted(found)]
+
+
+def _in_folder(folder: Path, ends: tuple[str, ...]) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(HIDDEN):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from _in_folder(path, ends)
+        elif path.is_file() and (not ends or kind_of(path.name) in ends):
+            yield path
+
+
+def kind_of(name: str) -> str:
+    """The ending of a file's name in lower case, without that of its compression: `.xml` of `a.XML.bz2`."""
+    path = Path(name.lower())
+    return path.with_suffix("").suffix if path.suffix in (".gz", ".bz2", ".xz", ".zst") else path.suffix
+
+
+def shown(path: Path | str) -> str:
+    """The name of a file as text; bytes that are no UTF-8 become `\\udc..`."""
+    return Path(path).name.encode("utf-8", "backslashreplace").decode()
+
+
+def is_url(path: str) -> bool:
+    return "://" in path
+
+
+class _Stream(io.RawIOBase):
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces, self._piece = iter(pieces), memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._piece:
+            self._piece = memoryview(next(self._pieces, b""))
+        size = min(len(buffer), len(self._piece))
+        buffer[:size], self._piece = self._piece[:size], self._piece[size:]
+        return size
+
+
+class Stretch(io.BufferedReader):
+    """The decompressed bytes of a file up to its end or its next damage."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        super().__init__(_Stream(pieces), 1 << 16)
+        self._of = pieces
+
+    @property
+    def damage(self) -> str:
+        """What ended it, once it has been read; empty: the end of the file."""
+        return self._of.damage if isinstance(self._of, Members) else ""
+
+
+def stretches(path: Path | str, unread: Unread) -> Iterator[Stretch]:
+    """A file or fsspec URL, decompressed: one stretch, and another behind each damage, which is counted."""
+    with opened(path) as file:
+        yield from stretches_of(file, shown(path), unread)
+
+
+def stretches_of(file: IO[bytes], name: str, unread: Unread) -> Iterator[Stretch]:
+    """The stretches of a file that is open, as of one within a zip archive."""
+    codec = codec_of(file.read(8))
+    file.seek(0)
+    if codec is None:
+        yield Stretch(iter(lambda: file.read(1 << 16), b""))
+        return
+    at: int | None = 0
+    while at is not None:
+        members = Members(file, codec, at)
+        stretch = Stretch(members)
+        yield stretch
+        while stretch.read(1 << 16):
+            pass
+        if not members.damage:
+            return
+        at = next_member(file, codec, members.start + 1)
+        unread[f"{name} is damaged {'at a place' if at else 'from here on'}: {members.damage}"] += 1
+
+
+@contextmanager
+def open_bytes(path: Path | str) -> Iterator[Stretch]:
+    """A file decompressed up to its end or its first damage."""
+    with closing(stretches(path, Unread())) as found:
+        yield next(found)
+
+
+@contextmanager
+def opened(path: Path | str) -> Iterator[IO[bytes]]:
+    """A file or fsspec URL as it is."""
+    if not is_url(str(path)):
+        with Path(path).open("rb") as file:
+            yield file
+        return
+    import fsspec
+
+    with cast(IO[bytes], fsspec.open(str(path), "rb").open()) as file:
+        yield file
+
+
+def read_bytes(path: Path | str, unread: Unread) -> bytes:
+    """A whole file, decompressed; Unreadable where it is too long or its first member is damaged."""
+    for stretch in stretches(path, unread):
+        data = stretch.read(MAX_RECORD + 1)
+        if len(data) > MAX_RECORD or stretch.read(1):
+            raise Unreadable(TOO_LONG)
+        if stretch.damage and stretch.damage != "bytes behind the last member":
+            raise Unreadable(f"{shown(path)} is damaged: {stretch.damage}")
+        return data
+    return b""
+
+
+def read_text(path: Path, unread: Unread, encoding: str = "") -> str:
+    """A whole text file; Unreadable, with the reason, where that fails."""
+    try:
+        return encodings.decode(read_bytes(path, unread), encoding).replace("\r\n", "\n")
+    except UnicodeDecodeError:
+        raise Unreadable(f"{shown(path)} is damaged: UnicodeDecodeError") from None
+
+
+def lines(file: IO[bytes], unread: Unread) -> Iterator[bytes]:
+    """Lines that are not blank; one beyond `MAX_RECORD` is counted and passed over without holding it."""
+    while line := file.readline(MAX_RECORD):
+        if len(line) == MAX_RECORD and not line.endswith(b"\n"):
+            while (rest := file.readline(MAX_RECORD)) and not rest.endswith(b"\n"):
+                pass
+            unread[TOO_LONG] += 1
+        elif line.strip():
+            yield line
+
+
+def as_utf8(file: Stretch) -> Stretch:
+    """The stretch without its byte order mark, or recoded where that says UTF-16 or UTF-32."""
+    mark = encodings.mark_of(file.peek(4)[:4])
+    if mark in ("", "utf-8-sig"):
+        file.read(3 if mark else 0)
+        return file
+    text = codecs.getincrementaldecoder(mark)("replace")
+    recoded = (
+        text.decode(piece).encode("utf-8", "replace") for piece in iter(lambda: file.read(1 << 16), b"")
+    )
+    return Stretch(filter(None, recoded))
+
+
+def json_records(path: Path | str, unread: Unread) -> Iterator[dict[str, Any]]:
+    """The objects of a JSON array or of JSON lines; what is not an object is counted in `unread`."""
+    for stretch in stretches(path, unread):
+        text = as_utf8(stretch)
+        is_array = text.peek(4096).lstrip(b" \t\r\n").startswith(b"[")
+        for record in _array(text, shown(path), unread) if is_array else _parsed(text, unread):
+            if isinstance(record, dict):
+                yield record
+            else:
+                unread[NO_OBJECT] += 1
+
+
+def _parsed(text: Stretch, unread: Unread) -> Iterator[Any]:
+    for line in lines(text, unread):
+        try:
+            yield json.loads(line)
+        except (ValueError, RecursionError):
+            yield None
+
+
+def _array(file: Stretch, name: str, unread: Unread) -> Iterator[Any]:
+    """The elements of a JSON array, one in memory at a time; behind a bad one those like the first."""
+    decoder, reading = json.JSONDecoder(), codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    text, at, size, ended = "", 0, 1 << 16, False
+    known: set[str] = set()
+    opening = re.compile(r"[\s,\[]*")
+    while True:
+        at = opening.match(text, at).end()  # type: ignore[union-attr]
+        try:
+            element, end = decoder.raw_decode(text, at)
+            if end < len(text) or ended:
+                if not known or not isinstance(element, dict) or known & element.keys():
+                    yield element
+                known = known or (set(element) if isinstance(element, dict) else set())
+                at, size, opening = end, 1 << 16, re.compile(r"[\s,]*")
+                continue
+        except (ValueError, RecursionError):
+            pass
+        if not ended and len(text) - at <= MAX_RECORD:
+            data = file.read(size)
+            text, at = text[at:] + reading.decode(data, not data), 0
+            # Twice as much each time, so that an element of any length is begun a few times only.
+            ended, size = not data, size * 2
+        elif text[at : at + 1] in ("]", "") and not text[at + 1 :].strip():
+            return
+        else:
+            following = re.compile(r"\}\s*,\s*(?=\{)").search(text, at)
+            unread[f"an element of {name} that is no JSON"] += 1
+            at = following.end() if following else len(text)

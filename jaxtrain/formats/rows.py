@@ -1,0 +1,206 @@
+"""Rows of JSON, JSON lines, Parquet and CSV files as dictionaries; a bad row costs itself alone."""
+
+import csv
+import io
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jaxtrain.formats import encoding as encodings
+from jaxtrain.formats.files import (
+    MAX_RECORD,
+    TOO_LONG,
+    Unread,
+    Unreadable,
+    json_records,
+    kind_of,
+    lines,
+    open_bytes,
+    opened,
+    shown,
+    stretches,
+)
+
+Row = dict[str, Any]
+ENDS = (".jsonl", ".json", ".ndjson", ".parquet", ".csv", ".tsv")
+BROKEN_ROW = "not a row of CSV"
+_OTHERS = {
+    b"PK\x03\x04": "a zip archive; unpack it",
+    b"\x04\x22\x4d\x18": "compressed by LZ4; unpack it",
+    b"ARROW1": "an Arrow file; write it as Parquet",
+    b"%PDF-": "a PDF file, which TextSource reads",
+    b"7z\xbc\xaf": "a 7z archive; unpack it",
+    b"SQLite": "a database; write its table as Parquet or CSV",
+}
+_SHORTEST_LOOK = 1 << 16  # bytes in which the end of a quoted field is looked for after it was missed often
+
+
+def rows(path: Path | str, unread: Unread, columns: Collection[str], encoding: str = "") -> Iterator[Row]:
+    """The rows of a file or URL; of a Parquet file the `columns` alone, which need not be there.
+
+    encoding: Python's name of that of a CSV file; empty: it is detected.
+    """
+    with open_bytes(path) as file:
+        start = file.peek(8)[:8]
+    if other := next((what for magic, what in _OTHERS.items() if start.startswith(magic)), ""):
+        raise Unreadable(f"{shown(path)} is {other}")
+    kind = kind_of(PurePosixPath(str(path).partition("?")[0]).name)
+    if start.startswith(b"PAR1"):
+        yield from _parquet(path, unread, columns)
+    elif kind in (".csv", ".tsv"):
+        yield from _csv(path, kind, unread, columns, encoding)
+    else:
+        yield from json_records(path, unread)
+
+
+def _parquet(path: Path | str, unread: Unread, columns: Collection[str]) -> Iterator[Row]:
+    """Row by row: neither a column that is not asked for nor a bad cell costs another."""
+    with opened(path) as file, pq.ParquetFile(file) as table:
+        known = set(table.schema_arrow.names)
+        wanted = [name for name in dict.fromkeys(columns) if name in known]
+        for group in range(table.num_row_groups):
+            try:
+                # One thread: the reader may be a process that was forked.
+                for batch in table.iter_batches(256, row_groups=[group], columns=wanted, use_threads=False):
+                    yield from _cells(batch, unread)
+            except (pa.ArrowException, OSError) as error:
+                unread[f"{shown(path)} is damaged at a place: {type(error).__name__}"] += 1
+
+
+def _cells(batch: pa.RecordBatch, unread: Unread) -> Iterator[Row]:
+    try:
+        yield from map(_with_text, batch.to_pylist())
+        return
+    except (ValueError, OverflowError):
+        pass
+    for number in range(batch.num_rows):
+        row: Row = {}
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            try:
+                row[name] = column[number].as_py()
+            except (ValueError, OverflowError) as error:
+                unread[f"a cell of column {name!r}: {type(error).__name__}"] += 1
+        yield _with_text(row)
+
+
+def _with_text(row: Row) -> Row:
+    """Text that a writer left unmarked is bytes."""
+    for name, value in row.items():
+        if isinstance(value, bytes):
+            try:
+                row[name] = value.decode()
+            except UnicodeDecodeError:
+                row[name] = None
+    return row
+
+
+def _csv(
+    path: Path | str, kind: str, unread: Unread, columns: Collection[str], encoding: str
+) -> Iterator[Row]:
+    encoding = encoding or _encoding_of(path)
+    header: list[str] = []
+    for stretch in stretches(path, unread):
+        text = _Lines(_decoded(stretch, encoding, unread))
+        if not header and not (header := _header(text, "\t" if kind == ".tsv" else ",", columns)):
+            return
+        delimiter, *names = header
+        for cells in _records(text, delimiter, unread):
+            yield dict(zip(names, cells, strict=False))
+
+
+def _encoding_of(path: Path | str) -> str:
+    """UTF-8, or what speaks out of the lines that are none."""
+    sample = b""
+    with closing(stretches(path, Unread())) as found:
+        for stretch in found:
+            if mark := encodings.mark_of(stretch.peek(4)[:4]):
+                return mark
+            for line in lines(stretch, Unread()):
+                if not line.isascii() and len(sample) < 1 << 17:
+                    sample += line
+    try:
+        sample.decode()
+        return "utf-8"
+    except UnicodeDecodeError as error:
+        whole = encodings.is_mostly_utf8(sample, error)
+        return "utf-8" if whole else encodings.detect(sample) or "utf-8"
+
+
+def _decoded(stretch: io.BufferedReader, encoding: str, unread: Unread) -> Iterator[str]:
+    if encoding.startswith(("utf-16", "utf-32")):
+        with io.TextIOWrapper(stretch, encoding, "replace", newline="") as text:
+            yield from iter(lambda: text.readline(MAX_RECORD), "")
+        return
+    for line in iter(lambda: stretch.readline(MAX_RECORD), b""):
+        line = line.removeprefix(b"\xef\xbb\xbf")
+        try:
+            yield line.decode(encoding)
+        except UnicodeDecodeError:
+            try:
+                yield encodings.decode(line)
+            except UnicodeDecodeError:
+                unread[f"a line of CSV that is no {encoding}"] += 1
+
+
+class _Lines:
+    """Lines that can be gone back to."""
+
+    def __init__(self, source: Iterable[str]) -> None:
+        self._source, self._again = iter(source), list[str]()
+        self.taken: list[str] = []
+        """The lines of the row that is being read."""
+        self.most = MAX_RECORD
+        """Characters that it may have."""
+        self._left = self.most
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.pop() if self._again else next(self._source)
+        self.taken.append(line)
+        self._left -= len(line)
+        if self._left < 0:
+            raise csv.Error(TOO_LONG)
+        return line
+
+    def begin(self) -> None:
+        self.taken.clear()
+        self._left = self.most
+
+    def again(self) -> None:
+        """Go back to the second line of the row. Looking far ahead each time would take for ever."""
+        self._again += reversed(self.taken[1:])
+        self.most = max(self.most // 2, _SHORTEST_LOOK)
+
+
+def _header(text: _Lines, delimiter: str, columns: Collection[str]) -> list[str]:
+    """The delimiter, and the names of the columns: of several delimiters that which shows a wanted column."""
+    first = next(text, "")
+    found = [[d, *next(csv.reader([first], delimiter=d), [])] for d in (delimiter, ";", "\t", "|")]
+    return next((names for names in found if set(names[1:]) & set(columns)), found[0]) if first else []
+
+
+def _records(text: _Lines, delimiter: str, unread: Unread) -> Iterator[list[str]]:
+    """Rows. Where a quotation is not closed, the line it begins in is left out, and not all behind it."""
+    csv.field_size_limit(MAX_RECORD)
+    while True:
+        text.begin()
+        try:
+            cells = next(csv.reader(text, delimiter=delimiter, strict=True), None)
+        except csv.Error:
+            line = text.taken[0]
+            if len(text.taken) == 1 and line.count('"') % 2 == 0:
+                yield next(csv.reader([line], delimiter=delimiter), [])
+                continue
+            unread[TOO_LONG if len(line) > text.most else BROKEN_ROW] += 1
+            text.again()
+            continue
+        if cells is None:
+            return
+        if cells:
+            yield cells
