@@ -13,8 +13,8 @@ from pathlib import Path
 
 from jaxtrain.artifact import input_fingerprint
 from jaxtrain.collect.books import sections
-from jaxtrain.formats.files import Unread, find, json_records, open_bytes
 from jaxtrain.document import Document, record_id, write_records
+from jaxtrain.formats.files import Unread, find, json_records, open_bytes
 from jaxtrain.runtime.progress import say
 
 BOOK = 100_000  # bytes

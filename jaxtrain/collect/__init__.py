@@ -6,17 +6,14 @@ everything that was there and could not be read; `verdicts.json`, where a reader
 
 source.py         what a source is, one of your own as well
 guard.py          the process in which a source is read, and its bounds
-warc.py           WARC records and the HTTP messages in them
-web.py            their HTML pages, and HTML files -> main text
+web.py            HTML pages of WARC files and folders -> main text
 crawl.py          Common Crawl by id, and a polite crawl of one site -> WARC
 download.py       HTTP with resume, retry, time-outs and a limited rate
 wiki.py           MediaWiki XML dumps -> articles
-wikitext.py       the markup of articles -> plain text
 code.py           a folder -> source files
 attributes.py     what its .gitattributes say of them
 works.py          files of one text each -> works, and documents of such
 books.py          works -> chapters
-epub.py           EPUB and TEI -> works
 tables.py         JSON lines, Parquet, CSV -> documents
 chats.py          chat files -> conversations
 run.py            the stage

@@ -16,10 +16,10 @@ from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import HTMLTree
 
 from jaxtrain.collect.source import FileSource, Item, Step
-from jaxtrain.collect.warc import CUT, Http, Warc, http, records
 from jaxtrain.document import Document, record_id
 from jaxtrain.formats import encoding as encodings
 from jaxtrain.formats.files import Unread, Unreadable, kind_of, read_bytes, shown
+from jaxtrain.formats.warc import CUT, Http, Warc, http, records
 from jaxtrain.runtime.errors import UserError
 
 Page = tuple[str, str]

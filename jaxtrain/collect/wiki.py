@@ -14,9 +14,9 @@ from urllib.parse import quote
 from xml.etree import ElementTree
 
 from jaxtrain.collect.source import FileSource, Item, Step
-from jaxtrain.collect.wikitext import plain_text
 from jaxtrain.document import Document, record_id
 from jaxtrain.formats.files import Unread, Unreadable, as_utf8, shown, stretches
+from jaxtrain.formats.wikitext import plain_text
 
 ENGLISH_NAMESPACES = {"file", "image", "media", "category"}  # understood by the MediaWiki of every language
 APPARATUS = {

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from jaxtrain.collect.epub import read_epub, read_tei
 from jaxtrain.collect.source import FileSource
 from jaxtrain.document import Document, record_id
 from jaxtrain.formats.encoding import codec
+from jaxtrain.formats.epub import read_epub, read_tei
 from jaxtrain.formats.files import Unread, kind_of, read_text, shown
 from jaxtrain.formats.rows import rows
 
@@ -18,68 +18,14 @@ ENDS = (*PLAIN, ".epub", ".xml", ".tei", ".jsonl", ".json", ".parquet")
 FIELDS = ("text", "title", "author", "lang", "language", "url", "id", "first_edition")
 """Fields of a record that are read."""
 # ISO 639-2 codes, of which both forms are in use, and their ISO 639-1.
-_SHORT = dict(
-    pair.split("=")
-    for pair in [
-        "ara=ar",
-        "bul=bg",
-        "cat=ca",
-        "ces=cs",
-        "cze=cs",
-        "dan=da",
-        "deu=de",
-        "ger=de",
-        "ell=el",
-        "gre=el",
-        "eng=en",
-        "spa=es",
-        "est=et",
-        "fas=fa",
-        "per=fa",
-        "fin=fi",
-        "fra=fr",
-        "fre=fr",
-        "gle=ga",
-        "heb=he",
-        "hin=hi",
-        "hrv=hr",
-        "hun=hu",
-        "hye=hy",
-        "arm=hy",
-        "ind=id",
-        "isl=is",
-        "ice=is",
-        "ita=it",
-        "jpn=ja",
-        "kat=ka",
-        "geo=ka",
-        "kor=ko",
-        "lat=la",
-        "lit=lt",
-        "lav=lv",
-        "nld=nl",
-        "dut=nl",
-        "nor=no",
-        "nob=nb",
-        "nno=nn",
-        "pol=pl",
-        "por=pt",
-        "ron=ro",
-        "rum=ro",
-        "rus=ru",
-        "slk=sk",
-        "slo=sk",
-        "slv=sl",
-        "srp=sr",
-        "swe=sv",
-        "tha=th",
-        "tur=tr",
-        "ukr=uk",
-        "vie=vi",
-        "zho=zh",
-        "chi=zh",
-    ]
-)
+_CODES = """
+ara=ar bul=bg cat=ca ces=cs cze=cs dan=da deu=de ger=de ell=el gre=el eng=en spa=es est=et fas=fa
+per=fa fin=fi fra=fr fre=fr gle=ga heb=he hin=hi hrv=hr hun=hu hye=hy arm=hy ind=id isl=is ice=is
+ita=it jpn=ja kat=ka geo=ka kor=ko lat=la lit=lt lav=lv nld=nl dut=nl nor=no nob=nb nno=nn pol=pl
+por=pt ron=ro rum=ro rus=ru slk=sk slo=sk slv=sl srp=sr swe=sv tha=th tur=tr ukr=uk vie=vi zho=zh
+chi=zh
+"""
+_SHORT = dict(pair.split("=") for pair in _CODES.split())
 
 
 @dataclass(frozen=True, kw_only=True)

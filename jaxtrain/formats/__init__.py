@@ -7,5 +7,8 @@ files.py        paths, streams behind every compression, whole texts, JSON recor
 members.py      compressed files of several members
 encoding.py     bytes to text: as declared, else as detected
 rows.py         rows of JSON, Parquet and CSV files
+warc.py         WARC records and the HTTP messages in them
+epub.py         EPUB and TEI -> a work
+wikitext.py     the markup of MediaWiki -> plain text
 chats.py        Alpaca, prompt/response, OpenAI and ShareGPT records -> messages
 """

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxtrain.collect.guard import read_here
 from jaxtrain.collect.chats import ChatSource
+from jaxtrain.collect.guard import read_here
 from jaxtrain.conversation import with_arguments
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize import template, tool_text

@@ -17,49 +17,16 @@ VERBATIM = ("nowiki", "pre", "syntaxhighlight", "source", "math", "code", "tt", 
 VOID = {"br", "hr", "wbr", "references"}
 # Templates that stand for words of the sentence ({1}: first parameter, {-1}: last). Those that say a number
 # are known by it; all others are boxes and footnotes.
+_FIRST = """
+nowrap nobr quote blockquote cquote zitat цитата abbr small em math mvar sc smallcaps linktext vanchor sup sub
+val ipa code mono kbd samp ill lien link-interwiki nihongo
+"""
 WORDS = {
-    "lang": "{2}",
-    "transl": "{2}",
-    "nowrap": "{1}",
-    "nobr": "{1}",
-    "quote": "{1}",
-    "blockquote": "{1}",
-    "cquote": "{1}",
-    "abbr": "{1}",
-    "small": "{1}",
-    "em": "{1}",
-    "math": "{1}",
-    "mvar": "{1}",
-    "sc": "{1}",
-    "smallcaps": "{1}",
-    "linktext": "{1}",
-    "visible anchor": "{1}",
-    "vanchor": "{1}",
-    "frac": "{1}/{2}",
-    "as of": "As of {1}",
-    "circa": "c. {1}",
-    "c.": "c. {1}",
-    "sup": "{1}",
-    "sub": "{1}",
-    "val": "{1}",
-    "ipa": "{1}",
-    "code": "{1}",
-    "mono": "{1}",
-    "kbd": "{1}",
-    "samp": "{1}",
-    "langue": "{2}",
-    "zitat": "{1}",
-    "цитата": "{1}",
-    "w": "{-1}",
-    "ill": "{1}",
-    "lien": "{1}",
-    "link-interwiki": "{1}",
-    "nihongo": "{1}",
-    "'": "'",
-    "ndash": "–",
-    "mdash": "—",
-    "spaced ndash": " – ",
-    "snd": " – ",
+    **dict.fromkeys(("lang", "langue", "transl"), "{2}"),
+    **dict.fromkeys(_FIRST.split(), "{1}"),
+    **{"visible anchor": "{1}", "w": "{-1}", "frac": "{1}/{2}", "as of": "As of {1}", "'": "'"},
+    **dict.fromkeys(("circa", "c."), "c. {1}"),
+    **{"ndash": "–", "mdash": "—", "spaced ndash": " – ", "snd": " – "},
 }
 RANGES = {"-", "–", "to", "and", "or", "by", "x", "+/-", "±"}  # between the numbers of {{convert|5|to|9|km}}
 APPARATUS = {
