@@ -22,7 +22,7 @@ ROWS_PER_GROUP = 1024
 
 def record_id(source: str, key: str) -> str:
     """A stable 16-digit id: the same page, file or chapter has it in every run."""
-    return hashlib.blake2b(f"{source}\0{key}".encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(f"{source}\0{key}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ another result for the same config and inputs. Operational fields of the config 
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -202,7 +203,8 @@ def input_fingerprint(path: str | Path) -> str:
         files = sorted(file for file in below if file.is_file())
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.relative_to(path).as_posix()}\0{file_sha256(file)}\n".encode())
+        name = os.fsencode(file.relative_to(path).as_posix())
+        digest.update(name + f"\0{file_sha256(file)}\n".encode())
     return digest.hexdigest()
 
 

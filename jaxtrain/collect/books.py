@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from jaxtrain.collect.source import FileSource
+from jaxtrain.collect.source import FileSource, Item, Step
 from jaxtrain.collect.works import ENDS, read_works
 from jaxtrain.document import Document, record_id
 from jaxtrain.formats.files import Unread, shown
@@ -32,9 +33,10 @@ class BookSource(FileSource):
     license: str = "public-domain"
     """SPDX identifier, or `public-domain`."""
 
-    def read_file(self, path: Path, unread: Unread) -> Iterator[Document]:
+    def read_file(self, path: Path, unread: Unread) -> Iterator[Item]:
         for work in read_works(path, unread, self.encoding):
-            yield from _sections_of(work, self, shown(path))
+            run = partial(_sections_of, work, self, shown(path))
+            yield Step(f"work {work['number']}", run, len(work["text"]))
 
 
 def _sections_of(work: dict[str, Any], source: BookSource, file: str) -> Iterator[Document]:

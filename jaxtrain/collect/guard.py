@@ -156,11 +156,12 @@ def _work(source: Source, verdicts: Verdicts, done: Place, at: mmap.mmap, pipe: 
         # To the second, and only where it moves: it is a call of the kernel.
         if abs(until - limit) > 1:
             limit = until
-            resource.setrlimit(resource.RLIMIT_CPU, (min(int(limit) + 1, most), most))
+            seconds = int(limit) + 1
+            soft = seconds if most == resource.RLIM_INFINITY else min(seconds, most)
+            resource.setrlimit(resource.RLIMIT_CPU, (soft, most))
 
     walk = _Walk(unread, verdicts, done, begin)
     most = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    most = most if most != resource.RLIM_INFINITY else 1 << 60
     _bound_memory()
     try:
         size = 0
@@ -202,7 +203,7 @@ class _Walk:
             place = (*step, number)
             text = "/".join(map(str, place))
             # Looking for an item can fail as its own step can; then what is behind it is lost, too.
-            if self._judged(f"{text} on", f"{name} behind {number - 1}"):
+            if self._judged(f"{text} on", f"{name} behind {number - 1}".strip()):
                 return
             self._begin(f"{text} on", 0)
             try:

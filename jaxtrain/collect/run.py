@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FunctionType
 from typing import Annotated, Any, ClassVar
@@ -13,7 +13,7 @@ import tyro
 from jaxtrain import artifact
 from jaxtrain.collect import guard
 from jaxtrain.collect.source import Source
-from jaxtrain.document import Conversation, Document, Record, write_records
+from jaxtrain.document import Conversation, Document, Record, record_id, write_records
 from jaxtrain.formats.files import Unread, shown
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say, track
@@ -95,9 +95,11 @@ def _counted(records: Iterator[Record], unread: Unread, total: Counter[str]) -> 
     """Pass each id once, and count records and bytes of UTF-8."""
     seen: set[str] = set()
     for record in records:
-        if record.id in seen:
-            unread["the same page, file or conversation again"] += 1
+        if record.id in seen and isinstance(record, Document):
+            unread["the same page or file again"] += 1
             continue
+        if record.id in seen:  # of conversations clean judges which are the same
+            record = replace(record, id=record_id(record.source, f"{record.id}\0{len(seen)}"))
         seen.add(record.id)
         texts = [record.text] if isinstance(record, Document) else [m["content"] for m in record.messages]
         total["records"] += 1

@@ -14,7 +14,7 @@ import fsspec
 from jaxtrain.collect.source import FileSource, Item, Step
 from jaxtrain.document import Document, record_id
 from jaxtrain.formats.encoding import codec
-from jaxtrain.formats.files import Unread, is_url, shown
+from jaxtrain.formats.files import Unread, Unreadable, is_url, shown
 from jaxtrain.formats.rows import ENDS, rows
 from jaxtrain.runtime.errors import UserError
 
@@ -60,26 +60,25 @@ class TableSource(FileSource):
             protocol = url.partition("://")[0]
             yield from (match if is_url(match) else f"{protocol}://{match}" for match in matches)
 
-    def read_file(self, path: Path | str, unread: Unread) -> Iterator[Document]:
-        name = shown(path)
+    def read_file(self, path: Path | str, unread: Unread) -> Iterator[Item]:
         fixed = (self.text, self.url, "language", "license", "created", "date")
-        encoding = codec(self.encoding) if self.encoding else ""
-        for number, row in enumerate(rows(path, unread, (*fixed, *self.meta), encoding)):
-            text = row.get(self.text)
-            if not isinstance(text, str) or not text.strip():
-                unread[f"no text in column {self.text!r}"] += 1
-                continue
-            url, place = str(row.get(self.url) or ""), f"{name}\0{number}"
-            yield Document(
-                id=record_id(self.name, f"{url or place}\0{text}"),
-                text=text,
-                source=self.name,
-                url=url,
-                language=str(row.get("language") or ""),
-                license=str(row.get("license") or self.license),
-                created=str(row.get("created") or row.get("date") or ""),
-                meta={key: _plain(row[key]) for key in self.meta if row.get(key) is not None},
-            )
+        for number, row in enumerate(rows(path, unread, (*fixed, *self.meta), codec(self.encoding))):
+            yield Step(f"row {number + 1}", partial(self._document, row, f"{shown(path)}\0{number}"))
+
+    def _document(self, row: dict[str, Any], place: str) -> Iterator[Document]:
+        text, url = row.get(self.text), str(row.get(self.url) or "")
+        if not isinstance(text, str) or not text.strip():
+            raise Unreadable(f"no text in column {self.text!r}")
+        yield Document(
+            id=record_id(self.name, f"{url or place}\0{text}"),
+            text=text,
+            source=self.name,
+            url=url,
+            language=str(row.get("language") or ""),
+            license=str(row.get("license") or self.license),
+            created=str(row.get("created") or row.get("date") or ""),
+            meta={key: _plain(row[key]) for key in self.meta if row.get(key) is not None},
+        )
 
 
 def _plain(value: Any) -> Any:

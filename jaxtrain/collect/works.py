@@ -49,8 +49,7 @@ class TextSource(FileSource):
 
 def read_works(path: Path, unread: Unread, encoding: str) -> Iterator[Work]:
     """The works of one file; one without text is counted."""
-    encoding = codec(encoding) if encoding else ""
-    for number, work in enumerate(_works(path, unread, encoding), 1):
+    for number, work in enumerate(_works(path, unread, codec(encoding)), 1):
         if not isinstance(work.get("text"), str) or not work["text"].strip():
             unread["a work without text"] += 1
             continue

@@ -23,6 +23,8 @@ _SAMPLE = 1 << 17
 
 def codec(label: str) -> str:
     """Python's name of an encoding that a label of the WHATWG, or Python itself, knows; empty: none does."""
+    if not label:
+        return ""
     from resiliparse.parse.encoding import map_encoding_to_html5
 
     name = map_encoding_to_html5(label.strip().lower(), fallback_utf8=False)

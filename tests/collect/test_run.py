@@ -58,7 +58,7 @@ def test_the_same_page_twice_is_counted(tmp_path):
     counts = json.loads((run(config) / "manifest.json").read_text())["counts"]
     assert counts["web"]["documents"] == 132
     unread = json.loads((tmp_path / "out/unread.json").read_text())["web"]
-    assert unread["the same page, file or conversation again"] == 132
+    assert unread["the same page or file again"] == 132
 
 
 def test_mistakes_are_told_in_one_line(tmp_path):
