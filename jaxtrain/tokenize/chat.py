@@ -12,7 +12,7 @@ Qwen's words (tool_text.py): a call is the assistant's and in the mask, what a t
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxtrain.conversation import ROLES, Messages, order_fault, without_nulls
+from jaxtrain.conversation import ROLES, Messages, is_learned, order_fault, without_nulls
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize import template, tool_text
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
@@ -45,7 +45,7 @@ def render(
     for message in tool_text.in_words(messages, tools):
         content = tokenizer.encode(message["content"])
         ids += [special[f"<|{message['role']}|>"], *content, special["<|end|>"]]
-        mask += [0] + [int(message["role"] == "assistant")] * (len(content) + 1)
+        mask += [0] + [int(is_learned(message))] * (len(content) + 1)
     if generation_prompt:
         ids.append(special["<|assistant|>"])
         mask.append(0)

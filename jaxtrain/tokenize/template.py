@@ -19,7 +19,7 @@ import jinja2.ext
 import jinja2.nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from jaxtrain.conversation import Message, Messages, map_texts, texts_in, with_arguments
+from jaxtrain.conversation import Message, Messages, is_learned, map_texts, texts_in, with_arguments
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
 from jaxtrain.tokenize.templates import TEMPLATES
@@ -69,6 +69,8 @@ def render(
         spans = []
     elif not _MARKED.search(tokenizer.template or ""):  # `add_generation_prompt` is no mark
         spans = _answers(safe, safe_tools, tokenizer, text)[0]
+    else:
+        spans = _learned(spans, [message for message in safe if message["role"] == "assistant"])
     ids: list[int] = []
     mask: list[int] = []
     begin = 0
@@ -99,7 +101,7 @@ def renderings(
         safe, safe_tools, _ = _without_special_text(with_arguments(messages, json.loads), tools, tokenizer)
         text, _ = _text(safe, safe_tools, tokenizer, False)
         if _answers(safe, safe_tools, tokenizer, text)[1]:
-            return [render(messages[: n + 1], tokenizer, tools) for n in answers]
+            return [render(messages[: n + 1], tokenizer, tools) for n in answers if is_learned(messages[n])]
     return [render(messages, tokenizer, tools)]
 
 
@@ -219,7 +221,7 @@ def _answers(
     A turn begins where the prompt for it ends, and ends where the conversation up to it ends, blanks aside.
     Errors: UserError where not even the last answer is found.
     """
-    spans, after, is_rewritten = [], "", False
+    spans, counted, after, is_rewritten = [], [], "", False
     for n, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
@@ -231,12 +233,23 @@ def _answers(
             spans.append((begin, len(after)))
         else:
             is_rewritten = True
+            continue
+        counted.append(is_learned(message))
     if after and (not spans or (messages[-1]["role"] == "assistant" and spans[-1][1] != len(after))):
         raise UserError(
             "the chat template hides where the assistant's answer begins, so what it said cannot be told "
             "apart; use another template, such as chatml"
         )
-    return spans, is_rewritten
+    return [span for span, is_counted in zip(spans, counted, strict=True) if is_counted], is_rewritten
+
+
+def _learned(spans: list[tuple[int, int]], answers: Messages) -> list[tuple[int, int]]:
+    """The marked turns without those of weight 0."""
+    if all(map(is_learned, answers)):
+        return spans
+    if len(spans) != len(answers):
+        raise UserError("the chat template does not mark each answer, so none can be left out of the loss")
+    return [span for span, answer in zip(spans, answers, strict=True) if is_learned(answer)]
 
 
 def _finished(messages: Messages, tools: Tools, tokenizer: HuggingFaceTokenizer) -> str:

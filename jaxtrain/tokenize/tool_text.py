@@ -35,7 +35,7 @@ LONGEST_OPENING = "\n" + TAG
 _OPENINGS = {"tags": (LONGEST_OPENING, TAG), "bare": ("{",)}
 
 
-def in_words(messages: Messages, tools: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def in_words(messages: Messages, tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The conversation in turns of system, user and assistant alone, for the template of this project.
 
     Tools are described in the system message, calls stand behind the assistant's words, and what tools
@@ -47,7 +47,7 @@ def in_words(messages: Messages, tools: Sequence[Mapping[str, Any]]) -> list[dic
             answers = [f"<tool_response>\n{message['content']}\n</tool_response>" for message in group]
             found.append({"role": "user", "content": "\n".join(answers)})
         else:
-            found += [{"role": role, "content": _with_calls(message)} for message in group]
+            found += [{**message, "content": _with_calls(message)} for message in group]
     if tools:
         described = DESCRIBED[0] + "".join(f"\n{_json(tool)}" for tool in tools) + DESCRIBED[1]
         first = [found.pop(0)["content"]] if found and found[0]["role"] == "system" else []

@@ -4,6 +4,8 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jaxtrain.collect.chats import ChatSource
@@ -138,3 +140,47 @@ def test_a_cut_array_says_so(tmp_path):
     whole, _ = read(Path("data/quickstart/alpaca.json"))
     assert len(found) > 50 and found == whole[: len(found)]
     assert unread == {"an element of chats.json that is no JSON": 1}
+
+
+def test_what_a_record_says_beside_its_turns_is_kept():
+    """Fields as in OpenAI's, ShareGPT's, LLaMA-Factory's, TRL's and DeepSeek's files."""
+    turns = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello", "train": False}]
+    more = [{"from": "human", "value": "Code?"}, {"from": "gpt", "value": "\n    return x\n"}]
+    beside = {"conversations": turns + more, "system": "Be brief."}
+    assert [(m["role"], m["content"], m.get("weight")) for m in to_messages(beside)] == [
+        ("system", "Be brief.", None),
+        ("user", "Hi", None),
+        ("assistant", "Hello", 0),
+        ("user", "Code?", None),
+        ("assistant", "    return x", None),
+    ]
+    parts = [{"type": "text", "text": "Add"}, {"type": "text", "text": "2 and 2"}]
+    thought = {"role": "assistant", "content": "4", "reasoning_content": "two twice", "weight": 1}
+    asked = [{"role": "developer", "content": "Calculate."}, {"role": "user", "content": parts}]
+    assert to_messages({"prompt": asked, "completion": [thought]}) == [
+        {"role": "system", "content": "Calculate."},
+        {"role": "user", "content": "Add\n2 and 2"},
+        {"role": "assistant", "content": "<think>\ntwo twice\n</think>\n\n4"},
+    ]
+    history = {"instruction": "c", "input": "d", "output": "e", "history": [["a", "b"]]}
+    assert [m["content"] for m in to_messages(history)] == ["a", "b", "c\n\nd", "e"]
+    for bad in ({"prompt": "a", "completion": "b", "label": False}, {"conversations": turns}):
+        with pytest.raises(ValueError, match=r"undesired|no answer that is to be learned from"):
+            to_messages(bad)
+
+
+@pytest.mark.parametrize("end", ["parquet", "jsonl", "json", "csv"])
+def test_chats_of_every_kind_of_file(tmp_path, end):
+    rows = [{"prompt": "Hi", "completion": "Hello"}, {"prompt": "Hi", "completion": "Hello"}]
+    path = tmp_path / f"chats.{end}"
+    match end:
+        case "parquet":
+            pq.write_table(pa.table({name: [row[name] for row in rows] for name in rows[0]}), path)
+        case "jsonl":
+            path.write_text("\n".join(map(json.dumps, rows)))
+        case "json":
+            path.write_text(json.dumps(rows, indent=1))
+        case "csv":
+            path.write_text("prompt,completion\nHi,Hello\nHi,Hello\n")
+    found, unread = read(path)
+    assert [c.messages for c in found] == [HI] * 2 and not unread

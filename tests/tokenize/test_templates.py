@@ -10,6 +10,7 @@ from jaxtrain.tokenize import template
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
 from jaxtrain.tokenize.templates import TEMPLATES
+from jaxtrain.tokenize.tokenizer import train
 
 DATA = Path(__file__).parents[2] / "data" / "quickstart"
 ENDS = {
@@ -45,6 +46,21 @@ def test_the_assistant_and_its_end_are_learnt_and_nothing_else(bare: Path, name:
         assert said == "".join(content + ENDS[name] for content in contents)
         prompt, _ = render(messages[:-1], tokenizer, generation_prompt=True)
         assert ids[: len(prompt)] == prompt, "what is asked is what was learnt behind"
+
+
+@pytest.mark.parametrize("name", [*TEMPLATES, "own"])
+def test_an_answer_of_weight_0_is_context_and_not_learnt(bare: Path, sources: list[str], name: str) -> None:
+    if name == "own":
+        tokenizer, end = train(sources[:3], 300), "<|end|>"
+    else:
+        tokenizer, end = template.named(HuggingFaceTokenizer.load(bare), name), ENDS[name]
+    turns = [("user", "Hi"), ("assistant", "A draft"), ("user", "Again"), ("assistant", "Good")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    whole, _ = render(messages, tokenizer)
+    messages[1]["weight"] = 0
+    ids, mask = render(messages, tokenizer)
+    assert ids == whole
+    assert tokenizer.decode([i for i, m in zip(ids, mask, strict=True) if m]) == f"Good{end}"
 
 
 @pytest.mark.parametrize("name", list(TEMPLATES))
