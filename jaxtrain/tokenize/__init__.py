@@ -5,6 +5,7 @@ tokenizer.py    Tokenizer; byte-level BPE, trained here or OpenAI's, run by tikt
 huggingface.py  the tokenizer.json of a published model
 gguf.py         the tokenizer of a GGUF file
 template.py     its chat template
+bounds.py       what such a template may use up
 templates.py    templates by name
 tool_text.py    tool calls in that text, and read back from what a model wrote
 chat.py         render a conversation as ids, and the mask of what the assistant said

@@ -9,6 +9,7 @@ import datetime
 import json
 import os
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -17,10 +18,10 @@ from typing import Any
 import jinja2
 import jinja2.ext
 import jinja2.nodes
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from jaxtrain.conversation import Message, Messages, is_learned, map_texts, texts_in, with_arguments
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.tokenize.bounds import BoundedEnvironment
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
 from jaxtrain.tokenize.templates import TEMPLATES
 from jaxtrain.tokenize.tool_text import TAG, Form
@@ -317,7 +318,9 @@ def _rendered(
     generation_prompt: bool,
 ) -> str:
     try:
-        return _compiled(template, date).render(
+        compiled = _compiled(template, date, threading.get_ident())
+        compiled.environment.begin()
+        return compiled.render(
             messages=messages,
             tools=tools or None,  # templates ask whether there are any, or whether they are none
             add_generation_prompt=generation_prompt,
@@ -327,29 +330,18 @@ def _rendered(
         raise UserError(f"the chat template refuses a conversation: {error}") from error
 
 
-@lru_cache(maxsize=8)
-def _compiled(template: str, date: str) -> jinja2.Template:
-    """The date is the tokenizer's and never today's: the same conversation renders the same on any day."""
-    environment = ImmutableSandboxedEnvironment(
+@lru_cache(maxsize=64)
+def _compiled(template: str, date: str, thread: int) -> jinja2.Template:
+    """One a thread, which alone spends what it may use.
+
+    The date is the tokenizer's and never today's: the same conversation renders the same on any day.
+    """
+    environment = BoundedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
     )
-    environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = datetime.date.fromisoformat(date).strftime
     return environment.from_string(template)
-
-
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """As in `transformers`: nothing is escaped for HTML."""
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
 
 
 def _refuse(message: str) -> None:
