@@ -18,6 +18,7 @@ from typing import Any
 from jaxtrain import manifest as manifests
 from jaxtrain.manifest import MANIFEST, Manifest, file_sha256, input_fingerprint, read_json, write_json
 from jaxtrain.manifest import read as read_manifest
+from jaxtrain.runtime import limits
 from jaxtrain.runtime.energy import Meter
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
@@ -69,6 +70,7 @@ def produce(
     fingerprints: of inputs that are neither file nor folder, such as a database, by name.
     others: where several processes call this together; the first of them alone touches the folder.
     """
+    limits.check(config)
     others = others or Others()
     out, partial = Path(config.out), Path(f"{config.out}.partial")
     for name, path in inputs.items():

@@ -18,6 +18,7 @@ from typing import Any
 import tyro
 
 from jaxtrain import fields
+from jaxtrain.runtime import limits
 from jaxtrain.runtime.errors import UserError
 
 
@@ -38,6 +39,7 @@ def load(path: str | Path) -> Any:
         raise UserError(
             f"{path}: a {type(config).__name__} configures no stage; `config` needs a stage's class"
         )
+    limits.check(config)
     return config
 
 
@@ -80,19 +82,36 @@ def room_of(config: Any) -> ModuleType | None:
 
 
 def override(config: Any, arguments: list[str]) -> Any:
-    """Apply `--field value` and `--nested.field value`; an unknown field is an error naming the nearest."""
-    return _parse(type(config), arguments, config)
+    """Apply `--field value` and `--nested.field value`; an unknown field is an error naming the nearest.
+
+    The end of a field's name does where it is the end of no other: `--steps` for `--train.steps`.
+    """
+    changed = _parse(type(config), arguments, config)
+    limits.check(changed)
+    return changed
 
 
 def from_flags(kind: type, arguments: list[str]) -> Any:
     """A config of `kind` from the command line alone; what has no default must be there."""
-    return _parse(kind, arguments)
+    config = _parse(kind, arguments)
+    limits.check(config)
+    return config
+
+
+def changed(config: Any, **values: Any) -> Any:
+    """`dataclasses.replace` that reaches inside: `changed(config, train__steps=2)` sets `train.steps`."""
+    for name, value in values.items():
+        field, _, rest = name.partition("__")
+        inner = changed(getattr(config, field), **{rest: value}) if rest else value
+        config = dataclasses.replace(config, **{field: inner})
+    return config
 
 
 def _parse(kind: type, arguments: list[str], default: Any = None) -> Any:
     every = [field for part in fields.sections(kind, default) for field in part.fields]
     # A field of a config in a list may be named like one of the whole, which is the one that a flag means.
     known = {field.name: field for field in sorted(every, key=lambda field: field.settable)}
+    arguments = [_whole_name(argument, known) for argument in arguments]
     for flag in [argument.split("=")[0] for argument in arguments if re.match(r"--\w", argument)]:
         field = known.get(flag[2:].replace("-", "_"))
         if field is None:
@@ -118,6 +137,16 @@ def _parse(kind: type, arguments: list[str], default: Any = None) -> Any:
     except SystemExit as stop:
         raise UserError(_refusal(printed.getvalue())) from stop
     return dataclasses.replace(parsed, **kept)
+
+
+def _whole_name(argument: str, known: dict[str, fields.Field]) -> str:
+    """`--steps` is `--train.steps` where one field alone ends so."""
+    flag, equals, value = argument.partition("=")
+    name = flag[2:].replace("-", "_")
+    if not re.match(r"--\w", argument) or name in known:
+        return argument
+    ends = [whole for whole, field in known.items() if whole.endswith(f".{name}") and field.settable]
+    return f"--{ends[0]}{equals}{value}" if len(ends) == 1 else argument
 
 
 def _refusal(printed: str) -> str:

@@ -12,15 +12,16 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
-from jax.experimental import mesh_utils
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.limits import Limits
 
 if "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
     # Emulated devices share a pool of as many threads as they are, and each thread that waits in a collective
@@ -32,22 +33,32 @@ BATCH = ("data", "fsdp", "expert")
 """The mesh axes that the rows of a batch are sharded over."""
 
 
+Axis = Annotated[int, Limits(-1)]
+"""Devices along an axis; -1: all that remain."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MeshConfig:
     """Devices along each axis; -1 for one of them: all that remain."""
 
-    data: int = 1
+    data: Axis = 1
     """Devices that hold copies of the model; their gradients are summed."""
-    stage: int = 1
+    stage: Axis = 1
     """Devices in a pipeline, each with a part of the layers."""
-    fsdp: int = -1
+    fsdp: Axis = -1
     """Devices that share the batch, the weights and the optimizer state."""
-    expert: int = 1
+    expert: Axis = 1
     """Devices that share the experts of a mixture."""
-    context: int = 1
+    context: Axis = 1
     """Devices that share the sequence."""
-    tensor: int = 1
+    tensor: Axis = 1
     """Devices that share the heads and hidden units of a layer."""
+
+    def check(self) -> None:
+        given = [getattr(self, axis) for axis in AXES]
+        if 0 in given or given.count(-1) > 1:
+            text = ", ".join(f"{axis} {size}" for axis, size in zip(AXES, given, strict=True))
+            raise UserError(f"mesh {text}: every axis is at least 1, and at most one may be -1")
 
 
 AXES = tuple(f.name for f in fields(MeshConfig))
@@ -55,11 +66,9 @@ AXES = tuple(f.name for f in fields(MeshConfig))
 
 def sizes(config: MeshConfig, devices: int) -> list[int]:
     """Of the axes in order, for so many devices; UserError where they do not multiply to them."""
+    config.check()
     given = [getattr(config, axis) for axis in AXES]
     known = math.prod(size for size in given if size != -1)
-    if given.count(-1) > 1 or any(size < 1 and size != -1 for size in given):
-        text = ", ".join(f"{axis} {size}" for axis, size in zip(AXES, given, strict=True))
-        raise UserError(f"mesh {text}: every axis is at least 1, and at most one may be -1")
     found = [devices // known if size == -1 else size for size in given]
     if math.prod(found) != devices:
         text = " x ".join(f"{axis} {size}" for axis, size in zip(AXES, found, strict=True) if size > 1)
@@ -169,6 +178,63 @@ def put_batch(batch: dict[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
     """Numpy arrays `[B, T]` (this process's rows) to device arrays sharded over rows and sequence."""
     sharding = NamedSharding(mesh, P(BATCH, "context"))
     return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}
+
+
+def own_rows(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Of a global batch that every process has whole, this process's rows."""
+    this, processes = jax.process_index(), jax.process_count()
+    return {
+        name: rows[this * len(rows) // processes : (this + 1) * len(rows) // processes]
+        for name, rows in batch.items()
+    }
+
+
+def fetch(tree: Any) -> Any:
+    """Numpy arrays of a tree of arrays, whole on every process."""
+
+    def whole(x: Any) -> np.ndarray:
+        if isinstance(x, jax.Array) and not x.is_fully_addressable and not x.is_fully_replicated:
+            return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+        return np.asarray(x)
+
+    return jax.tree.map(whole, tree)
+
+
+def map_rows(function: Callable[..., Any], rows: dict[str, Any], most: int) -> Any:
+    """`function(batch)` of all rows, so many at a time: numpy arrays of one number or more a row.
+
+    function: of device arrays [b, T], b always the same, at least `most`; a tree of arrays [b, …].
+    """
+    mesh, count = jax.sharding.get_mesh(), len(next(iter(rows.values())))
+    size = -(-min(most, count) // batch_rows()) * batch_rows()
+    found = []
+    for first in range(0, count, size):
+        at = np.minimum(first + np.arange(size), count - 1)  # one shape: the last row fills up
+        part = own_rows({name: values[at] for name, values in rows.items()})
+        found.append(fetch(function(put_batch(part, mesh))))
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *found)
+
+
+def check_rows(
+    rows: int, length: int, microbatches: int = 1, stage_microbatches: int = 1, name: str = "batch_size"
+) -> None:
+    """UserError where the mesh that is set cannot cut a batch of so many rows of so many tokens.
+
+    stage_microbatches: `ModelConfig.stage_microbatches`. name: what the config calls the number of rows.
+    """
+    shape = jax.sharding.get_abstract_mesh().shape
+    parts = microbatches * batch_rows() * (stage_microbatches if shape["stage"] > 1 else 1)
+    if rows < 1 or rows % parts:
+        micro = f"{microbatches} microbatches on " if microbatches > 1 else ""
+        stages = f" and {shape['stage']} stages" if shape["stage"] > 1 else ""
+        raise UserError(f"{name} is {rows}; {micro}{batch_rows()} devices{stages} need a multiple of {parts}")
+    if length % shape["context"]:
+        raise UserError(
+            f"rows of {length} tokens do not fit mesh.context {shape['context']}; make the length a multiple "
+            "of that"
+        )
+    if rows % jax.process_count():
+        raise UserError(f"{name} is {rows}; {jax.process_count()} processes need a multiple of that")
 
 
 def abstract(init: Any, mesh: Mesh) -> Any:
