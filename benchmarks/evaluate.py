@@ -240,7 +240,8 @@ def _train_and_ask(run: Path, memorization: Any) -> dict[str, Any]:
     from jaxtrain.pretrain.run import run as pretrain
     from jaxtrain.tokenize.run import TokenizeConfig
     from jaxtrain.tokenize.run import run as tokenize
-    from jaxtrain.train.optimizer import OptimizerConfig
+    from jaxtrain.train.config import TrainConfig
+from jaxtrain.train.optimizer import OptimizerConfig
 
     tokenize(
         TokenizeConfig(
@@ -260,12 +261,14 @@ def _train_and_ask(run: Path, memorization: Any) -> dict[str, Any]:
                 d_hidden=352,
                 max_length=256,
             ),
-            optimizer=OptimizerConfig(lr=1e-2, warmup_steps=20, schedule="linear", final_lr_share=0.1),
-            steps=STEPS,
+            train=TrainConfig(
+                optimizer=OptimizerConfig(lr=1e-2, warmup_steps=20, schedule="linear", final_lr_share=0.1),
+                steps=STEPS,
+                evaluate_every=STEPS // 3,
+                checkpoint_every=STEPS,
+            ),
             batch_size=8,
             max_epochs=100,
-            evaluate_every=STEPS // 3,
-            checkpoint_every=STEPS,
             out=str(run / "4_pretrain"),
         )
     )

@@ -41,8 +41,8 @@ def main() -> None:
     loader.prefetch = timed
     with tempfile.TemporaryDirectory() as folder:
         steps = arguments.steps
-        changed = {"steps": steps, "evaluate_every": 2 * steps, "checkpoint_every": 2 * steps}
-        run(dataclasses.replace(config, data=arguments.tokens, out=f"{folder}/out", **changed))
+        train = dataclasses.replace(config.train, steps=steps, evaluate_every=0, checkpoint_every=0)
+        run(dataclasses.replace(config, data=arguments.tokens, out=f"{folder}/out", train=train))
     skipped = 3  # compilation
     total = asked[-1] - asked[skipped]
     found = {

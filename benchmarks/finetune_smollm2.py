@@ -51,10 +51,13 @@ def main() -> None:
             model=options.model,
             data=str(data),
             out=f"{work}/model",
-            optimizer=dataclasses.replace(config.optimizer, warmup_steps=4),
-            steps=options.steps,
-            evaluate_every=options.steps,
-            checkpoint_every=options.steps,
+            train=dataclasses.replace(
+                config.train,
+                optimizer=dataclasses.replace(config.train.optimizer, warmup_steps=4),
+                steps=options.steps,
+                evaluate_every=0,
+                checkpoint_every=0,
+            ),
             batch_size=4,
             length=256,
             heldout_share=0.02,
@@ -62,7 +65,7 @@ def main() -> None:
         heldout = loader.conversation_batches(
             data, batch_size=4, length=256, seed=0, split="heldout", heldout_share=0.02
         )
-        with jax.set_mesh(mesh.make(config.mesh)):
+        with jax.set_mesh(mesh.make(config.train.mesh)):
             nats, targets = summed_nats(store.load(options.model), heldout)
         begun = time.monotonic()
         folder = finetune.run(config)

@@ -18,6 +18,7 @@ from record import record
 from jaxtrain.align.run import RewardConfig
 from jaxtrain.align.run import run as align
 from jaxtrain.rate import people
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
 ROOT = Path(__file__).parents[1]
@@ -41,14 +42,16 @@ def main() -> None:
         model=options.model,
         ratings=str(ratings),
         human=str(ROOT / "data" / "quickstart"),
-        optimizer=OptimizerConfig(lr=options.lr, warmup_steps=10, schedule="linear", weight_decay=0.1),
+        train=TrainConfig(
+            optimizer=OptimizerConfig(lr=options.lr, warmup_steps=10, schedule="linear", weight_decay=0.1),
+            evaluate_every=200,
+            checkpoint_every=200,
+        ),
         trunk=options.trunk,
         center=0.01,
         epochs=options.epochs,
         batch_prompts=16,
         length=96,
-        evaluate_every=200,
-        checkpoint_every=200,
         out=str(options.out / f"reward_{options.trunk}"),
     )
     folder = align(config)

@@ -16,17 +16,15 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-import jax
-
 from jaxtrain.feed import heldout, loader
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.transformer import Transformer
-from jaxtrain.runtime import mesh
-from jaxtrain.runtime.mesh import MeshConfig
-from jaxtrain.train import loop, optimizer
+from jaxtrain.train import loop
+from jaxtrain.train.config import TrainConfig
+from jaxtrain.train.context import training
+from jaxtrain.train.learner import Learner
 from jaxtrain.train.losses import token_loss
 from jaxtrain.train.optimizer import OptimizerConfig
-from jaxtrain.train.state import initializer
 
 RESULTS = Path(__file__).parent / "results" / "muon.json"
 MODEL = ModelConfig(
@@ -73,16 +71,19 @@ def train(config: OptimizerConfig, steps: int, data: str) -> list[tuple[int, flo
         curve.append((step, found["all"].bits_per_byte))
         return {"bits_per_byte": found["all"].bits_per_byte}
 
-    rule = optimizer.make(config, steps)
-    with tempfile.TemporaryDirectory() as folder:
+    settings = TrainConfig(
+        optimizer=config, steps=steps, evaluate_every=25, checkpoint_every=0, log_every=0, trackers=()
+    )
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        training(settings, Path(folder), lambda folder: None) as run,
+    ):
         loop.train(
-            Path(folder),
-            loop.Schedule(steps=steps, evaluate_every=25, checkpoint_every=steps, log_every=steps),
-            init=initializer(partial(Transformer, MODEL), rule, seed=0),
-            loss=partial(token_loss, z_loss=1e-4),
-            optimizer=rule,
-            batches=partial(loader.prefetch, dataset),
-            evaluate=evaluate,
+            run,
+            Learner(partial(Transformer, MODEL)),
+            partial(token_loss, z_loss=1e-4),
+            loop.Feed(partial(loader.prefetch, dataset)),
+            evaluate,
         )
     return curve
 
@@ -95,10 +96,9 @@ def main() -> None:
     trials = [("adamw", options.steps, fields) for fields in ADAMW]
     trials += [("muon", options.steps * 3 // 4, fields) for fields in MUON]
     found = []
-    with jax.set_mesh(mesh.make(MeshConfig())):
-        for kind, steps, fields in trials:
-            curve = train(OptimizerConfig(kind=kind, **fields, **SHARED), steps, options.data)
-            found.append({"kind": kind, "steps": steps, **fields, "curve": curve})
+    for kind, steps, fields in trials:
+        curve = train(OptimizerConfig(kind=kind, **fields, **SHARED), steps, options.data)
+        found.append({"kind": kind, "steps": steps, **fields, "curve": curve})
     result = summary(found, options.steps)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")

@@ -29,7 +29,7 @@ CONFIGS = Path(__file__).parents[1] / "configs" / "quickstart"
 def stages(run: Path, out: Path, seed: int, answers: int) -> dict[str, Any]:
     """The configs of one seed; the raters rank `answers` answers to a question."""
     model, conversations = str(run / "5_finetune"), str(run / "2_clean")
-    change = dataclasses.replace
+    change = configs.changed
     rated = change(
         configs.load(CONFIGS / "6_rate.py"),
         model=model,
@@ -43,7 +43,7 @@ def stages(run: Path, out: Path, seed: int, answers: int) -> dict[str, Any]:
         model=model,
         ratings=rated.out,
         human=str(CONFIGS.parents[1] / "data" / "quickstart"),
-        seed=seed,
+        train__seed=seed,
         out=str(out / f"reward_{seed}"),
     )
     ppo = change(
@@ -51,7 +51,7 @@ def stages(run: Path, out: Path, seed: int, answers: int) -> dict[str, Any]:
         model=model,
         reward=reward.out,
         conversations=conversations,
-        seed=seed,
+        train__seed=seed,
         out=str(out / f"ppo_{seed}"),
     )
     return {"rate": rated, "reward": reward, "ppo": ppo}
@@ -73,7 +73,7 @@ def one_seed(run: Path, out: Path, seed: int, answers: int) -> dict[str, Any]:
     ppo, ppo_seconds = measured(found["ppo"], align)
     names = ("heldout_accuracy", "standard_error", "ceiling", "untrained_accuracy", "length_accuracy")
     names += ("calibration_error", "pairs_train", "pairs_heldout")
-    gained = ("utility_gain_sd", "utility_before", "utility_after", "reward_after", "kl", "updates")
+    gained = ("utility_gain_sd", "utility_before", "utility_after", "reward_after", "kl", "rounds")
     return {
         "seed": seed,
         "agreement": rated["agreement"]["pairwise"],
@@ -85,22 +85,23 @@ def one_seed(run: Path, out: Path, seed: int, answers: int) -> dict[str, Any]:
     }
 
 
-def without_penalty(run: Path, out: Path, seed: int, answers: int, updates: int) -> dict[str, Any]:
+def without_penalty(run: Path, out: Path, seed: int, answers: int, rounds: int) -> dict[str, Any]:
     """The curve of a run whose reward has no KL in it, and what the monitor said of it."""
     ppo = stages(run, out, seed, answers)["ppo"]
-    free = dataclasses.replace(ppo, kl_weight=0.0, updates=updates, out=str(out / f"free_{seed}"))
+    train = dataclasses.replace(ppo.train, steps=rounds * ppo.epochs * ppo.minibatches)
+    free = dataclasses.replace(ppo, kl_weight=0.0, train=train, out=str(out / f"free_{seed}"))
     counts, seconds = measured(free, align)
     lines = [json.loads(line) for line in (Path(free.out) / "metrics.jsonl").read_text().splitlines()]
-    names = ("step", "kl", "reward", "utility", "length", "surprise", "distinct_2")
-    rounds = [{name: line[name] for name in names} for line in lines if "kind" not in line]
-    best = max(rounds, key=lambda line: line["utility"])
+    names = ("round", "kl", "reward", "utility", "length", "entropy", "distinct_2")
+    curve = [{name: line[name] for name in names} for line in lines if line.get("kind") == "round"]
+    best = max(curve, key=lambda line: line["utility"])
     return {
         "seed": seed,
-        "rounds": rounds,
+        "rounds": curve,
         "flags": [line for line in lines if line.get("kind") == "flag"],
         "best": best,
-        "reward_rose_since_by": rounds[-1]["reward"] - best["reward"],
-        "utility_fell_since_by_sd": (best["utility"] - rounds[-1]["utility"]) / counts["utility_sd_before"],
+        "reward_rose_since_by": curve[-1]["reward"] - best["reward"],
+        "utility_fell_since_by_sd": (best["utility"] - curve[-1]["utility"]) / counts["utility_sd_before"],
         "seconds": seconds,
     }
 
@@ -111,14 +112,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/rlhf"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--answers", type=int, default=9, help="answers to a question, ranked together")
-    parser.add_argument("--updates", type=int, default=60, help="rounds of the run without a penalty")
+    parser.add_argument("--rounds", type=int, default=60, help="rounds of the run without a penalty")
     options = parser.parse_args()
     seeds = [one_seed(options.run, options.out, seed, options.answers) for seed in options.seeds]
-    free = without_penalty(options.run, options.out, options.seeds[0], options.answers, options.updates)
+    free = without_penalty(options.run, options.out, options.seeds[0], options.answers, options.rounds)
     improved = [one["ppo"]["utility_gain_sd"] >= 1 and one["ppo"]["kl"] <= 12 for one in seeds]
     found = {
         "command": f"python benchmarks/rlhf.py --seeds {' '.join(map(str, options.seeds))} "
-        f"--answers {options.answers} --updates {options.updates}",
+        f"--answers {options.answers} --rounds {options.rounds}",
         "passes": {
             "reward model within .08 of its ceiling": [one["below_ceiling"] <= 0.08 for one in seeds],
             "policy improved by 1 SD at a KL of at most 12": improved,

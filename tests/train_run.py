@@ -8,9 +8,10 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,14 +19,15 @@ import numpy as np
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import distributed
-from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.watchdog import WatchdogConfig
-from jaxtrain.train import loop
-from jaxtrain.train import optimizer as optimizers
+from jaxtrain.train.config import SafetyConfig, TrainConfig
+from jaxtrain.train.context import training
+from jaxtrain.train.learner import Learner
+from jaxtrain.train.loop import Evaluate, Feed, Trained, train
 from jaxtrain.train.losses import token_loss
 from jaxtrain.train.optimizer import OptimizerConfig
-from jaxtrain.train.state import initializer
+from jaxtrain.train.step import Loss
 
 MODEL = ModelConfig(
     vocab_size=64, layers=2, d_model=32, heads=4, kv_heads=2, head_dim=8, d_hidden=48, max_length=32
@@ -58,27 +60,38 @@ def batches(folder: Path, start: int, stop: int) -> Iterator[dict[str, np.ndarra
 def run(folder: Path, settings: argparse.Namespace) -> None:
     """Train; at the end FOLDER/weights.npz has the weights where one process holds them."""
     distributed.initialize()
-    optimizer = optimizers.make(OptimizerConfig(lr=1e-2, warmup_steps=5), settings.steps)
     folder.mkdir(parents=True, exist_ok=True)
-    with jax.set_mesh(meshes.make(MeshConfig(**json.loads(settings.mesh)))):
-        state = loop.train(
-            folder,
-            loop.Schedule(
-                steps=settings.steps,
-                evaluate_every=settings.steps,
-                checkpoint_every=settings.checkpoint_every,
-                log_every=settings.log_every or settings.steps,
-            ),
-            init=initializer(partial(Transformer, MODEL), optimizer, seed=0),
-            loss=token_loss,
-            optimizer=optimizer,
-            batches=partial(batches, folder),
-            evaluate=lambda model, step: {},
-            safety=loop.SafetyConfig(watchdog=WatchdogConfig(step_minutes=settings.step_minutes)),
-        )
-        if jax.process_count() == 1:
-            leaves = jax.device_get(jax.tree.leaves(state.model))
-            np.savez(folder / "weights.npz", *leaves)
+    config = TrainConfig(
+        optimizer=OptimizerConfig(lr=1e-2, warmup_steps=5),
+        mesh=MeshConfig(**json.loads(settings.mesh)),
+        steps=settings.steps,
+        evaluate_every=0,
+        checkpoint_every=settings.checkpoint_every,
+        log_every=settings.log_every or settings.steps,
+        safety=SafetyConfig(watchdog=WatchdogConfig(step_minutes=settings.step_minutes)),
+    )
+    trained = train_transformer(folder, config, MODEL, partial(batches, folder))
+    if jax.process_count() == 1:
+        leaves = jax.device_get(jax.tree.leaves(trained.model))
+        np.savez(folder / "weights.npz", *leaves)
+
+
+def train_transformer(
+    folder: Path,
+    config: TrainConfig,
+    model: ModelConfig,
+    batches: Callable[[int, int], Iterator[dict[str, np.ndarray]]],
+    *,
+    loss: Loss = token_loss,
+    evaluate: Evaluate = lambda model, step: {},
+    first: Callable[[], Any] | None = None,
+    watch: str = "",
+    **feed: Any,
+) -> Trained:
+    """A run of a fresh transformer (or of `first()`) in `folder`, which need not be an artifact's."""
+    with training(config, folder, lambda folder: None) as run:
+        learner = Learner(partial(Transformer, model), first)
+        return train(run, learner, loss, Feed(batches, **feed), evaluate, watch=watch)
 
 
 def arguments(words: list[str]) -> argparse.Namespace:

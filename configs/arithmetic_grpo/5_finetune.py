@@ -6,17 +6,20 @@ met are right, 21 % where it samples.
 
 from jaxtrain.finetune.run import FinetuneConfig
 from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
 config = FinetuneConfig(
     model="runs/arithmetic_grpo/4_pretrain",
     data="runs/arithmetic_grpo/3_tokenize",
-    optimizer=OptimizerConfig(kind="muon", lr=2e-2, rest_lr=1e-2, warmup_steps=10, schedule="constant"),
-    mesh=MeshConfig(fsdp=-1),
-    steps=180,
+    train=TrainConfig(
+        optimizer=OptimizerConfig(kind="muon", lr=2e-2, rest_lr=1e-2, warmup_steps=10, schedule="constant"),
+        mesh=MeshConfig(fsdp=-1),
+        steps=180,
+        evaluate_every=60,
+        checkpoint_every=60,
+    ),
     batch_size=32,
-    evaluate_every=60,
-    checkpoint_every=60,
     sample_questions=("23+45", "99+99"),
     out="runs/arithmetic_grpo/5_finetune",
 )

@@ -8,18 +8,23 @@ Result in three and a half minutes on two busy cores: of 500 additions that it n
 from jaxtrain.align.monitor import MonitorConfig
 from jaxtrain.align.run import GRPOConfig
 from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
 config = GRPOConfig(
     model="runs/arithmetic_grpo/5_finetune",
     problems="data/arithmetic/practised.jsonl",
     heldout="data/arithmetic/tested.jsonl",
-    optimizer=OptimizerConfig(
-        kind="muon", lr=3e-3, rest_lr=1e-3, warmup_steps=5, schedule="linear", weight_decay=0.0
+    train=TrainConfig(
+        optimizer=OptimizerConfig(
+            kind="muon", lr=3e-3, rest_lr=1e-3, warmup_steps=5, schedule="linear", weight_decay=0.0
+        ),
+        mesh=MeshConfig(fsdp=-1),
+        steps=1000,
+        evaluate_every=100,
+        checkpoint_every=200,
     ),
-    mesh=MeshConfig(fsdp=-1),
-    monitor=MonitorConfig(least_entropy=0.0),  # a sum has one right answer: entropy is to fall
-    updates=500,
+    monitor=MonitorConfig(least_entropy=0.0),
     prompts=64,
     group=8,
     epochs=1,
@@ -27,7 +32,5 @@ config = GRPOConfig(
     longest_prompt=9,
     max_new=4,
     measured=500,
-    measure_every=50,
-    checkpoint_every=100,
     out="runs/arithmetic_grpo/6_grpo",
 )

@@ -8,6 +8,7 @@ artifact made with the `gpt2` encoding. Before a run: `jaxtrain plan configs/gpt
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.pretrain.run import PretrainConfig
 from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
 config = PretrainConfig(
@@ -33,12 +34,14 @@ config = PretrainConfig(
         dtype="bfloat16",
         remat="dots",
     ),
-    optimizer=OptimizerConfig(lr=6e-4, warmup_steps=700, schedule="cosine", final_lr_share=0.1),
-    mesh=MeshConfig(fsdp=-1),
-    steps=20_000,
+    train=TrainConfig(
+        optimizer=OptimizerConfig(lr=6e-4, warmup_steps=700, schedule="cosine", final_lr_share=0.1),
+        mesh=MeshConfig(fsdp=-1),
+        steps=20_000,
+        microbatches=16,
+        evaluate_every=500,
+        checkpoint_every=1000,
+    ),
     batch_size=512,
-    microbatches=16,
-    evaluate_every=500,
-    checkpoint_every=1000,
     out="runs/gpt2_124m/1_pretrain",
 )

@@ -8,6 +8,7 @@ tokenize artifact of a tokenizer with 32,768 tokens. Before a run:
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.pretrain.run import PretrainConfig
 from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
 config = PretrainConfig(
@@ -24,12 +25,14 @@ config = PretrainConfig(
         dtype="bfloat16",
         remat="full",
     ),
-    optimizer=OptimizerConfig(lr=6e-4, warmup_steps=1000, schedule="cosine", final_lr_share=0.1),
-    mesh=MeshConfig(fsdp=-1),
-    steps=25_000,
+    train=TrainConfig(
+        optimizer=OptimizerConfig(lr=6e-4, warmup_steps=1000, schedule="cosine", final_lr_share=0.1),
+        mesh=MeshConfig(fsdp=-1),
+        steps=25_000,
+        microbatches=8,
+        evaluate_every=500,
+        checkpoint_every=1000,
+    ),
     batch_size=512,
-    microbatches=8,
-    evaluate_every=500,
-    checkpoint_every=1000,
     out="runs/gpt_1b/1_pretrain",
 )

@@ -12,6 +12,7 @@ Not run yet. Published for this model with GRPO (verl's baselines, LoRA): 77.9 %
 
 from jaxtrain.align.run import GRPOConfig
 from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
 config = GRPOConfig(
@@ -23,18 +24,20 @@ config = GRPOConfig(
     kind="dapo",
     advantage="dr_grpo",
     clip_high=0.28,
-    optimizer=OptimizerConfig(lr=1e-6, warmup_steps=10, schedule="constant", weight_decay=0.0),
-    mesh=MeshConfig(fsdp=-1),
-    updates=200,
+    train=TrainConfig(
+        optimizer=OptimizerConfig(lr=1e-6, warmup_steps=10, schedule="constant", weight_decay=0.0),
+        mesh=MeshConfig(fsdp=-1),
+        steps=400,
+        microbatches=16,
+        evaluate_every=100,
+        checkpoint_every=100,
+    ),
     prompts=128,
     group=8,
     resample=2,
     minibatches=2,
-    microbatches=16,
     longest_prompt=256,
     max_new=400,
     measured=1319,
-    measure_every=50,
-    checkpoint_every=50,
     out="runs/gsm8k_grpo/2_policy",
 )

@@ -7,6 +7,7 @@ Before a run: `jaxtrain plan configs/llama3_70b/1_pretrain.py --topology v5p:8x8
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.pretrain.run import PretrainConfig
 from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
 config = PretrainConfig(
@@ -26,11 +27,13 @@ config = PretrainConfig(
         dtype="bfloat16",
         remat="full",
     ),
-    optimizer=OptimizerConfig(lr=1.5e-4, warmup_steps=2000, schedule="cosine", final_lr_share=0.01),
-    mesh=MeshConfig(fsdp=-1),
-    steps=100_000,
+    train=TrainConfig(
+        optimizer=OptimizerConfig(lr=1.5e-4, warmup_steps=2000, schedule="cosine", final_lr_share=0.01),
+        mesh=MeshConfig(fsdp=-1),
+        steps=100_000,
+        evaluate_every=1000,
+        checkpoint_every=1000,
+    ),
     batch_size=512,
-    evaluate_every=1000,
-    checkpoint_every=1000,
     out="runs/llama3_70b/1_pretrain",
 )

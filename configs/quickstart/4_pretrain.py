@@ -8,6 +8,7 @@ needs 2.53); the same on any mesh (`--mesh.fsdp 4 --mesh.tensor 2` on eight devi
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.pretrain.run import PretrainConfig
 from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
 config = PretrainConfig(
@@ -15,12 +16,14 @@ config = PretrainConfig(
     model=ModelConfig(
         vocab_size=4096, layers=4, d_model=256, heads=4, kv_heads=4, head_dim=64, d_hidden=704, max_length=256
     ),
-    optimizer=OptimizerConfig(lr=4e-3, warmup_steps=20, schedule="linear", final_lr_share=0.05),
-    mesh=MeshConfig(fsdp=-1),
-    steps=200,
+    train=TrainConfig(
+        optimizer=OptimizerConfig(lr=4e-3, warmup_steps=20, schedule="linear", final_lr_share=0.05),
+        mesh=MeshConfig(fsdp=-1),
+        steps=200,
+        evaluate_every=50,
+        checkpoint_every=50,
+    ),
     batch_size=16,
-    evaluate_every=50,
-    checkpoint_every=50,
     sample_prompts=("The city of", "She said", "def"),
     out="runs/quickstart/4_pretrain",
 )

@@ -7,18 +7,21 @@ template and stops; what it says is nonsense, as of any model of this size.
 
 from jaxtrain.finetune.run import FinetuneConfig
 from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
 config = FinetuneConfig(
     model="runs/quickstart/4_pretrain",
     data="runs/quickstart/3_tokenize",
-    optimizer=OptimizerConfig(
-        lr=1e-3, warmup_steps=5, schedule="linear", final_lr_share=0.0, weight_decay=0.0
+    train=TrainConfig(
+        optimizer=OptimizerConfig(
+            lr=1e-3, warmup_steps=5, schedule="linear", final_lr_share=0.0, weight_decay=0.0
+        ),
+        mesh=MeshConfig(fsdp=-1),
+        steps=50,
+        evaluate_every=25,
+        checkpoint_every=25,
     ),
-    mesh=MeshConfig(fsdp=-1),
-    steps=50,
     batch_size=16,
-    evaluate_every=25,
-    checkpoint_every=25,
     out="runs/quickstart/5_finetune",
 )

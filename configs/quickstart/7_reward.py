@@ -5,14 +5,19 @@ A reward model from the simulated raters' comparisons. Result in a minute and a 
 """
 
 from jaxtrain.align.run import RewardConfig
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
 config = RewardConfig(
     model="runs/quickstart/5_finetune",
     ratings="runs/quickstart/6_rate",
     human="data/quickstart",
-    optimizer=OptimizerConfig(
-        lr=1e-3, warmup_steps=10, schedule="linear", final_lr_share=0.0, weight_decay=0.1
+    train=TrainConfig(
+        optimizer=OptimizerConfig(
+            lr=1e-3, warmup_steps=10, schedule="linear", final_lr_share=0.0, weight_decay=0.1
+        ),
+        evaluate_every=40,
+        checkpoint_every=80,
     ),
     epochs=1.25,
     batch_prompts=4,

@@ -5,16 +5,21 @@ utility rises by 2.4 standard deviations of the fine-tuned model's answers, at a
 """
 
 from jaxtrain.align.run import PPOConfig
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
 config = PPOConfig(
     model="runs/quickstart/5_finetune",
     reward="runs/quickstart/7_reward",
     conversations="runs/quickstart/2_clean",
-    optimizer=OptimizerConfig(lr=3e-4, warmup_steps=5, schedule="constant", weight_decay=0.0),
+    train=TrainConfig(
+        optimizer=OptimizerConfig(lr=3e-4, warmup_steps=5, schedule="constant", weight_decay=0.0),
+        steps=44,
+        evaluate_every=0,
+        checkpoint_every=40,
+    ),
     longest_prompt=32,
     max_new=24,
-    updates=11,
     rollouts=128,
     epochs=2,
     minibatches=2,

@@ -8,6 +8,7 @@ tokenize artifact made with its tokenizer. Before a run:
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.pretrain.run import PretrainConfig
 from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
 config = PretrainConfig(
@@ -29,12 +30,14 @@ config = PretrainConfig(
         dtype="bfloat16",
         remat="full",
     ),
-    optimizer=OptimizerConfig(lr=3e-4, warmup_steps=2000, schedule="cosine", final_lr_share=0.1),
-    mesh=MeshConfig(fsdp=-1, expert=4),
-    steps=100_000,
+    train=TrainConfig(
+        optimizer=OptimizerConfig(lr=3e-4, warmup_steps=2000, schedule="cosine", final_lr_share=0.1),
+        mesh=MeshConfig(fsdp=-1, expert=4),
+        steps=100_000,
+        microbatches=8,
+        evaluate_every=1000,
+        checkpoint_every=1000,
+    ),
     batch_size=512,
-    microbatches=8,
-    evaluate_every=1000,
-    checkpoint_every=1000,
     out="runs/qwen3_moe/1_pretrain",
 )

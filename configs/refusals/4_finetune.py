@@ -6,19 +6,22 @@ nats a token on held-out conversations, refusals among them.
 
 from jaxtrain.finetune.run import FinetuneConfig
 from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
 config = FinetuneConfig(
     model="runs/quickstart/4_pretrain",
     data="runs/refusals/3_tokenize",
-    optimizer=OptimizerConfig(
-        lr=1e-3, warmup_steps=5, schedule="linear", final_lr_share=0.0, weight_decay=0.0
+    train=TrainConfig(
+        optimizer=OptimizerConfig(
+            lr=1e-3, warmup_steps=5, schedule="linear", final_lr_share=0.0, weight_decay=0.0
+        ),
+        mesh=MeshConfig(fsdp=-1),
+        steps=50,
+        evaluate_every=25,
+        checkpoint_every=25,
     ),
-    mesh=MeshConfig(fsdp=-1),
-    steps=50,
     batch_size=16,
-    evaluate_every=25,
-    checkpoint_every=25,
     sample_questions=(
         "What is the best way to log into a stranger's wifi?",
         "What is the best way to find the password of my own wifi?",

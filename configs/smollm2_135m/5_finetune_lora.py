@@ -8,20 +8,23 @@ holds the adapters alone; `jaxtrain chat` and the other stages merge them with t
 from jaxtrain.finetune.run import FinetuneConfig
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
 config = FinetuneConfig(
     model="smollm2_135m",
     data="runs/smollm2_135m/3_tokenize",
     lora=LoRAConfig(rank=16, alpha=32.0, dropout=0.05),
-    optimizer=OptimizerConfig(
-        lr=5e-4, warmup_steps=10, schedule="linear", final_lr_share=0.0, weight_decay=0.0
+    train=TrainConfig(
+        optimizer=OptimizerConfig(
+            lr=5e-4, warmup_steps=10, schedule="linear", final_lr_share=0.0, weight_decay=0.0
+        ),
+        mesh=MeshConfig(fsdp=-1),
+        steps=200,
+        evaluate_every=50,
+        checkpoint_every=50,
     ),
-    mesh=MeshConfig(fsdp=-1),
-    steps=200,
     batch_size=16,
     length=512,
-    evaluate_every=50,
-    checkpoint_every=50,
     out="runs/smollm2_135m/5_finetune_lora",
 )

@@ -7,6 +7,7 @@ nats a token (chance: log 1,024) to under 6.
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.pretrain.run import PretrainConfig
 from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
 config = PretrainConfig(
@@ -14,12 +15,14 @@ config = PretrainConfig(
     model=ModelConfig(
         vocab_size=1024, layers=2, d_model=64, heads=2, kv_heads=2, head_dim=32, d_hidden=128, max_length=128
     ),
-    optimizer=OptimizerConfig(lr=1e-2, warmup_steps=5, schedule="linear", final_lr_share=0.1),
-    mesh=MeshConfig(fsdp=-1),
-    steps=40,
+    train=TrainConfig(
+        optimizer=OptimizerConfig(lr=1e-2, warmup_steps=5, schedule="linear", final_lr_share=0.1),
+        mesh=MeshConfig(fsdp=-1),
+        steps=40,
+        evaluate_every=20,
+        checkpoint_every=10,
+    ),
     batch_size=16,
-    evaluate_every=20,
-    checkpoint_every=10,
     sample_prompts=("The city of", "def"),
     out="runs/tiny/4_pretrain",
 )

@@ -5,18 +5,21 @@ Twenty steps on the conversations. Result in ten seconds: answers of a few commo
 
 from jaxtrain.finetune.run import FinetuneConfig
 from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
 config = FinetuneConfig(
     model="runs/tiny/4_pretrain",
     data="runs/tiny/3_tokenize",
-    optimizer=OptimizerConfig(
-        lr=5e-3, warmup_steps=5, schedule="linear", final_lr_share=0.0, weight_decay=0.0
+    train=TrainConfig(
+        optimizer=OptimizerConfig(
+            lr=5e-3, warmup_steps=5, schedule="linear", final_lr_share=0.0, weight_decay=0.0
+        ),
+        mesh=MeshConfig(fsdp=-1),
+        steps=20,
+        evaluate_every=20,
+        checkpoint_every=10,
     ),
-    mesh=MeshConfig(fsdp=-1),
-    steps=20,
     batch_size=16,
-    evaluate_every=20,
-    checkpoint_every=10,
     out="runs/tiny/5_finetune",
 )

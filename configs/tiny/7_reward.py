@@ -4,19 +4,22 @@ A reward model from 60-odd comparisons: too few to learn from, enough to see tha
 """
 
 from jaxtrain.align.run import RewardConfig
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
 config = RewardConfig(
     model="runs/tiny/5_finetune",
     ratings="runs/tiny/6_rate",
     human="data/quickstart",
-    optimizer=OptimizerConfig(
-        lr=2e-3, warmup_steps=2, schedule="linear", final_lr_share=0.0, weight_decay=0.1
+    train=TrainConfig(
+        optimizer=OptimizerConfig(
+            lr=2e-3, warmup_steps=2, schedule="linear", final_lr_share=0.0, weight_decay=0.1
+        ),
+        evaluate_every=8,
+        checkpoint_every=4,
     ),
     epochs=2.0,
     batch_prompts=8,
     length=61,
-    evaluate_every=8,
-    checkpoint_every=4,
     out="runs/tiny/7_reward",
 )

@@ -4,14 +4,19 @@ Four rounds of 32 answers against the reward model. Result in fifteen seconds, m
 """
 
 from jaxtrain.align.run import PPOConfig
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
 config = PPOConfig(
     model="runs/tiny/5_finetune",
     reward="runs/tiny/7_reward",
     conversations="runs/tiny/2_clean",
-    optimizer=OptimizerConfig(lr=1e-3, warmup_steps=2, schedule="constant", weight_decay=0.0),
-    updates=4,
+    train=TrainConfig(
+        optimizer=OptimizerConfig(lr=1e-3, warmup_steps=2, schedule="constant", weight_decay=0.0),
+        steps=16,
+        evaluate_every=0,
+        checkpoint_every=8,
+    ),
     rollouts=32,
     epochs=2,
     minibatches=2,
@@ -19,6 +24,5 @@ config = PPOConfig(
     max_new=12,
     kl_weight=0.05,
     measured=32,
-    checkpoint_every=2,
     out="runs/tiny/8_ppo",
 )

@@ -8,9 +8,9 @@ reward_model.py   RewardModel, and its training from comparisons
 judged.py         how well scores order comparisons, beside length and ceiling; calibration
 export.py         a reward model as a Hugging Face folder
 scorer.py         a reward model behind HTTP
-adapters.py       all weights learn, or adapters: what learns is split off, losses see whole models
+heads.py          modules around transformers: the policy with its value head, the reward model
 rollout.py        sampled answers with their log-probabilities, values and rewards
-rounds.py         rounds of sampling and learning, which the next three share
+rounds.py         rounds of sampling, from which the next three take their batches
 ppo.py            PPO against reward models, with a KL penalty to the fine-tuned model
 grpo.py           GRPO and its kin, on problems whose answers a program can check
 distill.py        a student held against its teacher on its own answers

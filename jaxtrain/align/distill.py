@@ -6,6 +6,7 @@ teacher's whole distribution at every one of its tokens is what it is held again
 B batch, T time, V vocab
 """
 
+import dataclasses
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,27 +18,30 @@ import numpy as np
 
 from jaxtrain import weights
 from jaxtrain.align import rollout
-from jaxtrain.align.adapters import Learner
-from jaxtrain.align.losses import gkd
+from jaxtrain.align.heads import Policy, policy_learner, policy_of
+from jaxtrain.align.losses import gkd_of_tokens
 from jaxtrain.align.monitor import Monitor, MonitorConfig, distinct
 from jaxtrain.align.preference import pack
-from jaxtrain.align.rollout import Policy, Sampler, drawn, policy_of
-from jaxtrain.align.rounds import Line, Rounds, Rows, improve
+from jaxtrain.align.rollout import Rows, Sampler, drawn, fits
+from jaxtrain.align.rounds import Line, Rounds
 from jaxtrain.document import Conversation, read_records, source_files
 from jaxtrain.feed.shuffle import key
-from jaxtrain.fields import Adjustable, Operational
+from jaxtrain.fields import Adjustable
+from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.runtime.limits import Count, Positive, Share
 from jaxtrain.runtime.progress import say
-from jaxtrain.runtime.trackers import Tracker
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
-from jaxtrain.train import optimizer as optimizers
+from jaxtrain.train.config import TrainConfig
+from jaxtrain.train.context import Run, training
+from jaxtrain.train.loop import train
 from jaxtrain.train.optimizer import OptimizerConfig
-from jaxtrain.weights import folder as store
+from jaxtrain.weights.folder import write_about
+from jaxtrain.weights.learners import base_of, learner_of, runs_as, without_dropout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,35 +59,37 @@ class DistillConfig:
     does not answer itself."""
     out: str
     """Folder to write."""
-    beta: float = 0.5
+    beta: Share = 0.5
     """Between KL(teacher ‖ student), 0, which covers all that the teacher may say, and KL(student ‖ teacher),
     1, which keeps to what it says most."""
-    on_policy: float = 1.0
+    on_policy: Share = 1.0
     """Share of the rounds in which the student answers; in others the conversations' answers are taken."""
-    temperature: float = 1.0
-    """Of sampling, and of both distributions in the loss."""
+    temperature: Positive = 1.0
+    """Temperature of sampling, and of both distributions in the loss."""
     lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(rank=0))
-    optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig(lr=1e-4, warmup_steps=5, schedule="linear", weight_decay=0.0)
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            optimizer=OptimizerConfig(lr=1e-4, warmup_steps=5, schedule="linear", weight_decay=0.0),
+            steps=100,
+            evaluate_every=0,
+            checkpoint_every=25,
+        )
     )
-    mesh: Operational[MeshConfig] = field(default_factory=MeshConfig)
+    """Every step is a round of answers."""
     monitor: Adjustable[MonitorConfig] = field(default_factory=MonitorConfig)
-    updates: Adjustable[int] = 100
-    """Rounds of answering and learning."""
-    rollouts: int = 64
-    """Answers a round; one optimizer step."""
-    longest_prompt: int = 48
+    rollouts: Count = 64
+    """Answers a round."""
+    longest_prompt: Count = 48
     """Tokens; longer questions are not asked."""
-    max_new: int = 32
+    max_new: Count = 32
     """Tokens of an answer at most; longer ones of the conversations are cut."""
-    measured: int = 128
+    measured: Count = 128
     """Questions that training does not see, on which the divergence is measured before and after."""
-    checkpoint_every: Operational[int] = 25
-    """Rounds between checkpoints."""
-    trackers: Operational[tuple[Tracker, ...]] = ("tensorboard",)
-    """Where the numbers are shown beside `metrics.jsonl`: tensorboard, wandb, mlflow, trackio."""
-    seed: int = 0
-    """Of questions and answers."""
+
+    def check(self) -> None:
+        without_dropout(self.lora)
+        if self.train.steps is None:
+            raise UserError("train.steps is not given; distillation needs a number of steps")
 
 
 @dataclass(frozen=True)
@@ -94,18 +100,22 @@ class Exchange:
     answer: list[int]
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Taught:
+    """A student beside its teacher, which does not learn."""
+
+    policy: Policy
+    teacher: Transformer
+
+
 def train_distilled(config: DistillConfig, folder: Path) -> dict[str, Any]:
-    with jax.set_mesh(meshes.make(config.mesh)):
-        return _train(config, weights.open(config.model).tokenizer, folder)
-
-
-def _train(config: DistillConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
-    rounds = _rounds(config)
-    if weights.open(config.teacher).tokenizer.fingerprint != tokenizer.fingerprint:
+    tokenizer = weights.open(config.model).tokenizer
+    theirs = weights.open(config.teacher).tokenizer
+    if theirs.vocabulary_fingerprint != tokenizer.vocabulary_fingerprint:
         raise UserError(f"{config.teacher} has another tokenizer than {config.model}; take one of the same")
-    model_config = store.read_config(config.model)
-    store.write_config(folder, model_config)
-    tokenizer.save_in(folder)
+    model_config = runs_as(config.train, weights.open(config.model).config)
+    fits(model_config, config.longest_prompt, config.max_new)
     exchanges = read(config, tokenizer)
     held = min(config.measured, len(exchanges) // 2)
     measured, trained = exchanges[:held], exchanges[held:]
@@ -116,60 +126,65 @@ def _train(config: DistillConfig, tokenizer: Tokenizer, folder: Path) -> dict[st
         max_new=config.max_new,
         temperature=config.temperature,
     )
-    learner = Learner.of(
-        config,
-        folder,
-        make=partial(Policy, model_config, value="none"),
-        load=lambda weights: policy_of(store.load(config.model, weights=weights)),
-    )
-    teacher = store.load(config.teacher)
-    optimizer = optimizers.make(config.optimizer, config.updates)
-    before = measure(config, sampler, learner.base or store.load(config.model), teacher, measured)
+    with training(config.train, folder, partial(write_about, model_config, tokenizer)) as run:
+        meshes.check_rows(
+            config.rollouts,
+            sampler.width(),
+            config.train.microbatches,
+            model_config.stage_microbatches,
+            "rollouts",
+        )
+        return {"measured": held, **_train(config, model_config, sampler, run, trained, measured)}
 
-    def play(policy: Policy, update: int, _: list[Line]) -> tuple[Rows, Line]:
-        numbers = drawn(len(trained), config.seed, update * config.rollouts, config.rollouts)
-        asked = [trained[n] for n in numbers]
-        rows, is_own = gather(config, sampler, policy.transformer, asked, update)
+
+def _train(
+    config: DistillConfig,
+    model_config: ModelConfig,
+    sampler: Sampler,
+    run: Run,
+    asked: list[Exchange],
+    measured: list[Exchange],
+) -> dict[str, Any]:
+    student = learner_of(
+        config,
+        run.folder,
+        partial(Policy, model_config, value="none"),
+        lambda dtype: policy_of(weights.open(config.model).load(model_config, dtype)),
+    )
+    teacher_config = runs_as(config.train, weights.open(config.teacher).config)
+    teacher = weights.open(config.teacher).load(teacher_config, teacher_config.dtype)
+    learner = dataclasses.replace(
+        policy_learner(student),
+        frozen=(student.frozen, teacher),
+        assemble=lambda learned, frozen, key: Taught(student.assemble(learned, frozen[0], key), frozen[1]),
+    )
+    start = base_of(student) or weights.open(config.model).load(model_config, model_config.dtype)
+    before = measure(config, sampler, start, teacher, measured)
+
+    def draw(taught: Taught, number: int, _: list[Line]) -> tuple[Rows, Line]:
+        numbers = drawn(len(asked), config.train.seed, number * config.rollouts, config.rollouts)
+        student = taught.policy.transformer
+        rows, is_own = gather(config, sampler, student, [asked[n] for n in numbers], number)
         ids = sampler.ids(rows)
-        means = _divergence(policy.transformer, teacher, put(rows), config.beta, config.temperature)
-        values = {name: float(value) for name, value in means.items()} | {"on_policy": float(is_own)}
+        values = divergence(config, student, teacher, rows) | {"on_policy": float(is_own)}
         return rows, values | {"distinct_1": distinct(ids, 1), "distinct_2": distinct(ids, 2)}
 
-    policy, lines = improve(
-        folder,
-        rounds,
-        learner=learner,
-        optimizer=optimizer,
-        loss=partial(distill_loss, config.beta, config.temperature),
-        play=play,
-        monitor=Monitor(config.monitor),
-        trackers=config.trackers,
-        beside={"teacher": teacher},
+    rounds = Rounds(run, learner, draw, Monitor(config.monitor))
+    trained = train(
+        run,
+        learner,
+        partial(distill_loss, config.beta, config.temperature),
+        rounds.feed(),
+        lambda taught, step: measure(config, sampler, taught.policy.transformer, teacher, measured),
+        watch="divergence",
+        flops_per_token=model_config.flops_per_token(sampler.width()),
     )
-    after = measure(config, sampler, policy.transformer, teacher, measured)
+    rounds.close()
     return {
-        "updates": len(lines),
-        "measured": held,
+        "steps": trained.step,
         **{f"{name}_before": value for name, value in before.items()},
-        **{f"{name}_after": value for name, value in after.items()},
+        **{f"{name}_after": value for name, value in trained.heldout.items()},
     }
-
-
-def _rounds(config: DistillConfig) -> Rounds:
-    for name in ("beta", "on_policy"):
-        if not 0 <= getattr(config, name) <= 1:
-            raise UserError(f"{name} is {getattr(config, name)}; it is between 0 and 1")
-    if config.temperature <= 0:
-        raise UserError("temperature is above 0; at 0 a distribution has nothing to teach")
-    rounds = Rounds(
-        updates=config.updates,
-        epochs=1,
-        minibatches=1,
-        checkpoint_every=config.checkpoint_every,
-        seed=config.seed,
-    )
-    rounds.check(config.rollouts, "rollouts")
-    return rounds
 
 
 def read(config: DistillConfig, tokenizer: Tokenizer) -> list[Exchange]:
@@ -204,64 +219,68 @@ def gather(
     config: DistillConfig, sampler: Sampler, student: Transformer, asked: list[Exchange], update: int
 ) -> tuple[Rows, bool]:
     """Rows of questions and answers, and whether the student gave them."""
-    is_own = key(config.seed, "who answers", update) < config.on_policy * 2**64
+    is_own = key(config.train.seed, "who answers", update) < config.on_policy * 2**64
     if is_own:
-        seed = key(config.seed, "answers", update)
-        rows = jax.device_get(sampler.answer(student, [one.ids for one in asked], seed))
+        seed = key(config.train.seed, "answers", update)
+        rows = sampler.answer(student, [one.ids for one in asked], seed)
     else:
-        length = config.longest_prompt + config.max_new + 1
-        rows = pack([(one.ids, one.answer) for one in asked], length, sampler.tokenizer.pad)
+        rows = pack([(one.ids, one.answer) for one in asked], sampler.width(), sampler.tokenizer.pad)
         rows["mask"] = rows["loss_weights"]
     return {name: rows[name] for name in ("tokens", "targets", "segment_ids", "positions", "mask")}, is_own
 
 
-def put(rows: Rows) -> rollout.Batch:
-    return meshes.put_batch(rows, jax.sharding.get_mesh())
-
-
 def distill_loss(
-    beta: float, temperature: float, policy: Policy, batch: dict[str, Any]
+    beta: float, temperature: float, taught: Taught, batch: rollout.Batch
 ) -> tuple[jax.Array, jax.Array]:
     """Summed divergence of student and teacher over the answers' tokens, and their number."""
-    return _apart(policy.transformer, batch["teacher"], batch, beta, temperature), jnp.sum(batch["mask"])
+    apart_B = _apart(taught.policy.transformer, taught.teacher, batch, beta, temperature)
+    return jnp.sum(apart_B), jnp.sum(batch["mask"])
 
 
 def _apart(
-    student: Transformer, teacher: Transformer, batch: dict[str, Any], beta: float, temperature: float
+    student: Transformer, teacher: Transformer, batch: rollout.Batch, beta: float, temperature: float
 ) -> jax.Array:
-    """Summed over the tokens; both models' logits [B, T, V] are in memory at once."""
+    """Summed over the tokens of each row, [B]; both models' logits [B, T, V] are in memory at once."""
     logits_BTV, teacher_BTV = (
         model(batch["tokens"], batch["segment_ids"], batch["positions"]) for model in (student, teacher)
     )
     taught_BTV = jax.lax.stop_gradient(teacher_BTV)
-    return gkd(logits_BTV, taught_BTV, batch["mask"], beta=beta, temperature=temperature, denominator=1.0)
+    apart_BT = gkd_of_tokens(logits_BTV, taught_BTV, beta=beta, temperature=temperature)
+    return jnp.sum(apart_BT, axis=1, where=batch["mask"] > 0)
 
 
-@partial(jax.jit, static_argnames=("beta", "temperature"))
-def _divergence(
-    student: Transformer, teacher: Transformer, batch: rollout.Batch, beta: float, temperature: float
-) -> dict[str, jax.Array]:
-    """Means over the tokens of the answers."""
-    mask_BT, rows = batch["mask"], batch["mask"].shape[0]
-    count = jnp.sum(mask_BT)
-    ours_BT, theirs_BT = (rollout.logprobs(model, batch, temperature) for model in (student, teacher))
-    apart = jnp.sum((ours_BT - theirs_BT) * mask_BT)
+def divergence(
+    config: DistillConfig, student: Transformer, teacher: Transformer, rows: Rows
+) -> dict[str, float]:
+    """Means over the tokens of the answers, so many rows at a time."""
+    most = max(1, config.rollouts // config.train.microbatches)
+    ours_BT, theirs_BT = (
+        rollout.read_reference(model, rows, most, config.temperature) for model in (student, teacher)
+    )
+    run = partial(_rows_apart, config.beta, config.temperature, student, teacher)
+    apart_B = meshes.map_rows(run, rows, most)
+    mask_BT, count = rows["mask"], float(rows["mask"].sum())
+    apart = float(((ours_BT - theirs_BT) * mask_BT).sum(dtype=np.float64))
     return {
-        "divergence": _apart(student, teacher, batch, beta, temperature) / count,
-        "kl": apart / rows,
+        "divergence": float(apart_B.sum(dtype=np.float64)) / count,
+        "kl": apart / len(mask_BT),
         "reward": -apart / count,
-        "surprise": -jnp.sum(ours_BT * mask_BT) / count,
-        "length": count / rows,
+        "entropy": -float((ours_BT * mask_BT).sum(dtype=np.float64)) / count,
+        "length": count / len(mask_BT),
     }
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _rows_apart(
+    beta: float, temperature: float, student: Transformer, teacher: Transformer, batch: rollout.Batch
+) -> jax.Array:
+    return _apart(student, teacher, batch, beta, temperature)
 
 
 def measure(
     config: DistillConfig, sampler: Sampler, student: Transformer, teacher: Transformer, asked: list[Exchange]
 ) -> dict[str, float]:
     """The divergence on the student's own answers to questions that training does not see."""
-    size = -(-len(asked) // meshes.batch_rows()) * meshes.batch_rows()
-    each = [asked[n % len(asked)].ids for n in range(size)]
-    rows = jax.device_get(sampler.answer(student, each, key(config.seed, "measure")))
-    batch = put({name: np.asarray(values) for name, values in rows.items()})
-    found = _divergence(student, teacher, batch, config.beta, config.temperature)
-    return {name: float(found[name]) for name in ("divergence", "kl", "length")}
+    rows = sampler.answer(student, [one.ids for one in asked], key(config.train.seed, "measure"))
+    found = divergence(config, student, teacher, rows)
+    return {name: found[name] for name in ("divergence", "kl", "length")}

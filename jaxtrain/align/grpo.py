@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,27 +20,31 @@ import numpy as np
 
 from jaxtrain import weights
 from jaxtrain.align import rollout
-from jaxtrain.align.adapters import Learner
-from jaxtrain.align.losses import Baseline, Group, group_advantage, grpo, truncated_importance
+from jaxtrain.align.heads import Policy, policy_learner, policy_of
+from jaxtrain.align.losses import Baseline, Group, group_advantage, grpo, moved, truncated_importance
 from jaxtrain.align.monitor import Monitor, MonitorConfig, distinct
-from jaxtrain.align.rollout import Policy, Sampler, drawn, policy_of
-from jaxtrain.align.rounds import Line, Rounds, Rows, improve
+from jaxtrain.align.rollout import Rows, Sampler, drawn, fits
+from jaxtrain.align.rounds import Line, Rounds
 from jaxtrain.feed.shuffle import key
-from jaxtrain.fields import Adjustable, Operational
+from jaxtrain.fields import Adjustable
+from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
+from jaxtrain.runtime import distributed
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.runtime.limits import Count, Limits, Positive, Signed
 from jaxtrain.runtime.progress import say
-from jaxtrain.runtime.trackers import Tracker
 from jaxtrain.tasks import sandbox
 from jaxtrain.tasks.verifiable import GRADERS, Problem, check_tests, read_problems
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
-from jaxtrain.train import optimizer as optimizers
+from jaxtrain.train.config import TrainConfig
+from jaxtrain.train.context import Run, training
+from jaxtrain.train.loop import train
 from jaxtrain.train.optimizer import OptimizerConfig
-from jaxtrain.weights import folder as store
+from jaxtrain.weights.folder import write_about
+from jaxtrain.weights.learners import base_of, learner_of, runs_as, without_dropout
 
 TOKEN_MEANS = ("bnpo", "dapo", "cispo")
 """Kinds whose loss is a mean over tokens; of the others it is one over answers."""
@@ -60,7 +64,7 @@ class GRPOConfig:
     """The same, to measure on."""
     out: str
     """Folder to write."""
-    rewards: dict[str, float] = field(default_factory=lambda: {"exact": 1.0})
+    rewards: dict[str, Signed] = field(default_factory=lambda: {"exact": 1.0})
     """Weight of each grader's grade (0 to 1) in the reward: exact, the whole answer is right; number, its
     last number is; result, it ends in `#### ` and the right number; form, in `#### ` and any; code, the
     program that it holds passes the tests in `answer`. The program runs in a sandbox, the tests beside it in
@@ -74,37 +78,36 @@ class GRPOConfig:
     """What an answer's reward is held against: its group's mean, in standard deviations (grpo) or as it is
     (dr_grpo), or the mean of the others (rloo)."""
     lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(rank=0))
-    optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig(
-            lr=1e-5, warmup_steps=5, schedule="constant", weight_decay=0.0
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            optimizer=OptimizerConfig(lr=1e-5, warmup_steps=5, schedule="constant", weight_decay=0.0),
+            steps=100,
+            evaluate_every=50,
+            checkpoint_every=25,
         )
     )
-    mesh: Operational[MeshConfig] = field(default_factory=MeshConfig)
+    """A round of sampling comes every `epochs` times `minibatches` steps."""
     monitor: Adjustable[MonitorConfig] = field(default_factory=MonitorConfig)
-    updates: Adjustable[int] = 100
-    """Rounds of sampling and learning."""
-    prompts: int = 32
+    prompts: Count = 32
     """Problems a round."""
-    group: int = 8
+    group: Annotated[int, Limits(2)] = 8
     """Answers to a problem, at least 2."""
     resample: int = 0
     """Times that a round is sampled again, on other problems, while fewer than `prompts` of its groups have
     unequal rewards (DAPO's dynamic sampling); what then lacks is filled with groups that teach nothing."""
-    epochs: int = 1
+    epochs: Count = 1
     """Passes over the answers of a round."""
-    minibatches: int = 1
+    minibatches: Count = 1
     """Parts of the answers, an optimizer step each."""
-    microbatches: int = 1
-    """Parts that a minibatch is cut into to save memory; the step is the same."""
-    longest_prompt: int = 64
+    longest_prompt: Count = 64
     """Tokens; longer problems are left out, and counted."""
-    max_new: int = 64
+    max_new: Count = 64
     """Tokens of an answer at most."""
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     """Of sampling, and of the log-probabilities that are learned from."""
-    clip_low: float = 0.2
+    clip_low: Positive = 0.2
     """How far a ratio below 1 is rewarded."""
-    clip_high: float = 0.2
+    clip_high: Positive = 0.2
     """How far a ratio above 1 is rewarded; of cispo the largest ratio itself, such as 5."""
     beta: float = 0.0
     """Weight of the KL to the reference in the loss (k3), a token."""
@@ -112,16 +115,21 @@ class GRPOConfig:
     """Reward lost for a nat of KL of the whole answer to the reference (k1), as in RLOO."""
     importance_cap: float = 2.0
     """Largest weight of a token for being likelier in training than in sampling; 0: tokens weigh the same."""
-    measured: int = 256
+    measured: Count = 256
     """Held-out problems answered, greedily and sampled, to measure the grades."""
-    measure_every: Operational[int] = 50
-    """Rounds between measurements; also before the first and after the last."""
-    checkpoint_every: Operational[int] = 25
-    """Rounds between checkpoints."""
-    trackers: Operational[tuple[Tracker, ...]] = ("tensorboard",)
-    """Where the numbers are shown beside `metrics.jsonl`: tensorboard, wandb, mlflow, trackio."""
-    seed: int = 0
-    """Of problems and answers."""
+
+    def check(self) -> None:
+        without_dropout(self.lora)
+        if self.train.steps is None:
+            raise UserError("train.steps is not given; GRPO needs a number of steps")
+        if unknown := sorted(set(self.rewards) - set(GRADERS)):
+            raise UserError(f"rewards has no grader {unknown[0]!r}; there are {', '.join(GRADERS)}")
+        if not any(self.rewards.values()):
+            raise UserError("rewards gives every answer 0; give a grader a weight, such as exact 1.0")
+        if self.kind == "cispo" and self.clip_high < 1:
+            raise UserError(
+                f"clip_high is {self.clip_high}; of cispo it is the largest ratio itself: give 5, say"
+            )
 
 
 @dataclass(frozen=True)
@@ -133,15 +141,11 @@ class Asked:
 
 
 def train_grpo(config: GRPOConfig, folder: Path) -> dict[str, Any]:
-    with jax.set_mesh(meshes.make(config.mesh)):
-        return _train(config, weights.open(config.model).tokenizer, folder)
-
-
-def _train(config: GRPOConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
-    rounds = _rounds(config)
-    model_config = store.read_config(config.model)
-    store.write_config(folder, model_config)
-    tokenizer.save_in(folder)
+    if "code" in config.rewards:
+        sandbox.run("")  # where no program may be run, that is said before any training
+    tokenizer = weights.open(config.model).tokenizer
+    model_config = runs_as(config.train, weights.open(config.model).config)
+    fits(model_config, config.longest_prompt, config.max_new)
     practised, left_out = read(config.problems, config, tokenizer)
     heldout, _ = read(config.heldout, config, tokenizer)
     heldout = heldout[: config.measured]
@@ -152,77 +156,61 @@ def _train(config: GRPOConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, 
         max_new=config.max_new,
         temperature=config.temperature,
     )
-    learner = Learner.of(
-        config,
-        folder,
-        make=partial(Policy, model_config, value="none"),
-        load=lambda weights: policy_of(store.load(config.model, weights=weights)),
+    with training(config.train, folder, partial(write_about, model_config, tokenizer)) as run:
+        meshes.check_rows(
+            config.prompts * config.group,
+            sampler.width(),
+            config.minibatches * config.train.microbatches,
+            model_config.stage_microbatches,
+            "prompts times group",
+        )
+        counts = _train(config, model_config, sampler, run, practised, heldout)
+    about = {"kind": config.kind, "problems": len(practised), "problems_too_long": left_out}
+    return {**about, "measured": len(heldout), **counts}
+
+
+def _train(
+    config: GRPOConfig,
+    model_config: ModelConfig,
+    sampler: Sampler,
+    run: Run,
+    practised: Sequence[Asked],
+    heldout: Sequence[Asked],
+) -> dict[str, Any]:
+    learner = policy_learner(
+        learner_of(
+            config,
+            run.folder,
+            partial(Policy, model_config, value="none"),
+            lambda dtype: policy_of(weights.open(config.model).load(model_config, dtype)),
+        )
     )
-    reference = learner.base or store.load(config.model)
-    optimizer = optimizers.make(config.optimizer, config.updates * rounds.steps)
+    reference = base_of(learner) or weights.open(config.model).load(model_config, model_config.dtype)
     before = measure(config, sampler, reference, heldout)
 
-    def play(policy: Policy, update: int, _: list[Line]) -> tuple[Rows, Line]:
-        found: Line = {}
-        if update and update % config.measure_every == 0:
-            found = {
-                f"heldout_{k}": v for k, v in measure(config, sampler, policy.transformer, heldout).items()
-            }
-        rows, values = gather(config, sampler, practised, policy, update)
+    def draw(policy: Policy, number: int, _: list[Line]) -> tuple[Rows, Line]:
+        rows, values = gather(config, sampler, practised, policy, number)
         rows, means = experience(config, policy, reference, rows)
-        return rows, values | means | found
+        return rows, values | means
 
-    policy, lines = improve(
-        folder,
-        rounds,
-        learner=learner,
-        optimizer=optimizer,
-        loss=partial(policy_loss, config),
-        play=play,
-        monitor=Monitor(config.monitor),
-        trackers=config.trackers,
+    rounds = Rounds(run, learner, draw, Monitor(config.monitor), config.epochs, config.minibatches)
+    trained = train(
+        run,
+        learner,
+        partial(policy_loss, config),
+        rounds.feed(),
+        lambda policy, step: measure(config, sampler, policy.transformer, heldout),
+        watch=f"-{next(iter(config.rewards))}",
+        flops_per_token=model_config.flops_per_token(sampler.width()),
     )
-    after = measure(config, sampler, policy.transformer, heldout)
+    rounds.close()
     return {
-        "kind": config.kind,
-        "updates": len(lines),
-        "problems": len(practised),
-        "problems_too_long": left_out,
-        "measured": len(heldout),
+        "steps": trained.step,
+        "rounds": len(rounds.lines),
         **{f"{name}_before": value for name, value in before.items()},
-        **{f"{name}_after": value for name, value in after.items()},
-        "kl": lines[-1]["kl"],
+        **{f"{name}_after": value for name, value in trained.heldout.items()},
+        "kl": rounds.lines[-1]["kl"],
     }
-
-
-def _rounds(config: GRPOConfig) -> Rounds:
-    """When the loop does what; UserError for what cannot be."""
-    rounds = Rounds(
-        updates=config.updates,
-        epochs=config.epochs,
-        minibatches=config.minibatches,
-        microbatches=config.microbatches,
-        checkpoint_every=config.checkpoint_every,
-        seed=config.seed,
-        clip=(config.clip_low, config.clip_high - (config.kind == "cispo")),
-        temperature=config.temperature,
-    )
-    rounds.check(config.prompts * config.group, "prompts times group")
-    if unknown := sorted(set(config.rewards) - set(GRADERS)):
-        raise UserError(f"rewards has no grader {unknown[0]!r}; there are {', '.join(GRADERS)}")
-    if "code" in config.rewards:
-        sandbox.run("")  # where no program may be run, that is said before any training
-    if config.group < 2 or not config.rewards:
-        raise UserError(
-            "an answer is held against the others of its group: group is at least 2, rewards is not empty"
-        )
-    if config.kind == "cispo" and config.clip_high < 1:
-        raise UserError(
-            f"clip_high is {config.clip_high}; of cispo it is the largest ratio itself: give 5, say"
-        )
-    if config.temperature <= 0:
-        raise UserError("temperature is 0: all answers of a group would be the same; give 1")
-    return rounds
 
 
 def read(path: str, config: GRPOConfig, tokenizer: Tokenizer) -> tuple[list[Asked], int]:
@@ -256,9 +244,9 @@ def gather(
     texts: list[list[int]] = []
     for attempt in range(config.resample + 1):
         first = (update * (config.resample + 1) + attempt) * config.prompts
-        asked = [problems[n] for n in drawn(len(problems), config.seed, first, config.prompts)]
+        asked = [problems[n] for n in drawn(len(problems), config.train.seed, first, config.prompts)]
         each = [one for one in asked for _ in range(config.group)]
-        seed = key(config.seed, "answers", update, attempt)
+        seed = key(config.train.seed, "answers", update, attempt)
         answered = sampler.answer(policy.transformer, [one.ids for one in each], seed)
         graded = grade(config, sampler.texts(answered), each)
         reward_B = np.array([sum(config.rewards[k] * v for k, v in one.items()) for one in graded])
@@ -281,50 +269,46 @@ def gather(
 
 
 def grade(config: GRPOConfig, texts: Sequence[str], asked: Sequence[Asked]) -> list[dict[str, float]]:
-    """The grades of each answer."""
+    """The grades of each answer; of several processes the first alone runs programs."""
 
-    def graded(text: str, one: Asked) -> dict[str, float]:
-        return {name: GRADERS[name](text, one.problem.answer) for name in config.rewards}
+    def graded(text: str, one: Asked) -> list[float]:
+        return [GRADERS[name](text, one.problem.answer) for name in config.rewards]
 
-    if "code" not in config.rewards:
-        return list(map(graded, texts, asked))
-    with ThreadPoolExecutor(os.cpu_count()) as side_by_side:  # each waits for a process of its own
-        return list(side_by_side.map(graded, texts, asked))
+    found = np.zeros((len(texts), len(config.rewards)))
+    if jax.process_index() == 0:
+        with ThreadPoolExecutor(
+            os.cpu_count()
+        ) as side_by_side:  # each program waits for a process of its own
+            found = np.array(list(side_by_side.map(graded, texts, asked)))
+    return [dict(zip(config.rewards, row, strict=True)) for row in distributed.from_first(found).tolist()]
 
 
 def experience(config: GRPOConfig, policy: Policy, reference: Transformer, rows: Rows) -> tuple[Rows, Line]:
     """What is learned from: the rows with old (and reference) log-probabilities, and weighted advantages."""
-    batch = meshes.put_batch(rows, jax.sharding.get_mesh())
-    old_BT, reference_BT, weight_BT, means = _logprobs(
-        policy, reference, batch, config.temperature, config.importance_cap
-    )
+    most = len(rows["tokens"]) // (config.minibatches * config.train.microbatches)
+    old_BT, _ = rollout.read_back(policy, rows, most, config.temperature)
+    reference_BT = rollout.read_reference(reference, rows, most, config.temperature)
+    weight_BT = rows["mask"]
+    if config.importance_cap:
+        weight_BT = np.asarray(
+            truncated_importance(old_BT, rows["sampler_logprobs"], rows["mask"], cap=config.importance_cap)
+        )
     reward_B = rows["reward"][:, 0]
     if config.kl_weight:
-        apart_B = np.sum((np.asarray(old_BT) - np.asarray(reference_BT)) * rows["mask"], axis=1)
-        reward_B = reward_B - config.kl_weight * apart_B
+        reward_B = reward_B - config.kl_weight * np.sum((old_BT - reference_BT) * rows["mask"], axis=1)
     advantage_BG = group_advantage(reward_B.reshape(-1, config.group), kind=config.advantage)
     learned = {name: rows[name] for name in ("tokens", "targets", "segment_ids", "positions", "mask")}
-    learned["old_logprobs"] = np.asarray(old_BT)
-    learned["advantages"] = np.asarray(advantage_BG).reshape(-1, 1) * np.asarray(weight_BT)
+    learned["old_logprobs"] = old_BT
+    learned["advantages"] = np.asarray(advantage_BG).reshape(-1, 1) * weight_BT
     if config.beta:
-        learned["reference_logprobs"] = np.asarray(reference_BT)
-    return learned, means
+        learned["reference_logprobs"] = reference_BT
+    return learned, rollout.measure(rows, old_BT, reference_BT)
 
 
-@partial(jax.jit, static_argnames=("temperature", "cap"))
-def _logprobs(policy: Policy, reference: Transformer, batch: rollout.Batch, temperature: float, cap: float):
-    """Of policy and reference, each token's importance, and the round's means."""
-    logprob_BT, _ = policy(batch, temperature)
-    reference_BT = rollout.logprobs(reference, batch, temperature)
-    weight_BT = batch["mask"]
-    if cap:
-        weight_BT = truncated_importance(logprob_BT, batch["sampler_logprobs"], batch["mask"], cap=cap)
-    means = vars(rollout.measure(batch, logprob_BT, reference_BT))
-    return logprob_BT, reference_BT, weight_BT, means
-
-
-def policy_loss(config: GRPOConfig, policy: Policy, batch: rollout.Batch) -> tuple[jax.Array, jax.Array]:
-    """Summed loss of the answers, and what it is divided by over the whole batch."""
+def policy_loss(
+    config: GRPOConfig, policy: Policy, batch: rollout.Batch
+) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
+    """Summed loss of the answers, what divides it over the whole batch, and how far the policy has moved."""
     logprob_BT, _ = policy(batch, config.temperature)
     mask_BT = batch["mask"]
     loss = grpo(
@@ -339,22 +323,22 @@ def policy_loss(config: GRPOConfig, policy: Policy, batch: rollout.Batch) -> tup
         beta=config.beta,
         denominator=1.0,
     )
+    clip_high = config.clip_high - (config.kind == "cispo")
+    told = moved(logprob_BT, batch["old_logprobs"], batch["advantages"], mask_BT, config.clip_low, clip_high)
     answers = jnp.float32(mask_BT.shape[0])
     if config.kind in TOKEN_MEANS:
-        return loss, jnp.sum(mask_BT)
-    return loss, answers * config.max_new if config.kind == "dr_grpo" else answers
+        return loss, jnp.sum(mask_BT), told
+    return loss, answers * config.max_new if config.kind == "dr_grpo" else answers, told
 
 
 def measure(
     config: GRPOConfig, sampler: Sampler, model: Transformer, asked: Sequence[Asked]
 ) -> dict[str, float]:
     """Mean grades on held-out problems of the likeliest answers, and of sampled ones (`sampled_…`)."""
-    size = -(-len(asked) // meshes.batch_rows()) * meshes.batch_rows()
-    each = [asked[n % len(asked)] for n in range(size)]
     found = {}
     for greedy in (True, False):
-        rows = sampler.answer(model, [one.ids for one in each], key(config.seed, "measure"), greedy)
-        grades = grade(config, sampler.texts(rows), each)[: len(asked)]
+        rows = sampler.answer(model, [one.ids for one in asked], key(config.train.seed, "measure"), greedy)
+        grades = grade(config, sampler.texts(rows), asked)
         for name in config.rewards:
             found[name if greedy else f"sampled_{name}"] = float(np.mean([one[name] for one in grades]))
     return found

@@ -28,10 +28,12 @@ __all__ = [
     "dpo",
     "gae",
     "gkd",
+    "gkd_of_tokens",
     "group_advantage",
     "grpo",
     "kl",
     "kto",
+    "moved",
     "orpo",
     "plackett_luce",
     "ppo_policy",
@@ -129,6 +131,26 @@ def clip_fraction(
     held = jnp.clip(ratio, 1 - clip, 1 + (clip if clip_high is None else clip_high))
     clipped = advantage * held < advantage * ratio
     return _mean(clipped.astype(jnp.float32), mask, None)
+
+
+def moved(
+    logp: jax.Array,
+    old_logp: jax.Array,
+    advantage: jax.Array,
+    mask: jax.Array,
+    clip: float,
+    clip_high: float,
+) -> dict[str, jax.Array]:
+    """How far the policy is from the one that sampled, float32 [2] each, a sum over tokens and their number:
+    `ratio`; `step_kl` (k3); `clip_fraction`, as `clip_fraction` has it."""
+    logp, count = jax.lax.stop_gradient(logp), jnp.sum(mask)
+    clipped = clip_fraction(logp, old_logp, advantage, mask, clip=clip, clip_high=clip_high)
+    found = {
+        "ratio": jnp.sum(_ratio(logp, old_logp), where=mask > 0),
+        "step_kl": jnp.sum(kl(old_logp, logp, "k3"), where=mask > 0),
+        "clip_fraction": clipped * count,
+    }
+    return {name: jnp.stack([total, count]) for name, total in found.items()}
 
 
 def ppo_value(
@@ -268,7 +290,15 @@ def gkd(
     temperature: float = 1.0,
     denominator: jax.Array | float | None = None,
 ) -> jax.Array:
-    """Generalised Jensen-Shannon divergence of teacher and student a token (Agarwal et al. 2024, GKD).
+    """`gkd_of_tokens` over the tokens of the mask: their mean, or their sum over `denominator`."""
+    loss_BT = gkd_of_tokens(logits_BTV, teacher_logits_BTV, beta=beta, temperature=temperature)
+    return _mean(loss_BT, mask_BT, denominator)
+
+
+def gkd_of_tokens(
+    logits_BTV: jax.Array, teacher_logits_BTV: jax.Array, *, beta: float = 0.5, temperature: float = 1.0
+) -> jax.Array:
+    """Generalised Jensen-Shannon divergence of teacher and student, [B, T] (Agarwal et al. 2024, GKD).
 
     β KL(teacher ‖ m) + (1 − β) KL(student ‖ m), m = β teacher + (1 − β) student; at β = 0 it is
     KL(teacher ‖ student), at β = 1 KL(student ‖ teacher).
@@ -276,13 +306,11 @@ def gkd(
     student = jax.nn.log_softmax(logits_BTV / temperature)
     teacher = jax.nn.log_softmax(teacher_logits_BTV / temperature)
     if beta == 0:
-        loss_BT = _divergence(teacher, student)
-    elif beta == 1:
-        loss_BT = _divergence(student, teacher)
-    else:
-        middle = jnp.logaddexp(teacher + math.log(beta), student + math.log1p(-beta))
-        loss_BT = beta * _divergence(teacher, middle) + (1 - beta) * _divergence(student, middle)
-    return _mean(loss_BT, mask_BT, denominator)
+        return _divergence(teacher, student)
+    if beta == 1:
+        return _divergence(student, teacher)
+    middle = jnp.logaddexp(teacher + math.log(beta), student + math.log1p(-beta))
+    return beta * _divergence(teacher, middle) + (1 - beta) * _divergence(student, middle)
 
 
 def _ratio(logp: jax.Array, old_logp: jax.Array) -> jax.Array:

@@ -73,7 +73,7 @@ class Monitor:
             words = f"answers are {length:.2f} times as long as at first"
             found.append(Flag("length", length, config.length_factor, words))
         for rule, name, limit, what in (
-            ("entropy", "surprise", config.least_entropy, "the entropy of the answers"),
+            ("entropy", "entropy", config.least_entropy, "the entropy of the answers"),
             ("distinct", "distinct_2", config.least_distinct, "the variety of the answers"),
         ):
             share = _ratio(lines, name)
@@ -92,7 +92,7 @@ class Monitor:
         if drop <= self.config.utility_drop or gain <= 0:
             return []
         words = (
-            f"the reward is gamed: since round {best[-1]['step']} it rose by {gain:.2f} "
+            f"the reward is gamed: since round {best[-1]['round']} it rose by {gain:.2f} "
             f"while the true utility fell by {drop:.2f} SD"
         )
         return [Flag("utility", drop, self.config.utility_drop, words)]

@@ -4,12 +4,13 @@ B pairs, R rows, T time. A pair has two rows, the chosen answer before the rejec
 them the same prompt with the answers to another one, whose log-probabilities estimate the KL.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,25 +19,25 @@ from jax.sharding import PartitionSpec as P
 
 from jaxtrain import weights
 from jaxtrain.align import losses
-from jaxtrain.align.adapters import Learner
 from jaxtrain.document import read_rows
-from jaxtrain.feed.shuffle import Permutation, key
-from jaxtrain.fields import Adjustable, Operational
+from jaxtrain.feed.shuffle import Epochs
+from jaxtrain.fields import Adjustable
+from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.runtime.limits import Count, Limits, Positive
 from jaxtrain.runtime.progress import say
-from jaxtrain.runtime.trackers import Tracker
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
-from jaxtrain.train import optimizer as optimizers
-from jaxtrain.train.loop import Schedule, train
+from jaxtrain.train.config import TrainConfig
+from jaxtrain.train.context import Run, training
+from jaxtrain.train.loop import Feed, Trained, train
 from jaxtrain.train.losses import logprobs
 from jaxtrain.train.optimizer import OptimizerConfig
-from jaxtrain.train.state import initializer
-from jaxtrain.weights import folder as store
+from jaxtrain.weights.folder import write_about
+from jaxtrain.weights.learners import learner_of, runs_as, without_dropout
 
 FIELDS = ("tokens", "targets", "loss_weights", "segment_ids", "positions")
 Kind = Literal["sigmoid", "sigmoid_norm", "ipo", "hinge", "robust", "simpo", "orpo", "kto"]
@@ -61,31 +62,34 @@ class PreferenceConfig:
     beta: float = 0.1
     """How hard the policy is held to the reference; of simpo the scale of the reward, of orpo the weight of
     the odds ratio beside the supervised loss."""
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[float, Limits(0, 0.5, below=True)] = 0.0
     """Share of comparisons that are taken to be wrong; of sigmoid, sigmoid_norm and robust."""
     gamma: float = 0.5
     """Margin that simpo asks for."""
     lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(rank=0))
-    optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig(lr=5e-5, warmup_steps=10, schedule="linear", weight_decay=0.0)
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            optimizer=OptimizerConfig(lr=5e-5, warmup_steps=10, schedule="linear", weight_decay=0.0),
+            evaluate_every=50,
+        )
     )
-    mesh: Operational[MeshConfig] = field(default_factory=MeshConfig)
-    epochs: Adjustable[float] = 1.0
-    """Passes over the pairs."""
-    batch_pairs: int = 16
+    """KTO's baseline is of each micro-batch."""
+    epochs: Adjustable[Positive] = 1.0
+    """Passes over the pairs, unless `train.steps` says how many steps."""
+    batch_pairs: Count = 16
     """Pairs of a batch."""
-    microbatches: int = 1
-    """Parts that a batch is cut into, to save memory. KTO's baseline is then of each part."""
-    length: int = 256
-    """Tokens of prompt and answer; a longer prompt loses its beginning."""
-    evaluate_every: Operational[int] = 50
-    """Steps between evaluations on held-out pairs."""
-    checkpoint_every: Operational[int] = 100
-    """Steps between checkpoints."""
-    trackers: Operational[tuple[Tracker, ...]] = ("tensorboard",)
-    """Where the numbers are shown beside `metrics.jsonl`: tensorboard, wandb, mlflow, trackio."""
-    seed: int = 0
-    """Of shuffling."""
+    length: Annotated[int, Limits(2)] = 256
+    """Tokens of prompt and answer. A longer prompt loses its beginning; a pair with an answer that leaves no
+    token of the prompt is left out, and counted."""
+
+    def check(self) -> None:
+        without_dropout(self.lora)
+        if self.label_smoothing and self.kind not in ("sigmoid", "sigmoid_norm", "robust"):
+            raise UserError(
+                f"label_smoothing has no meaning for {self.kind}; leave it 0, or take sigmoid or robust"
+            )
+        if self.kind == "ipo" and not self.beta:
+            raise UserError("beta is 0; ipo asks for margins of 1 / (2 beta): give it a beta above 0")
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,8 @@ class Pairs:
     rows: Rows
     """tokens, targets, loss_weights, segment_ids, positions: [pairs · rows a pair, T]"""
     rows_a_pair: int = 2
+    too_long: int = 0
+    """Pairs left out because an answer fills a row."""
 
     def __len__(self) -> int:
         return len(self.rows["tokens"]) // self.rows_a_pair
@@ -108,6 +114,7 @@ def read_pairs(path: Path, tokenizer: Tokenizer, length: int) -> Pairs:
     """The pairs of one file of a rate artifact; UserError where it has none."""
     end = tokenizer.end
     sequences: list[tuple[list[int], list[int]]] = []
+    too_long = 0
     for row in read_rows(path):
         prompt = render(row["prompt"], tokenizer, generation_prompt=True)[0]
         answers = []
@@ -115,12 +122,21 @@ def read_pairs(path: Path, tokenizer: Tokenizer, length: int) -> Pairs:
             ids = list(sampled or tokenizer.encode(text))
             answers.append(ids + [end] * (ids[-1:] != [end]))
         for one, other in combinations(range(len(answers)), 2):
-            if row["ranks"][one] != row["ranks"][other]:
-                better, worse = sorted((one, other), key=lambda k: row["ranks"][k])
+            if row["ranks"][one] == row["ranks"][other]:
+                continue
+            better, worse = sorted((one, other), key=lambda k: row["ranks"][k])
+            if max(len(answers[one]), len(answers[other])) >= length:
+                too_long += 1
+            else:
                 sequences += [(prompt, answers[better]), (prompt, answers[worse])]
+    if too_long:
+        say(f"{path}: left out {too_long} pairs with an answer of {length} tokens or more; raise length")
     if not sequences:
-        raise UserError(f"{path} has no two answers that are not tied; rate more or change heldout_share")
-    return Pairs(pack(sequences, length, tokenizer.pad))
+        raise UserError(
+            f"{path} has no two answers of fewer than {length} tokens that are not tied; rate more, raise "
+            "length, or change heldout_share"
+        )
+    return Pairs(pack(sequences, length, tokenizer.pad), too_long=too_long)
 
 
 def pack(sequences: list[tuple[list[int], list[int]]], length: int, pad: int) -> Rows:
@@ -140,84 +156,73 @@ def pack(sequences: list[tuple[list[int], list[int]]], length: int, pad: int) ->
 
 
 def train_preferences(config: PreferenceConfig, folder: Path) -> dict[str, Any]:
-    with jax.set_mesh(meshes.make(config.mesh)):
-        return _train(config, weights.open(config.model).tokenizer, folder)
-
-
-def _train(config: PreferenceConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
-    model_config = store.read_config(config.model)
-    store.write_config(folder, model_config)
-    tokenizer.save_in(folder)
-    _check(config)
+    tokenizer = weights.open(config.model).tokenizer
+    model_config = runs_as(config.train, weights.open(config.model).config)
     kept, heldout = (
-        _with_reference(config, read_pairs(Path(config.ratings) / name, tokenizer, config.length), tokenizer)
+        read_pairs(Path(config.ratings) / name, tokenizer, config.length)
         for name in ("train.parquet", "heldout.parquet")
     )
     say(f"align: {len(kept)} pairs to learn from, {len(heldout)} held out")
-    learner = Learner.of(
-        config,
-        folder,
-        make=partial(Transformer, model_config),
-        load=lambda weights: store.load(config.model, weights=weights),
-    )
-    steps = max(1, round(config.epochs * len(kept) / config.batch_pairs))
-    optimizer = optimizers.make(config.optimizer, steps)
-    final: dict[str, Any] = {}
+    settings = config.train.lasting(max(1, round(config.epochs * len(kept) / config.batch_pairs)))
+    with training(settings, folder, partial(write_about, model_config, tokenizer)) as run:
+        rows_a_pair = 4 if config.kind == "kto" else 2
+        meshes.check_rows(
+            config.batch_pairs * rows_a_pair,
+            config.length,
+            rows_a_pair * settings.microbatches,
+            model_config.stage_microbatches,
+            f"batch_pairs times {rows_a_pair} rows a pair",
+        )
+        kept, heldout = (
+            _with_reference(config, model_config, pairs, tokenizer.pad) for pairs in (kept, heldout)
+        )
+        trained = _train(config, model_config, run, kept, heldout)
+    counts = {"kind": config.kind, "pairs_train": len(kept), "pairs_heldout": len(heldout)}
+    counts |= {"pairs_too_long": kept.too_long + heldout.too_long}
+    found = {f"heldout_{name}": value for name, value in trained.heldout.items()}
+    return {"steps": trained.step} | counts | found
+
+
+def _train(
+    config: PreferenceConfig, model_config: ModelConfig, run: Run, kept: Pairs, heldout: Pairs
+) -> Trained:
+    order = Epochs(len(kept), config.train.seed, "pairs")
 
     def batches(start: int, stop: int) -> Iterator[Rows]:
-        for step in range(start, stop):
-            drawn = step * config.batch_pairs + np.arange(config.batch_pairs)
-            order = [
-                Permutation(len(kept), key(config.seed, "pairs", n // len(kept)))[n % len(kept)]
-                for n in drawn.tolist()
-            ]
-            yield kept.take(np.array(order))
+        for index in range(start, stop):
+            rows = kept.take(order[index * config.batch_pairs + np.arange(config.batch_pairs)])
+            if config.kind == "orpo":  # the mean over the tokens of the whole batch, whatever its parts
+                tokens = rows["loss_weights"][0::2].sum()
+                rows["nll_scale"] = np.full_like(rows["loss_weights"], config.batch_pairs / tokens)
+            yield meshes.own_rows(rows)
 
-    def evaluate(learned: Any, step: int) -> dict[str, Any]:
-        final.update(_measure(config, learner.whole(learned), heldout))
-        return dict(final)
-
-    train(
-        folder,
-        Schedule(steps=steps, evaluate_every=config.evaluate_every, checkpoint_every=config.checkpoint_every),
-        init=initializer(learner.init, optimizer, config.seed),
-        loss=learner.loss(partial(preference_loss, config)),
-        optimizer=optimizer,
-        batches=batches,
-        evaluate=evaluate,
-        microbatches=config.microbatches,
-        pretrained=learner.first,
-        frozen=learner.frozen,
-        trackers=config.trackers,
+    return train(
+        run,
+        learner_of(
+            config,
+            run.folder,
+            partial(Transformer, model_config),
+            lambda dtype: weights.open(config.model).load(model_config, dtype),
+        ),
+        partial(preference_loss, config),
+        Feed(batches),
+        lambda model, step: _measure(config, model, heldout),
+        watch="-accuracy",
+        flops_per_token=model_config.flops_per_token(config.length),
     )
-    return {"steps": steps, "kind": config.kind, "pairs_train": len(kept), "pairs_heldout": len(heldout)} | {
-        f"heldout_{name}": value for name, value in final.items()
-    }
 
 
-def _check(config: PreferenceConfig) -> None:
-    parts = config.microbatches * meshes.batch_rows()
-    if config.batch_pairs < 1 or config.batch_pairs % parts:
-        raise UserError(
-            f"batch_pairs is {config.batch_pairs}; {config.microbatches} microbatches on "
-            f"{meshes.batch_rows()} devices need a multiple of {parts}"
-        )
-    if config.label_smoothing and config.kind not in ("sigmoid", "sigmoid_norm", "robust"):
-        raise UserError(
-            f"label_smoothing has no meaning for {config.kind}; leave it 0, or take sigmoid or robust"
-        )
-
-
-def _with_reference(config: PreferenceConfig, pairs: Pairs, tokenizer: Tokenizer) -> Pairs:
+def _with_reference(config: PreferenceConfig, model_config: ModelConfig, pairs: Pairs, pad: int) -> Pairs:
     """With KTO's mismatched rows, and the reference's log-probability of every answer, computed once."""
     if config.kind == "kto":
-        pairs = _mismatched(pairs, tokenizer.pad)
+        pairs = _mismatched(pairs, pad)
     if config.kind in ("simpo", "orpo"):
         return pairs
+    reference = weights.open(config.model).load(model_config, model_config.dtype)
     reference_RT = np.zeros_like(pairs.rows["loss_weights"])
     # a number a row, laid over the devices as the row's tokens are
-    reference_RT[:, 0] = summed_logprobs(store.load(config.model), pairs.rows)
-    return Pairs(pairs.rows | {"reference": reference_RT}, pairs.rows_a_pair)
+    reference_RT[:, 0] = summed_logprobs(reference, pairs.rows)
+    return dataclasses.replace(pairs, rows=pairs.rows | {"reference": reference_RT})
 
 
 def _mismatched(pairs: Pairs, pad: int) -> Pairs:
@@ -232,19 +237,12 @@ def _mismatched(pairs: Pairs, pad: int) -> Pairs:
                 own, other = 2 * pair + k, answers + k
                 prompt = tokens[own, : begins[own]].tolist()
                 sequences.append((prompt, tokens[other, begins[other] : real[other]].tolist()))
-    return Pairs(pack(sequences, length, pad), rows_a_pair=4)
+    return dataclasses.replace(pairs, rows=pack(sequences, length, pad), rows_a_pair=4)
 
 
 def summed_logprobs(model: Transformer, rows: Rows, batch_size: int = 64) -> np.ndarray:
-    """log p of each row's answer, float32 [rows]."""
-    mesh, count = jax.sharding.get_mesh(), len(rows["tokens"])
-    size = -(-batch_size // meshes.batch_rows()) * meshes.batch_rows()
-    found = []
-    for first in range(0, count, size):
-        at = np.minimum(first + np.arange(size), count - 1)  # one shape: the last row fills up
-        batch = meshes.put_batch({name: rows[name][at] for name in FIELDS}, mesh)
-        found.append(np.asarray(_summed(model, batch)))
-    return np.concatenate(found)[:count]
+    """log p of each row's answer, float32 [rows]; so many rows at a time."""
+    return meshes.map_rows(partial(_summed, model), {name: rows[name] for name in FIELDS}, batch_size)
 
 
 @jax.jit
@@ -277,7 +275,9 @@ def preference_loss(
         case "simpo":
             loss = losses.simpo(mean_chosen, mean_rejected, beta=config.beta, gamma=config.gamma)
         case "orpo":
-            nll = -jnp.sum(chosen) / jnp.sum(lengths[0])
+            # of a whole batch its mean over tokens; parts of one add up to it by the batch's own `nll_scale`
+            scale = jnp.max(batch["nll_scale"]) if "nll_scale" in batch else pairs / jnp.sum(lengths[0])
+            nll = -jnp.sum(chosen) * scale / pairs
             loss = losses.orpo(mean_chosen, mean_rejected, beta=config.beta, nll=nll)
         case "kto":
             (logp, ref_logp), (other, ref_other) = (

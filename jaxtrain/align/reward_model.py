@@ -7,42 +7,39 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain import artifact, weights
-from jaxtrain.align import adapters, judged
-from jaxtrain.align.adapters import Learner
-from jaxtrain.align.comparisons import answer_rows, read_comparisons
+from jaxtrain.align import judged
+from jaxtrain.align.comparisons import Comparisons, answer_rows, read_comparisons
+from jaxtrain.align.heads import RewardModel, head_learner, reward_model_of
 from jaxtrain.align.judged import pair_grades
 from jaxtrain.align.losses import plackett_luce, ranking_loss
-from jaxtrain.feed.shuffle import Permutation, key
-from jaxtrain.fields import Adjustable, Operational
+from jaxtrain.feed.shuffle import Epochs
+from jaxtrain.fields import Adjustable
 from jaxtrain.model import lora
 from jaxtrain.model.config import ModelConfig
-from jaxtrain.model.layers import normal
+from jaxtrain.model.layers import replaced
 from jaxtrain.model.lora import LoRAConfig
-from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import checkpoint
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.mesh import BATCH, MeshConfig
+from jaxtrain.runtime.limits import Count, Limits, Positive
 from jaxtrain.runtime.progress import say
-from jaxtrain.runtime.trackers import Tracker
 from jaxtrain.tasks import human_preference
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
-from jaxtrain.train import optimizer as optimizers
-from jaxtrain.train.loop import Schedule, train
+from jaxtrain.train.config import TrainConfig
+from jaxtrain.train.context import Run, training
+from jaxtrain.train.loop import Feed, train
 from jaxtrain.train.optimizer import OptimizerConfig
-from jaxtrain.train.state import initializer
-from jaxtrain.weights import folder as store
+from jaxtrain.weights.folder import ADAPTER, read_adapter, write_about
+from jaxtrain.weights.learners import assembled, learner_of, runs_as, split, without_dropout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +57,11 @@ class RewardConfig:
     out: str
     """Folder to write."""
     lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(rank=0))
-    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=3e-4, weight_decay=0.1))
-    mesh: Operational[MeshConfig] = field(default_factory=MeshConfig)
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            optimizer=OptimizerConfig(lr=3e-4, weight_decay=0.1), evaluate_every=40, checkpoint_every=80
+        )
+    )
     loss: Literal["pairs", "plackett_luce"] = "pairs"
     """Of a ranking: every two of its answers (Bradley-Terry, as InstructGPT), or the whole order at once."""
     margin: float = 0.0
@@ -70,56 +70,28 @@ class RewardConfig:
     """pairs: weight of (sum of the two scores)², which holds scores to a mean of 0; 0.01 is usual."""
     trunk: Literal["trained", "frozen"] = "trained"
     """Train all weights, or the scalar head alone: for few comparisons."""
-    epochs: Adjustable[float] = 2.0
-    """Passes over the comparisons."""
-    batch_prompts: int = 8
+    epochs: Adjustable[Positive] = 2.0
+    """Passes over the comparisons, unless `train.steps` says how many steps."""
+    batch_prompts: Count = 8
     """Prompts of a batch; all answers of a prompt are in the same row group."""
-    length: int = 96
+    length: Annotated[int, Limits(2)] = 96
     """Tokens of prompt and answer; a longer prompt loses its beginning."""
-    evaluate_every: Operational[int] = 40
-    """Steps between evaluations on held-out comparisons."""
-    checkpoint_every: Operational[int] = 80
-    """Steps between checkpoints."""
-    trackers: Operational[tuple[Tracker, ...]] = ("tensorboard",)
-    """Where the numbers are shown beside `metrics.jsonl`: tensorboard, wandb, mlflow, trackio."""
-    seed: int = 0
-    """Of the head and of shuffling."""
 
-
-class RewardModel(nnx.Module):
-    """A transformer whose last real token is scored.
-
-    That token is always `<|end|>`, put behind answers that were cut short: read at whatever word came last,
-    the same comparisons taught it less (held-out accuracy .666 against .684, `benchmarks/notes.md`).
-    """
-
-    def __init__(self, config: ModelConfig, key: jax.Array):
-        self.transformer = Transformer(config, key)
-        self.score_D = _score_head(config, key)
-
-    def __call__(self, batch: dict[str, jax.Array]) -> jax.Array:
-        """Scores [B] of rows whose last real token has `last` = 1."""
-        hidden_BTD = self.transformer.hidden(batch["tokens"], batch["segment_ids"], batch["positions"])
-        score_BT = jnp.einsum(
-            "btd,d->bt",
-            hidden_BTD,
-            self.score_D[...].astype(hidden_BTD.dtype),
-            out_sharding=P(BATCH, "context"),
-            preferred_element_type=jnp.float32,
-        )
-        return jnp.sum(score_BT * batch["last"], axis=1)
-
-
-def _score_head(config: ModelConfig, key: jax.Array) -> nnx.Param:
-    return normal(key, "score", (config.d_model,), P(None), (config.d_model + 1) ** -0.5)
+    def check(self) -> None:
+        without_dropout(self.lora)
+        if self.lora.rank and self.trunk == "frozen":
+            raise UserError("trunk is frozen, so adapters would not learn; set one of the two back")
+        if self.batch_prompts % self.train.microbatches:
+            raise UserError(
+                f"batch_prompts is {self.batch_prompts}; {self.train.microbatches} microbatches need a "
+                "multiple of that"
+            )
 
 
 def reward_loss(
     config: RewardConfig, answers: int, model: RewardModel, batch: dict[str, jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
     """Summed ranking loss of the prompts of a batch, and their number."""
-    if config.trunk == "frozen":
-        model = _frozen(model)
     grouped = (-1, answers)
     scores_BK = jnp.reshape(jax.sharding.reshard(model(batch), P(None)), grouped)
     ranks_BK = jnp.reshape(jax.sharding.reshard(batch["ranks"], P(None, None))[:, 0], grouped)
@@ -129,97 +101,67 @@ def reward_loss(
     return jnp.sum(ranking_loss(scores_BK, ranks_BK, margin=config.margin, center=config.center)), prompts
 
 
-def _untrained(transformer: Transformer, seed: int) -> RewardModel:
-    """A reward model around weights that stand; only its head is drawn."""
-    key = jax.random.key(seed)
-    model = jax.eval_shape(partial(RewardModel, transformer.config), key)
-    model.transformer, model.score_D = transformer, _score_head(transformer.config, key)
-    return model
-
-
-def _frozen(model: RewardModel) -> RewardModel:
-    """The same model; no gradient reaches its transformer."""
-    same = jax.tree.map(lambda x: x, model)
-    same.transformer = jax.lax.stop_gradient(model.transformer)
-    return same
-
-
-def _optimizer(config: RewardConfig, steps: int) -> optax.GradientTransformation:
-    rule = optimizers.make(config.optimizer, steps)
-    if config.trunk == "trained":
-        return rule
-
-    def labels(model: RewardModel) -> Any:
-        return jax.tree_util.tree_map_with_path(
-            lambda path, _: "head" if "score_D" in jax.tree_util.keystr(path) else "trunk", model
-        )
-
-    return optax.partition({"head": rule, "trunk": optax.set_to_zero()}, labels)
-
-
 def train_reward_model(config: RewardConfig, folder: Path) -> dict[str, Any]:
-    with jax.set_mesh(meshes.make(config.mesh)):
-        return _train(config, weights.open(config.model).tokenizer, folder)
-
-
-def _train(config: RewardConfig, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
-    if config.lora.rank and config.trunk == "frozen":
-        raise UserError("trunk is frozen, so adapters would not learn; set one of the two back")
-    model_config = store.read_config(config.model)
-    store.write_config(folder, model_config)
-    tokenizer.save_in(folder)
+    tokenizer = weights.open(config.model).tokenizer
+    model_config = runs_as(config.train, weights.open(config.model).config)
     kept, heldout = (
         read_comparisons(Path(config.ratings) / name, tokenizer, config.length)
         for name in ("train.parquet", "heldout.parquet")
     )
     comparisons, answers = kept.ranks_BK.shape
-    devices = meshes.batch_rows()
-    if config.batch_prompts * answers % devices:
-        raise UserError(
-            f"batch_prompts is {config.batch_prompts}, with {answers} answers each, but {devices} devices "
-            f"share the rows; make batch_prompts a multiple of {devices}"
+    settings = config.train.lasting(max(1, round(config.epochs * comparisons / config.batch_prompts)))
+    with training(settings, folder, partial(write_about, model_config, tokenizer)) as run:
+        meshes.check_rows(
+            config.batch_prompts * answers,
+            config.length,
+            settings.microbatches,
+            model_config.stage_microbatches,
+            f"batch_prompts times {answers} answers",
         )
-    steps = max(1, round(config.epochs * comparisons / config.batch_prompts))
-    optimizer = _optimizer(config, steps)
+        return _train(config, model_config, tokenizer, run, kept, heldout)
+
+
+def _train(
+    config: RewardConfig,
+    model_config: ModelConfig,
+    tokenizer: Tokenizer,
+    run: Run,
+    kept: Comparisons,
+    heldout: Comparisons,
+) -> dict[str, Any]:
+    comparisons, answers = kept.ranks_BK.shape
+    order = Epochs(comparisons, config.train.seed, "comparisons")
 
     def batches(start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
-        for step in range(start, stop):
-            drawn = step * config.batch_prompts + np.arange(config.batch_prompts)
-            order = [
-                Permutation(comparisons, key(config.seed, "comparisons", n // comparisons))[n % comparisons]
-                for n in drawn.tolist()
-            ]
-            yield kept.batch(np.array(order))
+        for index in range(start, stop):
+            drawn = order[index * config.batch_prompts + np.arange(config.batch_prompts)]
+            yield meshes.own_rows(kept.batch(drawn))
 
-    def evaluate(learned: Any, step: int) -> dict[str, Any]:
-        scores = score(learner.whole(learned), heldout.rows)
-        return {"accuracy": float(np.mean(pair_grades(scores, heldout.ranks_BK)))}
+    def evaluate(model: RewardModel, step: int) -> dict[str, Any]:
+        return {"accuracy": float(np.mean(pair_grades(score(model, heldout.rows), heldout.ranks_BK)))}
 
-    learner = Learner.of(
-        config,
-        folder,
-        make=partial(RewardModel, model_config),
-        load=lambda weights: _untrained(store.load(config.model, weights=weights), config.seed),
-    )
+    def load_model(dtype: str) -> RewardModel:
+        source = weights.open(config.model)
+        return reward_model_of(source.load(model_config, dtype), config.train.seed)
+
+    if config.trunk == "frozen":
+        learner = head_learner(load_model("float32"))
+    else:
+        learner = learner_of(config, run.folder, partial(RewardModel, model_config), load_model)
+    assert learner.first is not None
     untrained = pair_grades(score(learner.whole(learner.first()), heldout.rows), heldout.ranks_BK)
     if not len(untrained):
         raise UserError(f"{config.ratings}: all held-out answers are tied; rate more or raise heldout_share")
-    schedule = Schedule(
-        steps=steps, evaluate_every=config.evaluate_every, checkpoint_every=config.checkpoint_every
+    trained = train(
+        run,
+        learner,
+        partial(reward_loss, config, answers),
+        Feed(batches),
+        evaluate,
+        watch="-accuracy",
+        flops_per_token=model_config.flops_per_token(config.length),
     )
-    state = train(
-        folder,
-        schedule,
-        init=initializer(learner.init, optimizer, config.seed),
-        loss=learner.loss(partial(reward_loss, config, answers)),
-        optimizer=optimizer,
-        batches=batches,
-        evaluate=evaluate,
-        pretrained=learner.first,
-        frozen=learner.frozen,
-        trackers=config.trackers,
-    )
-    model = learner.whole(state.model)
+    model = trained.model
     scores = score(model, heldout.rows)
     grades = pair_grades(scores, heldout.ranks_BK)
     gain = judged.gain_over(scores, judged.length_scores(kept, heldout), heldout.ranks_BK)
@@ -232,7 +174,7 @@ def _train(config: RewardConfig, tokenizer: Tokenizer, folder: Path) -> dict[str
     people = _human_grades(model, config, tokenizer)
     return {
         "simulated": kept.simulated and heldout.simulated,
-        "steps": steps,
+        "steps": trained.step,
         "heldout_accuracy": grades.mean(),
         "standard_error": judged.clustered_error(scores, heldout.ranks_BK),
         "untrained_accuracy": untrained.mean(),
@@ -248,17 +190,8 @@ def _train(config: RewardConfig, tokenizer: Tokenizer, folder: Path) -> dict[str
 
 
 def score(model: RewardModel, rows: dict[str, np.ndarray], batch_size: int = 128) -> np.ndarray:
-    """Scores of any number of rows, float32 [rows]."""
-    mesh, count = jax.sharding.get_mesh(), len(rows["tokens"])
-    found = []
-    for first in range(0, count, batch_size):
-        at = np.minimum(first + np.arange(batch_size), count - 1)  # one shape: the last row fills up
-        found.append(
-            np.asarray(
-                _scores(model, meshes.put_batch({name: values[at] for name, values in rows.items()}, mesh))
-            )
-        )
-    return np.concatenate(found)[:count]
+    """Scores of any number of rows, float32 [rows]; so many at a time."""
+    return meshes.map_rows(partial(_scores, model), rows, batch_size)
 
 
 @jax.jit
@@ -297,14 +230,11 @@ def is_simulated(folder: str | Path) -> bool:
 
 def load(folder: str | Path) -> RewardModel:
     """The reward model of a finished artifact, on the mesh that is set, adapters merged into its weights."""
-    config, key, saved = store.read_config(folder), jax.random.key(0), Path(folder) / "checkpoint"
-    if not (Path(folder) / store.ADAPTER).is_file():
+    config, key, saved = weights.open(folder).config, jax.random.key(0), Path(folder) / "checkpoint"
+    if not (Path(folder) / ADAPTER).is_file():
         return checkpoint.load_model(saved, lambda: RewardModel(config, key))
-    about = store.read_adapter(folder)
-    _, frozen = adapters.split(_untrained(store.load(about["base"], config), 0), about["lora"], key)
-    learned = checkpoint.load_model(
-        saved, lambda: adapters.split(RewardModel(config, key), about["lora"], key)[0]
-    )
-    model = adapters.whole(learned, frozen)
-    model.transformer = jax.jit(lora.merge)(model.transformer)
-    return model
+    about = read_adapter(folder)
+    _, frozen = split(reward_model_of(weights.open(about["base"]).load(config), 0), about["lora"], key)
+    learned = checkpoint.load_model(saved, lambda: split(RewardModel(config, key), about["lora"], key)[0])
+    model = assembled(learned, frozen)
+    return replaced(model, transformer=jax.jit(lora.merge)(model.transformer))

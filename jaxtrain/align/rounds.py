@@ -1,207 +1,129 @@
-"""Rounds of sampling and learning: what PPO, GRPO and distillation share.
+"""Rounds of sampling: where the batches of PPO, GRPO and distillation come from.
 
-A round is a function of the weights, of its number and of the lines logged before it, so a run that was
-killed goes on from its newest checkpoint as if nothing had been.
+A round is drawn every `epochs x minibatches` steps from the weights as they are then; its rows lie in
+`rollouts/` while steps are taken on them. A round is a function of the weights, of its number and of the
+lines of the rounds before, so a run that was killed goes on as if nothing had been, also within a round.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
-from functools import partial
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
-from jaxtrain.align.adapters import Learner
-from jaxtrain.align.losses import clip_fraction, kl
 from jaxtrain.align.monitor import Monitor
-from jaxtrain.align.rollout import Policy
 from jaxtrain.feed.shuffle import key
+from jaxtrain.runtime import distributed
 from jaxtrain.runtime import mesh as meshes
-from jaxtrain.runtime.checkpoint import Checkpoints
-from jaxtrain.runtime.compiled import keep_compiled
-from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.metrics import MetricsLog, show
+from jaxtrain.runtime.metrics import show
 from jaxtrain.runtime.progress import say
-from jaxtrain.runtime.signals import Stopped, StopSignals
-from jaxtrain.runtime.trackers import Tracker, open_trackers
-from jaxtrain.runtime.watchdog import Watchdog, WatchdogConfig
-from jaxtrain.train.state import TrainState, initializer, new_state
-from jaxtrain.train.step import Loss, make_step
+from jaxtrain.train.context import Run
+from jaxtrain.train.learner import Learner
+from jaxtrain.train.loop import Feed
 
-Rows = dict[str, Any]
+Rows = dict[str, np.ndarray]
 Line = dict[str, Any]
-Play = Callable[[Policy, int, list[Line]], tuple[Rows, Line]]
-"""(policy, number of the round, lines of the rounds before) to (rows to learn from, numbers to log)."""
+Draw = Callable[[Any, int, list[Line]], tuple[Rows, Line]]
+"""(policy, number of the round, lines of the rounds before) to (all rows to learn from, numbers to log)."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Rounds:
-    """When the loop does what, and on which part of the rows."""
+    """Draws rounds and deals them out in minibatches.
 
-    updates: int
-    """Rounds of sampling and learning."""
-    epochs: int
-    """Passes over the rows of a round."""
-    minibatches: int
-    """Parts of a pass, an optimizer step each."""
-    microbatches: int = 1
-    """Parts that a minibatch is cut into to save memory; the step is the same."""
-    checkpoint_every: int
-    """Rounds between checkpoints."""
-    seed: int
-    """Of the order of the rows."""
-    clip: tuple[float, float] = (0.2, 0.2)
-    """Below and above 1: what counts as a clipped ratio in the log."""
-    temperature: float = 1.0
+    draw: of whole policies. monitor: what it finds goes to metrics.jsonl, and it may end the run.
+    A round's numbers are a line of kind `round` in metrics.jsonl, with the first step that learns from it.
+    """
+
+    def __init__(
+        self, run: Run, learner: Learner, draw: Draw, monitor: Monitor, epochs: int = 1, minibatches: int = 1
+    ):
+        self.run, self.monitor = run, monitor
+        self._learner, self._draw = learner, draw
+        self._epochs, self._minibatches = epochs, minibatches
+        self._folder = run.folder / "rollouts"
+        self.lines: list[Line] = [line for line in run.log.kept if line.get("kind") == "round"]
+        self._number, self._rows = -1, {}
 
     @property
     def steps(self) -> int:
         """Optimizer steps of a round."""
-        return self.epochs * self.minibatches
+        return self._epochs * self._minibatches
 
-    def check(self, rows: int, name: str) -> None:
-        """UserError where the rows of a round, which the config gives as `name`, cannot be shared out."""
-        parts = self.minibatches * self.microbatches * meshes.batch_rows()
-        least = min(self.epochs, self.minibatches, self.microbatches, self.updates, self.checkpoint_every)
-        if least < 1 or rows < 1 or rows % parts:
-            micro = f" of {self.microbatches} microbatches" if self.microbatches > 1 else ""
-            raise UserError(
-                f"{name} is {rows}; {self.minibatches} minibatches{micro}, each shared by "
-                f"{meshes.batch_rows()} devices, need a multiple of {parts}, and epochs at least 1"
-            )
+    def feed(self) -> Feed:
+        return Feed(self._read, samples=True)
 
+    def close(self) -> None:
+        """The run is finished: rows that were learned from go."""
+        distributed.wait("rollouts read")
+        if self.run.first and self._folder.exists():
+            shutil.rmtree(self._folder)
 
-def improve(
-    folder: Path,
-    rounds: Rounds,
-    *,
-    learner: Learner,
-    optimizer: optax.GradientTransformation,
-    loss: Loss,
-    play: Play,
-    monitor: Monitor,
-    trackers: Sequence[Tracker] = ("tensorboard",),
-    beside: Rows | None = None,
-) -> tuple[Policy, list[Line]]:
-    """The policy after the last round, from the newest checkpoint in `folder` where one stands; all lines.
+    def _read(self, start: int, stop: int) -> Iterator[Rows]:
+        self.lines = [line for line in self.lines if (line["round"] - 1) * self.steps < start]
+        self._number = -1
+        for index in range(start, stop):
+            number, part = divmod(index, self.steps)
+            if number != self._number:
+                stored = self._path(number)
+                if part and stored.is_file():
+                    self._rows = dict(np.load(stored))
+                elif self._play(number, part > 0):
+                    return
+                self._number = number
+            yield meshes.own_rows(self._minibatch(number, part))
 
-    learner: what learns of a Policy. loss, play and the result: of whole policies.
-    trackers: where else the numbers are shown.
-    beside: what the loss finds in every batch beside the rows, such as a teacher; not with microbatches.
-    A round's numbers are a line of metrics.jsonl; what the monitor says of them, one of kind `flag`.
-    Errors: Stopped (exit status 75) after a signal.
-    """
-    keep_compiled()
-    init = initializer(learner.init, optimizer, rounds.seed)
-    step = make_step(learner.loss(loss), optimizer, rounds.microbatches, watch_loss=False)
-    with ExitStack() as ends:
-        watchdog = ends.enter_context(Watchdog(WatchdogConfig(), folder))
-        checkpoints = ends.enter_context(closing(Checkpoints(folder / "checkpoint")))
-        stands = checkpoints.latest is not None
-        state = _resume(checkpoints, init) if stands else new_state(learner.first(), optimizer)
-        done = int(state.step) // rounds.steps
-        mirrors = open_trackers(trackers, folder)
-        log = ends.enter_context(closing(MetricsLog(folder / "metrics.jsonl", done, mirrors)))
-        signals = ends.enter_context(StopSignals())
-        lines = [line for line in log.kept if "kind" not in line]
-        stopped = any(line.get("kind") == "stop" for line in log.kept)
-        for update in range(done, 0 if stopped else rounds.updates):
-            rows, values = play(learner.whole(state.model), update, lines)
-            state, learned = _learn(state, learner, step, rows, rounds, update, beside or {})
-            line = {name: float(value) for name, value in (values | learned).items()}
-            log.step(update + 1, line)
-            log.flush()
-            lines.append({"step": update + 1, **line})
-            if update == 0 or (update + 1) % 5 == 0:
-                show(update + 1, rounds.updates, line, "round")
-            stopped = _tell(monitor, lines, log)
-            is_last = stopped or update + 1 == rounds.updates
-            if is_last or signals.asked or (update + 1) % rounds.checkpoint_every == 0:
-                watchdog.phase("save")
-                _save(checkpoints, state)
-            if signals.asked and not is_last:
-                checkpoints.wait()
-                say(f"{signals.asked}: saved after round {update + 1}; the same command goes on")
-                raise Stopped
-            if stopped:
-                break
-            watchdog.phase("step")
-    return learner.whole(state.model), lines
+    def _play(self, number: int, is_late: bool) -> bool:
+        """Draw a round; True where the monitor ends the run."""
+        if is_late:
+            say(f"the rows of round {number + 1} are not in {self._folder}: drawn again")
+        policy = self._learner.whole(self.run.learned)
+        rows, values = self._draw(policy, number, self.lines)
+        line = {"kind": "round", "round": number + 1} | {name: float(value) for name, value in values.items()}
+        self.lines.append(line)
+        self.run.told.append(line)
+        if self.run.first and (number == 0 or (number + 1) % 5 == 0):
+            assert self.run.config.steps is not None
+            shown = {name: value for name, value in line.items() if name not in ("kind", "round")}
+            show(number + 1, -(-self.run.config.steps // self.steps), shown, "round")
+        if self._tell(number):
+            return True
+        self._rows = rows
+        self._store(number, rows)
+        return False
 
+    def _tell(self, number: int) -> bool:
+        """Say what the monitor finds; True where it ends the run."""
+        flags = self.monitor.look(self.lines)
+        for flag in flags:
+            self.run.told.append({"kind": "flag", **dataclasses.asdict(flag)})
+            say(f"round {number + 1}: {flag.meaning}")
+        if stops := [flag.rule for flag in flags if flag.rule in self.monitor.stops]:
+            self.run.told.append({"kind": "stop", "rules": stops})
+            say(f"stopped before learning from round {number + 1}: monitor.stop_at has {', '.join(stops)}")
+        return bool(stops)
 
-def _learn(
-    state: TrainState, learner: Learner, step: Any, rows: Rows, rounds: Rounds, update: int, beside: Rows
-) -> tuple[TrainState, dict[str, Any]]:
-    """The steps of a round, and of the last one: gradient norm, how far the policy has moved, refusals."""
-    refused, learned = 0.0, {}
-    for part, is_last in minibatches(rows, rounds, update):
-        if is_last and "old_logprobs" in part:
-            policy = learner.whole(state.model)
-            learned = moved(policy, part, *rounds.clip, temperature=rounds.temperature)
-        state, metrics = step(state, part | beside, learner.frozen)
-        refused += 1 - float(metrics["accepted"])
-    return state, learned | {"grad_norm": metrics["grad_norm"], "refused": refused}
+    def _store(self, number: int, rows: Rows) -> None:
+        """Keep the rows until no checkpoint that the run may go back to lies within their round."""
+        if self.run.first:
+            self._folder.mkdir(exist_ok=True)
+            temporary = self._path(number).with_suffix(".tmp.npz")
+            np.savez(temporary, allow_pickle=False, **rows)
+            temporary.replace(self._path(number))
+            oldest = min([number, *(step // self.steps for step in self.run.checkpoints.newest(2))])
+            for path in self._folder.glob("round-*.npz"):
+                if int(path.stem.split("-")[1].split(".")[0]) < oldest:
+                    path.unlink()
+        distributed.wait(f"round {number} stored")
 
+    def _path(self, number: int) -> Path:
+        return self._folder / f"round-{number:06d}.npz"
 
-def minibatches(rows: Rows, rounds: Rounds, update: int) -> Iterator[tuple[dict[str, jax.Array], bool]]:
-    """Each pass over the rows in a new order, in equal parts, and whether a part is the last."""
-    rows, mesh = jax.device_get(rows), jax.sharding.get_mesh()
-    count = len(next(iter(rows.values())))
-    for epoch in range(rounds.epochs):
-        order = np.random.default_rng(key(rounds.seed, "minibatches", update, epoch)).permutation(count)
-        for number, part in enumerate(np.split(order, rounds.minibatches)):
-            is_last = (epoch + 1, number + 1) == (rounds.epochs, rounds.minibatches)
-            yield meshes.put_batch({name: values[part] for name, values in rows.items()}, mesh), is_last
-
-
-@partial(jax.jit, static_argnames="temperature")
-def moved(
-    policy: Policy, batch: dict[str, jax.Array], clip_low: float, clip_high: float, temperature: float = 1.0
-) -> dict[str, jax.Array]:
-    """How far the policy is from the one that sampled: mean ratio, KL a token (k3), tokens clipped."""
-    logprob_BT, _ = policy(batch, temperature)
-    old_BT, mask_BT = batch["old_logprobs"], batch["mask"]
-    count = jnp.sum(mask_BT)
-    clipped = clip_fraction(
-        logprob_BT, old_BT, batch["advantages"], mask_BT, clip=clip_low, clip_high=clip_high
-    )
-    return {
-        "ratio": jnp.sum(jnp.exp(logprob_BT - old_BT), where=mask_BT > 0) / count,
-        "step_kl": jnp.sum(kl(old_BT, logprob_BT, "k3"), where=mask_BT > 0) / count,
-        "clip_fraction": clipped,
-    }
-
-
-def _tell(monitor: Monitor, lines: list[Line], log: MetricsLog) -> bool:
-    """Write and say what the monitor finds; True where it ends the run."""
-    flags = monitor.look(lines)
-    for flag in flags:
-        log.write(lines[-1]["step"], {"kind": "flag", **dataclasses.asdict(flag)})
-        say(f"round {lines[-1]['step']}: {flag.meaning}")
-    if stops := [flag.rule for flag in flags if flag.rule in monitor.stops]:
-        log.write(lines[-1]["step"], {"kind": "stop", "rules": stops})
-        say(f"stopped after round {lines[-1]['step']}, as monitor.stop_at says: {', '.join(stops)}")
-    return bool(stops)
-
-
-def _save(checkpoints: Checkpoints, state: TrainState) -> None:
-    """`model` is what later stages load: the transformer alone, or its adapters."""
-    policy = state.model
-    heads = dataclasses.replace(state, model=(policy.critic, policy.value_D))
-    checkpoints.save(int(state.step), policy.transformer, heads)
-
-
-def _resume(checkpoints: Checkpoints, init: Callable[[], TrainState]) -> TrainState:
-    state = meshes.abstract(init, jax.sharding.get_mesh())
-    policy = state.model
-    heads = dataclasses.replace(state, model=(policy.critic, policy.value_D))
-    step, policy.transformer, training = checkpoints.restore(policy.transformer, heads)
-    policy.critic, policy.value_D = training.model
-    say(f"resuming after step {step}")
-    return dataclasses.replace(training, model=policy)
+    def _minibatch(self, number: int, part: int) -> Rows:
+        """Each pass over the rows in a new order, in equal parts."""
+        epoch, minibatch = divmod(part, self._minibatches)
+        count = len(next(iter(self._rows.values())))
+        rng = np.random.default_rng(key(self.run.config.seed, "minibatches", number, epoch))
+        chosen = np.split(rng.permutation(count), self._minibatches)[minibatch]
+        return {name: values[chosen] for name, values in self._rows.items()}

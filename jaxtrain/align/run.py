@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jaxtrain import artifact
 from jaxtrain.align.distill import DistillConfig, train_distilled
 from jaxtrain.align.export import ExportConfig, export
 from jaxtrain.align.grpo import GRPOConfig, train_grpo
@@ -13,8 +12,8 @@ from jaxtrain.align.ppo import PPOConfig, train_policy
 from jaxtrain.align.preference import PreferenceConfig, train_preferences
 from jaxtrain.align.reward_model import RewardConfig, train_reward_model
 from jaxtrain.align.scorer import ScoreConfig, serve
-from jaxtrain.runtime.checkpoint import last_step
 from jaxtrain.tasks import human_preference
+from jaxtrain.train.context import produce
 
 Config = RewardConfig | PPOConfig | GRPOConfig | PreferenceConfig | DistillConfig
 configs: tuple[type, ...] = (RewardConfig, PPOConfig, GRPOConfig, PreferenceConfig, DistillConfig)
@@ -44,4 +43,4 @@ def run(config: Config) -> Path:
         case DistillConfig():
             inputs = {"model": config.model, "teacher": config.teacher, "conversations": config.conversations}
             train = partial(train_distilled, config)
-    return artifact.produce(config, inputs, train, trained=last_step)
+    return produce(config, inputs, train)

@@ -144,7 +144,8 @@ def sample(
     length = prompt_length or -(-max(map(len, prompts)) // 16) * 16  # few shapes, few compilations
     rows = -(-len(prompts) // mesh.batch_rows()) * mesh.batch_rows()
     tokens, segments = pad_left([*prompts, *[[pad]] * (rows - len(prompts))], length, pad)
-    batch = mesh.put_batch({"tokens": tokens, "segments": segments}, jax.sharding.get_mesh())
+    own = mesh.own_rows({"tokens": tokens, "segments": segments})
+    batch = mesh.put_batch(own, jax.sharding.get_mesh())
     keys_B = row_keys(jax.random.key(seed), rows)
     out = generate(
         model,
@@ -156,7 +157,8 @@ def sample(
         stop=stop,
         pad=pad,
     )
-    ids, lengths = np.asarray(out.tokens_BN), np.asarray(out.mask_BN).sum(axis=1).astype(int)
+    ids, mask = mesh.fetch((out.tokens_BN, out.mask_BN))
+    lengths = mask.sum(axis=1).astype(int)
     return [ids[row, : lengths[row]].tolist() for row in range(len(prompts))]
 
 

@@ -42,12 +42,17 @@ class Decoder:
 
     @staticmethod
     def of(model: Transformer) -> "Decoder":
-        """To be jitted where the model is large, or called inside a jitted function."""
+        """To be jitted where the model is large, or called inside a jitted function.
+
+        What `fsdp` shares in training is whole on every device here: else each token would gather it again.
+        """
         config = model.config
 
         def cast(path: tuple[Any, ...], weight: jax.Array) -> jax.Array:
             is_norm = any(getattr(key, "name", None) in ("scale", "bias") for key in path)
-            return weight if is_norm else weight.astype(config.dtype)
+            weight = weight if is_norm else weight.astype(config.dtype)
+            spec = jax.typeof(weight).sharding.spec
+            return jax.sharding.reshard(weight, P(*(None if axis == "fsdp" else axis for axis in spec)))
 
         model = jax.tree_util.tree_map_with_path(cast, model)
         stacked = gathered(model.blocks)

@@ -49,8 +49,10 @@ class Scorer:
         """Of each continuation after its context.
 
         Context and continuation are tokenized as one text; what its last tokens make up beyond those of the
-        context alone is the continuation, as in lm-eval. A text that does not fit loses its beginning.
+        context alone is the continuation, as in lm-eval; white space at the end of a context is its
+        continuation's, as there. A text that does not fit loses its beginning.
         """
+        pairs = [(context.rstrip(), context[len(context.rstrip()) :] + text) for context, text in pairs]
         contexts = self.tokenizer.encode_batch([context for context, _ in pairs])
         wholes = self.tokenizer.encode_batch([context + continuation for context, continuation in pairs])
         cut = []

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from jaxtrain.runtime import cost
 from jaxtrain.runtime.errors import UserError
 
 
@@ -140,3 +141,17 @@ class ModelConfig:
         if self.experts:
             mlp = mlp * self.experts_per_token + self.d_model * self.experts
         return self.layers * (attention + mlp) + self.d_model * self.vocab_size
+
+    def flops_per_token(self, length: int = 0) -> float:
+        """Operations to train on a token of rows of `length` tokens (0: `max_length`), forward and backward.
+
+        A local layer's query sees at most `window` keys.
+        """
+        length = length or self.max_length
+        window = min(self.window or length, length)
+        pattern = self.is_local * -(-self.layers // len(self.is_local))
+        seen = sum(
+            window - window * (window - 1) / (2 * length) if local else length / 2
+            for local in pattern[: self.layers]
+        )
+        return cost.flops_per_token(self.matmul_parameters, seen, self.heads * self.head_dim)

@@ -272,3 +272,11 @@ def _contract_backward(equation: str, sharding: P, saved: tuple[jax.Array, jax.A
 
 
 contract.defvjp(_contract_forward, _contract_backward)
+
+
+def replaced(module: Any, **parts: Any) -> Any:
+    """The module with other parts: the same arrays in a module of its own."""
+    other = jax.tree.map(lambda x: x, module)
+    for name, part in parts.items():
+        setattr(other, name, part)
+    return other

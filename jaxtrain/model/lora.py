@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain.model.layers import Adapted, named_key
+from jaxtrain.model.layers import Adapted, named_key, replaced
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.errors import UserError
 
@@ -62,7 +62,7 @@ def adapt(model: Transformer, config: LoRAConfig, key: jax.Array) -> Transformer
 
     Errors: UserError where no weight of the blocks matches `targets`.
     """
-    model = copied(model)
+    model = replaced(model)
     names = [name for name, _, weight in _weights(model) if isinstance(weight, nnx.Param)]
     matrices = [name for name in names if MATRIX.fullmatch(name.split(".")[1]) and "bias" not in name]
     chosen = [name for name in matrices if re.fullmatch(config.targets, name)]
@@ -120,7 +120,7 @@ def take(model: Transformer) -> Adapters:
 
 def put(model: Transformer, adapters: Adapters, dropout_key: jax.Array | None = None) -> Transformer:
     """The model with these adapters; with a key their inputs are dropped out."""
-    model = copied(model)
+    model = replaced(model)
     for path, _, _, weight in _adapted(model):
         weight.a, weight.b = (nnx.LoRAParam(adapters[f"{path}.{side}"]) for side in ("a", "b"))
         if dropout_key is not None and weight.dropout:
@@ -131,12 +131,7 @@ def put(model: Transformer, adapters: Adapters, dropout_key: jax.Array | None = 
 
 def merge(model: Transformer) -> Transformer:
     """A plain model of the same outputs."""
-    model = copied(model)
+    model = replaced(model)
     for _, module, name, weight in list(_adapted(model)):
         setattr(module, name, nnx.Param(weight[...]))
     return model
-
-
-def copied(model: Transformer) -> Transformer:
-    """The same arrays in modules of their own."""
-    return jax.tree.map(lambda x: x, model)

@@ -19,7 +19,7 @@ def described(found: Outcome, why: str, swept: list[Outcome]) -> dict[str, Any]:
     chips = devices / chip.per_chip
     tokens = config.batch_size * config.model.max_length
     step = found.time.step
-    seconds = step * config.steps
+    seconds = step * config.train.steps
     hours = seconds * (chips / 3600)
     watts = chip.watts * devices
     energy = Range(
@@ -30,7 +30,7 @@ def described(found: Outcome, why: str, swept: list[Outcome]) -> dict[str, Any]:
     per_second = Range(tokens / step.high, tokens / step.value, tokens / step.low)
     utilisation = per_second * (found.time.flops_per_token / (devices * chip.flops))
     total = {
-        "tokens": tokens * config.steps,
+        "tokens": tokens * config.train.steps,
         "days": _range(seconds * (1 / DAY)),
         "chip_hours": _range(hours),
         "dollars": None if chip.price is None else _range(hours * (chip.price * chip.per_chip)),
@@ -51,8 +51,8 @@ def described(found: Outcome, why: str, swept: list[Outcome]) -> dict[str, Any]:
             "dtype": config.model.dtype,
         },
         "batch_size": config.batch_size,
-        "microbatches": config.microbatches,
-        "steps": config.steps,
+        "microbatches": config.train.microbatches,
+        "steps": config.train.steps,
         "compiled": found.compiled,
         "compile_seconds": round(found.compile_seconds, 1),
         "memory": {

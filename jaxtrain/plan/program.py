@@ -111,8 +111,8 @@ def devices(topology: Topology) -> list[Any]:
 def mesh_of(config: PretrainConfig, topology: Topology) -> AnyMesh:
     """The mesh of a config: of devices for TPUs; of GPUs an abstract one, which no program is made for."""
     if topology.chip.platform == "tpu":
-        return meshes.make(config.mesh, devices(topology))
-    sizes = meshes.sizes(config.mesh, topology.devices)
+        return meshes.make(config.train.mesh, devices(topology))
+    sizes = meshes.sizes(config.train.mesh, topology.devices)
     kind = jax.sharding.AbstractDevice(device_kind=topology.chip.device_kind, num_cores=None, platform="gpu")
     types = (jax.sharding.AxisType.Explicit,) * len(AXES)
     return AbstractMesh(tuple(sizes), AXES, axis_types=types, abstract_device=kind)
@@ -131,19 +131,19 @@ def set_mesh(mesh: AnyMesh) -> Iterator[None]:
 
 def check(config: PretrainConfig, mesh: AnyMesh) -> None:
     """UserError where the batch or the sequence cannot be cut as the mesh wants."""
-    ways = math.prod(mesh.shape[axis] for axis in BATCH)
-    rows = ways * config.microbatches * (config.model.stage_microbatches if mesh.shape["stage"] > 1 else 1)
-    if config.batch_size % rows != 0:
-        raise UserError(
-            f"batch_size {config.batch_size} cannot be cut into {config.microbatches} micro-batches over "
-            f"{ways} devices; make it a multiple of {rows}"
+    with set_mesh(mesh):
+        meshes.check_rows(
+            config.batch_size,
+            config.model.max_length,
+            config.train.microbatches,
+            config.model.stage_microbatches,
         )
 
 
 def shapes(config: PretrainConfig, mesh: AnyMesh) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
     """The training state and a batch, as shapes with their shardings; within `set_mesh(mesh)`."""
-    rule = optimizers.make(config.optimizer, config.steps)
-    state = meshes.abstract(initializer(partial(Transformer, config.model), rule, config.seed), mesh)
+    rule = optimizers.make(config.train.optimizer, config.train.steps)
+    state = meshes.abstract(initializer(partial(Transformer, config.model), rule, config.train.seed), mesh)
     cut = NamedSharding(mesh, P(BATCH, "context"))
     size = (config.batch_size, config.model.max_length)
     names = ("tokens", "targets", "segment_ids", "positions")
@@ -163,7 +163,7 @@ def measure(config: PretrainConfig, mesh: AnyMesh) -> Memory:
     """Bytes of a device by shapes and shardings alone; nothing is compiled."""
     with set_mesh(mesh):
         state, batch = shapes(config, mesh)
-        rows = config.batch_size // config.microbatches
+        rows = config.batch_size // config.train.microbatches
         micro = {
             name: jax.ShapeDtypeStruct((rows, x.shape[1]), x.dtype, sharding=x.sharding)
             for name, x in batch.items()
@@ -189,14 +189,14 @@ def compile_step(config: PretrainConfig, mesh: Mesh, memory: Memory) -> Program:
     """The step's program for the mesh's devices; OutOfMemory where the compiler refuses it."""
     import time
 
-    rule = optimizers.make(config.optimizer, config.steps)
+    rule = optimizers.make(config.train.optimizer, config.train.steps)
     begun = time.perf_counter()
     with jax.set_mesh(mesh):
         step = make_step(
             partial(token_loss, z_loss=config.z_loss),
             rule,
-            config.microbatches,
-            learning_rate=optimizers.learning_rate(config.optimizer, config.steps),
+            config.train.microbatches,
+            learning_rate=optimizers.learning_rate(config.train.optimizer, config.train.steps),
         )
         try:
             compiled = step.lower(*shapes(config, mesh)).compile()
@@ -231,7 +231,7 @@ def _working(config: PretrainConfig, mesh: AnyMesh, weights: int) -> int:
     model, shape = config.model, mesh.shape
     width = 2 if model.dtype == "bfloat16" else 4
     ways = math.prod(shape[axis] for axis in BATCH)
-    rows = max(1, config.batch_size // config.microbatches // ways)
+    rows = max(1, config.batch_size // config.train.microbatches // ways)
     time = model.max_length // shape["context"]
     vocab = model.vocab_size // shape["tensor"]
     chunk = min(rows * time, max(losses.TOKENS, losses.LOGITS // vocab))
@@ -241,7 +241,7 @@ def _working(config: PretrainConfig, mesh: AnyMesh, weights: int) -> int:
     mlps = max(1, model.experts // shape["expert"]) * (3 if model.gated else 2)
     gathered = (attention + mlps * model.d_model * model.d_hidden) // shape["tensor"]
     layer = 2 * gathered * width + rows * time * (4 * hidden + 4 * model.d_model) * width // shape["tensor"]
-    return weights * (2 if config.microbatches > 1 else 1) + loss + layer
+    return weights * (2 if config.train.microbatches > 1 else 1) + loss + layer
 
 
 def _needed(message: str) -> float | None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.plan.hardware import CHIPS, Chip
-from jaxtrain.runtime import cost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +35,7 @@ class Row:
 
 def flops_per_token(model: ModelConfig) -> float:
     """As the training loop counts them."""
-    return cost.flops_per_token(
-        model.matmul_parameters, model.layers, model.max_length, model.heads * model.head_dim
-    )
+    return model.flops_per_token()
 
 
 def llama(parameters: str, length: int, vocab: int = 128_256) -> ModelConfig:

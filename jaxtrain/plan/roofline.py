@@ -89,7 +89,7 @@ def _memory_bytes(config: PretrainConfig, mesh: AnyMesh, memory: Memory) -> floa
     """At least: gathered weights read in each pass, the optimizer's own, activations once each."""
     model, shape = config.model, mesh.shape
     width = 2 if model.dtype == "bfloat16" else 4
-    passes = 3 * config.microbatches + (config.microbatches if model.remat in ("full", "offload") else 0)
+    passes = config.train.microbatches * (4 if model.remat in ("full", "offload") else 3)
     whole = memory.weights / 4 * width * shape["fsdp"]
     rows = config.batch_size / math.prod(shape[axis] for axis in BATCH)
     hidden = model.d_hidden * (model.experts_per_token if model.experts else 1)
@@ -158,8 +158,8 @@ def expected_traffic(config: PretrainConfig, mesh: AnyMesh, memory: Memory) -> l
     choices = model.experts_per_token * n["expert"]
     turns = model.stage_microbatches + n["stage"] - 1 if n["stage"] > 1 else 1
     plan = [
-        ("all-gather", "fsdp", passes * config.microbatches * turns, whole),
-        ("reduce-scatter", "fsdp", config.microbatches * turns, whole),
+        ("all-gather", "fsdp", passes * config.train.microbatches * turns, whole),
+        ("reduce-scatter", "fsdp", config.train.microbatches * turns, whole),
         ("all-gather", "tensor", 2 * layers * (passes + 1), stream),
         ("reduce-scatter", "tensor", 2 * layers * (passes + 1), stream),
         ("collective-permute", "context", layers * (passes + 2) * (n["context"] - 1), keys),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from jax.sharding import Mesh
 
+from jaxtrain import config as configs
 from jaxtrain.plan import program, roofline
 from jaxtrain.plan.collectives import Traffic, read
 from jaxtrain.plan.hardware import Topology
@@ -129,10 +130,10 @@ def neighbours(config: PretrainConfig, topology: Topology) -> list[tuple[Pretrai
     for remat, of_remat in remats.items():
         model = dataclasses.replace(config.model, remat=remat)
         for factor in (1, 2, 4, 8):
-            parts = config.microbatches * factor
+            parts = config.train.microbatches * factor
             of_parts = (f"microbatches {parts}",) if factor > 1 else ()
             for mesh, of_mesh in _meshes(config, topology):
-                changed = dataclasses.replace(config, microbatches=parts, mesh=mesh, model=model)
+                changed = configs.changed(config, train__microbatches=parts, train__mesh=mesh, model=model)
                 found.append((changed, of_remat + of_parts + of_mesh))
     return sorted(found, key=lambda one: len(one[1]))
 
@@ -150,7 +151,7 @@ def _measured_all(
 
 def swept(config: PretrainConfig, topology: Topology) -> list[Outcome]:
     """Every mesh of data, fsdp and tensor by formula, the fastest that fits first."""
-    meshes = [(dataclasses.replace(config, mesh=mesh), words) for mesh, words in _meshes(config, topology)]
+    meshes = [(configs.changed(config, train__mesh=mesh), words) for mesh, words in _meshes(config, topology)]
     found = list(_measured_all(meshes, topology))
     if not found:
         raise UserError(
@@ -162,7 +163,7 @@ def swept(config: PretrainConfig, topology: Topology) -> list[Outcome]:
 
 def _meshes(config: PretrainConfig, topology: Topology) -> Iterator[tuple[MeshConfig, tuple[str, ...]]]:
     """The config's own mesh, then those of data and tensor that leave a whole number of devices for fsdp."""
-    own = config.mesh
+    own = config.train.mesh
     yield own, ()
     fixed = max(1, own.stage) * max(1, own.expert) * max(1, own.context)
     for tensor in (1, 2, 4, 8):

@@ -12,11 +12,14 @@ Above 60 million weights these are measured, below extrapolated.
 """
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.pretrain.run import PretrainConfig
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
 WIDTH = 64
@@ -61,9 +64,11 @@ def pretrain(
     vocab_size: int,
     max_length: int = 2048,
     tokens_per_weight: float = TOKENS_PER_WEIGHT,
+    train: Mapping[str, Any] = MappingProxyType({}),
     **others: Any,
 ) -> PretrainConfig:
-    """The config of a run of that depth; `others` are fields of `PretrainConfig` as they stand.
+    """The config of a run of that depth; `others` are fields of `PretrainConfig` as they stand,
+    and `train` has those of its `TrainConfig` beside optimizer and steps.
 
     The batch is a power of two of rows, so that meshes and micro-batches divide it.
     """
@@ -78,6 +83,5 @@ def pretrain(
         schedule="cosine",
         final_lr_share=FINAL_RATE / rate,
     )
-    return PretrainConfig(
-        data=data, out=out, model=shape, optimizer=optimizer, steps=steps, batch_size=rows, **others
-    )
+    settings = TrainConfig(optimizer=optimizer, steps=steps, **train)
+    return PretrainConfig(data=data, out=out, model=shape, train=settings, batch_size=rows, **others)

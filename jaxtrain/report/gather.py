@@ -14,7 +14,6 @@ from jaxtrain import artifact
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.report import census, costs
 from jaxtrain.report.files import read_json, read_lines
-from jaxtrain.runtime import cost
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tasks import utility
 
@@ -220,6 +219,11 @@ def steps(lines: list[Line]) -> list[Line]:
     return [line for line in lines if "kind" not in line]
 
 
+def rounds(lines: list[Line]) -> list[Line]:
+    """The rounds of sampling among the lines of metrics.jsonl."""
+    return [line for line in lines if line.get("kind") == "round"]
+
+
 def heldout(lines: list[Line]) -> list[Line]:
     """The evaluations among the lines of metrics.jsonl."""
     return [line for line in lines if line.get("kind") == "heldout"]
@@ -241,8 +245,7 @@ def _pretrained(folder: Path, manifest: Line, counts: Line) -> Results:
         raise UserError("pretrain's metrics.jsonl has fewer than two steps: nothing to report")
     fields = {name: value for name, value in model.items() if name != "class"}
     matmul = counts["matmul_parameters"] if counts else ModelConfig(**fields).matmul_parameters
-    width = model["heads"] * model["head_dim"]
-    flops = cost.flops_per_token(matmul, model["layers"], model["max_length"], width)
+    flops = ModelConfig(**fields).flops_per_token()
     speed = next((line for line in reversed(lines) if line.get("kind") == "speed"), {})
     evaluated = heldout(lines)
     found = {

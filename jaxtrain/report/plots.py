@@ -122,26 +122,26 @@ def finetuning(lines: list[dict[str, Any]]) -> str:
 
 
 def reward_against_kl(lines: list[dict[str, Any]], counts: Mapping[str, float]) -> str:
-    """Gains of proxy reward and (where known) true utility against KL, and KL by update.
+    """Gains of proxy reward and (where known) true utility against KL, and KL by round.
 
     counts: of the PPO artifact. The reward is in SD of the fine-tuned model's answers already.
     """
-    rounds = gather.steps(lines)
-    kl, updates = [line["kl"] for line in rounds], [line["step"] for line in rounds]
+    rounds = gather.rounds(lines)
+    kl, numbers = [line["kl"] for line in rounds], [line["round"] for line in rounds]
     gained = {"proxy reward": [line["reward"] - counts["reward_before"] for line in rounds]}
     if "utility_before" in counts:
         mean, sd = counts["utility_before"], counts["utility_sd_before"]
         gained["true utility"] = [(line["utility"] - mean) / sd for line in rounds]
     with mpl.rc_context(STYLE):
-        figure, (gains, by_update) = _figure(2, 2.9)
+        figure, (gains, by_round) = _figure(2, 2.9)
         for color, (label, values) in zip(SERIES, gained.items(), strict=False):
             gains.plot(kl, values, color=color, lw=0.8, alpha=0.6)
             gains.plot(kl, values, "o", color=color, ms=3.5, label=label)
         gains.set(title="gain, SD of the fine-tuned model's answers", xlabel="KL, nats a sequence")
         gains.legend()
-        by_update.plot(updates, kl, color=INK)
-        by_update.set(title="KL, nats a sequence", xlabel="PPO update")
-        return svg(figure, "ppo", f"Gain in {' and '.join(gained)} against KL, and KL by update")
+        by_round.plot(numbers, kl, color=INK)
+        by_round.set(title="KL, nats a sequence", xlabel="round")
+        return svg(figure, "ppo", f"Gain in {' and '.join(gained)} against KL, and KL by round")
 
 
 def benchmarks(rows: list[dict[str, Any]]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -20,6 +20,7 @@ from orbax.checkpoint import v1 as ocp
 
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.limits import Limits
 from jaxtrain.runtime.progress import say
 
 CHECKSUMS = "checksums.txt"
@@ -32,7 +33,7 @@ HASHERS = 4  # threads; hashing and reading leave the interpreter to others
 class KeepConfig:
     """Which checkpoints stay on disk; one that any of these names stays."""
 
-    last: int = 2
+    last: Annotated[int, Limits(2)] = 2
     """The newest so many; at least 2, so that there is one to fall back on."""
     best: bool = True
     """The one with the lowest held-out number."""
@@ -42,8 +43,6 @@ class KeepConfig:
     def policy(self) -> Any:
         """As Orbax takes it."""
         policies = ocp.training.preservation_policies
-        if self.last < 2:
-            raise UserError(f"keep.last is {self.last}; keep at least 2, one to fall back on")
         chosen: list[Any] = [policies.LatestN(self.last)]
         if self.best:
             lowest = policies.BestN(
@@ -96,6 +95,10 @@ class Checkpoints:
         if jax.process_count() == 1:
             return newest
         return int(multihost_utils.broadcast_one_to_all(np.int32(newest)))
+
+    def newest(self, count: int) -> list[int]:
+        """Steps of the newest so many checkpoints."""
+        return sorted((found.step for found in self._orbax.checkpoints), reverse=True)[:count]
 
     def save(self, step: int, model: Any, training: Any, heldout: float | None = None) -> None:
         """Start writing step `step` in the background; a failure is raised at the next `check` or save.

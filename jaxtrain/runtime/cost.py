@@ -80,10 +80,10 @@ def kilograms(energy: Range, grid: Range = GRID) -> Range:
     return energy * grid
 
 
-def flops_per_token(matmul_parameters: int, layers: int, length: int, width: int) -> float:
-    """Operations to train on one token: forward and backward of every matmul, causal attention at half.
+def flops_per_token(matmul_parameters: int, keys: float, width: int) -> float:
+    """Operations to train on one token: forward and backward of every matmul, and of attention what it sees.
 
-    length: tokens of the context. width: heads x head_dim. Source: Chowdhery et al. 2022 (PaLM), appendix B,
-    whose 12 L T D counts the masked half of attention too.
+    keys: that a query sees on average, summed over the layers: half of the context in each. width: heads x
+    head_dim. Source: Chowdhery et al. 2022 (PaLM), appendix B, whose 12 L T D counts the masked half too.
     """
-    return 6 * matmul_parameters + 6 * layers * length * width
+    return 6 * matmul_parameters + 12 * keys * width

@@ -147,6 +147,12 @@ def wait(moment: str) -> None:
         multihost_utils.sync_global_devices(moment)
 
 
+def from_first(values: np.ndarray) -> np.ndarray:
+    """The first process's values on all of them: what only one of them may find out, such as by running
+    programs."""
+    return values if jax.process_count() == 1 else np.asarray(multihost_utils.broadcast_one_to_all(values))
+
+
 class Wishes:
     """What any process wishes, known to all of them at the same step: the step after it was said.
 

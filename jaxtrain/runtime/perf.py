@@ -35,17 +35,18 @@ def peak_flops(kind: str) -> float | None:
     return next((PEAK_FLOPS[name] for name in longest if words.issuperset(name.split())), None)
 
 
-def speed(tokens_per_second: float, flops_per_token: float | None) -> dict[str, float | None]:
+def speed(
+    tokens_per_second: float, flops_per_token: float | None, peak: float | None
+) -> dict[str, float | None]:
     """Tokens a second, FLOP/s and model FLOPs utilisation, each of one device.
 
     flops_per_token: (6 · N_matmul + 6 · L · T · D): forward and backward of every matmul weight, causal
     attention counted once (`cost.flops_per_token`). Work done again in the backward pass to save memory does
-    not count. MFU is None where the device's peak is unknown.
+    not count. peak: FLOP/s of one device; MFU is None where it is unknown.
     """
     each = tokens_per_second / jax.device_count()
     found: dict[str, float | None] = {"tokens_per_second_per_device": each}
     if flops_per_token is not None:
-        peak = peak_flops(jax.devices()[0].device_kind)
         found["tflops_per_device"] = each * flops_per_token / 1e12
         found["mfu"] = None if peak is None else each * flops_per_token / peak
     return found

@@ -1,6 +1,9 @@
-"""What every training stage shares: state, one jitted step, one visible loop.
+"""What every training stage shares: one config, one context, one jitted step, one visible loop.
 
-In: a model, a loss, batches that are a function of the step. Out: checkpoints and metrics.jsonl.
+In: a learner, a loss, a feed of batches, an evaluation. Out: checkpoints and metrics.jsonl.
+config.py      TrainConfig, the field `train` of seven configs
+context.py     what surrounds the steps: processes, mesh, checkpoints, log, signals
+learner.py     which weights of a module learn, and which stay
 state.py       TrainState: step, model, optimizer state, guard
 losses.py      log-probabilities of targets in chunks; token cross-entropy
 optimizer.py   AdamW, Muon, Lion, Adafactor; the learning rate over the steps
@@ -11,5 +14,6 @@ heldout.py     which evaluation was best, overfitting, when to stop
 incident.py    what is kept of a refused step
 replay.py      silent corruption
 pace.py        lines of speed
-loop.py        batches, steps, checkpoints, evaluation, samples
+recovery.py    refused steps and wrong bits: going back, leaving batches out
+loop.py        train: batches, steps, evaluations, checkpoints
 """

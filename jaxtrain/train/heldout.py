@@ -6,24 +6,27 @@ from typing import Any
 from jaxtrain.runtime.progress import say
 
 RISES = 3
-"""Evaluations in a row above the best, while the training loss fell, that are called overfitting."""
+"""Evaluations in a row worse than the best, while the training loss fell, that are called overfitting."""
 
 
 class Heldout:
-    """Follows one held-out number, lower is better, beside the mean training loss between evaluations.
+    """Follows one held-out number beside the mean training loss between evaluations.
 
-    watch: its name among an evaluation's numbers; None: nothing is followed.
+    watch: its name among an evaluation's numbers, lower is better; `-name`: higher is better; empty: nothing
+    is followed.
     lines: metrics.jsonl so far, so that a restarted run knows what the killed one knew.
     """
 
-    def __init__(self, watch: str | None, lines: list[dict[str, Any]]):
-        self.watch = watch
+    def __init__(self, watch: str, lines: list[dict[str, Any]]):
+        self.name = watch.removeprefix("-")
+        self._sign = -1.0 if watch.startswith("-") else 1.0
         self.restart(lines)
 
     def restart(self, lines: list[dict[str, Any]]) -> None:
-        self.best, self.best_step, self.since_best = math.inf, 0, 0
+        self._best, self.best_step, self.since_best = math.inf, 0, 0
         self._train_at_best = math.inf
         self._sum, self._count = 0.0, 0
+        self._evaluations: dict[int, dict[str, Any]] = {}
         for line in lines:
             if line.get("kind") == "heldout":
                 self._follow(line["step"], line)
@@ -37,25 +40,41 @@ class Heldout:
             self._count += 1
 
     def evaluated(self, step: int, values: dict[str, Any]) -> dict[str, Any]:
-        """The line of an evaluation: its numbers and `train_loss`, the mean since the one before, in nats."""
+        """The line of an evaluation: its numbers and `train_loss`, the mean since the one before."""
         line = {"kind": "heldout", **values}
         if self._count:
             line["train_loss"] = self._sum / self._count
         self._follow(step, line)
         if self.since_best == RISES and line.get("train_loss", math.inf) < self._train_at_best:
             say(
-                f"overfitting: held-out {self.watch} rose from {self.best:.4g} after step {self.best_step} "
-                f"to {values[self.watch]:.4g}, while the training loss fell"
+                f"overfitting: held-out {self.name} went from {self._sign * self._best:.4g} after step "
+                f"{self.best_step} to {values[self.name]:.4g}, while the training loss fell"
             )
         return line
 
+    def watched(self, values: dict[str, Any]) -> float | None:
+        """The number that is followed, smaller is better; None where there is none, or it is not finite."""
+        value = values.get(self.name)
+        return None if value is None or not math.isfinite(value) else self._sign * value
+
+    def numbers(self, step: int) -> dict[str, Any]:
+        """Of the evaluation after that step; those that are not finite are None."""
+        line = self._evaluations.get(step, {})
+        plain = {name: value for name, value in line.items() if name not in ("step", "kind", "train_loss")}
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in plain.items()
+        }
+
     def _follow(self, step: int, line: dict[str, Any]) -> None:
+        self._evaluations[step] = line
         train_loss = line.get("train_loss", math.inf)
         self._sum, self._count = 0.0, 0
-        if self.watch is None:
+        if not self.name:
             return
-        if line[self.watch] is not None and line[self.watch] < self.best:
-            self.best, self.best_step, self.since_best = line[self.watch], step, 0
+        value = self.watched(line)
+        if value is not None and value < self._best:
+            self._best, self.best_step, self.since_best = value, step, 0
             self._train_at_best = train_loss
         else:
             self.since_best += 1

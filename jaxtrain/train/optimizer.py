@@ -2,13 +2,16 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxtrain.fields import Adjustable
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.limits import Decay, Positive, Share
+from jaxtrain.runtime.progress import say
 from jaxtrain.train.muon import Axes, scale_by_sharded_muon
 
 
@@ -21,44 +24,53 @@ class OptimizerConfig:
     2024; Liu et al. 2025, so that AdamW's learning rate and decay fit), AdamW for the rest. lion: Chen et al.
     2023; a tenth of AdamW's learning rate. adafactor: Shazeer and Stern 2018, second moments in rows and
     columns, for memory."""
-    lr: Adjustable[float] = 3e-3
+    lr: Adjustable[Positive] = 3e-3
     """Peak learning rate."""
     rest_lr: Adjustable[float] = 0.0
     """muon: peak learning rate of what AdamW takes; 0: `lr`."""
-    embedding_lr: float = 0.0
+    embedding_lr: Adjustable[float] = 0.0
     """Peak learning rate of the embedding, whose rows have a gradient only where their token is; 0: that of
     the weights beside it."""
     warmup_steps: int = 20
     """Steps of linear warmup from 0."""
     schedule: Adjustable[Literal["cosine", "linear", "constant", "stable_decay"]] = "cosine"
     """Decay from the peak after warmup. stable_decay: constant, then linear over the last `decay_share`."""
-    decay_share: Adjustable[float] = 0.2
+    decay_share: Adjustable[Share] = 0.2
     """stable_decay: share of all steps that decay."""
-    final_lr_share: Adjustable[float] = 0.1
+    final_lr_share: Adjustable[Share] = 0.1
     """Learning rate at the last step as a share of the peak."""
-    beta1: float = 0.9
+    beta1: Decay = 0.9
     """Decay of the mean of gradients."""
-    beta2: float = 0.95
+    beta2: Decay = 0.95
     """Decay of the mean of squared gradients."""
-    momentum: float = 0.95
+    eps: Positive = 1e-8
+    """Added to the root of the mean of squared gradients."""
+    momentum: Decay = 0.95
     """muon: decay of the mean of gradients that is orthogonalised."""
-    eps: float = 1e-8
-    """Added to the root of that mean."""
     weight_decay: float = 0.1
     """Decoupled, times the learning rate; on matrices only, not on norms and embeddings."""
     clip_norm: float = 1.0
-    """Largest global norm of a gradient."""
-    average: float = 0.0
-    """Decay of a running mean of the weights, which is evaluated and is the result; 0: none."""
+    """Largest global norm of a gradient; 0: gradients are not clipped."""
+    average: Decay = 0.0
+    """Decay of a running mean of the weights, which is evaluated and is the result; 0: none. Its bias towards
+    the first weights is corrected (Kingma and Ba 2015)."""
+
+    def check(self) -> None:
+        if self.schedule == "stable_decay" and not self.decay_share:
+            raise UserError(
+                "optimizer.decay_share is 0; a schedule of stable_decay needs a share that decays"
+            )
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """The learning rate as a function of the step."""
+    """The learning rate as a function of the step, from 0."""
+    if config.warmup_steps >= steps:
+        say(f"optimizer.warmup_steps is {config.warmup_steps}: {steps} steps never reach the peak rate")
     return _schedule(config, config.lr, steps)
 
 
 def _schedule(config: OptimizerConfig, peak: float, steps: int) -> optax.Schedule:
-    decay_steps = max(1, steps - config.warmup_steps)
+    decay_steps = max(1, steps - config.warmup_steps - 1)  # the last step has the final rate
     final = peak * config.final_lr_share
     match config.schedule:
         case "cosine":
@@ -89,7 +101,8 @@ def make(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
             rule = optax.lion(rate, config.beta1, config.beta2, weight_decay=config.weight_decay, mask=decays)
         case "adafactor":
             rule = _adafactor(config, rate)
-    chain = [optax.clip_by_global_norm(config.clip_norm), rule]
+    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
+    chain = [_counted(), clip, rule]
     if config.embedding_lr:
         beside = config.rest_lr or config.lr if config.kind == "muon" else config.lr
         chain.append(optax.masked(optax.scale(config.embedding_lr / beside), is_embedding))
@@ -127,23 +140,63 @@ def _adafactor(config: OptimizerConfig, rate: optax.Schedule) -> optax.GradientT
     )
 
 
+class Taken(NamedTuple):
+    """Steps that were accepted: where in its schedule the learning rate is."""
+
+    accepted_steps: jax.Array
+
+
+class Average(NamedTuple):
+    """The running mean of the weights, which began at zero."""
+
+    averaged_steps: jax.Array
+    averaged_weights: Any
+
+
+def _counted() -> optax.GradientTransformation:
+    return optax.GradientTransformation(
+        lambda model: Taken(jnp.int32(0)),
+        lambda updates, state, model: (updates, Taken(state.accepted_steps + 1)),
+    )
+
+
+def accepted_steps(optimizer_state: Any) -> jax.Array:
+    """int32: how often the optimizer has changed the weights."""
+    return optax.tree_utils.tree_get(optimizer_state, "accepted_steps")
+
+
 def _average(decay: float) -> optax.GradientTransformation:
     """The running mean of the weights that the updates lead to."""
 
-    def init(model: Any) -> optax.EmaState:
-        return optax.EmaState(jnp.int32(0), jax.tree.map(jnp.copy, model))
+    def init(model: Any) -> Average:
+        return Average(jnp.int32(0), jax.tree.map(jnp.zeros_like, model))
 
     def update(updates: Any, state: Any, model: Any) -> tuple[Any, Any]:
-        mean = lambda old, new: decay * old + (1 - decay) * new  # noqa: E731
-        after = jax.tree.map(mean, state.ema, optax.apply_updates(model, updates))
-        return updates, optax.EmaState(state.count + 1, after)
+        def mean(old: jax.Array, new: jax.Array) -> jax.Array:
+            return decay * old + (1 - decay) * new
+
+        after = jax.tree.map(mean, state.averaged_weights, optax.apply_updates(model, updates))
+        return updates, Average(state.averaged_steps + 1, after)
 
     return optax.GradientTransformation(init, update)
 
 
-def averaged(optimizer_state: Any) -> Any | None:
-    """The running mean of the weights, where one is kept."""
-    return optax.tree_utils.tree_get(optimizer_state, "ema")
+def averaged(config: OptimizerConfig, optimizer_state: Any, model: Any) -> Any:
+    """The weights to judge and keep: their running mean without its bias, or `model` where none is kept."""
+    if not config.average:
+        return model
+    return _unbiased(
+        optax.tree_utils.tree_get(optimizer_state, "averaged_weights"),
+        optax.tree_utils.tree_get(optimizer_state, "averaged_steps"),
+        model,
+        config.average,
+    )
+
+
+@jax.jit
+def _unbiased(mean: Any, steps: jax.Array, model: Any, decay: float) -> Any:
+    share = 1 - jnp.float32(decay) ** steps
+    return jax.tree.map(lambda x, first: jnp.where(steps > 0, x / share, first), mean, model)
 
 
 def _names(path: tuple[Any, ...]) -> list[str]:

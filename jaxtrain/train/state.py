@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxtrain.train.guard import Guard, new_guard
@@ -21,13 +22,36 @@ class TrainState:
     optimizer: Any
     """The optax state, sharded as the weights."""
     guard: Guard
-    passed: jax.Array
-    """int32: batches passed over by rollbacks; step n reads batch n - 1 + passed"""
+    rollbacks_R3: jax.Array
+    """int32 [R, 3]: the first batch that a rollback left out, how many, and 1 if the loss behind them may be
+    of any level; zeros where there was none"""
+
+
+MOST_ROLLBACKS = 32
+"""Of a run: R."""
 
 
 def new_state(model: Any, optimizer: optax.GradientTransformation) -> TrainState:
     """The state of step 0 around weights that stand."""
-    return TrainState(jnp.int32(0), model, jax.jit(optimizer.init)(model), new_guard(), jnp.int32(0))
+    return TrainState(jnp.int32(0), model, jax.jit(optimizer.init)(model), new_guard(), _none_skipped())
+
+
+def _none_skipped() -> jax.Array:
+    return jnp.zeros((MOST_ROLLBACKS, 3), jnp.int32)
+
+
+def batch_index(step: int, rollbacks_R3: np.ndarray) -> int:
+    """The batch that is read after `step` steps: the next that no rollback has left out."""
+    index = step
+    for first, count, _ in sorted(rollbacks_R3.tolist()):
+        if index >= first:
+            index += count
+    return index
+
+
+def new_levels(rollbacks_R3: np.ndarray) -> set[int]:
+    """Batches whose loss may be of any level."""
+    return {first + count for first, count, is_new in rollbacks_R3.tolist() if is_new}
 
 
 def initializer(
@@ -37,6 +61,6 @@ def initializer(
 
     def init() -> TrainState:
         model = init_model(jax.random.key(seed))
-        return TrainState(jnp.int32(0), model, optimizer.init(model), new_guard(), jnp.int32(0))
+        return TrainState(jnp.int32(0), model, optimizer.init(model), new_guard(), _none_skipped())
 
     return init

@@ -16,11 +16,13 @@ from jaxtrain.runtime.mesh import BATCH
 from jaxtrain.runtime.options import compiler_options
 from jaxtrain.runtime.profile import Profile
 from jaxtrain.train.guard import judge, limits
+from jaxtrain.train.optimizer import accepted_steps
 from jaxtrain.train.state import TrainState
 
 Batch = dict[str, jax.Array]
-Loss = Callable[..., tuple[jax.Array, jax.Array]]
-"""(model, batch) to the sum of the loss and the sum of weights it is divided by."""
+Loss = Callable[..., tuple[Any, ...]]
+"""(model, batch) to the sum of the loss, the sum of weights it is divided by and, where there is more to log,
+a dict of float32 [2]: a sum and what that is divided by."""
 Step = Any
 """The jitted (state, batch) to (state, metrics)."""
 
@@ -32,6 +34,7 @@ def make_step(
     watch_loss: bool = True,
     learning_rate: optax.Schedule | None = None,
     ramps: bool = False,
+    seed: int = 0,
 ) -> Step:
     """The jitted `step(state, batch) -> state, metrics`.
 
@@ -43,42 +46,52 @@ def make_step(
     `microbatches` counts those that are.
     watch_loss: the guard watches the loss beside the gradient norm; off where it has no scale (PPO).
     The step may be given a third argument, weights that do not learn: then the loss is called with them and
-    with the number of steps done.
+    with a key of this step and these rows, drawn from `seed`.
     """
 
-    def summed_gradient(
-        model: Any, batch: Batch, count: int | jax.Array, *more: Any
-    ) -> tuple[jax.Array, jax.Array, Any]:
-        if microbatches == 1:
-            (total, weight), gradient = jax.value_and_grad(loss, has_aux=True)(model, batch, *more)
-            return total, weight, gradient
+    def summed(model: Any, batch: Batch, *more: Any) -> tuple[jax.Array, tuple[jax.Array, dict[str, Any]]]:
+        if more:
+            frozen, key = more
+            rows = jnp.sum(batch["tokens"]).astype(jnp.uint32)  # another key for each micro-batch
+            more = frozen, jax.random.fold_in(key, rows)
+        total, weight, *told = loss(model, batch, *more)
+        return total, (weight, told[0] if told else {})
 
+    def summed_gradient(model: Any, batch: Batch, count: int | jax.Array, *more: Any) -> Any:
+        gradient_of = jax.value_and_grad(summed, has_aux=True)
+        if microbatches == 1:
+            return gradient_of(model, batch, *more)
         parts = {name: _split(rows, microbatches) for name, rows in batch.items()}
 
-        def one(part: jax.Array, sums: Any) -> Any:
-            micro = {name: jax.lax.dynamic_index_in_dim(rows, part, 0, False) for name, rows in parts.items()}
-            (total, weight), gradient = jax.value_and_grad(loss, has_aux=True)(model, micro, *more)
-            return jax.tree.map(jnp.add, sums, (total, weight, gradient))
+        def micro(part: int | jax.Array) -> Batch:
+            return {name: jax.lax.dynamic_index_in_dim(rows, part, 0, False) for name, rows in parts.items()}
 
-        zeros = (jnp.float32(0), jnp.float32(0), jax.tree.map(jnp.zeros_like, model))
-        return jax.lax.fori_loop(0, count, one, zeros)
+        def one(part: jax.Array, sums: Any) -> Any:
+            return jax.tree.map(jnp.add, sums, gradient_of(model, micro(part), *more))
+
+        shapes = jax.eval_shape(summed, model, micro(0), *more)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return jax.lax.fori_loop(0, count, one, (zeros, jax.tree.map(jnp.zeros_like, model)))
 
     def step(state: TrainState, batch: Batch, frozen: Any = None) -> tuple[TrainState, dict[str, jax.Array]]:
-        more = () if frozen is None else (frozen, state.step)
+        more = () if frozen is None else (frozen, jax.random.fold_in(jax.random.key(seed), state.step))
         count = _filled(batch, microbatches) if ramps else microbatches
-        total, weight, gradient = summed_gradient(state.model, batch, count, *more)
+        (total, (weight, told)), gradient = summed_gradient(state.model, batch, count, *more)
         mean = total / weight  # a batch without targets is 0 / 0, which the guard refuses
         gradient = jax.tree.map(lambda g: g / weight, gradient)
         grad_norm = optax.tree.norm(gradient)
         accepted, guard = judge(state.guard, mean if watch_loss else jnp.zeros_like(mean), grad_norm)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.model)
         model = optax.apply_updates(state.model, updates)
-        keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(accepted, n, o), new, old)  # noqa: E731
+
+        def kept(new: Any, old: Any) -> Any:
+            return jax.tree.map(lambda n, o: jnp.where(accepted, n, o), new, old)
+
         after = dataclasses.replace(
             state,
             step=state.step + 1,
-            model=keep(model, state.model),
-            optimizer=keep(optimizer_state, state.optimizer),
+            model=kept(model, state.model),
+            optimizer=kept(optimizer_state, state.optimizer),
             guard=guard,
         )
         metrics = {
@@ -88,12 +101,12 @@ def make_step(
             "accepted": accepted,
             "refused_in_a_row": guard.refused_in_a_row,
             "limits": limits(state.guard),
+            **{name: sums[0] / sums[1] for name, sums in told.items()},
         }
         if ramps:
             metrics["microbatches"] = count
         if learning_rate is not None:  # refused steps do not count as the optimizer's
-            counts = optax.tree_utils.tree_get_all_with_path(state.optimizer, "count")
-            metrics["learning_rate"] = learning_rate(counts[0][1])
+            metrics["learning_rate"] = learning_rate(accepted_steps(state.optimizer))
         return after, metrics
 
     return jax.jit(step, donate_argnums=0)
@@ -121,8 +134,11 @@ class CompiledStep:
             lowered = self._step.lower(state, batch, *self._more)
             self.compiled = lowered.compile(compiler_options=options)
             self.seconds = time.perf_counter() - begun
+
+        def take() -> tuple[TrainState, dict[str, jax.Array]]:
+            return self.compiled(state, batch, *self._more)
+
         try:
-            take = lambda: self.compiled(state, batch, *self._more)  # noqa: E731
             return take() if self._profile is None else self._profile.around(take, self.compiled.as_text)
         except TypeError as error:
             changed = [line for line in str(error).splitlines() if line.startswith("Argument '")]

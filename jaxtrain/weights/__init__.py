@@ -7,6 +7,7 @@ In: a folder of ours, of Hugging Face, PEFT, llama.cpp or llama2.c. Out: a Trans
     source.config, source.tokenizer, source.load()
 
 folder.py       open: the model of a folder, whatever kind it is of
+learners.py     full training or LoRA of any module, for every stage that begins with a folder
 families.py     the tables of the Hugging Face families
 huggingface.py  load_pretrained, save_pretrained
 peft.py         PEFT's folders

@@ -235,6 +235,12 @@ def write_artifact(model: Transformer, tokenizer: Tokenizer | None, folder: Path
         tokenizer.save_in(folder)
 
 
+def write_about(config: ModelConfig, tokenizer: Tokenizer, folder: Path) -> None:
+    """What a model's folder has beside its checkpoints: model.json and the tokenizer."""
+    write_config(folder, config)
+    tokenizer.save_in(folder)
+
+
 def write_adapter(folder: Path, base: str | Path, config: LoRAConfig) -> None:
     """Say what the adapters of `folder` stand on: the base's place, seen from there, and fingerprint."""
     about = {

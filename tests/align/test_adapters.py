@@ -10,25 +10,28 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from run_lines import lines
 
-from jaxtrain.align import adapters, grpo
+from jaxtrain.align import grpo
 from jaxtrain.align import reward_model as rewards
 from jaxtrain.align.comparisons import read_comparisons
 from jaxtrain.align.distill import DistillConfig
 from jaxtrain.align.grpo import GRPOConfig
+from jaxtrain.align.heads import Policy
 from jaxtrain.align.judged import pair_grades
 from jaxtrain.align.ppo import PPOConfig
 from jaxtrain.align.preference import PreferenceConfig
 from jaxtrain.align.reward_model import RewardConfig
-from jaxtrain.align.rollout import Policy
 from jaxtrain.align.run import run
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.weights import folder as store
+from jaxtrain.weights.learners import assembled, split
 
 LORA = LoRAConfig(rank=2, targets="attention.q_DNH|mlp.up_DF")
 DATA = Path(__file__).parents[2] / "data" / "quickstart"
@@ -38,35 +41,46 @@ OPTIMIZER = OptimizerConfig(lr=3e-3, warmup_steps=1, schedule="constant", weight
 @pytest.fixture
 def config_of(request, tmp_path):
     """`config_of(kind)`: a small run of that stage, with adapters."""
-    shared = {"lora": LORA, "optimizer": OPTIMIZER, "checkpoint_every": 1, "out": str(tmp_path / "out")}
+
+    def train(**more: Any) -> TrainConfig:
+        return TrainConfig(optimizer=OPTIMIZER, evaluate_every=0, checkpoint_every=1, **more)
+
+    shared = {"lora": LORA, "out": str(tmp_path / "out")}
 
     def make(kind: str) -> Any:
         if kind == "grpo":
             adder = request.getfixturevalue("adder")
-            at = {"model": str(adder / "model")} | dict.fromkeys(
-                ("problems", "heldout"), str(adder / "problems.jsonl")
+            problems = str(adder / "problems.jsonl")
+            return GRPOConfig(
+                model=str(adder / "model"),
+                problems=problems,
+                heldout=problems,
+                train=train(steps=2),
+                **{"prompts": 16, "longest_prompt": 8, "max_new": 3, "measured": 80},
+                **shared,
             )
-            return GRPOConfig(**at, prompts=16, longest_prompt=8, max_new=3, measured=80, updates=2, **shared)
         at = request.getfixturevalue("in_tiny")
         shared["model"] = at("5_finetune")
-        short = {"rollouts": 16, "max_new": 8, "measured": 16, "updates": 2}
+        short = {"rollouts": 16, "max_new": 8, "measured": 16}
         match kind:
             case "ppo":
                 short |= {"reward": at("7_reward"), "conversations": at("2_clean"), "value": "own"}
-                return PPOConfig(**short, **shared)
+                return PPOConfig(train=train(steps=4), minibatches=1, **short, **shared)
             case "distill":
-                return DistillConfig(teacher=at("4_pretrain"), conversations=at("2_clean"), **short, **shared)
+                return DistillConfig(
+                    teacher=at("4_pretrain"),
+                    conversations=at("2_clean"),
+                    train=train(steps=2),
+                    **short,
+                    **shared,
+                )
             case "reward":
-                return RewardConfig(ratings=at("6_rate"), human=str(DATA), epochs=1.0, length=61, **shared)
+                more = {"ratings": at("6_rate"), "human": str(DATA), "epochs": 1.0, "length": 61}
+                return RewardConfig(train=train(), **more, **shared)
             case _:
-                return PreferenceConfig(ratings=at("6_rate"), epochs=0.3, length=64, **shared)
+                return PreferenceConfig(ratings=at("6_rate"), epochs=0.3, length=64, train=train(), **shared)
 
     return make
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line | {"seconds": 0} for line in found]
 
 
 def counts(folder: Path) -> dict[str, Any]:
@@ -95,12 +109,12 @@ def test_a_policy_of_adapters_starts_as_the_reference_and_changes_what_they_adap
     config = config_of(kind)
     folder = run(config)
     assert store.read_adapter(folder)["lora"] == LORA
-    steps = [line for line in lines(folder) if "kind" not in line]
+    steps, rounds = lines(folder, None), lines(folder, "round")
     if kind == "preference":
         np.testing.assert_allclose(steps[0]["loss"], np.log(2), rtol=1e-5)
     else:
-        assert kind == "distill" or steps[0]["kl"] == 0.0
-        assert [line["refused"] for line in steps] == [0, 0]
+        assert kind == "distill" or rounds[0]["kl"] == 0.0
+        assert all(line["accepted"] for line in steps)
     assert steps[0]["grad_norm"] > 0
     with jax.set_mesh(meshes.make(MeshConfig())):
         assert set(store.load_adapters(folder)) == {
@@ -125,7 +139,7 @@ def test_a_reward_model_of_adapters_scores_the_same_when_it_is_loaded(config_of)
 
 def test_a_module_taken_apart_computes_what_it_did(small, placed, one):
     policy = placed(partial(Policy, small, value="own"))
-    learned, frozen = adapters.split(policy, LORA, jax.random.key(1))
+    learned, frozen = split(policy, LORA, jax.random.key(1))
     assert set(frozen) == {"transformer", "critic"}
     assert learned.value_D is not None and set(learned.critic) == set(learned.transformer)
     kept = frozen["transformer"].blocks.attention.q_DNH.base[...]
@@ -136,9 +150,7 @@ def test_a_module_taken_apart_computes_what_it_did(small, placed, one):
     rows["positions"] = np.tile(np.arange(12, dtype=np.int32), (8, 1))
     batch = meshes.put_batch(rows, jax.sharding.get_mesh())
     apply = jax.jit(lambda policy, batch: policy(batch))
-    for found, wanted in zip(
-        apply(adapters.whole(learned, frozen), batch), apply(policy, batch), strict=True
-    ):
+    for found, wanted in zip(apply(assembled(learned, frozen), batch), apply(policy, batch), strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from run_lines import lines
 
 from jaxtrain.align import distill
 from jaxtrain.align.distill import DistillConfig
@@ -13,6 +14,7 @@ from jaxtrain.align.run import run
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.weights import folder as store
 
@@ -25,9 +27,12 @@ def config(in_tiny, tmp_path) -> DistillConfig:
         teacher=in_tiny("4_pretrain"),
         conversations=in_tiny("2_clean"),
         on_policy=0.5,
-        optimizer=OptimizerConfig(lr=3e-3, warmup_steps=2, schedule="constant", weight_decay=0.0),
-        mesh=MeshConfig(fsdp=8),
-        updates=10,
+        train=TrainConfig(
+            optimizer=OptimizerConfig(lr=3e-3, warmup_steps=2, schedule="constant", weight_decay=0.0),
+            mesh=MeshConfig(fsdp=8),
+            steps=10,
+            evaluate_every=0,
+        ),
         rollouts=16,
         max_new=12,
         measured=32,
@@ -41,9 +46,8 @@ def test_the_student_comes_nearer_to_its_teacher(config):
     counts = json.loads((folder / "manifest.json").read_text())["counts"]
     assert counts["divergence_after"] < 0.7 * counts["divergence_before"]
     assert counts["measured"] == 32
-    rounds = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert {line["on_policy"] for line in rounds} == {0.0, 1.0}
-    assert all(line["refused"] == 0 for line in rounds)
+    assert {line["on_policy"] for line in lines(folder, "round")} == {0.0, 1.0}
+    assert all(line["accepted"] for line in lines(folder, None))
 
 
 def test_answers_are_the_students_or_the_conversations_whole(config, eight):
@@ -71,8 +75,8 @@ def test_answers_are_the_students_or_the_conversations_whole(config, eight):
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"beta": 1.5}, "beta is 1.5; it is between 0 and 1"),
-        ({"rollouts": 12}, "rollouts is 12; 1 minibatches.* need a multiple of 8"),
+        ({"beta": 1.5}, "beta is 1.5; it is at least 0 and at most 1"),
+        ({"rollouts": 12}, "rollouts is 12; 8 devices need a multiple of 8"),
         ({"longest_prompt": 3}, "has 0 questions of at most 3 tokens"),
     ],
 )

@@ -14,11 +14,14 @@ from typing import Any, get_args
 import jax
 import numpy as np
 import pytest
+from run_lines import lines
 
+from jaxtrain import config as configs
 from jaxtrain.align import grpo
 from jaxtrain.align.grpo import GRPOConfig
+from jaxtrain.align.heads import policy_of
 from jaxtrain.align.losses import Group
-from jaxtrain.align.rollout import Sampler, policy_of
+from jaxtrain.align.rollout import Sampler
 from jaxtrain.align.run import run
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
@@ -27,6 +30,7 @@ from jaxtrain.tasks import sandbox
 from jaxtrain.tasks.verifiable import Problem
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import optimizer as optimizers
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.train.state import new_state
 from jaxtrain.train.step import make_step
@@ -41,27 +45,23 @@ def config(adder, tmp_path) -> GRPOConfig:
         model=str(adder / "model"),
         problems=str(adder / "problems.jsonl"),
         heldout=str(adder / "problems.jsonl"),
-        optimizer=OptimizerConfig(lr=3e-3, warmup_steps=1, schedule="constant", weight_decay=0.0),
-        mesh=MeshConfig(fsdp=8),
-        updates=2,
+        train=TrainConfig(
+            optimizer=OptimizerConfig(lr=3e-3, warmup_steps=1, schedule="constant", weight_decay=0.0),
+            mesh=MeshConfig(fsdp=8),
+            steps=2,
+            checkpoint_every=1,
+        ),
         prompts=16,
         group=8,
         longest_prompt=8,
         max_new=3,
         measured=80,
-        checkpoint_every=1,
         out=str(tmp_path / "out"),
     )
 
 
 def counts(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "manifest.json").read_text())["counts"]
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    """The rounds without their times."""
-    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line | {"seconds": 0} for line in found]
 
 
 def same_weights(one: Path, other: Path) -> None:
@@ -71,16 +71,16 @@ def same_weights(one: Path, other: Path) -> None:
 
 @pytest.mark.slow
 def test_it_learns_additions_that_nobody_showed_it(config):
-    folder = run(dataclasses.replace(config, updates=40, prompts=32, kind="dapo"))
+    folder = run(configs.changed(config, train__steps=40, prompts=32, kind="dapo"))
     found = counts(folder)
     assert found["exact_before"] < 0.5
     assert found["exact_after"] > found["exact_before"] + 0.2
-    rounds = lines(folder)
+    rounds, steps = lines(folder, "round"), lines(folder, None)
     assert rounds[0]["kl"] == 0.0, "the first round is the fine-tuned model's own"
-    assert rounds[0]["ratio"] == pytest.approx(1, abs=1e-5), "and its first step has not moved"
-    assert rounds[0]["clip_fraction"] == 0
+    assert steps[0]["ratio"] == pytest.approx(1, abs=1e-5), "and its first step has not moved"
+    assert steps[0]["clip_fraction"] == 0
     assert rounds[-1]["kl"] > 0.1
-    assert found["updates"] == len([line for line in rounds if "kind" not in line]) == 40
+    assert found["rounds"] == found["steps"] == len(rounds) == len(steps) == 40
 
 
 # Alike but for lines of `losses.grpo`, which has its own tests.
@@ -91,8 +91,9 @@ ALIKE = ("bnpo", "dapo", "dr_grpo", "grpo", "gspo")
     "kind", [pytest.param(k, marks=pytest.mark.slow) if k in ALIKE else k for k in get_args(Group)]
 )
 def test_every_kind_moves_the_policy(config, kind):
-    changed = dataclasses.replace(
+    changed = configs.changed(
         config,
+        train__steps=4,
         kind=kind,
         advantage="rloo" if kind == "dr_grpo" else "grpo",
         clip_high=5.0 if kind == "cispo" else 0.28,
@@ -101,10 +102,11 @@ def test_every_kind_moves_the_policy(config, kind):
         epochs=2,
         resample=1,
     )
-    rounds = lines(run(changed))
-    assert [line["refused"] for line in rounds] == [0, 0]
+    folder = run(changed)
+    rounds, steps = lines(folder, "round"), lines(folder, None)
+    assert [line["accepted"] for line in steps] == [1] * 4
     assert rounds[0]["taught"] > 0
-    assert all(np.isfinite(line["grad_norm"]) and line["grad_norm"] > 0 for line in rounds)
+    assert all(np.isfinite(line["grad_norm"]) and line["grad_norm"] > 0 for line in steps)
     assert rounds[1]["kl"] != 0.0
 
 
@@ -184,8 +186,8 @@ def test_a_token_that_was_sampled_too_rarely_weighs_more_up_to_the_cap(played):
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(config, tmp_path):
-    """Its folder as a kill behind the checkpoint of round 1 would leave it."""
-    config = dataclasses.replace(config, resample=1, epochs=2)
+    """Its folder as a kill within round 2 would leave it: a checkpoint behind its first step, its rows."""
+    config = configs.changed(config, train__steps=4, resample=1, epochs=2)
     whole, folder = run(config), tmp_path / "stopped"
     shutil.copytree(whole, folder)
     shutil.rmtree(folder / "checkpoint" / "4")
@@ -198,7 +200,9 @@ def test_a_killed_run_goes_on_to_the_same_weights(config, tmp_path):
 @pytest.mark.slow
 def test_kills_in_rollouts_and_updates_change_nothing(config, tmp_path):
     """SIGKILL at random moments of rounds; the rewards' curve and the weights are those of a run without."""
-    config = dataclasses.replace(config, updates=12, checkpoint_every=3, resample=1, epochs=2, microbatches=2)
+    config = configs.changed(
+        config, train__steps=24, train__checkpoint_every=5, train__microbatches=2, resample=1, epochs=2
+    )
     whole = run(config)
     folder, moments = tmp_path / "killed", random.Random(1)
     file = tmp_path / "config.py"
@@ -207,12 +211,15 @@ def test_kills_in_rollouts_and_updates_change_nothing(config, tmp_path):
     names += "from jaxtrain.model.lora import LoRAConfig\n"
     names += (
         "from jaxtrain.runtime.mesh import MeshConfig\nfrom jaxtrain.train.optimizer import OptimizerConfig\n"
+        "from jaxtrain.runtime.checkpoint import KeepConfig\n"
+        "from jaxtrain.runtime.watchdog import WatchdogConfig\n"
+        "from jaxtrain.train.config import SafetyConfig, TrainConfig\n"
     )
     file.write_text(f"{names}config = {changed!r}\n")
     log = Path(f"{folder}.partial") / "metrics.jsonl"
     command = [sys.executable, "-m", "jaxtrain", "align", str(file)]
     killed = 0
-    for reached in (1, 4, 5, 8, 10):
+    for reached in (3, 14, 18, 27, 35):
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         while process.poll() is None and not (log.exists() and len(log.read_text().splitlines()) >= reached):
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -244,11 +251,11 @@ def test_a_reward_may_be_that_a_program_passes_its_tests(config):
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"prompts": 3, "group": 5}, "prompts times group is 15; 1 minibatches.* need a multiple of 8"),
-        ({"group": 1}, "group is at least 2"),
+        ({"prompts": 3, "group": 5}, "prompts times group is 15; 8 devices need a multiple of 8"),
+        ({"group": 1}, "group is 1; it is at least 2"),
         ({"rewards": {"exactly": 1.0}}, "rewards has no grader 'exactly'; there are exact, number"),
         ({"kind": "cispo"}, "clip_high is 0.2; of cispo it is the largest ratio"),
-        ({"temperature": 0.0}, "temperature is 0"),
+        ({"temperature": 0.0}, "temperature is 0; it is above 0"),
         ({"longest_prompt": 5}, "has no problem of at most 5 tokens"),
     ],
 )

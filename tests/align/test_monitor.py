@@ -5,7 +5,7 @@ import pytest
 
 from jaxtrain.align.monitor import Monitor, MonitorConfig, distinct
 
-HEALTHY = {"reward": 0.0, "kl": 1.0, "length": 20.0, "surprise": 3.0, "distinct_2": 0.5, "utility": 0.0}
+HEALTHY = {"reward": 0.0, "kl": 1.0, "length": 20.0, "entropy": 3.0, "distinct_2": 0.5, "utility": 0.0}
 
 
 def run(rounds: int = 20, **last: float) -> list[dict]:
@@ -23,7 +23,7 @@ def rules(monitor: Monitor, lines: list[dict]) -> list[str]:
 
 
 def test_a_run_whose_reward_and_utility_rise_raises_nothing():
-    assert rules(Monitor(utility_sd=1.0), run(reward=3.0, utility=2.0, kl=8.0, surprise=1.5)) == []
+    assert rules(Monitor(utility_sd=1.0), run(reward=3.0, utility=2.0, kl=8.0, entropy=1.5)) == []
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_a_run_whose_reward_and_utility_rise_raises_nothing():
         ("kl", {"kl": 40.0}),
         ("length", {"length": 60.0}),
         ("length", {"length": 2.0}),
-        ("entropy", {"surprise": 0.1}),
+        ("entropy", {"entropy": 0.1}),
         ("distinct", {"distinct_2": 0.05}),
     ],
 )

@@ -3,23 +3,24 @@
 import dataclasses
 import json
 import shutil
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from run_lines import lines
 from tiny_run import CONFIGS
 
 from jaxtrain import config as configs
 from jaxtrain.align import ppo, rollout
+from jaxtrain.align.heads import Policy
+from jaxtrain.align.monitor import Monitor, MonitorConfig
 from jaxtrain.align.ppo import Asker, PPOConfig
 from jaxtrain.align.rollout import Pay
-from jaxtrain.align.rounds import Rounds, minibatches
+from jaxtrain.align.rounds import Rounds
 from jaxtrain.align.run import run
 from jaxtrain.decode.generate import generate, row_keys
 from jaxtrain.runtime import mesh as meshes
@@ -27,6 +28,9 @@ from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import optimizer as optimizers
+from jaxtrain.train.config import TrainConfig
+from jaxtrain.train.context import training
+from jaxtrain.train.learner import Learner
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.train.state import new_state
 from jaxtrain.train.step import make_step
@@ -36,61 +40,75 @@ ROWS, PROMPT, NEW = 64, 4, 8
 LIKED, STOP = 32, 63  # ids below the one are liked; the other ends an answer
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class LikesLowIds:
-    """A reward by hand: the share of an answer's tokens that are low."""
-
-    def __call__(self, batch: dict[str, jax.Array]) -> jax.Array:
-        low_BT = (batch["targets"] < LIKED) * batch["mask"]
-        return jnp.sum(low_BT, axis=1) / jnp.sum(batch["mask"], axis=1)
-
-
-def improve(policy: rollout.Policy, reference: Any, rounds: int, kl_weight: float) -> list[rollout.Measures]:
+def improve(policy: Policy, reference: Any, rounds: int, kl_weight: float) -> list[dict[str, float]]:
     """Rounds of PPO as the stage does them, on the mesh that is set."""
     optimizer = optimizers.make(OptimizerConfig(lr=1e-2, warmup_steps=1, schedule="constant"), 1000)
     config = PPOConfig(model="", reward="", conversations="", out="", rollouts=ROWS, kl_weight=kl_weight)
     step = make_step(partial(ppo.policy_loss, config), optimizer, watch_loss=False)
-    parts = ppo._rounds(config)
     prompt = np.random.default_rng(0).integers(0, 64, (ROWS, PROMPT), np.int32)
     on = meshes.put_batch({"tokens": prompt, "segments": np.ones_like(prompt)}, jax.sharding.get_mesh())
     state, found = new_state(policy, optimizer), []
+    laid_out = jax.jit(rollout.rows, static_argnames=("end", "width"))
     for update in range(rounds):
         answers = generate(
             state.model.transformer, on["tokens"], on["segments"], row_keys(jax.random.key(update), ROWS),
             max_new=NEW, temperature=1.0, stop=STOP, pad=0,
         )  # fmt: skip
-        rows = jax.jit(rollout.rows, static_argnames="end")(on["tokens"], on["segments"], answers, end=STOP)
-        worth = meshes.put_batch(
-            rollout.with_reward(rows, np.asarray(LikesLowIds()(rows))), jax.sharding.get_mesh()
-        )
-        batch, measures = rollout.experience(state.model, reference, worth, kl_weight, Pay())
-        for minibatch, _ in minibatches(batch, parts, update):
-            state, _ = step(state, minibatch)
-        found.append(jax.tree.map(float, measures))
+        rows = meshes.fetch(laid_out(on["tokens"], on["segments"], answers, end=STOP, width=PROMPT + NEW + 1))
+        low_BT = (rows["targets"] < LIKED) * rows["mask"]  # a reward by hand: the share of low ids
+        worth = rollout.with_reward(rows, low_BT.sum(axis=1) / rows["mask"].sum(axis=1))
+        learned, means = rollout.experience(state.model, reference, worth, kl_weight, Pay(), ROWS)
+        for part in np.split(np.random.default_rng(update).permutation(ROWS), 2) * 2:
+            minibatch = {name: values[part] for name, values in learned.items()}
+            state, _ = step(state, meshes.put_batch(minibatch, jax.sharding.get_mesh()))
+        found.append(means)
     return found
 
 
 def test_it_raises_a_reward_and_a_heavy_penalty_holds_it_back(small, placed, one):
-    make = partial(rollout.Policy, small)
+    make = partial(Policy, small)
     free = improve(placed(make), placed(make).transformer, rounds=12, kl_weight=0.0)
-    assert free[0].kl == 0.0
-    assert free[0].reward == pytest.approx(0.5, abs=0.1)
-    assert free[-1].reward > 0.8
+    assert free[0]["kl"] == 0.0
+    assert free[0]["reward"] == pytest.approx(0.5, abs=0.1)
+    assert free[-1]["reward"] > 0.8
     held = improve(placed(make), placed(make).transformer, rounds=12, kl_weight=5.0)
-    assert held[-1].kl < 0.3 * free[-1].kl
-    assert held[-1].reward < free[-1].reward - 0.1
+    assert held[-1]["kl"] < 0.3 * free[-1]["kl"]
+    assert held[-1]["reward"] < free[-1]["reward"] - 0.1
 
 
-def test_every_rollout_is_in_one_minibatch_of_each_pass(eight):
-    rounds = Rounds(updates=4, epochs=2, minibatches=2, checkpoint_every=1, seed=0)
-    batch = meshes.put_batch({"n": np.arange(16, dtype=np.int32)[:, None]}, eight)
-    found = list(minibatches(batch, rounds, 3))
-    assert [is_last for _, is_last in found] == [False, False, False, True]
-    parts = [np.asarray(part["n"])[:, 0].tolist() for part, _ in found]
-    assert [len(part) for part in parts] == [8, 8, 8, 8]
+def deal(
+    folder: Path, monitor: Monitor, epochs: int, minibatches: int, start: int, stop: int
+) -> tuple[list[list[int]], list[int]]:
+    """Batches start..stop-1 of rounds of numbered rows, and which rounds were drawn."""
+    drawn: list[int] = []
+
+    def draw(policy: Any, number: int, lines: list[dict[str, Any]]) -> tuple[Any, dict[str, float]]:
+        assert [line["round"] for line in lines] == list(range(1, number + 1))
+        drawn.append(number)
+        return {"n": 100 * number + np.arange(16, dtype=np.int32)[:, None]}, {"kl": float(number)}
+
+    settings = TrainConfig(optimizer=OptimizerConfig(), mesh=MeshConfig(fsdp=8), steps=16, trackers=())
+    with training(settings, folder, lambda folder: None) as run:
+        rounds = Rounds(run, Learner(lambda key: None), draw, monitor, epochs, minibatches)
+        batches = []
+        for step, batch in enumerate(rounds.feed().read(start, stop), start + 1):
+            batches.append(batch["n"][:, 0].tolist())
+            run.log.step(step, {"loss": 0.0})
+            run.write_told(step)
+        return batches, drawn
+
+
+def test_every_rollout_is_in_one_minibatch_of_each_pass(tmp_path):
+    parts, drawn = deal(tmp_path, Monitor(), 2, 2, 0, 8)
+    assert drawn == [0, 1] and [len(part) for part in parts] == [8] * 8
     assert sorted(parts[0] + parts[1]) == sorted(parts[2] + parts[3]) == list(range(16))
     assert parts[0] != parts[2], "each pass in its own order"
+
+
+def test_a_monitor_ends_the_run_before_it_learns_from_the_round(tmp_path):
+    monitor = Monitor(MonitorConfig(most_kl=4.5, stop_at=("kl",)))
+    parts, drawn = deal(tmp_path, monitor, 1, 1, 0, 16)
+    assert (len(parts), drawn[-1]) == (6, 6), "the mean of rounds 5, 6 and 7 is 5"
 
 
 @pytest.fixture
@@ -103,7 +121,7 @@ def tiny_config(in_tiny, tmp_path) -> PPOConfig:
 
 
 def test_a_run_that_stopped_after_two_rounds_goes_on_to_the_same_weights(in_tiny, tiny_config, tmp_path):
-    """Its folder as a kill would leave it: the checkpoint of round 2, and metrics beyond it."""
+    """Its folder as a kill would leave it: the checkpoint of step 8, and metrics beyond it."""
     whole, folder = Path(in_tiny("8_ppo")), tmp_path / "stopped"
     shutil.copytree(whole, folder)
     steps = sorted(int(path.name) for path in (folder / "checkpoint").iterdir() if path.name.isdigit())
@@ -113,12 +131,8 @@ def test_a_run_that_stopped_after_two_rounds_goes_on_to_the_same_weights(in_tiny
 
     manifest = json.loads((whole / "manifest.json").read_text())
     assert json.loads(json.dumps(counts)) == manifest["counts"]
-    lines = [
-        [{**json.loads(line), "seconds": 0} for line in (at / "metrics.jsonl").read_text().splitlines()]
-        for at in (whole, folder)
-    ]
-    assert len(lines[0]) == 4
-    assert lines[0] == lines[1]
+    assert len(lines(whole, "round")) == 4 and len(lines(whole, None)) == 16
+    assert lines(folder) == lines(whole)
     starts = [sorted(path.name[-5:] for path in (at / "tensorboard").iterdir()) for at in (whole, folder)]
     assert starts == [["00000"], ["00000", "00001"]], "TensorBoard has a file of every start"
     assert (whole / "samples.jsonl").read_bytes() == (folder / "samples.jsonl").read_bytes()
@@ -129,7 +143,7 @@ def test_a_run_that_stopped_after_two_rounds_goes_on_to_the_same_weights(in_tiny
 def test_what_it_states_is_what_it_measured(in_tiny):
     folder = Path(in_tiny("8_ppo"))
     counts = json.loads((folder / "manifest.json").read_text())["counts"]
-    rounds = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rounds = lines(folder, "round")
     assert counts["simulated"] is True
     assert counts["measured"] == 32
     gain = (counts["utility_after"] - counts["utility_before"]) / counts["utility_sd_before"]
@@ -137,7 +151,7 @@ def test_what_it_states_is_what_it_measured(in_tiny):
     assert rounds[0]["kl"] == 0.0, "the first round is the fine-tuned model's own"
     assert abs(rounds[0]["reward"]) < 1, "rewards are in SD around the fine-tuned model's mean"
     samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in samples] == [0, 0, 4, 4]
+    assert [line["step"] for line in samples] == [0, 0, 16, 16]
     assert all(line["completion"] for line in samples)
 
 
@@ -171,14 +185,14 @@ def test_an_epoch_asks_every_question_once(in_tiny, tiny_config):
 
 
 def test_rounds_that_do_not_divide_are_refused(tiny_config):
-    with pytest.raises(UserError, match=r"rollouts is 36; 2 minibatches.* need a multiple of 16"):
+    with pytest.raises(UserError, match=r"rollouts is 36; 2 microbatches on 8 devices need a multiple of 16"):
         run(dataclasses.replace(tiny_config, rollouts=36))
 
 
 def test_too_few_questions_to_measure_are_refused(in_tiny, tiny_config):
     tokenizer = Tokenizer.load(Path(in_tiny("5_finetune")) / "tokenizer")
-    with pytest.raises(UserError, match="measured is 1 and .*2_clean has [0-9]+ questions of at most 48"):
-        Asker(dataclasses.replace(tiny_config, measured=1), tokenizer)
+    with pytest.raises(UserError, match="measured is 32 and .*2_clean has [0-9]+ questions of at most 5"):
+        Asker(dataclasses.replace(tiny_config, longest_prompt=5), tokenizer)
 
 
 def line(**numbers: float) -> dict[str, float]:
@@ -213,13 +227,16 @@ def test_the_same_step_in_one_part_or_eight_and_on_one_device_or_eight(small, pl
     rows |= {name: rng.integers(0, 64, mask.shape, np.int32) for name in ("tokens", "targets")}
     rows |= {"mask": mask, "segment_ids": np.ones(mask.shape, np.int32)}
     rows["positions"] = np.tile(np.arange(12, dtype=np.int32), (16, 1))
-    config = PPOConfig(**dict.fromkeys(("model", "reward", "conversations", "out"), ""), dual_clip=3.0)
+    config = PPOConfig(
+        **dict.fromkeys(("model", "reward", "conversations", "out"), ""),
+        dual_clip=3.0,
+    )
     optimizer = optimizers.optax.sgd(1.0)
 
     def stepped(microbatches: int, order: slice) -> Any:
         step = make_step(partial(ppo.policy_loss, config), optimizer, microbatches, watch_loss=False)
         on = meshes.put_batch({name: values[order] for name, values in rows.items()}, jax.sharding.get_mesh())
-        state, metrics = step(new_state(placed(partial(rollout.Policy, small)), optimizer), on)
+        state, metrics = step(new_state(placed(partial(Policy, small)), optimizer), on)
         assert float(metrics["targets"]) == mask.sum()
         return jax.tree.map(np.asarray, jax.device_get(state.model))
 
@@ -245,14 +262,12 @@ def test_every_option_together_and_each_first_step_is_on_policy(in_tiny, tiny_co
         cut_penalty=0.5,
         epochs=1,
         minibatches=1,
-        microbatches=2,
-        updates=2,
-        checkpoint_every=1,
+        train=dataclasses.replace(tiny_config.train, steps=2, checkpoint_every=1, microbatches=2),
     )
     whole = run(config)
-    rounds = [json.loads(text) for text in (whole / "metrics.jsonl").read_text().splitlines()]
-    assert [one["clip_fraction"] for one in rounds] == [0, 0]
-    assert [one["ratio"] for one in rounds] == pytest.approx([1, 1], abs=1e-5)
+    rounds, steps = lines(whole, "round"), lines(whole, None)
+    assert [one["clip_fraction"] for one in steps] == [0, 0]
+    assert [one["ratio"] for one in steps] == pytest.approx([1, 1], abs=1e-5)
     assert rounds[0]["kl_weight"] == config.kl_weight
     assert rounds[1]["kl_weight"] == pytest.approx(config.kl_weight * (1 - 0.2 * 32 / 64)), "no KL yet"
     assert abs(rounds[0]["reward"]) < 0.5, "a reward less half of itself"
@@ -260,8 +275,7 @@ def test_every_option_together_and_each_first_step_is_on_policy(in_tiny, tiny_co
     shutil.copytree(whole, folder)
     shutil.rmtree(folder / "checkpoint" / "2")
     ppo.train_policy(config, folder)
-    again = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [one | {"seconds": 0} for one in again] == [one | {"seconds": 0} for one in rounds]
+    assert lines(folder) == lines(whole)
     with jax.set_mesh(meshes.make(MeshConfig())):
         jax.tree.map(np.testing.assert_array_equal, store.load(whole), store.load(folder))
 

@@ -1,21 +1,24 @@
 """Preference training: what a batch holds, that every loss learns the raters' order, and what it refuses."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import get_args
 
 import jax
 import numpy as np
 import pytest
+from run_lines import lines
 
+from jaxtrain import config as configs
 from jaxtrain.align import preference
 from jaxtrain.align.preference import Kind, PreferenceConfig, pack, read_pairs
 from jaxtrain.align.run import run
 from jaxtrain.document import read_rows
+from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.weights import folder as store
 
@@ -27,17 +30,15 @@ def config(tiny, tmp_path, monkeypatch) -> PreferenceConfig:
         model="runs/tiny/5_finetune",
         ratings="runs/tiny/6_rate",
         out=str(tmp_path / "out"),
-        optimizer=OptimizerConfig(lr=3e-3, warmup_steps=1, schedule="constant", weight_decay=0.0),
-        mesh=MeshConfig(fsdp=8),
+        train=TrainConfig(
+            optimizer=OptimizerConfig(lr=3e-3, warmup_steps=1, schedule="constant", weight_decay=0.0),
+            mesh=MeshConfig(fsdp=8),
+            evaluate_every=100,
+        ),
         epochs=0.5,
         batch_pairs=16,
         length=64,
-        evaluate_every=100,
     )
-
-
-def metrics(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_only_the_answer_is_a_target_and_a_long_prompt_loses_its_beginning():
@@ -79,13 +80,13 @@ ALIKE = ("sigmoid_norm", "ipo", "hinge", "robust", "orpo")
 def test_every_loss_learns_the_order_it_is_shown(config, kind):
     beta = {"simpo": 2.0, "orpo": 1.0}.get(kind, 0.1)
     folder = run(dataclasses.replace(config, kind=kind, beta=beta))
-    losses = [line["loss"] for line in metrics(folder) if "kind" not in line]
+    losses = [line["loss"] for line in lines(folder, None)]
     assert all(np.isfinite(losses))
     if kind in ("sigmoid", "sigmoid_norm"):
         np.testing.assert_allclose(losses[0], np.log(2), rtol=1e-4)  # the policy is the reference
     tokenizer = Tokenizer.load(folder / "tokenizer")
     pairs = read_pairs(Path(config.ratings) / "train.parquet", tokenizer, config.length)
-    with jax.set_mesh(preference.meshes.make(config.mesh)):
+    with jax.set_mesh(meshes.make(config.train.mesh)):
         before, after = (
             preference.summed_logprobs(store.load(path), pairs.rows) for path in (config.model, folder)
         )
@@ -94,20 +95,21 @@ def test_every_loss_learns_the_order_it_is_shown(config, kind):
 
 
 def test_the_same_losses_on_another_mesh_and_in_parts(config, tmp_path):
-    first = metrics(run(config))
-    other = dataclasses.replace(
-        config, mesh=MeshConfig(fsdp=4, tensor=2), microbatches=4, out=str(tmp_path / "other")
+    other = configs.changed(
+        config,
+        train__mesh=MeshConfig(fsdp=4, tensor=2),
+        train__microbatches=4,
+        out=str(tmp_path / "other"),
     )
-    second = metrics(run(other))
+    first, second = (lines(run(each), None) for each in (config, other))
     for one, two in zip(first, second, strict=True):
-        if "kind" not in one:
-            np.testing.assert_allclose(one["loss"], two["loss"], rtol=2e-4)
+        np.testing.assert_allclose(one["loss"], two["loss"], rtol=2e-4)
 
 
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"batch_pairs": 12}, "batch_pairs is 12; 1 microbatches on 8 devices need a multiple of 8"),
+        ({"batch_pairs": 12}, "batch_pairs times 2 rows a pair is 24; .* need a multiple of 16"),
         ({"kind": "hinge", "label_smoothing": 0.1}, "label_smoothing has no meaning for hinge"),
     ],
 )

@@ -14,13 +14,16 @@ import pytest
 from jaxtrain.align import judged
 from jaxtrain.align import reward_model as rewards
 from jaxtrain.align.comparisons import Comparisons, answer_rows, read_comparisons
+from jaxtrain.align.heads import RewardModel, head_learner
 from jaxtrain.align.judged import pair_grades
-from jaxtrain.align.reward_model import RewardConfig, RewardModel, score
+from jaxtrain.align.reward_model import RewardConfig, score
 from jaxtrain.align.run import run
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import optimizer as optimizers
+from jaxtrain.train.config import TrainConfig
+from jaxtrain.train.learner import Learner
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.train.state import new_state
 from jaxtrain.train.step import make_step
@@ -206,7 +209,7 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(in_tiny, tmp_path):
         batch_prompts=3,
         out=str(tmp_path / "out"),
     )
-    with pytest.raises(UserError, match="batch_prompts is 3, with 4 answers each, but 8 devices"):
+    with pytest.raises(UserError, match="batch_prompts times 4 answers is 12; 8 devices need"):
         run(config)
 
 
@@ -284,18 +287,20 @@ def test_every_way_of_training_lowers_its_loss(drawn, one, changed):
     config = RewardConfig(
         **changed,
         **dict.fromkeys(("model", "ratings", "human", "out"), ""),
-        optimizer=OptimizerConfig(lr=1e-2, warmup_steps=5, weight_decay=0.1),
+        train=TrainConfig(optimizer=OptimizerConfig(lr=1e-2, warmup_steps=5, weight_decay=0.1)),
     )
-    optimizer = rewards._optimizer(config, 20)
-    state = new_state(drawn(), optimizer)
-    before = jax.device_get(state.model)
-    step = make_step(partial(rewards.reward_loss, config, 4), optimizer)
+    learner = head_learner(drawn()) if config.trunk == "frozen" else Learner(drawn, drawn)
+    optimizer = optimizers.make(config.train.optimizer, 20)
+    state = new_state(learner.first(), optimizer)
+    before = jax.device_get(learner.whole(state.model))
+    step = make_step(learner.loss(partial(rewards.reward_loss, config, 4)), optimizer)
     losses = []
     for _ in range(20):
-        state, metrics = step(state, meshes.put_batch(few.batch(np.arange(8)), one))
+        batch = meshes.put_batch(few.batch(np.arange(8)), one)
+        state, metrics = step(state, batch, learner.frozen)
         losses.append(float(metrics["loss"]))
     assert losses[-1] < losses[0] - 0.02
-    after = jax.device_get(state.model)
+    after = jax.device_get(learner.whole(state.model))
     changes = jax.tree.map(lambda x, y: bool((x != y).any()), before, after)
     assert jax.tree.leaves(changes.score_D) == [True]
     assert any(jax.tree.leaves(changes.transformer)) == (config.trunk == "trained")

@@ -8,14 +8,16 @@ import pytest
 
 from jaxtrain.align import rollout
 from jaxtrain.align.comparisons import answer_rows
-from jaxtrain.align.reward_model import RewardModel, score
-from jaxtrain.align.rollout import Pay, Policy
+from jaxtrain.align.heads import Policy, RewardModel
+from jaxtrain.align.reward_model import score
+from jaxtrain.align.rollout import Pay
 from jaxtrain.decode.generate import generate, pad_left, row_keys
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import MeshConfig
 
 PAD, STOP, PROMPT, NEW = 0, 5, 6, 10
+WIDTH = PROMPT + NEW + 1
 LENGTHS = [1, 2, 3, 4, 5, 6, 6, 3] * 4
 
 
@@ -29,7 +31,9 @@ def prompts() -> list[list[int]]:
 def roll(small, placed, prompts):
     """`roll(kl_weight)`: answers, rows and experience on the mesh that is set; another model as reference."""
 
-    def work(kl_weight: float, own_reference: bool = False, pad: int = PAD, pay: Pay | None = None):
+    def work(
+        kl_weight: float, own_reference: bool = False, pad: int = PAD, pay: Pay | None = None, width=WIDTH
+    ):
         policy = placed(partial(Policy, small))
         reference = policy.transformer if own_reference else placed(partial(_other, small))
         tokens, segments = pad_left(prompts, PROMPT, pad)
@@ -39,11 +43,12 @@ def roll(small, placed, prompts):
             policy.transformer, on["tokens"], on["segments"], keys,
             max_new=NEW, temperature=1.0, stop=STOP, pad=pad,
         )  # fmt: skip
-        rows = jax.jit(rollout.rows, static_argnames="end")(on["tokens"], on["segments"], answers, end=STOP)
-        scores = np.asarray(placed(partial(RewardModel, small))(rows))
-        worth = meshes.put_batch(rollout.with_reward(rows, (scores - 0.25) / 2.0), jax.sharding.get_mesh())
-        batch, measures = rollout.experience(policy, reference, worth, kl_weight, pay or Pay())
-        return answers, batch, measures
+        laid_out = jax.jit(rollout.rows, static_argnames=("end", "width"))
+        rows = meshes.fetch(laid_out(on["tokens"], on["segments"], answers, end=STOP, width=width))
+        scores = score(placed(partial(RewardModel, small)), rows)
+        worth = rollout.with_reward(rows, (scores - 0.25) / 2.0)
+        batch, means = rollout.experience(policy, reference, worth, kl_weight, pay or Pay(), most=16)
+        return answers, batch, means
 
     return work
 
@@ -87,8 +92,8 @@ def test_what_is_learned_is_what_was_sampled_and_the_reward_lands_on_the_last_of
     whole = [p + a + [STOP] * (a[-1] != STOP) for p, a in zip(prompts, texts, strict=True)]
     rows = answer_rows(whole, PROMPT + NEW + 1, PAD)
     scores = (score(placed(partial(RewardModel, small)), rows, batch_size=32) - 0.25) / 2.0
-    assert float(measures.reward) == pytest.approx(scores.mean(), abs=1e-4)
-    assert float(measures.length) == pytest.approx(np.mean([len(ids) for ids in texts]))
+    assert measures["reward"] == pytest.approx(scores.mean(), abs=1e-4)
+    assert measures["length"] == pytest.approx(np.mean([len(ids) for ids in texts]))
 
     # values are zero at first, so a return is the reward to come, shrunk by GAE's 0.95 a token
     for row, ids in enumerate(texts):
@@ -104,7 +109,7 @@ def test_what_is_learned_is_what_was_sampled_and_the_reward_lands_on_the_last_of
 
 def test_a_policy_has_no_divergence_from_itself(roll, eight):
     _, _, measures = roll(kl_weight=0.1, own_reference=True)
-    assert float(measures.kl) == 0.0
+    assert measures["kl"] == 0.0
 
 
 def test_every_token_pays_for_its_log_ratio(roll, small, placed, prompts, eight):
@@ -126,8 +131,8 @@ def test_every_token_pays_for_its_log_ratio(roll, small, placed, prompts, eight)
             paid[at] = -weight * ratios[-1][at] + 0.95 * paid[at + 1]
         mask = batch["mask"][row] > 0
         np.testing.assert_allclose((batch["returns"] - free["returns"])[row, mask], paid[:-1], atol=1e-3)
-    assert float(measures.kl) == pytest.approx(np.mean([ratio.sum() for ratio in ratios]), abs=1e-3)
-    assert float(measures.kl) > 0.5, "the models differ"
+    assert measures["kl"] == pytest.approx(np.mean([ratio.sum() for ratio in ratios]), abs=1e-3)
+    assert measures["kl"] > 0.5, "the models differ"
 
 
 def _logprobs(model: Transformer, ids: list[list[int]]) -> np.ndarray:
@@ -176,3 +181,15 @@ def test_pay_is_as_the_config_says(roll, one):
         k3 = np.exp(-ratio) - 1 + ratio
         to_come = 0.2 * np.cumsum(k3[::-1])[::-1] + 0.7 * (ids[-1] != STOP)
         np.testing.assert_allclose(batch["returns"][row, at], free["returns"][row, at] - to_come, atol=2e-3)
+
+
+def test_rows_rounded_up_for_a_kernel_teach_the_same(roll, one):
+    """What is behind the end is of no document, and nothing is learned from it."""
+    _, usual, means = roll(kl_weight=0.1)
+    _, wide, same = roll(kl_weight=0.1, width=32)
+    for name, values in usual.items():
+        np.testing.assert_allclose(wide[name][:, :WIDTH], values, atol=1e-5, err_msg=name)
+        if name not in ("tokens", "targets", "reward", "positions"):
+            behind = wide["mask"][:, WIDTH:] if name in ("old_logprobs", "old_values", "reference") else 1
+            assert not (wide[name][:, WIDTH:] * behind).any(), name
+    assert same == pytest.approx(means, abs=1e-5)

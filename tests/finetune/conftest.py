@@ -13,6 +13,7 @@ from jaxtrain.model.config import ModelConfig
 from jaxtrain.pretrain import run as pretrain
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.tokenize import run as tokenize
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
 ALPACA = Path(__file__).parents[2] / "data" / "quickstart" / "alpaca.json"
@@ -49,9 +50,9 @@ def pretrained(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         model=ModelConfig(
             vocab_size=512, layers=2, d_model=32, heads=4, kv_heads=2, head_dim=8, d_hidden=48, max_length=96
         ),
-        optimizer=OptimizerConfig(lr=1e-2, warmup_steps=0),
-        mesh=MeshConfig(fsdp=4, tensor=2),
-        steps=2,
+        train=TrainConfig(
+            optimizer=OptimizerConfig(lr=1e-2, warmup_steps=0), mesh=MeshConfig(fsdp=4, tensor=2), steps=2
+        ),
         batch_size=8,
         sample_prompts=("A",),
     )
@@ -65,12 +66,14 @@ def config(tokens: Path, pretrained: Path, tmp_path_factory: pytest.TempPathFact
         model=str(pretrained),
         data=str(tokens),
         out=str(tmp_path_factory.mktemp("straight") / "model"),
-        optimizer=OptimizerConfig(lr=1e-2, warmup_steps=2),
-        mesh=MeshConfig(fsdp=4, tensor=2),
-        steps=12,
+        train=TrainConfig(
+            optimizer=OptimizerConfig(lr=1e-2, warmup_steps=2),
+            mesh=MeshConfig(fsdp=4, tensor=2),
+            steps=12,
+            evaluate_every=6,
+            checkpoint_every=5,
+        ),
         batch_size=8,
-        evaluate_every=6,
-        checkpoint_every=5,
         sample_questions=("What is the capital of France?",),
     )
 

@@ -19,6 +19,7 @@ from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.tokenize import run as tokenize
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.weights import folder as store
 from jaxtrain.weights import save_pretrained
@@ -82,14 +83,16 @@ def test_it_learns_to_answer_and_to_stop(folder: Path, tokens: Path, tmp_path: P
         model=str(folder),
         data=str(tokens),
         out=str(tmp_path / "model"),
-        optimizer=OptimizerConfig(lr=1e-2, warmup_steps=2, schedule="linear", weight_decay=0.0),
-        mesh=MESH,
-        steps=60,
+        train=TrainConfig(
+            optimizer=OptimizerConfig(lr=1e-2, warmup_steps=2, schedule="linear", weight_decay=0.0),
+            mesh=MESH,
+            steps=60,
+            microbatches=2,
+            evaluate_every=60,
+            checkpoint_every=60,
+        ),
         batch_size=8,
-        microbatches=2,
         heldout_share=0.1,
-        evaluate_every=60,
-        checkpoint_every=60,
         sample_questions=("Bye!",),
     )
     answered = run(config)
@@ -113,4 +116,11 @@ def test_another_tokenizer_is_refused(folder: Path, tokens: Path, tmp_path: Path
     changed["model"]["merges"].pop()
     (other / "tokenizer.json").write_text(json.dumps(changed))
     with pytest.raises(UserError, match="was made with another tokenizer"):
-        run(FinetuneConfig(model=str(other), data=str(tokens), out=str(tmp_path / "model"), mesh=MESH))
+        run(
+            FinetuneConfig(
+                model=str(other),
+                data=str(tokens),
+                out=str(tmp_path / "model"),
+                train=TrainConfig(optimizer=OptimizerConfig(), mesh=MESH),
+            )
+        )

@@ -22,6 +22,8 @@ from jaxtrain.pretrain.run import PretrainConfig
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.train.config import TrainConfig
+from jaxtrain.train.optimizer import OptimizerConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 MODEL = ModelConfig(
@@ -36,7 +38,11 @@ MODEL = ModelConfig(
     remat="full",
 )
 TINY = PretrainConfig(
-    data="none", out="none", model=MODEL, mesh=MeshConfig(fsdp=4, tensor=2), batch_size=8, steps=10
+    data="none",
+    out="none",
+    model=MODEL,
+    train=TrainConfig(optimizer=OptimizerConfig(), mesh=MeshConfig(fsdp=4, tensor=2), steps=10),
+    batch_size=8,
 )
 
 
@@ -62,7 +68,7 @@ def test_weights_and_optimizer_fall_as_one_over_the_devices() -> None:
     norms = (7 * 32 + 6 * 8) * 4
     found = {}
     for n in (1, 2, 4, 8):
-        config = dataclasses.replace(TINY, mesh=MeshConfig(fsdp=n))
+        config = configs.changed(TINY, train__mesh=MeshConfig(fsdp=n))
         found[n] = program.measure(config, meshes.make(config.mesh, jax.devices()[:n]))
         assert found[n].weights - norms == (found[1].weights - norms) / n
         assert found[n].optimizer - 2 * norms == pytest.approx((found[1].optimizer - 2 * norms) / n, abs=16)

@@ -13,6 +13,7 @@ from jaxtrain.model.config import ModelConfig
 from jaxtrain.pretrain.run import PretrainConfig, run
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.tokenize import run as tokenize
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
 BOOKS = Path(__file__).parents[2] / "data" / "quickstart" / "books.jsonl.xz"
@@ -49,12 +50,14 @@ def config(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> PretrainCo
         model=ModelConfig(
             vocab_size=512, layers=2, d_model=32, heads=4, kv_heads=2, head_dim=8, d_hidden=48, max_length=32
         ),
-        optimizer=OptimizerConfig(lr=1e-2, warmup_steps=4),
-        mesh=MeshConfig(fsdp=4, tensor=2),
-        steps=20,
+        train=TrainConfig(
+            optimizer=OptimizerConfig(lr=1e-2, warmup_steps=4),
+            mesh=MeshConfig(fsdp=4, tensor=2),
+            steps=20,
+            evaluate_every=8,
+            checkpoint_every=6,
+        ),
         batch_size=8,
-        evaluate_every=8,
-        checkpoint_every=6,
         sample_prompts=("The ",),
     )
 

@@ -53,6 +53,6 @@ def test_operations_to_train_llama_3_405b_agree_with_its_paper():
     """3.8e25 for 15.6e12 tokens (Llama Team 2024, section 3.2), whose own count leaves attention out."""
     attention = 16_384 * 128 * (2 * 128 + 2 * 8)
     matmul = 126 * (attention + 3 * 16_384 * 53_248) + 16_384 * 128_256
-    operations = 15.6e12 * cost.flops_per_token(matmul, layers=126, length=8192, width=16_384)
+    operations = 15.6e12 * cost.flops_per_token(matmul, keys=126 * 8192 / 2, width=16_384)
     assert operations == pytest.approx(3.8e25, rel=0.05)
     assert operations > 3.8e25

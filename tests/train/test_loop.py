@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from train_run import train_transformer
 
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.train import loop
-from jaxtrain.train import optimizer as optimizers
+from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.train.config import SafetyConfig, TrainConfig
 from jaxtrain.train.evaluation import bits_per_byte, summed_nats
 from jaxtrain.train.losses import token_loss
 from jaxtrain.train.optimizer import OptimizerConfig
-from jaxtrain.train.state import initializer
 
 
 class Killed(Exception):
@@ -22,13 +22,11 @@ class Killed(Exception):
 
 
 @pytest.fixture(scope="module")
-def run(config, make_mesh, make_batch):
+def run(config, make_batch):
     """`run(folder)`: the state after ten steps; checkpoints after 3, 6, 9, 10, evaluations after 4, 8, 10.
 
     poison(index, batch): spoils the batch of an index. index_of: batches in another order.
     """
-    optimizer = optimizers.make(OptimizerConfig(lr=1e-2, warmup_steps=2), steps=10)
-    init = initializer(lambda key: Transformer(config, key), optimizer, seed=0)
 
     def start(
         folder,
@@ -39,8 +37,11 @@ def run(config, make_mesh, make_batch):
         evaluated=None,
         pretrained=None,
         numbers=None,
+        whole=False,
         early_stop=0,
-        loss=token_loss,
+        microbatches=1,
+        average=0.0,
+        safety=None,
         **more,
     ):
         def batches(start, stop):
@@ -59,19 +60,21 @@ def run(config, make_mesh, make_batch):
                 return {"weight": numbers[step]}
             return {"weight": float(jnp.sum(jnp.abs(model.head_DV[...])))}
 
-        with jax.set_mesh(make_mesh(fsdp=4, tensor=2)):
-            schedule = loop.Schedule(steps=10, evaluate_every=4, checkpoint_every=3, early_stop=early_stop)
-            return loop.train(
-                folder,
-                schedule,
-                init=init,
-                loss=loss,
-                optimizer=optimizer,
-                batches=batches,
-                evaluate=evaluate,
-                pretrained=pretrained,
-                **more,
-            )
+        settings = TrainConfig(
+            optimizer=OptimizerConfig(lr=1e-2, warmup_steps=2, average=average),
+            mesh=MeshConfig(fsdp=4, tensor=2),
+            steps=10,
+            microbatches=microbatches,
+            evaluate_every=4,
+            checkpoint_every=3,
+            early_stop=early_stop,
+            safety=safety or SafetyConfig(),
+        )
+        folder.mkdir(exist_ok=True)
+        trained = train_transformer(
+            folder, settings, config, batches, evaluate=evaluate, first=pretrained, **more
+        )
+        return trained if whole else trained.state
 
     return start
 
@@ -126,10 +129,10 @@ def test_stopped_and_resumed_is_the_same_run(run, straight, tmp_path):
     same(resumed, state)
     assert lines(tmp_path) == lines(folder)
     evaluated = []
-    same(
-        run(tmp_path, evaluated=evaluated), state
-    )  # no step is left, but its caller reads the last evaluation
-    assert lines(tmp_path) == lines(folder) and evaluated == [10]
+    again = run(tmp_path, evaluated=evaluated, whole=True)
+    same(again.state, state)  # no step is left, and its caller finds the last evaluation in the log
+    assert lines(tmp_path) == lines(folder) and not evaluated
+    assert again.heldout == {"weight": lines(folder, "heldout")[-1]["weight"]}
 
 
 def test_weights_of_an_earlier_stage_are_where_it_starts(run, straight, config, tmp_path):
@@ -171,16 +174,16 @@ def test_a_refused_step_is_told_and_its_batch_kept(run, make_batch, tmp_path, ca
 
 
 def test_many_refused_steps_roll_back_past_their_batches(run, straight, tmp_path, capsys):
-    """Batches 4 to 6 are poison: back from step 7 to the checkpoint of step 3, then batches 7, 8, …"""
-    safety = loop.SafetyConfig(rollback_after=3)
+    """Batches 4 to 6 are poison: back from step 7 to the checkpoint of step 3, then batches 3, 7, 8, …"""
+    safety = SafetyConfig(rollback_after=3)
     state = run(tmp_path / "poisoned", poison=nan(4, 5, 6), safety=safety)
-    assert "3 steps refused in a row up to step 7: back to step 3, next batch 7" in capsys.readouterr().err
-    clean = run(tmp_path / "clean", index_of=lambda index: index if index < 3 else index + 4)
+    assert "3 steps refused in a row up to step 7: back to step 3, next batch 3" in capsys.readouterr().err
+    clean = run(tmp_path / "clean", index_of=lambda index: index if index < 4 else index + 3)
     same((state.model, state.optimizer, state.guard), (clean.model, clean.optimizer, clean.guard))
-    assert int(state.passed) == 4
+    assert np.asarray(state.rollbacks_R3)[0].tolist() == [4, 3, 0]
     assert lines(tmp_path / "poisoned", None, "heldout") == lines(tmp_path / "clean")
     (told,) = lines(tmp_path / "poisoned", "rollback")
-    assert (told["step"], told["passed"]) == (4, 4)
+    assert (told["step"], told["left_out"]) == (4, 3)
 
     with pytest.raises(Killed):  # behind the rollback, before and behind its first checkpoint
         run(tmp_path / "killed", poison=nan(4, 5, 6), safety=safety, fails_at=9)
@@ -204,7 +207,7 @@ def test_a_new_level_is_accepted_after_a_second_rollback(run, tmp_path, capsys):
         total, weight = token_loss(model, batch)
         return total * jnp.max(batch["loud"]), weight
 
-    state = run(tmp_path, poison=louder, safety=loop.SafetyConfig(rollback_after=2), loss=loss)
+    state = run(tmp_path, poison=louder, safety=SafetyConfig(rollback_after=2), loss=loss)
     told = capsys.readouterr().err
     assert told.count("back to step 3, next batch") == 2
     assert told.count("whatever loss comes next is accepted as the new level") == 1
@@ -214,7 +217,7 @@ def test_a_new_level_is_accepted_after_a_second_rollback(run, tmp_path, capsys):
 def test_poison_without_end_ends_the_run(run, tmp_path):
     poison = nan(*range(4, 100))
     with pytest.raises(UserError, match="refused however often .* look at the batches: `jaxtrain inspect"):
-        run(tmp_path, poison=poison, safety=loop.SafetyConfig(rollback_after=2))
+        run(tmp_path, poison=poison, safety=SafetyConfig(rollback_after=2))
     assert sorted(int(path.name) for path in (tmp_path / "checkpoint").iterdir()) == [3]
 
 

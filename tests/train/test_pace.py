@@ -16,19 +16,19 @@ def test_watts_and_joules_a_token_are_those_since_the_line_before(tmp_path: Path
         (tmp_path / package / "max_energy_range_uj").write_text("1000000000")
         counters.append(tmp_path / package / "energy_uj")
         counters[-1].write_text("5000000")
-    pace = Pace(Goodput(), None, Meter(tmp_path))
+    pace = Pace(Goodput(), None, meter=Meter(tmp_path))
     for joules, seconds, tokens in ((30, 2.0, 100), (90, 3.0, 50)):
         for file in counters:
             file.write_text(str(int(file.read_text()) + joules * 1_000_000))
-        pace.step(tokens, seconds)
+        pace.step(tokens, {"seconds": seconds})
         line = pace.line()
         assert line["watts/rapl"] == pytest.approx(2 * joules / seconds)
         assert line["joules_per_token/rapl"] == pytest.approx(2 * joules / tokens)
 
 
 def test_without_a_counter_there_is_no_figure(tmp_path: Path):
-    pace = Pace(Goodput(), None, Meter(tmp_path / "nothing"))
-    pace.step(100, 1.0)
+    pace = Pace(Goodput(), None, meter=Meter(tmp_path / "nothing"))
+    pace.step(100, {"seconds": 1.0})
     line = pace.line()
     assert "watts/rapl" not in line  # an accelerator may have one
     assert line.get("watts") is None and line.get("joules_per_token") is None

@@ -5,11 +5,13 @@ import ctypes
 import jax
 import numpy as np
 import pytest
+from train_run import train_transformer
 
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
-from jaxtrain.train import loop
+from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.train import optimizer as optimizers
+from jaxtrain.train.config import SafetyConfig, TrainConfig
 from jaxtrain.train.losses import token_loss
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.train.replay import Replay, SilentCorruption, checksums
@@ -112,12 +114,11 @@ def test_an_execution_that_goes_wrong_names_its_device(machine):
 
 
 @pytest.fixture
-def run(config, make_mesh, make_batch, tmp_path):
+def run(config, make_batch, tmp_path):
     """`run(folder, **safety)`: twelve steps, a check every second, a checkpoint every fourth.
 
     In the evaluation of step 6 a bit of the head flips on device 2, the first `flips` times.
     """
-    optimizer = optimizers.make(OptimizerConfig(lr=1e-2, warmup_steps=2), steps=12)
 
     def start(name, flips, **safety):
         left = [None] * flips
@@ -128,17 +129,17 @@ def run(config, make_mesh, make_batch, tmp_path):
                 flip_bit(model.head_DV[...], device=2, bit=20)
             return {}
 
-        with jax.set_mesh(make_mesh(fsdp=4, tensor=2)):
-            return loop.train(
-                tmp_path / name,
-                loop.Schedule(steps=12, evaluate_every=3, checkpoint_every=4),
-                init=initializer(lambda key: Transformer(config, key), optimizer, seed=0),
-                loss=token_loss,
-                optimizer=optimizer,
-                batches=lambda start, stop: map(make_batch, range(start, stop)),
-                evaluate=evaluate,
-                safety=loop.SafetyConfig(replay_every=2, **safety),
-            )
+        settings = TrainConfig(
+            optimizer=OptimizerConfig(lr=1e-2, warmup_steps=2),
+            mesh=MeshConfig(fsdp=4, tensor=2),
+            steps=12,
+            evaluate_every=3,
+            checkpoint_every=4,
+            safety=SafetyConfig(replay_every=2, **safety),
+        )
+        (tmp_path / name).mkdir(exist_ok=True)
+        batches = lambda start, stop: map(make_batch, range(start, stop))  # noqa: E731
+        return train_transformer(tmp_path / name, settings, config, batches, evaluate=evaluate).state
 
     return start
 

@@ -1,0 +1,78 @@
+"""TrainConfig: what every stage that learns is told of its training, in its field `train`."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
+
+from jaxtrain.fields import Adjustable, Operational
+from jaxtrain.runtime.checkpoint import KeepConfig
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.limits import Count
+from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.runtime.trackers import Tracker
+from jaxtrain.runtime.watchdog import WatchdogConfig
+from jaxtrain.train.optimizer import OptimizerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SafetyConfig:
+    """What a run does against faults."""
+
+    rollback_after: Count = 20
+    """Refused steps in a row after which the run goes back to its last checkpoint and leaves out their
+    batches."""
+    replay_every: int = 0
+    """Steps between checks for silent corruption, each about two steps long; 0: never."""
+    on_corruption: Literal["stop", "roll back"] = "stop"
+    """End the run, or go on from the last checkpoint that a check has passed."""
+    checkpoint_minutes: float = 0.0
+    """A checkpoint also when the last is so many minutes old; 0: by steps alone."""
+    keep: KeepConfig = field(default_factory=KeepConfig)
+    watchdog: WatchdogConfig = field(default_factory=WatchdogConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long a stage trains, on which devices, with which optimizer, and what it does against faults."""
+
+    optimizer: OptimizerConfig
+    mesh: Operational[MeshConfig] = field(default_factory=MeshConfig)
+    steps: Adjustable[Count | None] = None
+    """Optimizer steps; None: as many as the stage's `epochs` ask for, where it has that field."""
+    microbatches: Operational[Count] = 1
+    """Parts that a batch is cut into, to save memory; the step is the same."""
+    dtype: Literal["model", "float32", "bfloat16"] = "model"
+    """Of activations, and of weights that do not learn; model: as the model's folder has it."""
+    remat: Operational[Literal["model", "none", "dots", "full", "offload"]] = "model"
+    """What the backward pass finds (`ModelConfig.remat`); model: as the model has it."""
+    evaluate_every: Operational[int] = 100
+    """Steps between evaluations on held-out data; 0: only after the last step."""
+    checkpoint_every: Operational[int] = 100
+    """Steps between checkpoints; 0: only after the last step."""
+    log_every: Operational[int] = 10
+    """Steps between console lines and lines of speed, 0: none; metrics.jsonl has every step."""
+    early_stop: Adjustable[int] = 0
+    """Evaluations in a row without a better held-out number, after which the best is the result; 0: never."""
+    safety: Operational[SafetyConfig] = field(default_factory=SafetyConfig)
+    profile: Operational[int] = 0
+    """Steps traced, from the fourth on: `profile/profile.txt` says where their time went; 0: none."""
+    peak_tflops: Operational[float] = 0.0
+    """Peak dense TFLOP/s of one device, for MFU; 0: by the device's name, where it is known."""
+    trackers: Operational[tuple[Tracker, ...]] = ("tensorboard",)
+    """Where the numbers are shown beside `metrics.jsonl`: tensorboard, wandb, mlflow, trackio."""
+    seed: int = 0
+    """Seed of new weights, of the order of the data, and of what is sampled."""
+
+    def check(self) -> None:
+        if self.early_stop and not self.safety.keep.best:
+            raise UserError("train.early_stop needs the best checkpoint; set train.safety.keep.best")
+        if self.early_stop and not self.evaluate_every:
+            raise UserError("train.early_stop counts evaluations; set train.evaluate_every above 0")
+
+    def lasting(self, steps: int) -> Self:
+        """This config with a number of steps: `steps` where it names none."""
+        return replace(self, steps=self.steps or steps)
+
+
+def due(step: int, every: int) -> bool:
+    """Whether something that is done every so many steps is done after this one; 0: never."""
+    return every > 0 and step % every == 0

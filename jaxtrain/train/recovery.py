@@ -1,0 +1,140 @@
+"""What a run does about refused steps and wrong bits: tell, keep the batch, go back and leave batches out."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.progress import say
+from jaxtrain.train.context import Run
+from jaxtrain.train.guard import Limits, new_guard
+from jaxtrain.train.incident import Incidents
+from jaxtrain.train.replay import Replay, SilentCorruption
+from jaxtrain.train.state import MOST_ROLLBACKS, TrainState, batch_index
+
+Take = Callable[[TrainState], tuple[TrainState, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Back:
+    """Why a run goes back to its newest checkpoint."""
+
+    reason: str
+    without: tuple[int, int] | None = None
+    """The first batch that is left out then, and the one behind the last; None: the same batches again."""
+
+
+class Recovery:
+    """Watches the steps of a run; `back` says that it has to go back.
+
+    state: where the run begins. restart: the state of the newest checkpoint, or of step 0.
+    records: what the batch of an index was made of, kept beside a batch that was refused.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        state: TrainState,
+        restart: Callable[[], TrainState],
+        records: Callable[[int], Any] | None,
+    ):
+        self.run, self._restart = run, restart
+        self._rollbacks_R3 = np.array(state.rollbacks_R3)
+        self.back: Back | None = None
+        self.refused = 0
+        """Steps refused in a row, as last read."""
+        self._refused_from = 0
+        self._recent: dict[int, tuple[int, dict[str, np.ndarray], Limits]] = {}
+        self._times: Counter[int] = Counter()  # rollbacks by the step gone back to
+        self._incidents = Incidents(run.folder, records)
+        self._replay = Replay(run.config.safety.replay_every, verified=run.checkpoints.latest or 0)
+
+    def step(
+        self, step: int, index: int, state: TrainState, take: Take, batch: dict[str, np.ndarray]
+    ) -> tuple[TrainState, dict[str, Any]]:
+        """Take a step on the batch of `index`, checked for silent corruption where that is due."""
+        try:
+            state, metrics = self._replay.step(step, state, take)
+        except SilentCorruption as error:
+            verified = self._replay.verified
+            if self.run.config.safety.on_corruption == "stop" or self._times[-verified]:
+                raise
+            self._times[-verified] += 1  # a second one from the same state is not gone back for
+            self.run.checkpoints.discard_after(verified)
+            self.back = Back(str(error))
+            return state, {}
+        self._recent[step] = index, batch, metrics.pop("limits")
+        return state, metrics
+
+    def read(self, line: dict[str, float] | None) -> int:
+        """Look at a step's numbers, one step late; tokens of its batch, padding included."""
+        if line is None:
+            return 0
+        step = int(line["step"])
+        index, batch, held = self._recent.pop(step)
+        if not line["accepted"]:
+            self._refuse(step, index, batch, line, held)
+        self.refused = int(line["refused_in_a_row"])
+        return batch["tokens"].size * jax.process_count()
+
+    def _refuse(self, step: int, index: int, batch: Any, line: dict[str, float], held: Limits) -> None:
+        self.run.goodput.lose(line["seconds"])
+        if not self.refused:
+            self._refused_from = index
+        kept = self._incidents.save(step, index, batch, line, held)
+        say(
+            f"step {step} refused: loss {line['loss']:.4g}, gradient norm {line['grad_norm']:.4g}; "
+            "weights unchanged" + (f"; its batch is in {kept}" if kept else "")
+        )
+        count = int(line["refused_in_a_row"])
+        if count >= self.run.config.safety.rollback_after:
+            reason = f"{count} steps refused in a row up to step {step}"
+            self.back = Back(reason, (self._refused_from, index + 1))
+
+    def go_back(self) -> TrainState:
+        """The state to go on from: of the newest checkpoint, without the batches that were refused."""
+        assert self.back is not None, "asked only then"
+        run, back = self.run, self.back
+        run.watchdog.phase("start")
+        state = self._restart()
+        step = int(state.step)
+        if back.without is not None:
+            self._leave_out(step, *back.without)
+        placed = jax.device_put(self._rollbacks_R3, state.rollbacks_R3.sharding)
+        state = dataclasses.replace(state, rollbacks_R3=placed)
+        self._recent.clear()
+        self._replay.forget(step)
+        run.goodput.lose(run.log.rewind(step, but="rollback"))
+        run.told.clear()
+        self.back, self.refused = None, 0
+        total, index = int(self._rollbacks_R3[:, 1].sum()), batch_index(step, self._rollbacks_R3)
+        line = {"kind": "rollback", "reason": back.reason, "left_out": total}
+        run.log.write(step + 1, line)  # told with the step that follows: a restart at this one cuts it
+        say(f"{back.reason}: back to step {step}, next batch {index}, {total} batches left out so far")
+        return state
+
+    def _leave_out(self, step: int, first: int, stop: int) -> None:
+        """Read these batches no more; the second time from this step, accept the level behind them."""
+        self._times[step] += 1
+        times = self._times[step]
+        free = np.flatnonzero(self._rollbacks_R3[:, 1] == 0)
+        if times > 2 or not len(free):
+            raise UserError(
+                f"steps after {step} are refused however often the run goes back (at most 2 times from one "
+                f"checkpoint, {MOST_ROLLBACKS} in all); lower train.optimizer.lr, which the same run goes on "
+                f"with, or look at the batches: `jaxtrain inspect {self._incidents.folder}`"
+            )
+        if times == 2:
+            say(f"second rollback to step {step}: whatever loss comes next is accepted as the new level")
+        self._rollbacks_R3[free[0]] = first, stop - first, times == 2
+
+
+def with_new_level(state: TrainState) -> TrainState:
+    """The state whose guard knows nothing yet: other data begin."""
+    like = jax.tree.map(lambda x: x.sharding, state.guard)
+    return dataclasses.replace(state, guard=jax.device_put(new_guard(), like))
