@@ -143,7 +143,7 @@ def _whole_name(argument: str, known: dict[str, fields.Field]) -> str:
     """`--steps` is `--train.steps` where one field alone ends so."""
     flag, equals, value = argument.partition("=")
     name = flag[2:].replace("-", "_")
-    if not re.match(r"--\w", argument) or name in known:
+    if not re.match(r"--\w", argument) or (name in known and known[name].settable):
         return argument
     ends = [whole for whole, field in known.items() if whole.endswith(f".{name}") and field.settable]
     return f"--{ends[0]}{equals}{value}" if len(ends) == 1 else argument

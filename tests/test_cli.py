@@ -46,11 +46,11 @@ def test_help_lists_the_stages_in_pipeline_order_one_line_each(capsys: pytest.Ca
 
 def test_stage_help_shows_every_field_with_unit_and_default(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(capsys, "pretrain", "--help")
-    assert "  --steps int                     Optimizer steps. [400; may change on the way]\n" in text
+    assert "  --train.steps int               Optimizer steps; 0: as many as the stage's" in text
     assert "  --data text                     Folder of a tokenize artifact. [required]\n" in text
-    assert "  --optimizer.lr float            Peak learning rate. [0.003; may change on the way]\n" in text
-    assert "--optimizer.schedule cosine|linear|constant|stable_decay\n" in text
-    assert "--mesh.fsdp int" in text and "--model.qk_norm bool" in text
+    assert "  --train.optimizer.lr float      Peak learning rate. [0.003; may change on the way]\n" in text
+    assert "--train.optimizer.schedule cosine|linear|constant|stable_decay\n" in text
+    assert "--train.mesh.fsdp int" in text and "--model.qk_norm bool" in text
     assert max(map(len, text.splitlines())) <= 100
 
 
@@ -84,8 +84,11 @@ def test_run_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["pretrain", "nowhere.py"], "no config file nowhere.py; see configs/ for complete examples"),
         (["pretrain", PRETRAIN.replace("pre", "per")], f"did you mean {PRETRAIN}?"),
         (["clean", PRETRAIN], f"{PRETRAIN} is a config of pretrain; run `jaxtrain pretrain {PRETRAIN}`"),
-        (["pretrain", PRETRAIN, "--stepz", "3"], "no field --stepz; did you mean --steps?"),
-        (["pretrain", PRETRAIN, "--steps", "three"], "Error parsing --steps: invalid literal for int()"),
+        (["pretrain", PRETRAIN, "--stepz", "3"], "no field --stepz; did you mean --train.steps?"),
+        (
+            ["pretrain", PRETRAIN, "--steps", "three"],
+            "Error parsing --train.steps: invalid literal for int()",
+        ),
         (
             ["pretrain", PRETRAIN, "--data", "nowhere"],
             "input data: nowhere does not exist; write it first with",

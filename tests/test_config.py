@@ -72,9 +72,10 @@ def test_overrides_reach_nested_fields_and_leave_the_rest() -> None:
     before = PretrainConfig(data="a", out="b")
     flags = ["--steps", "7", "--optimizer.lr=0.5", "--model.max-length", "64", "--model.qk_norm", "False"]
     after = configs.override(before, [*flags, "--sample_prompts", "x", "y z"])
-    assert (after.steps, after.optimizer.lr, after.model.max_length) == (7, 0.5, 64)
+    assert (after.train.steps, after.train.optimizer.lr, after.model.max_length) == (7, 0.5, 64)
     assert after.model.qk_norm is False and after.sample_prompts == ("x", "y z")
-    assert (after.data, after.optimizer.beta2, before.steps) == ("a", before.optimizer.beta2, 400)
+    assert (after.data, after.train.optimizer.beta2) == ("a", before.train.optimizer.beta2)
+    assert before.train.steps == 400
 
 
 def test_overrides_reach_into_dictionaries() -> None:
@@ -86,13 +87,13 @@ def test_overrides_reach_into_dictionaries() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--stepz", "3"], "PretrainConfig has no field --stepz; did you mean --steps?"),
+        (["--stepz", "3"], "PretrainConfig has no field --stepz; did you mean --train.steps?"),
         (["--model.layer", "3"], "did you mean --model.layers?"),
         (
             ["--steps", "three"],
-            "Error parsing --steps: invalid literal for int() with base 10: 'three'; overrides",
+            "Error parsing --train.steps: invalid literal for int() with base 10: 'three'; overrides",
         ),
-        (["--steps"], "Missing value for argument '--steps'"),
+        (["--steps"], "Missing value for argument '--train.steps'"),
         (["--optimizer.schedule", "x"], "Expected one of ('cosine', 'linear', 'constant', 'stable_decay')"),
         (["7"], "Unrecognized options: 7; overrides are --FIELD VALUE"),
     ],

@@ -88,8 +88,7 @@ class DistillConfig:
 
     def check(self) -> None:
         without_dropout(self.lora)
-        if self.train.steps is None:
-            raise UserError("train.steps is not given; distillation needs a number of steps")
+        self.train.need_steps()
 
 
 @dataclass(frozen=True)

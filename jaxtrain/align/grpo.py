@@ -120,8 +120,7 @@ class GRPOConfig:
 
     def check(self) -> None:
         without_dropout(self.lora)
-        if self.train.steps is None:
-            raise UserError("train.steps is not given; GRPO needs a number of steps")
+        self.train.need_steps()
         if unknown := sorted(set(self.rewards) - set(GRADERS)):
             raise UserError(f"rewards has no grader {unknown[0]!r}; there are {', '.join(GRADERS)}")
         if not any(self.rewards.values()):

@@ -118,8 +118,7 @@ class PPOConfig:
 
     def check(self) -> None:
         without_dropout(self.lora)
-        if self.train.steps is None:
-            raise UserError("train.steps is not given; PPO needs a number of steps")
+        self.train.need_steps()
         if self.dual_clip and self.dual_clip <= 1:
             raise UserError(f"dual_clip is {self.dual_clip}; it is a ratio above 1, such as 3, or 0 for none")
 

@@ -78,13 +78,13 @@ class Rounds:
         """Draw a round; True where the monitor ends the run."""
         if is_late:
             say(f"the rows of round {number + 1} are not in {self._folder}: drawn again")
+        self.lines = [line for line in self.lines if line["round"] <= number]
         policy = self._learner.whole(self.run.learned)
         rows, values = self._draw(policy, number, self.lines)
         line = {"kind": "round", "round": number + 1} | {name: float(value) for name, value in values.items()}
         self.lines.append(line)
         self.run.told.append(line)
         if self.run.first and (number == 0 or (number + 1) % 5 == 0):
-            assert self.run.config.steps is not None
             shown = {name: value for name, value in line.items() if name not in ("kind", "round")}
             show(number + 1, -(-self.run.config.steps // self.steps), shown, "round")
         if self._tell(number):

@@ -62,8 +62,7 @@ class FinetuneConfig:
     """Answered at every evaluation; none: nothing is sampled."""
 
     def check(self) -> None:
-        if self.train.steps is None:
-            raise UserError("train.steps is not given; fine-tuning needs a number of steps")
+        self.train.need_steps()
 
 
 configs: tuple[type, ...] = (FinetuneConfig,)

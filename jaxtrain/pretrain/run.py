@@ -72,8 +72,7 @@ class PretrainConfig:
     """Continued at every evaluation, to watch it learn; none: nothing is sampled."""
 
     def check(self) -> None:
-        if self.train.steps is None:
-            raise UserError("train.steps is not given; pretraining needs a number of steps")
+        self.train.need_steps()
 
 
 configs: tuple[type, ...] = (PretrainConfig,)
@@ -96,15 +95,12 @@ def _pretrain(config: PretrainConfig, folder: Path) -> dict[str, Any]:
         meshes.check_rows(
             config.batch_size, model.max_length, config.train.microbatches, model.stage_microbatches
         )
-        needs = loader.needs(config.data, _steps(config), max_epochs=config.max_epochs, **_batches(config))
+        needs = loader.needs(
+            config.data, config.train.steps, max_epochs=config.max_epochs, **_batches(config)
+        )
         for source, need in needs.items():
             say(f"  {source:<12}{need}")
         return _train(config, model, tokenizer, run)
-
-
-def _steps(config: PretrainConfig) -> int:
-    assert config.train.steps is not None, "the config has been checked"
-    return config.train.steps
 
 
 def _batches(config: PretrainConfig) -> dict[str, Any]:

@@ -36,8 +36,8 @@ class TrainConfig:
 
     optimizer: OptimizerConfig
     mesh: Operational[MeshConfig] = field(default_factory=MeshConfig)
-    steps: Adjustable[Count | None] = None
-    """Optimizer steps; None: as many as the stage's `epochs` ask for, where it has that field."""
+    steps: Adjustable[int] = 0
+    """Optimizer steps; 0: as many as the stage's `epochs` ask for. A stage without that field refuses 0."""
     microbatches: Operational[Count] = 1
     """Parts that a batch is cut into, to save memory; the step is the same."""
     dtype: Literal["model", "float32", "bfloat16"] = "model"
@@ -67,6 +67,11 @@ class TrainConfig:
             raise UserError("train.early_stop needs the best checkpoint; set train.safety.keep.best")
         if self.early_stop and not self.evaluate_every:
             raise UserError("train.early_stop counts evaluations; set train.evaluate_every above 0")
+
+    def need_steps(self) -> None:
+        """UserError where a stage without `epochs` is not told how long to train."""
+        if not self.steps:
+            raise UserError("train.steps is 0; this stage needs a number of optimizer steps, at least 1")
 
     def lasting(self, steps: int) -> Self:
         """This config with a number of steps: `steps` where it names none."""

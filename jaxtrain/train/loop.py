@@ -85,7 +85,6 @@ def train(
     Errors: UserError for what the user can mend, Stopped (exit status 75) after a signal.
     """
     config, log, last = run.config, run.log, run.config.steps
-    assert last is not None, "a stage has said how many steps (TrainConfig.lasting)"
     take = _compiled(config, run, learner, loss, feed)
     state = _begin(run, learner)
     step, saved = int(state.step), int(state.step)
@@ -138,7 +137,6 @@ def train(
 
 def _compiled(config: TrainConfig, run: Run, learner: Learner, loss: Loss, feed: Feed) -> CompiledStep:
     """The step, compiled when it is first taken."""
-    assert config.steps is not None
     step = make_step(
         learner.loss(loss),
         optimizers.make(config.optimizer, config.steps),
@@ -158,7 +156,6 @@ def _taken(take: CompiledStep, batch: dict[str, jax.Array], state: TrainState) -
 def _begin(run: Run, learner: Learner) -> TrainState:
     """The state to go on from: the newest checkpoint, else what the learner begins with."""
     config = run.config
-    assert config.steps is not None
     optimizer = optimizers.make(config.optimizer, config.steps)
     init = initializer(learner.init, optimizer, config.seed)
     if run.checkpoints.latest is not None:
@@ -221,7 +218,7 @@ def _read(run: Run, recovery: Recovery, heldout: Heldout, pace: Pace, line: dict
     pace.step(recovery.read(line), line)
     heldout.trained(line)
     step, steps = int(line["step"]), run.config.steps
-    if due(step, run.config.log_every) and steps is not None:
+    if due(step, run.config.log_every):
         speed = pace.line()
         run.log.write(step, speed)
         shown = {
@@ -242,7 +239,7 @@ def _evaluated(run: Run, evaluate: Evaluate, model: Any, step: int, heldout: Hel
     values = evaluate(model, step)
     run.log.write(step, heldout.evaluated(step, values))
     shown = {name: value for name, value in values.items() if isinstance(value, float)}
-    if run.first and shown and run.config.steps is not None:
+    if run.first and shown:
         show(step, run.config.steps, shown, "held-out")
     run.log.pause()
     run.goodput.turn("steps")

@@ -186,8 +186,8 @@ def test_a_token_that_was_sampled_too_rarely_weighs_more_up_to_the_cap(played):
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(config, tmp_path):
-    """Its folder as a kill within round 2 would leave it: a checkpoint behind its first step, its rows."""
-    config = configs.changed(config, train__steps=4, resample=1, epochs=2)
+    """Its folder as a kill within round 2 would leave it: the checkpoint behind round 1."""
+    config = configs.changed(config, train__steps=4, train__checkpoint_every=2, resample=1, epochs=2)
     whole, folder = run(config), tmp_path / "stopped"
     shutil.copytree(whole, folder)
     shutil.rmtree(folder / "checkpoint" / "4")

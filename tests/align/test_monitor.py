@@ -12,7 +12,7 @@ def run(rounds: int = 20, **last: float) -> list[dict]:
     """Lines that go in a straight line from HEALTHY to the numbers given."""
     shares = np.linspace(0, 1, rounds)
     return [
-        {"step": n + 1} | {k: v + share * (last.get(k, v) - v) for k, v in HEALTHY.items()}
+        {"round": n + 1} | {k: v + share * (last.get(k, v) - v) for k, v in HEALTHY.items()}
         for n, share in enumerate(shares)
     ]
 

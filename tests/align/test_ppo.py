@@ -189,10 +189,9 @@ def test_rounds_that_do_not_divide_are_refused(tiny_config):
         run(dataclasses.replace(tiny_config, rollouts=36))
 
 
-def test_too_few_questions_to_measure_are_refused(in_tiny, tiny_config):
-    tokenizer = Tokenizer.load(Path(in_tiny("5_finetune")) / "tokenizer")
-    with pytest.raises(UserError, match="measured is 32 and .*2_clean has [0-9]+ questions of at most 5"):
-        Asker(dataclasses.replace(tiny_config, longest_prompt=5), tokenizer)
+def test_too_few_questions_to_measure_are_refused(tiny_config):
+    with pytest.raises(UserError, match="measured is 1; it is at least 2"):
+        run(dataclasses.replace(tiny_config, measured=1))
 
 
 def line(**numbers: float) -> dict[str, float]:

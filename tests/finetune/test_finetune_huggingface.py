@@ -121,6 +121,6 @@ def test_another_tokenizer_is_refused(folder: Path, tokens: Path, tmp_path: Path
                 model=str(other),
                 data=str(tokens),
                 out=str(tmp_path / "model"),
-                train=TrainConfig(optimizer=OptimizerConfig(), mesh=MESH),
+                train=TrainConfig(optimizer=OptimizerConfig(), mesh=MESH, steps=1),
             )
         )

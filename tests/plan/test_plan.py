@@ -49,7 +49,7 @@ TINY = PretrainConfig(
 @pytest.fixture(scope="module")
 def made() -> tuple[program.Memory, program.Program, dict[str, int]]:
     """The tiny step's shapes and its program, on fsdp 4 x tensor 2 of emulated devices."""
-    mesh = meshes.make(TINY.mesh)
+    mesh = meshes.make(TINY.train.mesh)
     memory = program.measure(TINY, mesh)
     return memory, program.compile_step(TINY, mesh, memory), dict(mesh.shape)
 
@@ -69,7 +69,7 @@ def test_weights_and_optimizer_fall_as_one_over_the_devices() -> None:
     found = {}
     for n in (1, 2, 4, 8):
         config = configs.changed(TINY, train__mesh=MeshConfig(fsdp=n))
-        found[n] = program.measure(config, meshes.make(config.mesh, jax.devices()[:n]))
+        found[n] = program.measure(config, meshes.make(config.train.mesh, jax.devices()[:n]))
         assert found[n].weights - norms == (found[1].weights - norms) / n
         assert found[n].optimizer - 2 * norms == pytest.approx((found[1].optimizer - 2 * norms) / n, abs=16)
 
@@ -254,9 +254,9 @@ def test_a_sweep_names_the_best_mesh(capsys: pytest.CaptureFixture[str]) -> None
         (["--topology", "v5p:8x8"], "v5p has 3 dimensions, as in v5p:4x4x4"),
         (["--topology", "v9:8"], "is none of v4, v5e"),
         ([], "plan needs --topology"),
-        (["--topology", "h100:8", "--batch_size", "12"], "make it a multiple of"),
+        (["--topology", "h100:8", "--batch_size", "12"], "need a multiple of"),
         (["--topology", "h100:8", "--slices", "2"], "of TPUs alone"),
-        (["--topology", "h100:8", "--stepz", "2"], "did you mean --steps"),
+        (["--topology", "h100:8", "--stepz", "2"], "did you mean --train.steps"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:

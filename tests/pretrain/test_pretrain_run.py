@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from jaxtrain import artifact
+from jaxtrain import config as configs
 from jaxtrain.feed import loader
 from jaxtrain.feed.documents import Documents
 from jaxtrain.feed.sources import TokenData
@@ -24,7 +25,7 @@ from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.signals import Stopped
 from jaxtrain.tokenize.tokenizer import Tokenizer
-from jaxtrain.train.loop import SafetyConfig
+from jaxtrain.train.config import SafetyConfig
 from jaxtrain.weights import folder as store
 
 
@@ -43,7 +44,8 @@ def command(
     path.write_text(
         "from jaxtrain.model.config import ModelConfig\nfrom jaxtrain.pretrain.run import PretrainConfig\n"
         "from jaxtrain.runtime.checkpoint import KeepConfig\nfrom jaxtrain.runtime.mesh import MeshConfig\n"
-        "from jaxtrain.runtime.watchdog import WatchdogConfig\nfrom jaxtrain.train.loop import SafetyConfig\n"
+        "from jaxtrain.runtime.watchdog import WatchdogConfig\n"
+        "from jaxtrain.train.config import SafetyConfig, TrainConfig\n"
         "from jaxtrain.train.optimizer import OptimizerConfig\n"
         f"config = {config!r}\n"
     )
@@ -97,7 +99,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(straight, config, compiled_once,
         assert (folder / name).read_bytes() == (straight / name).read_bytes(), name
     assert lines(folder) == lines(straight)
     assert artifact.read_manifest(folder)["counts"] == artifact.read_manifest(straight)["counts"]
-    with jax.set_mesh(meshes.make(config.mesh)):
+    with jax.set_mesh(meshes.make(config.train.mesh)):
         for found, wanted in zip(
             *(jax.tree.leaves(store.load(at)) for at in (folder, straight)), strict=True
         ):
@@ -112,16 +114,16 @@ def test_a_killed_run_goes_on_with_another_learning_rate_and_with_no_other_seed(
         assert any(_kill(process, line) for line in process.stderr)
     checkpoints = tmp_path / "model.partial" / "checkpoint"
     step = max(int(folder.name) for folder in checkpoints.iterdir() if folder.name.isdigit())
-    with pytest.raises(UserError, match=rf"holds {step} steps of another run \(seed 0 → 1\); .*--restart"):
-        run(dataclasses.replace(begun, seed=1))
-    slower = dataclasses.replace(config.optimizer, lr=1e-3, schedule="constant")
-    folder = run(dataclasses.replace(begun, optimizer=slower, evaluate_every=5))
+    with pytest.raises(UserError, match=rf"holds {step} steps of .*\(train.seed 0 → 1\); .*--restart"):
+        run(configs.changed(begun, train__seed=1))
+    slower = dataclasses.replace(config.train.optimizer, lr=1e-3, schedule="constant")
+    folder = run(configs.changed(begun, train__optimizer=slower, train__evaluate_every=5))
     trained = [[line for line in lines(of) if "loss" in line] for of in (folder, straight)]
     assert trained[0][:step] == trained[1][:step]
     assert [line["step"] for line in trained[0]] == list(range(1, 21))
     assert {round(line["learning_rate"], 7) for line in trained[0][step:]} == {1e-3}
     changed = artifact.read_manifest(folder)["changed"]
-    assert changed[0] == {"step": step, "field": "optimizer.lr", "from": 0.01, "to": 0.001}
+    assert changed[0] == {"step": step, "field": "train.optimizer.lr", "from": 0.01, "to": 0.001}
 
 
 def _kill(process: subprocess.Popen, line: str) -> bool:
@@ -134,7 +136,8 @@ def _kill(process: subprocess.Popen, line: str) -> bool:
 
 def test_losses_are_those_of_one_device(straight, config, compiled_once, tmp_path):
     """Every step's, of fsdp 4 x tensor 2 and of a process with one device, to 1e-5."""
-    alone = dataclasses.replace(config, out=str(tmp_path / "model"), mesh=MeshConfig(), sample_prompts=("A",))
+    out = str(tmp_path / "model")
+    alone = configs.changed(config, out=out, train__mesh=MeshConfig(), sample_prompts=("A",))
     with command(alone, tmp_path, compiled_once, devices=1) as process:
         told = process.stderr.read()
     assert process.returncode == 0, told
@@ -160,9 +163,9 @@ def test_what_does_not_fit_is_told(config, tmp_path):
     with pytest.raises(UserError, match=r"vocab_size is 4096, but the tokenizer of .* has 512"):
         run(dataclasses.replace(config, model=model))
     with pytest.raises(UserError, match="take at most"):
-        run(dataclasses.replace(config, steps=10_000))
+        run(configs.changed(config, train__steps=10_000))
     with pytest.raises(UserError, match="devices"):
-        run(dataclasses.replace(config, mesh=MeshConfig(fsdp=3)))
+        run(configs.changed(config, train__mesh=MeshConfig(fsdp=3)))
     with pytest.raises(UserError, match="nowhere does not exist"):
         run(dataclasses.replace(config, data=str(tmp_path / "nowhere")))
     assert not (tmp_path / "model").exists()
@@ -220,7 +223,7 @@ def test_a_stopped_run_goes_on_in_its_folder_on_another_mesh(straight, config, t
         watcher.join()
     stopped = lines(partial)[-1]["step"]
     assert 7 <= stopped < 20 and (partial / "checkpoint" / str(stopped)).is_dir()
-    folder = run(dataclasses.replace(begun, mesh=MeshConfig(data=2, fsdp=4)))
+    folder = run(configs.changed(begun, train__mesh=MeshConfig(data=2, fsdp=4)))
     found, wanted = lines(folder), lines(straight)
     assert [line["step"] for line in found] == [line["step"] for line in wanted]
     for name in ("loss", "bits_per_byte"):
@@ -234,15 +237,15 @@ def test_a_stopped_run_goes_on_in_its_folder_on_another_mesh(straight, config, t
 
 def test_a_run_goes_on_with_another_mesh_and_other_safety(straight, config, tmp_path):
     """Neither is part of what an artifact is made of."""
-    moved = dataclasses.replace(config, mesh=MeshConfig(), safety=SafetyConfig(rollback_after=5))
+    moved = configs.changed(config, train__mesh=MeshConfig(), train__safety=SafetyConfig(rollback_after=5))
     assert run(moved) == straight
 
 
 def test_the_records_of_a_batch_are_those_it_is_made_of(config):
     documents = Documents.open(
-        TokenData.open(config.data), config.batch_size, config.model.max_length, config.seed
+        TokenData.open(config.data), config.batch_size, config.model.max_length, config.train.seed
     )
-    batch = loader.document_batches(config.data, batch_size=8, length=32, seed=config.seed)[5]
+    batch = loader.document_batches(config.data, batch_size=8, length=32, seed=config.train.seed)[5]
     tokenizer = Tokenizer.load(Path(config.data) / "tokenizer")
     for of in documents.records(5):
         records = TokenData.open(config.data).documents(of["source"])

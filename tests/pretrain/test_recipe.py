@@ -32,7 +32,7 @@ def test_the_laws_find_what_a_sweep_found(weights, tokens, batch, rate):
 
 def test_depth_12_by_hand():
     """GPT-2's width: 12 x (4 x 768² + 3 x 768 x 2048) weights in blocks, and a head of 32,768."""
-    config = recipe.pretrain(12, data="tokens", out="model", vocab_size=32768, seed=7)
+    config = recipe.pretrain(12, data="tokens", out="model", vocab_size=32768, train={"seed": 7})
     shape = config.model
     assert (shape.layers, shape.d_model, shape.heads, shape.head_dim, shape.d_hidden) == (
         12,
@@ -45,16 +45,16 @@ def test_depth_12_by_hand():
     assert shape.matmul_parameters == blocks + head == 110_100_480
     tokens = 20 * (blocks + head)  # 2.2 billion
     assert config.batch_size * shape.max_length == 131_072  # the law says 126,000
-    assert config.steps == -(-tokens // 131_072) == 16_800
-    assert config.optimizer.lr == pytest.approx(2.90e-3, rel=0.02)
-    assert config.optimizer.lr * config.optimizer.final_lr_share == pytest.approx(1e-5)
-    assert config.optimizer.warmup_steps == 840 and config.seed == 7
+    assert config.train.steps == -(-tokens // 131_072) == 16_800
+    assert config.train.optimizer.lr == pytest.approx(2.90e-3, rel=0.02)
+    assert config.train.optimizer.lr * config.train.optimizer.final_lr_share == pytest.approx(1e-5)
+    assert config.train.optimizer.warmup_steps == 840 and config.train.seed == 7
 
 
 def test_more_depth_is_more_of_all_but_the_rate():
     found = [recipe.pretrain(depth, data="d", out="o", vocab_size=50_000) for depth in (4, 8, 16, 32)]
     for small, large in zip(found, found[1:], strict=False):
-        assert large.batch_size >= small.batch_size and large.steps > small.steps
-        assert large.optimizer.lr < small.optimizer.lr
+        assert large.batch_size >= small.batch_size and large.train.steps > small.train.steps
+        assert large.train.optimizer.lr < small.train.optimizer.lr
     with pytest.raises(UserError, match="at least 1 layer"):
         recipe.model(0, 512)
