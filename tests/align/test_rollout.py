@@ -187,10 +187,11 @@ def test_rows_rounded_up_for_a_kernel_teach_the_same(roll, one):
     """What is behind the end is of no document, and nothing is learned from it."""
     _, usual, means = roll(kl_weight=0.1)
     _, wide, same = roll(kl_weight=0.1, width=32)
+    for name in ("mask", "last", "rewarded", "cut", "segment_ids"):
+        np.testing.assert_array_equal(wide[name][:, :WIDTH], usual[name])
+        assert not wide[name][:, WIDTH:].any(), name
+    learned = usual["mask"] > 0
     for name, values in usual.items():
-        where = usual["mask"] > 0 if name == "targets" else np.ones_like(values, bool)
-        np.testing.assert_allclose(wide[name][:, :WIDTH][where], values[where], atol=1e-5, err_msg=name)
-        if name not in ("tokens", "targets", "reward", "positions"):
-            behind = wide["mask"][:, WIDTH:] if name in ("old_logprobs", "old_values", "reference") else 1
-            assert not (wide[name][:, WIDTH:] * behind).any(), name
+        found = wide[name][:, :WIDTH]
+        np.testing.assert_allclose(found[learned], values[learned], atol=1e-5, err_msg=name)
     assert same == pytest.approx(means, abs=1e-5)
