@@ -241,7 +241,7 @@ def _train_and_ask(run: Path, memorization: Any) -> dict[str, Any]:
     from jaxtrain.tokenize.run import TokenizeConfig
     from jaxtrain.tokenize.run import run as tokenize
     from jaxtrain.train.config import TrainConfig
-from jaxtrain.train.optimizer import OptimizerConfig
+    from jaxtrain.train.optimizer import OptimizerConfig
 
     tokenize(
         TokenizeConfig(
