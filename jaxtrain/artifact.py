@@ -15,18 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxtrain import integrity
 from jaxtrain import manifest as manifests
-from jaxtrain.manifest import MANIFEST, Manifest, file_sha256, input_fingerprint, read_json, write_json
+from jaxtrain.integrity import COST, LOCK, MANIFEST, STARTED, Damaged, read_json, write_json
+from jaxtrain.manifest import Manifest, input_fingerprint
 from jaxtrain.manifest import read as read_manifest
 from jaxtrain.runtime import limits
 from jaxtrain.runtime.energy import Meter
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.files import flush, writing
 from jaxtrain.runtime.progress import say
 
-__all__ = ["MANIFEST", "input_fingerprint", "read_manifest"]  # here too, for those who read artifacts
-COST, STARTED, LOCK = "cost.json", "started.json", "lock"
+__all__ = ["COST", "LOCK", "MANIFEST", "STARTED", "input_fingerprint", "read_manifest"]  # for other rooms
 ASIDE = ".old."
 """Between the name of a folder that was set aside and its number."""
+RESULTS = ("counts", "files")
+"""What a manifest has beside what `started.json` has."""
 Counts = dict[str, Any]
 _restarts: ContextVar[bool] = ContextVar("restarts", default=False)
 
@@ -72,48 +76,129 @@ def produce(
     """
     limits.check(config)
     others = others or Others()
-    out, partial = Path(config.out), Path(f"{config.out}.partial")
+    out, partial = Path(config.out), Path(f"{Path(config.out)}.partial")
+    _check_places(out, inputs)
+    described = manifests.describe(config, inputs, fingerprints)
+    stands = _Standing.find(out, described, config)
+    if stands.is_current:
+        _tidy(out)
+        say(f"{described['stage']}: reused {out}")
+        return out
+    if stands.reason:
+        say(f"{described['stage']}: {out} is out of date ({stands.reason}); making it again")
+    for path in inputs.values():
+        integrity.check(path)
+    with writing(partial):
+        if others.is_first and trained and stands.is_damaged:
+            _reopen(out, partial, stands)
+        left = None if _restarts.get() else _left(partial, described, config, trained)
+        if others.is_first:
+            if _restarts.get() and partial.exists():
+                with _alone(partial):
+                    _set_aside(partial)
+            goes_on = left is not None and (resume or trained is not None)
+            with _alone(partial):
+                before = {"seconds": 0.0} if left is None else _cost_before(partial)
+                if not goes_on:
+                    _empty(partial)
+                _make(partial, described | (left or {}) if goes_on else described, before, write, others)
+                _rename(partial, out, keeps=trained is not None)
+                _tidy(out)
+        else:
+            others.wait("artifact begun")
+            write(partial)
+    others.wait("artifact finished")
+    return out
+
+
+def _check_places(out: Path, inputs: Mapping[str, str | Path]) -> None:
+    """UserError where an input is absent, or where `out` cannot be a folder of its own."""
+    if out.name in ("", ".."):
+        raise UserError(f"out: {str(out)!r} names no folder of its own, such as runs/mine/4_pretrain")
+    for place in (out, Path(f"{out}.partial")):
+        if place.exists() and not place.is_dir():
+            raise UserError(f"out: {place} is a file; name another folder")
     for name, path in inputs.items():
         if not Path(path).exists():
             raise UserError(f"input {name}: {path} does not exist; {_remedy(path)}")
-    described = manifests.describe(config, inputs, fingerprints)
-    stands = read_manifest(out)
-    if stands is not None:
-        differences = manifests.differences(stands, described, config)
-        if not differences and is_whole(out, stands):
-            _tidy(out)
-            say(f"{described['stage']}: reused {out}")
-            return out
-        reason = manifests.told(differences) or "a file is missing or cut short"
-        say(f"{described['stage']}: {out} is out of date ({reason}); making it again")
-    left = None if _restarts.get() else _left(partial, described, config, trained)
-    if not others.is_first:
-        others.wait("artifact begun")
-        write(partial)
-        others.wait("artifact finished")
-        return out
-    if _restarts.get() and partial.exists():
-        with _alone(partial):
-            _set_aside(partial)
-    with _alone(partial):
-        before = {"seconds": 0.0} if left is None else _cost_before(partial)
-        if left is None or not (resume or trained):
-            _empty(partial)
-        else:
-            described |= left
-        begun = time.monotonic()
-        write_json(partial / COST, before)
-        write_json(partial / STARTED, described)
-        others.wait("artifact begun")
-        with Meter() as meter:
-            counts = write(partial)
-        described["fingerprint"] = manifests.fingerprint(described)
-        write_json(partial / MANIFEST, {**described, "counts": counts, "files": _list_files(partial)})
-        write_json(partial / COST, _cost(before, time.monotonic() - begun, meter.kilowatt_hours))
-        _rename(partial, out, keeps=trained is not None or stands is None)
-        _tidy(out)
-    others.wait("artifact finished")
-    return out
+        if out.resolve() in (Path(path).resolve(), *Path(path).resolve().parents):
+            raise UserError(f"out: {out} holds the input {name} ({path}); name another folder")
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """What stands at `out`, beside what is asked for."""
+
+    made: Manifest | None
+    differences: list[manifests.Difference]
+    problems: list[integrity.Problem]
+
+    @classmethod
+    def find(cls, out: Path, described: Manifest, config: Any) -> "_Standing":
+        """Errors: UserError where `out` is of another stage, or holds a file of somebody else."""
+        try:
+            made, problems = read_manifest(out), []
+        except Damaged:
+            made, problems = manifests.guess(out), [integrity.Problem(MANIFEST, integrity.CHANGED)]
+        if made is None:
+            return cls(None, [], problems)
+        if made["stage"] != described["stage"]:
+            raise UserError(f"out: {out} holds a {made['stage']} artifact; name another folder")
+        differences = manifests.differences(made, described, config)
+        if not differences:
+            problems += integrity.problems(out, made.get("files", {}))
+            problems += integrity.unreadable(out, COST)
+        for problem in problems:
+            if problem.is_extra:
+                raise UserError(integrity.refusal(out, problem, made["stage"]))
+        return cls(made, differences, problems)
+
+    @property
+    def is_current(self) -> bool:
+        return self.made is not None and not self.differences and not self.problems
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether it is what is asked for, but for files that are not what was written."""
+        return self.made is not None and not self.differences and bool(self.problems)
+
+    @property
+    def reason(self) -> str:
+        return manifests.told(self.differences) or ", ".join(map(str, self.problems[: manifests.NAMED]))
+
+
+def _reopen(out: Path, partial: Path, stands: _Standing) -> None:
+    """Make a finished artifact unfinished: its stage goes on from the newest checkpoint that is whole."""
+    assert stands.made is not None
+    if partial.exists():
+        _set_aside(partial)
+    write_json(out / STARTED, {name: value for name, value in stands.made.items() if name not in RESULTS})
+    for problem in stands.problems:
+        damaged = out / problem.name
+        is_verified = problem.name.startswith("checkpoint/")  # and set aside when checkpoints are opened
+        if not is_verified and problem.name != MANIFEST and damaged.exists():
+            damaged.rename(f"{damaged}.corrupt")
+    out.rename(partial)
+
+
+def _make(
+    partial: Path,
+    described: Manifest,
+    before: dict[str, Any],
+    write: Callable[[Path], Counts],
+    others: Others,
+) -> None:
+    """Fill the folder; its manifest is written last."""
+    begun = time.monotonic()
+    write_json(partial / COST, before)
+    write_json(partial / STARTED, described)
+    others.wait("artifact begun")
+    with Meter() as meter:
+        counts = write(partial)
+    write_json(partial / COST, _cost(before, time.monotonic() - begun, meter.kilowatt_hours))
+    made = {**described, "fingerprint": manifests.fingerprint(described)}
+    made |= {"counts": counts, "files": integrity.list_files(partial)}
+    write_json(partial / MANIFEST, made)
 
 
 def _left(
@@ -125,10 +210,11 @@ def _left(
     Errors: UserError where something was trained that is not of this config.
     """
     step = trained(partial) if trained else 0
-    started = read_json(partial / STARTED)
-    if started is None:
-        reason = f"{STARTED} is missing"
-    else:
+    try:
+        started, reason = read_json(partial / STARTED), f"{STARTED} is missing"
+    except Damaged:
+        started, reason = None, f"{STARTED} was cut or changed"
+    if started is not None:
         differences = manifests.differences(started, described, config)
         if all(difference.changeable for difference in differences):
             entries = [{"step": step, "field": of.field, "from": of.old, "to": of.new} for of in differences]
@@ -164,7 +250,10 @@ def is_aside(folder: Path) -> bool:
 @contextmanager
 def _alone(partial: Path) -> Iterator[None]:
     """No other process works in the folder meanwhile. The lock ends with this process, however it ends."""
-    partial.mkdir(parents=True, exist_ok=True)
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{partial} cannot be made ({error.strerror}); name another folder: --out") from error
     with (partial / LOCK).open("a") as file:  # not "w": the file's time would be a sign of life
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -212,11 +301,16 @@ def _remedy(path: str | Path, stage: str = "STAGE") -> str:
 
 
 def is_whole(folder: Path, manifest: Manifest) -> bool:
-    """Every file of the manifest is there at its size."""
-    return all(
-        (folder / name).is_file() and (folder / name).stat().st_size == entry["size"]
-        for name, entry in manifest["files"].items()
-    )
+    """Every file of the manifest is there as it was written, and no other."""
+    return not integrity.problems(folder, manifest["files"])
+
+
+def read_cost(folder: Path) -> dict[str, Any]:
+    """What a finished artifact took: `seconds`, and more where it was measured."""
+    cost = read_json(folder / COST)
+    if cost is None:
+        raise UserError(f"{folder / COST} is missing; run its stage again")
+    return cost
 
 
 def _cost_before(partial: Path) -> dict[str, Any]:
@@ -227,30 +321,25 @@ def _cost_before(partial: Path) -> dict[str, Any]:
     return {"seconds": seconds, "restarts": before.get("restarts", 0) + 1}
 
 
-def _list_files(partial: Path) -> dict[str, dict[str, Any]]:
-    own = {partial / f"{name}{end}" for name in (MANIFEST, COST, STARTED, LOCK) for end in ("", ".tmp")}
-    return {
-        path.relative_to(partial).as_posix(): {"size": path.stat().st_size, "sha256": file_sha256(path)}
-        for path in sorted(partial.rglob("*"))
-        if path.is_file() and path not in own
-    }
-
-
 def _rename(partial: Path, out: Path, keeps: bool) -> None:
     """keeps: what stands at `out` is set aside, not removed."""
     old = Path(f"{out}.old")
     _remove(old)
-    if out.exists():
-        _set_aside(out) if keeps else out.rename(old)
+    if out.exists() and not any(out.iterdir()):
+        out.rmdir()
+    elif out.exists():
+        _set_aside(out) if keeps or not (out / MANIFEST).exists() else out.rename(old)
     partial.rename(out)
+    flush(out.parent)
     _remove(old)
 
 
 def _tidy(out: Path) -> None:
     """Remove what a kill in the last moment leaves."""
     _remove(Path(f"{out}.old"))
-    (out / STARTED).unlink(missing_ok=True)
-    (out / LOCK).unlink(missing_ok=True)  # not before the rename: a second run would empty the folder
+    for name in (STARTED, LOCK):  # not before the rename: a second run would empty the folder
+        if (out / name).exists():
+            (out / name).unlink()
 
 
 def _remove(folder: Path) -> None:

@@ -3,9 +3,12 @@
 A folder of records holds one Parquet file (zstd) a source: `<folder>/<source>.parquet`.
 """
 
+import base64
+import binascii
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import islice
 from pathlib import Path
@@ -14,10 +17,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jaxtrain import integrity
 from jaxtrain.conversation import MESSAGES, Message, without_nulls
 from jaxtrain.runtime.errors import UserError
 
 ROWS_PER_GROUP = 1024
+PARQUET = {"compression": "zstd", "write_page_checksum": True}
+"""How Parquet is written."""
 
 
 def record_id(source: str, key: str) -> str:
@@ -97,7 +103,7 @@ class TableWriter:
     def __init__(self, path: Path, columns: pa.Schema) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._columns, self._waiting, self.rows = columns, columns.empty_table(), 0
-        self._writer = pq.ParquetWriter(path, columns, compression="zstd")
+        self._writer = pq.ParquetWriter(path, columns, **PARQUET)
 
     def __enter__(self) -> "TableWriter":
         return self
@@ -128,15 +134,40 @@ def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield group
 
 
-def read_rows(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Rows of one Parquet file, a row group in memory at a time."""
+@contextmanager
+def parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    """A Parquet file, whose pages are compared with their checksums when they are read.
+
+    Errors: UserError where it is not what was written, also while it is read.
+    """
     try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, FileNotFoundError) as error:
-        raise UserError(f"{path} is not a readable Parquet file ({error}); run its stage again") from error
-    with file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            if not _agrees(file):
+                raise pa.ArrowInvalid("its columns are not those that were written")
+            yield file
+    except (pa.ArrowException, OSError, UnicodeDecodeError, binascii.Error) as error:
+        problem = str(error).splitlines()[0][:200]
+        raise UserError(f"{path} is not a readable Parquet file ({problem}); run its stage again") from error
+
+
+def _agrees(file: pq.ParquetFile) -> bool:
+    """Whether the footer, which has no checksum, says the same where it says a thing twice."""
+    stored = (file.metadata.metadata or {}).get(b"ARROW:schema")
+    written = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(stored))) if stored else file.schema_arrow
+    rows = sum(file.metadata.row_group(number).num_rows for number in range(file.num_row_groups))
+    return written.equals(file.schema_arrow) and rows == file.metadata.num_rows
+
+
+def read_rows(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Rows of one Parquet file, a row group in memory at a time; UserError where it was changed."""
+    integrity.check_file(path)
+    with parquet(path) as file:
+        read = 0
         for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, columns=columns):
             yield from batch.to_pylist()
+            read += batch.num_rows
+        if read != file.metadata.num_rows:
+            raise pa.ArrowInvalid(f"it has {read} rows of {file.metadata.num_rows}")
 
 
 def read_records(path: Path, kind: type[Record]) -> Iterator[Record]:

@@ -17,10 +17,10 @@ from typing import Any
 import jaxtrain
 from jaxtrain import config as configs
 from jaxtrain import fields
+from jaxtrain.integrity import AGAIN, MANIFEST, Damaged, digest, read_json
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 
-MANIFEST = "manifest.json"
 INSTALLED = {"__pycache__", "site-packages", "dist-packages"}  # beside an input's own files, not of it
 NAMED = 3  # differences that a message names
 SHORT = 40  # characters of a value in a message
@@ -109,14 +109,14 @@ def differences(stands: Manifest, described: Manifest, config: Any) -> list[Diff
     older, found = is_older(stands), []
     if not older and stands["version"] != described["version"]:
         found.append(Difference("VERSION", stands["version"], described["version"]))
-    before, marks = _flat(stands["config"]), _marks(config)
+    before, marks = _flat(stands.get("config", {})), _marks(config)
     for name, value in _flat(described["config"]).items():
         added = value if older or marks[name].is_default else None
         # what is in `train` was at the top of older configs
         old = before.get(name, before.get(name.removeprefix("train."), added))
         if old != value:
             found.append(Difference(name, old, value, marks[name].changeable))
-    old, new = stands["inputs"], described["inputs"]
+    old, new = stands.get("inputs", {}), described["inputs"]
     names = (
         [name for name in new if name in old] if older else [*new, *(name for name in old if name not in new)]
     )
@@ -172,16 +172,30 @@ def _join(name: str, key: Any) -> str:
 
 
 def read(folder: str | Path) -> Manifest | None:
-    """The manifest of a finished artifact, or None."""
+    """The manifest of a finished artifact, or None; UserError where it was cut or changed."""
     manifest = read_json(Path(folder) / MANIFEST)
-    if manifest is not None and is_older(manifest):
+    if manifest is None:
+        return None
+    if not {"stage", "fingerprint"} <= manifest.keys():
+        raise Damaged(f"{folder}/{MANIFEST} was cut or changed; {AGAIN.format('STAGE')}")
+    if is_older(manifest):
         warn_of_older()
     return manifest
 
 
+def guess(folder: Path) -> Manifest | None:
+    """What a manifest that was changed still says, or None where that is not all."""
+    try:
+        made = json.loads((folder / MANIFEST).read_bytes())
+        described = {"stage": str, "version": int, "config": dict, "inputs": dict, "files": dict}
+        return made if all(isinstance(made[name], kind) for name, kind in described.items()) else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 def is_older(described: Manifest) -> bool:
     """Whether it is of code that wrote a hash of its source in place of a stage's VERSION."""
-    return "source" in described
+    return not isinstance(described.get("version"), int)
 
 
 @cache
@@ -201,23 +215,8 @@ def input_fingerprint(path: str | Path) -> str:
     if path.is_dir():
         below = (file for file in path.rglob("*") if INSTALLED.isdisjoint(file.relative_to(path).parts))
         files = sorted(file for file in below if file.is_file())
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     for file in files:
         name = os.fsencode(file.relative_to(path).as_posix())
-        digest.update(name + f"\0{file_sha256(file)}\n".encode())
-    return digest.hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text()) if path.is_file() else None
-
-
-def write_json(path: Path, value: Any) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
-    temporary.replace(path)
+        found.update(name + f"\0{digest(file)}\n".encode())
+    return found.hexdigest()

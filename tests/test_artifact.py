@@ -102,7 +102,7 @@ def test_a_file_cut_short_is_noticed(make: Callable[..., Path], capsys: pytest.C
     out = make()
     (out / "ids.bin").write_bytes(bytes(999))
     make()
-    assert "a file is missing or cut short" in capsys.readouterr().err
+    assert "out of date (ids.bin was changed since it was written)" in capsys.readouterr().err
     assert (out / "ids.bin").stat().st_size == 1000
     assert not Path(f"{out}.old").exists()
 

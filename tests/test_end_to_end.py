@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from tiny_run import CONFIGS, tiny, workplace
+from tiny_run import CONFIGS, runs, tiny, workplace
 
 import jaxtrain
 from jaxtrain import artifact, manifest, pipeline
@@ -30,10 +30,6 @@ __all__ = ["tiny"]
 STAGES = [path.stem for path in pipeline.config_files(CONFIGS)]
 TRAINED = ["4_pretrain", "5_finetune", "7_reward", "8_ppo"]
 DATA = ["1_collect", "2_clean", "3_tokenize", "6_rate", "9_evaluate"]
-
-
-def runs(folder: Path) -> Path:
-    return folder / "runs" / "tiny"
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -20,6 +20,11 @@ def workplace(folder: Path) -> Path:
     return folder
 
 
+def runs(folder: Path) -> Path:
+    """Where its artifacts are, by the names of the configs."""
+    return folder / "runs" / "tiny"
+
+
 @cache
 def _finished(base: Path) -> Path:
     folder = workplace(base / "tiny")

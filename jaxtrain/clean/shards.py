@@ -21,6 +21,8 @@ from jaxtrain.clean import balance, dedup, turns
 from jaxtrain.clean.filter import Filter, Record, Row, examine
 from jaxtrain.clean.personal import KINDS
 from jaxtrain.conversation import MESSAGES, transcript
+from jaxtrain.document import PARQUET, parquet
+from jaxtrain.runtime.files import flush, publish
 
 SMALL = 2_000_000  # bytes of Parquet that one process has done before two have started
 FACTS = {
@@ -51,20 +53,25 @@ class Shard:
         return self.working / self.kind / f"{self.source}.{self.group:06d}.{end}"
 
     def collected(self) -> pa.Table:
-        with pq.ParquetFile(self.path) as file:
+        with parquet(self.path) as file:
             return file.read_row_group(self.group)
 
     def examined(self) -> pa.Table:
         """What examining gave; the text without the passages that were cut out since."""
-        table = pq.read_table(self.file("parquet"))
+        table = _read(self.file("parquet"))
         if self.file("cut").exists():
-            text = pq.read_table(self.file("cut"))["text"]
+            text = _read(self.file("cut"))["text"]
             table = table.set_column(table.column_names.index("text"), "text", text)
         return table
 
 
+def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
+    with parquet(path) as file:
+        return file.read(columns)
+
+
 def list_shards(kind: str, path: Path, working: Path) -> list[Shard]:
-    with pq.ParquetFile(path) as file:
+    with parquet(path) as file:
         return [Shard(kind, path.stem, path, group, working) for group in range(file.num_row_groups)]
 
 
@@ -108,8 +115,9 @@ def _examine(filters: Filters, names: dict[str, str]) -> dict[str, str]:
     columns += [(name, pa.float32()) for name in signal_names(filters)]
     columns += [("messages", MESSAGES)] * (shard.kind == "conversations")
     temporary = shard.file("parquet.tmp")
-    pq.write_table(pa.Table.from_pylist(results, schema=pa.schema(columns)), temporary, compression="zstd")
-    temporary.replace(shard.file("parquet"))
+    pq.write_table(pa.Table.from_pylist(results, schema=pa.schema(columns)), temporary, **PARQUET)
+    flush(shard.file("npz"))
+    publish(temporary, shard.file("parquet"))
     return {}
 
 
@@ -189,7 +197,7 @@ class Facts:
             for name in ("shingles", "answers")
             if all(name in facts for facts in loaded)
         }
-        reasons = [pq.read_table(shard.file("parquet"), columns=["reason"])["reason"] for shard in shards]
+        reasons = [_read(shard.file("parquet"), ["reason"])["reason"] for shard in shards]
         self.reason_R = np.array([text for column in reasons for text in column.to_pylist()], object)
         priority_R = np.repeat(
             np.array([priorities[shard.source] for shard in shards], np.int64), np.diff(self.starts_S)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from jaxtrain.classify.words import windows, word_hashes, word_spans
 from jaxtrain.clean.shards import Facts
+from jaxtrain.document import PARQUET
 
 PART = 1 << 23  # keys in memory at once
 LEAST_WORDS = 5  # of a line or paragraph; shorter ones are headings and answers, and may come again
@@ -72,9 +73,7 @@ def cut_repeats(facts: Facts, units: Callable[[str], Units]) -> None:
             else:
                 texts[i] = kept
                 facts.bytes_R[start + i] = len(kept.encode())
-        pq.write_table(
-            pa.table({"text": pa.array(texts, pa.string())}), shard.file("cut"), compression="zstd"
-        )
+        pq.write_table(pa.table({"text": pa.array(texts, pa.string())}), shard.file("cut"), **PARQUET)
 
 
 def _units(

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from jaxtrain.runtime.files import publish
+
 AGENT = "jaxtrain"
 FAULTS = (OSError, http.client.HTTPException, ValueError)
 _CHUNK = 1 << 16
@@ -49,7 +51,7 @@ def fetch(url: str, path: Path, politeness: Politeness, sleep: Callable[[float],
         sleep(politeness.pause * (2**attempt if attempt else 1))
         try:
             _append(url, partial, politeness)
-            partial.replace(path)
+            publish(partial, path)
             return
         except urllib.error.HTTPError as error:
             error.close()

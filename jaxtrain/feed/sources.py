@@ -1,6 +1,9 @@
 """Open an artifact of tokenize: token records and conversations by index, their lengths, the mixture."""
 
 import json
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,14 +11,55 @@ from pathlib import Path
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
-from jaxtrain import artifact
+from jaxtrain import artifact, integrity
+from jaxtrain.integrity import AGAIN
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.tokenizer import Tokenizer
 
+WAITED = 8 << 30
+"""Bytes of shards that are compared with their manifest before they are read; more are beside the reading."""
 AT_RANDOM = "readahead_buffer_size:0,max_parallelism:0"
 KINDS = ("documents", "heldout", "conversations", "preferences", "prompts")
 Conversation = tuple[np.ndarray, np.ndarray]
 """int32 ids and uint8 mask, both [tokens]; 1 where the assistant speaks."""
+
+
+class _Shard:
+    """One ArrayRecord file.
+
+    Every record has a checksum of its own. The file is also compared with the manifest when a record of it is
+    first read: before that, or, of a large set, beside the reading, which would else wait for minutes.
+    """
+
+    compared = 0
+    """Bytes that this process has waited for, in all."""
+    beside = ThreadPoolExecutor(2, "sha256")
+
+    def __init__(self, path: Path):
+        self.path = path
+        with self._readable():
+            self._reader = ArrayRecordReader(str(path), AT_RANDOM)
+            self.count: int = self._reader.num_records()
+        self._check: Future[None] | None = None
+
+    def read(self, indices: list[int]) -> list[bytes]:
+        if self._check is None:
+            _Shard.compared += self.path.stat().st_size
+            self._check = self.beside.submit(integrity.check_file, self.path)
+            if _Shard.compared <= WAITED:
+                self._check.result()
+        if self._check.done():
+            self._check.result()
+        with self._readable():
+            return self._reader.read(indices)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, RuntimeError, IndexError) as error:
+            problem = str(error).splitlines()[0][:200]
+            raise UserError(f"{self.path} cannot be read ({problem}); {AGAIN.format('tokenize')}") from error
 
 
 class TokenRecords:
@@ -24,11 +68,12 @@ class TokenRecords:
     def __init__(self, folder: Path, dtype: np.dtype):
         self.dtype = dtype
         self.lengths: np.ndarray = np.load(folder / "lengths.npy", allow_pickle=False)
-        paths = sorted(folder.glob("*.arrayrecord"))
-        self._readers = [ArrayRecordReader(str(path), AT_RANDOM) for path in paths]
-        self._ends = np.cumsum([reader.num_records() for reader in self._readers], dtype=np.int64)
+        self._shards = [_Shard(path) for path in sorted(folder.glob("*.arrayrecord"))]
+        self._ends = np.cumsum([shard.count for shard in self._shards], dtype=np.int64)
         found = int(self._ends[-1]) if len(self._ends) else 0
         if found != len(self.lengths):
+            for shard in self._shards:
+                integrity.check_file(shard.path)
             raise UserError(
                 f"{folder}: {found} records but {len(self.lengths)} lengths; run `jaxtrain tokenize` again"
             )
@@ -46,7 +91,7 @@ class TokenRecords:
         for shard in np.unique(shards).tolist():
             here = np.flatnonzero(shards == shard)
             inside = indices[here] - (self._ends[shard - 1] if shard else 0)
-            for at, record in zip(here.tolist(), self._readers[shard].read(inside.tolist()), strict=True):
+            for at, record in zip(here.tolist(), self._shards[shard].read(inside.tolist()), strict=True):
                 found[at] = record
         return found
 

@@ -31,6 +31,7 @@ from jaxtrain.rate.tables import (
     Turn,
 )
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.files import says_full
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +99,10 @@ class Store:
             _make_tables(self._engine)
         except (ArgumentError, NoSuchModuleError, OperationalError, ImportError) as error:
             problem = str(getattr(error, "orig", None) or error).splitlines()[0]
-            raise UserError(
-                f"cannot open the ratings at {url} ({problem}); give a URL such as sqlite:///ratings.sqlite"
-            ) from error
+            remedy = "give a URL such as sqlite:///ratings.sqlite"
+            if says_full(error):
+                remedy = "free some space, and run the same command again"
+            raise UserError(f"cannot open the ratings at {url} ({problem}); {remedy}") from error
 
     def __enter__(self) -> Self:
         return self

@@ -13,7 +13,6 @@ from typing import Any
 import jax
 
 from jaxtrain import artifact
-from jaxtrain.report.files import read_json
 from jaxtrain.runtime import cost
 from jaxtrain.runtime.cost import Range
 
@@ -37,7 +36,7 @@ class Prices:
 
 def gather(folders: Mapping[str, Path], prices: Prices) -> Line:
     """Of each stage and of all, if this machine is the one that ran them."""
-    spent = {name: read_json(folder / artifact.COST) for name, folder in folders.items()}
+    spent = {name: artifact.read_cost(folder) for name, folder in folders.items()}
     devices, cores = jax.devices(), cost.cores()
     each, host = cost.device_watts(devices[0].device_kind), cost.CORE_WATTS * cores
     pue = Range(prices.pue, prices.pue, prices.pue) if prices.pue else cost.PUE

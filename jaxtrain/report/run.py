@@ -16,6 +16,7 @@ from jaxtrain.report import census, gather, plots
 from jaxtrain.report.costs import Prices
 from jaxtrain.report.markdown import markdown
 from jaxtrain.runtime import cost
+from jaxtrain.runtime.files import publish
 
 TEMPLATE = Path(__file__).with_name("page.html")
 SECTIONS = (
@@ -110,7 +111,7 @@ def write_page(folders: dict[str, Path], results: gather.Results, out: Path, ref
     for name, text in (("results.json", numbers), ("report.md", markdown(results)), ("report.html", page)):
         temporary = out / f"{name}.tmp"  # a browser may read at any moment
         temporary.write_text(text, encoding="utf-8")
-        temporary.replace(out / name)
+        publish(temporary, out / name)
 
 
 def render(

@@ -6,8 +6,11 @@ A folder is local or any URL that Orbax takes (`gs://bucket/run`).
 """
 
 import hashlib
+import logging
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +23,7 @@ from orbax.checkpoint import v1 as ocp
 
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.files import flush, publish, says_full
 from jaxtrain.runtime.limits import Limits
 from jaxtrain.runtime.progress import say
 
@@ -64,6 +68,8 @@ class Checkpoints:
     def __init__(self, folder: Path | str, keep: KeepConfig | None = None):
         self.folder = _path(folder)
         self._verified = self._verify()  # before Orbax reads what may be corrupt
+        # Orbax logs from each of its threads, at length, what it raises and is told here in a line.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         context = ocp.Context()
         context.array.saving.use_compression = (
             False  # float32 weights shrink by 8 %, and the save takes 1.7 x
@@ -76,6 +82,7 @@ class Checkpoints:
         )
         self._thread = ThreadPoolExecutor(1, "checksums")
         self._saving: Future[None] | None = None
+        self._failed = False
 
     @property
     def latest(self) -> int | None:
@@ -103,10 +110,10 @@ class Checkpoints:
     def save(self, step: int, model: Any, training: Any, heldout: float | None = None) -> None:
         """Start writing step `step` in the background; a failure is raised at the next `check` or save.
 
-        heldout: the number of which the lowest is kept.
+        heldout: the number of which the lowest is kept; NaN is none.
         """
         self.wait()
-        metrics = None if heldout is None else {"heldout": heldout}
+        metrics = None if heldout is None or math.isnan(heldout) else {"heldout": heldout}
         with self._explained(step):
             response = self._orbax.save_checkpointables_async(
                 step, {"model": model, "training": training}, force=True, metrics=metrics
@@ -121,8 +128,20 @@ class Checkpoints:
             if jax.process_index() == 0:
                 _write_checksums(self.folder / str(step))
 
-    def _explained(self, step: int) -> "_Explained":
-        return _Explained(f"checkpoint of step {step} could not be written to {self.folder}")
+    @contextmanager
+    def _explained(self, step: int) -> Iterator[None]:
+        """Turns whatever a save raises into one line with its remedy."""
+        try:
+            yield
+        except Exception as error:
+            self._failed = True
+            cause = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            if says_full(error):
+                cause = "no space is left"
+            raise UserError(
+                f"checkpoint of step {step} could not be written to {self.folder}: {cause[:300]}; "
+                "checkpoints before it are untouched: free space or mend the disk, then run the same command"
+            ) from error
 
     @property
     def is_saving(self) -> bool:
@@ -164,24 +183,11 @@ class Checkpoints:
             self.wait()
         finally:
             self._thread.shutdown()
-            self._orbax.close()
-
-
-class _Explained:
-    """Turns whatever a save raises into one line with its remedy."""
-
-    def __init__(self, what: str):
-        self.what = what
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, Exception):
-            cause = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise UserError(
-                f"{self.what}: {cause[:300]}; checkpoints before it are untouched: free space or mend the "
-                "disk, and run the same command again"
-            ) from error
+            try:
+                self._orbax.close()
+            except Exception:
+                if not self._failed:  # else it is, at length, what has been told
+                    raise
 
 
 def last_step(folder: Path) -> int:
@@ -204,7 +210,10 @@ def load_model(folder: Path | str, init: Callable[[], Any]) -> Any:
         raise UserError(f"no complete checkpoint in {folder}")
     newest = path / str(steps[-1])
     if problem := _problem(newest, lambda path: not path.startswith("training/")):
-        raise UserError(f"checkpoint of step {newest.name} in {folder} is corrupt ({problem}); make it again")
+        raise UserError(
+            f"checkpoint of step {newest.name} in {folder} is corrupt ({problem}); make it again: its stage "
+            "goes on from the one before: `jaxtrain STAGE CONFIG`, or `jaxtrain run FOLDER`"
+        )
     abstract = meshes.abstract(init, jax.sharding.get_mesh())
     return ocp.load_checkpointables(newest, {"model": abstract})["model"]
 
@@ -227,8 +236,8 @@ def _newest_whole(folder: epath.Path) -> int:
     if wrong and newest < 0:
         told = "; ".join(f"step {step}: {problem}" for step, problem in wrong.items())
         raise UserError(
-            f"no checkpoint in {folder} verifies ({told}); put a whole copy there, "
-            "or remove the folder to begin again"
+            f"no checkpoint in {folder} verifies ({told}); put a whole copy there, or begin again with "
+            "--restart, which sets the folder aside"
         )
     for step, problem in wrong.items():
         aside = folder / f"{step}{ASIDE}"
@@ -248,6 +257,10 @@ def _path(folder: Path | str) -> epath.Path:
     return epath.Path(folder) if "://" in str(folder) else epath.Path(Path(folder).absolute())
 
 
+def _is_local(path: epath.Path) -> bool:
+    return "://" not in str(path)
+
+
 def _files(step: epath.Path) -> Iterator[epath.Path]:
     for path in sorted(step.iterdir()):
         if path.is_dir():
@@ -262,15 +275,24 @@ def _sha256(path: epath.Path) -> str:
 
 
 def _write_checksums(step: epath.Path) -> None:
-    """`sha256  path` a line, as sha256sum prints it; the last line is the list's own."""
+    """`sha256  path` a line, as sha256sum prints it; the last line is the list's own.
+
+    All of them are on disk before the list has its name.
+    """
     files = list(_files(step))
+    for path in {step, *files, *(file.parent for file in files)} if _is_local(step) else ():
+        flush(Path(path))
     with ThreadPoolExecutor(HASHERS) as hashers:
         digests = list(hashers.map(_sha256, files))
     lines = [f"{digest}  {file.relative_to(step)}\n" for digest, file in zip(digests, files, strict=True)]
     body = "".join(lines)
     temporary = step / (CHECKSUMS + ".tmp")
     temporary.write_text(body + f"{hashlib.sha256(body.encode()).hexdigest()}  {CHECKSUMS}\n")
-    temporary.rename(step / CHECKSUMS)
+    if _is_local(step):
+        publish(Path(temporary), Path(step / CHECKSUMS))
+        flush(Path(step.parent))
+    else:
+        temporary.rename(step / CHECKSUMS)
 
 
 def _is_any(path: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import jax
 
+from jaxtrain.runtime.files import publish
 from jaxtrain.runtime.progress import say
 
 Line = dict[str, Any]
@@ -53,7 +54,7 @@ class MetricsLog:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             temporary = self._path.with_name(self._path.name + ".tmp")
             temporary.write_text("".join(_json(line) for line in kept))
-            temporary.replace(self._path)
+            publish(temporary, self._path)
             self._file = self._path.open("a")
             for mirror in self._mirrors:
                 mirror.restart(kept)

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow.parquet as pq
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from jaxtrain import artifact
 from jaxtrain.conversation import said
+from jaxtrain.document import parquet
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import track
 from jaxtrain.tokenize import chat
@@ -131,7 +131,7 @@ class _Written:
 def write_source(source: Path, folder: Path, tokenizer: Tokenizer) -> artifact.Counts:
     """Encode one Parquet file into `folder`: shards, `lengths.npy`, `bytes.npy` if held out; its counts."""
     folder.mkdir(parents=True)
-    with pq.ParquetFile(source) as file:
+    with parquet(source) as file:
         groups, rows = file.num_row_groups, file.metadata.num_rows
     starts = range(0, max(groups, 1), GROUPS_A_SHARD)
     shards = [
@@ -199,7 +199,7 @@ def _encoded(kind: Kind, row: Row, tokenizer: Tokenizer) -> Sequence[Encoded | U
 
 
 def _rows(shard: _Shard, kind: Kind) -> Iterator[list[Row]]:
-    with pq.ParquetFile(shard.source) as file:
+    with parquet(shard.source) as file:
         groups = list(shard.groups)
         for batch in file.iter_batches(ROWS, row_groups=groups, columns=list(kind.columns)):
             yield batch.to_pylist()

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from jaxtrain import artifact
-from jaxtrain.document import read_rows, source_files
+from jaxtrain.document import parquet, read_rows, source_files
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say, track
 from jaxtrain.tokenize.records import KINDS, write_source
@@ -133,7 +132,7 @@ def _sample(clean: Path, mixture: dict[str, float], size: int, taken: Counter[st
 def _text_bytes(path: Path) -> int:
     """UTF-8 bytes of all texts of a Parquet file."""
     total = 0
-    with pq.ParquetFile(path) as file:
+    with parquet(path) as file:
         column = "text" if "text" in file.schema_arrow.names else "messages"
         for batch in file.iter_batches(columns=[column]):
             texts = batch.column(0)

@@ -20,7 +20,7 @@ from typing import Any
 
 import jax
 
-from jaxtrain import artifact
+from jaxtrain import artifact, integrity
 from jaxtrain.model import lora
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.lora import Adapters, LoRAConfig
@@ -86,7 +86,14 @@ class Source(ABC):
 
 
 class Trained(Source):
-    """What a training stage wrote."""
+    """What a training stage wrote.
+
+    Errors: UserError where a file of a finished artifact is not what was written.
+    """
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        integrity.check(folder)
 
     @staticmethod
     def knows(folder: Path) -> bool:

@@ -23,6 +23,7 @@ from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.files import publish
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
 from jaxtrain.weights.families import Part, parts, read_config, write_config
 
@@ -147,7 +148,7 @@ def _name_files(folder: Path, count: int, place: dict[str, int], total: int) -> 
         }
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
     for n, name in final.items():
-        (folder / f"part-{n}.safetensors").rename(folder / name)
+        publish(folder / f"part-{n}.safetensors", folder / name)
 
 
 class TensorFiles:

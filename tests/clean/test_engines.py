@@ -40,7 +40,7 @@ def config(tmp_path_factory) -> CleanConfig:
         for i in range(3000)
     ]
     write_records(folder / "documents/web.parquet", Document, documents)
-    (folder / "manifest.json").write_text(json.dumps({"stage": "collect", "fingerprint": "0", "files": {}}))
+    (folder / "manifest.json").write_text(json.dumps({"stage": "collect", "fingerprint": "0"}))
     return CleanConfig(
         documents=str(folder),
         filters={"web": (Normalize(), GopherQuality(), Personal())},

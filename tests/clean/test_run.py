@@ -110,7 +110,7 @@ def collected(tmp_path_factory, question) -> Path:
     write_records(folder / "documents/books.parquet", Document, books)
     write_records(folder / "documents/web.parquet", Document, web)
     write_records(folder / "conversations/chat.parquet", Conversation, chats)
-    (folder / "manifest.json").write_text(json.dumps({"stage": "collect", "fingerprint": "0", "files": {}}))
+    (folder / "manifest.json").write_text(json.dumps({"stage": "collect", "fingerprint": "0"}))
     return folder
 
 

@@ -1,0 +1,73 @@
+"""Files that survive a power cut, and one line for a disk that takes no more."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jaxtrain.runtime.errors import UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EIO)
+WORDS = (*map(os.strerror, FULL), "disk is full", "disk I/O error")
+"""In what is raised by those who keep no error number: SQLite, Arrow, ArrayRecord."""
+LEAST = 1 << 16  # bytes: a disk with fewer is full
+
+
+def flush(path: Path) -> None:
+    """Until a file, or the names in a folder, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Give what was written its name, in the same folder, in place of what has it."""
+    flush(temporary)
+    temporary.replace(path)
+    flush(path.parent)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """What goes wrong with the disk meanwhile is a UserError, whoever raised it; other errors go on.
+
+    folder: what is written.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if cause := _cause(error, folder):
+            raise UserError(cause) from error
+        raise
+
+
+def _cause(error: Exception, folder: Path) -> str | None:
+    """What is wrong with the disk, and the remedy."""
+    chain: list[BaseException] = [error]
+    while (before := chain[-1].__cause__ or chain[-1].__context__) is not None and before not in chain:
+        chain.append(before)
+    for link in chain:
+        number = link.errno if isinstance(link, OSError) else None
+        if number in CLOSED:
+            place = getattr(link, "filename", None) or folder
+            return f"{place}: {os.strerror(number)}; give this user access, or name another folder: --out"
+        if number in FULL or says_full(link):
+            return _full(folder)
+    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return _full(folder) if shutil.disk_usage(above).free < LEAST else None
+
+
+def says_full(error: BaseException) -> bool:
+    """Whether the words of an error without a number say that the disk takes no more."""
+    return any(word in str(error) for word in WORDS)
+
+
+def _full(folder: Path) -> str:
+    return f"{folder}: no space is left to write it; free some, and run the same command again: it goes on"
