@@ -1,10 +1,11 @@
 """Writes jaxtrain/clean/stop_words.txt: of each language the commonest words of a list of stop words.
 
-    python data/stop_words.py STOPWORDS_ISO.json UDHR2.zip
+    python data/stop_words.py STOPWORDS_ISO.json STOP_WORDS UDHR2.zip
 
-STOPWORDS_ISO.json is in the package stopwordsiso 0.7.1 (MIT); UDHR2.zip are translations of the Universal
-Declaration of Human Rights (public domain), as NLTK has them. A word counts where it stands in both, so a
-slip in the list or a word of the Declaration's own does not.
+STOPWORDS_ISO.json is in the package stopwordsiso 0.7.1 (MIT licence), STOP_WORDS the folder of lists in the
+package stop-words 2025.11.4 (BSD); UDHR2.zip are translations of the Universal Declaration of Human Rights (public
+domain), as NLTK has them. A word counts where it stands in a list and in the Declaration, so a slip in the one
+or a word of the other's own does not.
 """
 
 import json
@@ -15,44 +16,61 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
-from jaxtrain.clean.signals import UNITS, split_words
+from jaxtrain.clean.signals import UNITS, common_share, split_words, unspaced
 
 OUT = Path(__file__).parents[1] / "jaxtrain/clean/stop_words.txt"
 MOST, FEWEST = 25, 10  # words of a language
 FILES = {
-    "af": "afr", "ar": "arb", "hy": "hye", "eu": "eus", "bn": "ben", "br": "bre", "bg": "bul", "ca": "cat",
-    "zh": "cmn_hans", "hr": "hrv", "cs": "ces", "da": "dan", "nl": "nld", "eo": "epo", "et": "est", "fi":
-    "fin", "fr": "fra", "gl": "glg", "de": "deu", "el": "ell_monotonic", "gu": "guj", "he": "heb", "hi":
-    "hin", "hu": "hun", "id": "ind", "ga": "gle", "it": "ita", "ja": "jpn", "ko": "kor", "la": "lat", "lt":
-    "lit", "lv": "lav", "ms": "mly_latn", "mr": "mar", "no": "nob", "fa": "pes_1", "pl": "pol", "pt":
-    "por_BR", "ro": "ron", "ru": "rus", "sk": "slk", "sl": "slv", "so": "som", "es": "spa", "sw": "swh",
-    "sv": "swe", "th": "tha", "tl": "tgl", "tr": "tur", "uk": "ukr", "ur": "urd", "vi": "vie", "yo": "yor",
+    "af": "afr", "ar": "arb", "bg": "bul", "bn": "ben", "br": "bre", "ca": "cat", "cs": "ces", "da": "dan",
+    "de": "deu", "el": "ell_monotonic", "en": "eng", "eo": "epo", "es": "spa", "et": "est", "eu": "eus",
+    "fa": "pes_1", "fi":     "fin", "fr": "fra", "ga": "gle", "gl": "glg", "gu": "guj", "he": "heb", "hi":
+    "hin", "hr": "hrv", "hu": "hun", "hy": "hye", "id": "ind", "it": "ita", "ja": "jpn", "ko": "kor", "la":
+    "lat", "lt":     "lit", "lv": "lav", "mr": "mar", "ms": "mly_latn", "nl": "nld", "no": "nob", "pl":
+    "pol", "pt":     "por_BR", "ro": "ron", "ru": "rus", "sk": "slk", "sl": "slv", "so": "som", "sv": "swe",
+    "sw": "swh", "th": "tha", "tl": "tgl", "tr": "tur", "uk": "ukr", "ur": "urd", "vi": "vie", "yo": "yor",
+    "zh": "cmn_hans",
 }  # fmt: skip
 
 
-def commonest(language: str, listed: list[str], text: str) -> list[str]:
-    """The listed words that stand in the text twice at least, the commonest first."""
+def commonest(language: str, listed: list[str], text: str) -> tuple[float, list[str]]:
+    """The listed words of two letters or more that are commonest in a text, and what share of it they are.
+
+    Of scripts without spaces all listed words, and the share of characters.
+    """
     words = {unicodedata.normalize("NFC", word.strip().lower()) for word in listed}
-    words = {word for word in words if re.fullmatch(r"[^\d\s]*[^\W\d_][^\d\s]*", word)}
+    words = {word for word in words if len(word) > 1 and re.fullmatch(r"[^\W\d_][^\d\s]*", word)}
     text = unicodedata.normalize("NFC", text).lower()
-    split = Counter(split_words(text))
-    count = {word: text.count(word) if language in UNITS else split[word] for word in words}
-    ordered = sorted(words, key=lambda word: (-count[word], word))
-    return [word for word in ordered if count[word] > 1][:MOST]
+    if language in UNITS:
+        return common_share(text, unspaced(frozenset(words))), sorted(words)
+    split = split_words(text)
+    counts = Counter(word for word in split if word in words)
+    ordered = sorted(counts, key=lambda word: (-counts[word], word))[:MOST]
+    return sum(counts[word] for word in ordered) / len(split), [word for word in ordered if counts[word] > 1]
 
 
-def main(listed: str, declaration: str) -> None:
-    lists = json.loads(Path(listed).read_text(encoding="utf-8"))
+def listed(iso: str, others: str) -> dict[str, list[str]]:
+    """The words of both packages, by language."""
+    lists = json.loads(Path(iso).read_text(encoding="utf-8"))
+    names = json.loads(Path(others, "languages.json").read_text(encoding="utf-8"))
+    for language, name in names.items():
+        words = Path(others, f"{name}.txt").read_text(encoding="utf-8").split("\n")
+        lists[{"nb": "no"}.get(language, language)] += words
+    return lists
+
+
+def main(iso: str, others: str, declaration: str) -> None:
+    lists = listed(iso, others)
     lines = [
-        "# The commonest stop words of each language, by its ISO 639-1 code: data/stop_words.py writes them.",
-        "# From github.com/stopwords-iso/stopwords-iso, by Gene Diaz and contributors, MIT licence.",
+        "# The commonest stop words of each language, and their share of the Declaration: data/stop_words.py.",
+        "# From stopwords-iso by Gene Diaz and contributors (MIT licence) and stop-words (BSD licence), Copyright 2014",
+        "# Alireza Savand and contributors.",
     ]
     with zipfile.ZipFile(declaration) as archive:
         for language, name in sorted(FILES.items()):
             text = archive.read(f"udhr2/{name}.txt").decode("utf-8-sig")
-            words = commonest(language, lists[language], text)
+            share, words = commonest(language, lists[language], text)
             if len(words) >= FEWEST:
-                lines.append(f"{language}: {' '.join(words)}")
+                lines.append(f"{language} {share:.2f}: {' '.join(words)}")
     OUT.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

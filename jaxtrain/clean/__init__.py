@@ -10,6 +10,7 @@ presets.py        lists of filters for pages, prose, code and conversations
 text.py           encoding, Unicode and whitespace normal form; boilerplate lines
 signals.py        words, and numbers measured on a text; stop_words.txt
 quality.py        filters: normal form, the published rules
+writing.py        filter: running text or shuffled words, broken encoding
 language.py       filter: which language a text is in
 turns.py          filter: the order of a conversation, refusals
 urls.py           filters: blocked domains and words of a URL, licences
@@ -45,6 +46,7 @@ from jaxtrain.clean.quality import (
 from jaxtrain.clean.toxicity import ListedWords
 from jaxtrain.clean.turns import Turns
 from jaxtrain.clean.urls import BlockedUrls, License
+from jaxtrain.clean.writing import Writing
 
 __all__ = [
     "C4",
@@ -68,6 +70,7 @@ __all__ = [
     "Record",
     "Turns",
     "Verdict",
+    "Writing",
     "chat",
     "code",
     "judge",

@@ -17,6 +17,10 @@ SHORTEST, SHORTEST_DENSE = 35, 12  # letters; of Chinese, Japanese and Korean. L
 CANDIDATES = 5
 _NOISE = re.compile(r"[\s\d_!-@\[-`{-~]+")  # of vowel signs and accents nothing may go
 _DENSE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_SAME = {"nb": "no", "nn": "no", "bs": "hr", "sh": "hr"}
+"""Forms of one language to whoever asks for it."""
+_ALIKE = ({"no", "da"}, {"hr", "sr"}, {"id", "ms"}, {"gl", "pt", "es"}, {"cs", "sk"}, {"bg", "mk", "sr"})
+"""Neighbours among which the model divides a paragraph."""
 
 
 @cache
@@ -59,4 +63,12 @@ class Language(Filter):
         if not found:
             return {"language_score": None}
         record.language = next(iter(found))
-        return {"language_score": sum(found.get(code, 0.0) for code in self.codes or (record.language,))}
+        return {"language_score": _probability(found, self.codes or (record.language,))}
+
+
+def _probability(found: Mapping[str, float], codes: tuple[str, ...]) -> float:
+    """That a text is in one of the languages; where the likeliest is, its neighbours count with it."""
+    asked, likeliest = {_SAME.get(code, code) for code in codes}, next(iter(found))
+    likeliest = _SAME.get(likeliest, likeliest)
+    counted = asked.union(*(group for group in _ALIKE if likeliest in group and likeliest in asked))
+    return sum(score for code, score in found.items() if _SAME.get(code, code) in counted)

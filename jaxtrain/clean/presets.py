@@ -13,6 +13,7 @@ from jaxtrain.clean.quality import (
     Normalize,
 )
 from jaxtrain.clean.turns import Turns
+from jaxtrain.clean.writing import Writing
 
 
 def web(*languages: str) -> tuple[Filter, ...]:
@@ -23,8 +24,10 @@ def web(*languages: str) -> tuple[Filter, ...]:
 
 
 def prose(*languages: str) -> tuple[Filter, ...]:
-    """Books and articles: by Gopher's rules of quality. In any language if none is named."""
-    return (Normalize(), Language(*languages), GopherQuality(), Personal())
+    """Books and articles: running text, by Gopher's rules and ours. In any language if none is named."""
+    # In a novel a dash begins a line of dialogue, and a paragraph may end in an ellipsis.
+    quality = GopherQuality(bullet_lines=(None, None), ellipsis_lines=(None, None))
+    return (Normalize(), Language(*languages), quality, GopherRepetition(), Writing(), Personal())
 
 
 def code() -> tuple[Filter, ...]:

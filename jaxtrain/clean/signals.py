@@ -10,6 +10,7 @@ again. The definitions are those by which the published limits are applied to th
 
 import re
 import string
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -76,6 +77,7 @@ _DENSE_WORD = re.compile(
     rf"[{NO_SPACES}][{SIGNS}]*|[^\W_{NO_SPACES}](?:[^\s—–/{NO_SPACES}]*[^\W_{NO_SPACES}])?"
     r"|(?<!\S)[^\w\s]+(?!\S)"
 )
+_UNSPACED = re.compile(f"[{NO_SPACES}]")
 _CLAUSE_END = re.compile(f"(?<=[{NO_SPACES}]) (?=[{NO_SPACES}])")
 
 
@@ -137,7 +139,14 @@ class Words:
     @property
     def count(self) -> float:
         """Words, those of symbols too."""
-        return len(self.split) / self.units
+        return self._as_words(len(self.split))
+
+    def _as_words(self, pieces: int) -> float:
+        """Of pieces of the text those that are characters of a script without spaces are parts of a word."""
+        if self.units == 1:
+            return pieces
+        unspaced = sum(map(bool, map(_UNSPACED.match, self.split)))
+        return pieces - unspaced * (1 - 1 / self.units)
 
     def quality(self) -> dict[str, float | None]:
         """Signals of Gopher's rules of quality."""
@@ -146,7 +155,7 @@ class Words:
         lines = text.splitlines()
         mean = int(self._lengths[real].sum()) / max(real_count, 1)
         return {
-            "words": real_count / self.units,
+            "words": self._as_words(real_count),
             "mean_word_length": None if self.language in SYLLABIC else mean,
             "hash_ratio": text.count("#") / count,
             "ellipsis_ratio": (text.count("...") + text.count("…")) / count,
@@ -160,11 +169,21 @@ class Words:
         """How many different ones there are; None where no list of the language is known."""
         if self.language in ("", "en"):
             return len(_STOP_WORDS.intersection(self.split))
-        if (known := stop_words().get(self.language)) is None:
+        if (known := common_words().get(self.language)) is None:
             return None
         if self.units > 1:
-            return sum(word in self.text for word in known)
-        return len(known.intersection(map(str.lower, self.split)))
+            return len(set(unspaced(known.words).findall(self.text)))
+        return len(known.words.intersection(map(str.lower, self.split)))
+
+    def common(self) -> float | None:
+        """How much of the text is common words of its language, beside how much of the Declaration of Human
+        Rights; None where none are known."""
+        if (known := common_words().get(self.language or "en")) is None or not self.split:
+            return None
+        if self.units > 1:
+            return common_share(self.text, unspaced(known.words)) / known.share
+        hits = sum(map(known.words.__contains__, map(str.lower, self.split)))
+        return hits / len(self.split) / known.share
 
     def lines(self) -> dict[str, float | None]:
         """Signals of FineWeb's rules."""
@@ -234,12 +253,36 @@ class Words:
         return signals
 
 
+@dataclass(frozen=True)
+class CommonWords:
+    """The commonest words of a language."""
+
+    words: frozenset[str]
+    share: float
+    """Of the words of the Declaration of Human Rights; in scripts without spaces of its characters."""
+
+
 @cache
-def stop_words() -> dict[str, frozenset[str]]:
-    """The commonest words of each language by its ISO 639-1 code (stop_words.txt says whence)."""
+def common_words() -> dict[str, CommonWords]:
+    """By ISO 639-1 code; stop_words.txt says whence."""
     text = Path(__file__).with_name("stop_words.txt").read_text(encoding="utf-8")
     lines = [line.partition(":") for line in text.splitlines() if line and not line.startswith("#")]
-    return {code: frozenset(words.split()) for code, _, words in lines}
+    heads = [head.split() for head, _, _ in lines]
+    return {
+        code: CommonWords(frozenset(words.split()), float(share))
+        for (code, share), (_, _, words) in zip(heads, lines, strict=True)
+    }
+
+
+@cache
+def unspaced(words: frozenset[str]) -> re.Pattern[str]:
+    """Finds words of a script without spaces, the longest first."""
+    return re.compile("|".join(sorted(map(re.escape, words), key=lambda word: (-len(word), word))))
+
+
+def common_share(text: str, common: re.Pattern[str]) -> float:
+    """Share of the characters of scripts without spaces that stand in common words."""
+    return sum(map(len, common.findall(text))) / max(len(_UNSPACED.findall(text)), 1)
 
 
 @cache
