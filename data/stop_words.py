@@ -3,9 +3,9 @@
     python data/stop_words.py STOPWORDS_ISO.json STOP_WORDS UDHR2.zip
 
 STOPWORDS_ISO.json is in the package stopwordsiso 0.7.1 (MIT licence), STOP_WORDS the folder of lists in the
-package stop-words 2025.11.4 (BSD); UDHR2.zip are translations of the Universal Declaration of Human Rights (public
-domain), as NLTK has them. A word counts where it stands in a list and in the Declaration, so a slip in the one
-or a word of the other's own does not.
+package stop-words 2025.11.4 (BSD licence); UDHR2.zip are translations of the Universal Declaration of Human
+Rights (public domain), as NLTK has them. A word counts where it stands in a list and in the Declaration, so a
+slip in the one or a word of the other's own does not.
 """
 
 import json
@@ -61,9 +61,9 @@ def listed(iso: str, others: str) -> dict[str, list[str]]:
 def main(iso: str, others: str, declaration: str) -> None:
     lists = listed(iso, others)
     lines = [
-        "# The commonest stop words of each language, and their share of the Declaration: data/stop_words.py.",
-        "# From stopwords-iso by Gene Diaz and contributors (MIT licence) and stop-words (BSD licence), Copyright 2014",
-        "# Alireza Savand and contributors.",
+        "# The commonest stop words of each language and their share of the Declaration; data/stop_words.py.",
+        "# From stopwords-iso by Gene Diaz and contributors (MIT licence) and stop-words, Copyright 2014",
+        "# Alireza Savand and contributors (BSD licence).",
     ]
     with zipfile.ZipFile(declaration) as archive:
         for language, name in sorted(FILES.items()):

@@ -64,8 +64,10 @@ _CLOSERS = "\"'”’)\\]»«“‘」』）"
 _OWN_MARKS = re.escape("".join(sorted(set(TERMINAL) - set("!.?"))))
 _ANY_SENTENCE_END = re.compile(rf"[.!?…]+[{_CLOSERS}]*(?=\s|$)|[{_OWN_MARKS}]+")
 
-UNITS = {"zh": 2, "ja": 2, "yue": 2, "wuu": 2, "th": 4, "lo": 4, "km": 4, "my": 4, "bo": 3, "dz": 3}
-"""Characters that count as a word where a script writes no spaces, by language."""
+UNITS = {"zh": 2, "ja": 3, "yue": 2, "wuu": 2, "th": 4, "lo": 4, "km": 4, "my": 4, "bo": 3, "dz": 3}
+"""Characters of a word where a script writes no spaces, by language: n-grams have so many for each word.
+Counted are a third more words, since there are short ones too."""
+_SHORTER = 4 / 3
 SYLLABIC = {*UNITS, "ko", "vi"}
 """Languages whose words by spaces or characters have no length to compare with English ones."""
 IDEOGRAPHIC = {"zh", "ja", "yue", "wuu", "ko"}
@@ -146,7 +148,7 @@ class Words:
         if self.units == 1:
             return pieces
         unspaced = sum(map(bool, map(_UNSPACED.match, self.split)))
-        return pieces - unspaced * (1 - 1 / self.units)
+        return pieces - unspaced * (1 - _SHORTER / self.units)
 
     def quality(self) -> dict[str, float | None]:
         """Signals of Gopher's rules of quality."""

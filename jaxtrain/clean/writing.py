@@ -10,8 +10,8 @@ from jaxtrain.clean.signals import IDEOGRAPHIC, TERMINAL, UNMARKED, Words, commo
 _ENDS = (*TERMINAL, *"…:：\"'”’»«“›」』)）]")
 _LINE = " \n "
 _LONG = 100  # characters of a paragraph that ought to end a sentence
-_MARK = re.compile("[。！？!?]")
-_MISPLACED = re.compile("[。！？，、；：,;:!?][，。、；：！？,;:]|^[。！？，、；：]")
+_SENTENCE = re.compile("[。！？]")
+_MISPLACED = re.compile("[。！？，、；：][。！？，、；：]|^[。！？，、；：]")
 # What is left of UTF-8 that was read as Latin: two-byte letters and the marks of three bytes.
 _DEBRIS = re.compile("\ufffd|[ÃÂÐÑØÙÎÏ][\u0080-\u00bf\u0152-\u0192\u02c6-\u2122]|â€|ï¿½")
 
@@ -20,9 +20,9 @@ _DEBRIS = re.compile("\ufffd|[ÃÂÐÑØÙÎÏ][\u0080-\u00bf\u0152-\u0192\u02c6
 class Writing(Filter):
     """Rules of ours for running text. What cannot be told of a text or language breaks none."""
 
-    common_words: Range = limit("too few common words", low=0.2)
-    """How much of the text is the commonest words of its language; 1 is as much as in the Declaration of Human
-    Rights. Lists of words and shuffled letters have less than 0.2."""
+    common_words: Range = limit("too few common words", low=0.17)
+    """How much of the text is the commonest words of its language; 1 is as much as of the Declaration of
+    Human Rights. Lists of words and shuffled letters have less than 0.15."""
     broken_sentences: Range = limit("sentences begin or end in their midst", high=0.4)
     """Share of the places where a sentence begins or ends at which letter or mark are those of a sentence's
     midst: of prose below a third, of shuffled words most."""
@@ -42,10 +42,10 @@ def broken_sentences(words: Words) -> float | None:
     text, language = words.text.strip(), words.language or "en"
     if not text or language in UNMARKED:
         return None
-    ended = text.endswith(_ENDS)
+    ended = text.endswith(_ENDS) or "/" in text.rsplit(None, 1)[-1]  # an address may stand last
     if language in IDEOGRAPHIC and language != "ko":
         # Few marks come to stand side by side in shuffled text, so one counts for three.
-        return 3 * (len(_MISPLACED.findall(text)) + (not ended)) / (len(_MARK.findall(text)) + 2)
+        return 3 * (len(_MISPLACED.findall(text)) + (not ended)) / (len(_SENTENCE.findall(text)) + 2)
     if not _has_capitals(text, language):
         parts = [part for part in map(str.strip, text.split("\n")) if len(part) >= _LONG]
         return sum(not part.endswith(_ENDS) for part in parts) / len(parts) if parts else None
@@ -55,13 +55,11 @@ def broken_sentences(words: Words) -> float | None:
     pairs = list(zip(tokens, tokens[1:], strict=False))
     behind = [after[0].islower() for before, after in pairs if before[-1] == "." and len(before) > 4]
     inside = [before[-1].isalpha() or before[-1] == "," for before, after in pairs if after in capitals]
-    if not behind and not inside:
-        return None
     begins_small = next((letter for letter in text if letter.isalpha()), "A").islower()
     return (sum(behind) + sum(inside) + begins_small + (not ended)) / (len(behind) + len(inside) + 2)
 
 
 def _has_capitals(text: str, language: str) -> bool:
-    """Whether its script has small letters and capitals; those of Georgian Unicode has, but not its writing."""
+    """Whether its writing has small letters and capitals: Georgian has them in Unicode alone."""
     letters = [character for character in text[:1000] if character.isalpha()]
     return language != "ka" and 2 * sum(map(str.islower, letters)) > len(letters)

@@ -4,6 +4,11 @@ from hypothesis import strategies as st
 
 from jaxtrain.clean.personal import KINDS, redact
 
+BODY = "\n".join(
+    ["MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj"] * 3 + ["MzEfYyjiWA4R4/M2bS1G"]
+)
+PRIVATE = f"-----BEGIN PRIVATE KEY-----\n{BODY}\n-----END PRIVATE KEY-----"
+
 
 @pytest.mark.parametrize(
     ("text", "clean"),
@@ -14,6 +19,13 @@ from jaxtrain.clean.personal import KINDS, redact
         ("Call (415) 555-2671 or 415-555-2671 now", "Call <phone> or <phone> now"),
         ("Call +44 20 7946 0958 or +4915123456789.", "Call <phone> or <phone>."),
         ("card 4111 1111 1111 1111, 5500005555555559", "card <card>, <card>"),
+        ("login from 5.9.3.7, then ping 23.8.6.1.", "login from <ip>, then ping <ip>."),
+        ("http://62.4.12.9:8080/x and 5.1.2.9/24", "http://<ip>:8080/x and <ip>/24"),
+        ("the server at 185.199.108.153 answered", "the server at <ip> answered"),
+        ('my token = "a8f3k2m9x7q4" # set it', 'my token = "<secret>" # set it'),
+        (f"begin\n{PRIVATE}\nend", "begin\n<secret>\nend"),
+        (PRIVATE.split("-----END")[0] + "It was cut.", "<secret>\nIt was cut."),
+        ('KEY = "' + PRIVATE.replace("\n", "\\n") + '"', 'KEY = "<secret>"'),
         ("amex 3782 822463 10005", "amex 3782 822463 10005".replace("3782 822463 10005", "<card>")),
     ],
 )
@@ -29,6 +41,12 @@ def test_what_is_personal_is_replaced_and_counted(text, clean):
         "127.0.0.1, 192.168.1.20, 10.0.0.1 and 300.1.1.1",
         "12.1.1.1. Different RAID Levels",
         "RFC 7231, section 7.1.1.1, and version 8.0.30.19",
+        "Linux kernel 2.6.32.9, clause 4.2.1.3 of the standard, Oracle 11.2.0.4, the identifier 1.3.6.1",
+        "upgraded from 2.6.32.9 to 3.2.1.0; firmware 1.20.3.114, release v5.10.2.200; see § 8.2.1.130",
+        'VERSION = "1.2.3.4"',
+        "A key file begins with the line -----BEGIN PRIVATE KEY----- and ends with -----END PRIVATE KEY-----.",
+        "-----BEGIN RSA PRIVATE KEY-----\n(your key)\n-----END RSA PRIVATE KEY-----",
+        "The packages sk-learn-based-classification-of-things and hf_transformers_of_every_kind_and_size",
         "a[::2], x[1::2], 12:30:45 and std::vector",
         "someone@example.com, @name, a@b",
         "card 4111 1111 1111 1112 and 1234567890123456",
