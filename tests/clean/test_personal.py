@@ -44,7 +44,7 @@ def test_what_is_personal_is_replaced_and_counted(text, clean):
         "Linux kernel 2.6.32.9, clause 4.2.1.3 of the standard, Oracle 11.2.0.4, the identifier 1.3.6.1",
         "upgraded from 2.6.32.9 to 3.2.1.0; firmware 1.20.3.114, release v5.10.2.200; see § 8.2.1.130",
         'VERSION = "1.2.3.4"',
-        "A key file begins with the line -----BEGIN PRIVATE KEY----- and ends with -----END PRIVATE KEY-----.",
+        "A key file begins with -----BEGIN PRIVATE KEY----- and ends with -----END PRIVATE KEY-----.",
         "-----BEGIN RSA PRIVATE KEY-----\n(your key)\n-----END RSA PRIVATE KEY-----",
         "The packages sk-learn-based-classification-of-things and hf_transformers_of_every_kind_and_size",
         "a[::2], x[1::2], 12:30:45 and std::vector",
