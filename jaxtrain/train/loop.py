@@ -98,6 +98,7 @@ def train(
             index, is_new_level, batch = next(batches, (0, False, None))
             if batch is None:  # its monitor ended the run
                 last = step
+                run.write_told(step + 1)
             else:
                 step += 1
                 state = with_new_level(state) if is_new_level else state
@@ -118,7 +119,8 @@ def train(
             save_due |= is_last or is_best or is_old or stop or due(step, config.checkpoint_every)
             if save_due and not recovery.back:
                 _read(run, recovery, heldout, pace, log.flush())
-                if is_last or not recovery.refused:  # what a rollback goes to is from before refused steps
+                # what a rollback goes to is from before refused steps
+                if not recovery.back and (is_last or not recovery.refused):
                     _save(run, learner, state, value)
                     save_due, saved = False, step
             if stop and not is_last:
