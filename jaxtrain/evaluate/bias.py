@@ -24,6 +24,7 @@ from jaxtrain.document import Document, read_records, source_files
 from jaxtrain.evaluate.choices import Scorer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.limits import Count
 from jaxtrain.runtime.progress import say
 from jaxtrain.tasks.interval import wilson_interval
 from jaxtrain.tasks.task import read_rows
@@ -67,11 +68,11 @@ class BiasConfig:
 
     folder: str = ""
     """Folder with the data sets; those that are in it are measured. Empty: none."""
-    items: int = 500
+    items: Count = 500
     """Items of each set at most, evenly from all of its file."""
     classifier: str = ""
     """Folder of a classify artifact whose last label is toxic, to judge what the model writes."""
-    samples: int = 8
+    samples: Count = 8
     """Continuations of each prompt with an identity term."""
     seed: int = 0
     """Of those continuations."""

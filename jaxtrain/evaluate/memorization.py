@@ -26,6 +26,7 @@ from jaxtrain.evaluate.likelihood import likelihoods
 from jaxtrain.feed.loader import heldout_sources
 from jaxtrain.feed.sources import TokenData, TokenRecords
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.limits import Count
 from jaxtrain.tasks.interval import wilson_interval
 
 SUFFIX = 32  # tokens that have to come word for word
@@ -46,7 +47,7 @@ class MemorizationConfig:
     """Tokens that are given."""
     planted: str = ""
     """Folder that `jaxtrain evaluate plant` wrote and training saw: texts and canaries by their count."""
-    references: int = 1023
+    references: Count = 1023
     """Numbers that a canary's is ranked among; exposure is at most log2 of one more."""
 
     def inputs(self) -> dict[str, str]:

@@ -19,6 +19,7 @@ from jaxtrain.fields import Operational
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.compiled import keep_compiled
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.limits import Count
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
 from jaxtrain.tasks import catalog
@@ -45,7 +46,7 @@ class EvaluateConfig:
     """Folder with the benchmarks' files, or `hub`: fetched by the package `datasets` into data/hub."""
     tasks: tuple[str, ...] = ("arc_easy", "piqa", "winogrande")
     """Benchmarks to run, or .py files that define a `task`."""
-    items: int = 250
+    items: Count = 250
     """Items of each benchmark at most, the first of its file."""
     unconditional: bool = False
     """Score choices also relative to how likely they are by themselves; each is then read twice."""
@@ -57,7 +58,7 @@ class EvaluateConfig:
     """Folder with task files of lm-eval's own format, before those that it comes with."""
     memorization: MemorizationConfig = field(default_factory=MemorizationConfig)
     bias: BiasConfig = field(default_factory=BiasConfig)
-    batch_size: int = 16
+    batch_size: Count = 16
     """Rows of `length` tokens of a batch; of shorter rows there are more."""
     dtype: Literal["model", "float32", "bfloat16"] = "model"
     """Of weights and activations; model: as the folder says."""

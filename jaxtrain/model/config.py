@@ -5,27 +5,28 @@ from typing import Literal
 
 from jaxtrain.runtime import cost
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.limits import Count, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """A decoder. By default: RMSNorm before each part, rotary positions, grouped-query attention, SwiGLU."""
 
-    vocab_size: int = 4096
+    vocab_size: Count = 4096
     """Token ids, special ones included."""
-    layers: int = 6
+    layers: Count = 6
     """Blocks of attention and MLP."""
-    d_model: int = 256
+    d_model: Count = 256
     """Width of the residual stream."""
-    heads: int = 4
+    heads: Count = 4
     """Query heads."""
-    kv_heads: int = 4
+    kv_heads: Count = 4
     """Key and value heads; divides `heads`."""
-    head_dim: int = 64
+    head_dim: Count = 64
     """Width of a head; even, for the rotary pairs."""
-    d_hidden: int = 704
+    d_hidden: Count = 704
     """Width of the MLP, or of each expert."""
-    max_length: int = 256
+    max_length: Count = 256
     """Longest sequence trained on, tokens."""
     tied: bool = False
     """The output head is the embedding, transposed."""
@@ -38,7 +39,7 @@ class ModelConfig:
     """Each part's norm is on its input (Llama), on its output (OLMo 2), or there is one on each (Gemma)."""
     norm_plus_one: bool = False
     """Norms multiply by 1 + scale (Gemma)."""
-    norm_eps: float = 1e-6
+    norm_eps: Positive = 1e-6
     """Added to the mean square before the root."""
     qk_norm: bool = True
     """Normalise queries and keys of each head (Dehghani et al. 2023): stable at high learning rates."""
@@ -47,7 +48,7 @@ class ModelConfig:
 
     positions: Literal["rotary", "learned"] = "rotary"
     """Queries and keys are turned (Su et al. 2021), or a learned vector is added to the embedding (GPT-2)."""
-    rope_theta: float = 10_000.0
+    rope_theta: Positive = 10_000.0
     """Base of the rotary frequencies (Su et al. 2021)."""
     rope_scaling: Literal["none", "linear", "llama3"] = "none"
     """How the frequencies are stretched to longer contexts than the first training's."""
@@ -84,14 +85,14 @@ class ModelConfig:
 
     experts: int = 0
     """Experts of a mixture; 0: one dense MLP."""
-    experts_per_token: int = 2
+    experts_per_token: Count = 2
     """Experts that a token is sent to; none is ever dropped."""
     normalize_experts: bool = True
     """The chosen experts' weights sum to one."""
     balance_loss: float = 0.01
     """Weight of the load-balancing loss of the router (Shazeer 2017; Fedus et al. 2021)."""
 
-    dtype: str = "float32"
+    dtype: Literal["float32", "bfloat16"] = "float32"
     """Of activations and matmul inputs; weights stay float32. bfloat16 on accelerators."""
     attention: Literal["auto", "xla", "blocks", "ring", "splash", "cudnn", "pallas"] = "auto"
     """Kernel; auto takes the fastest that can do what is asked, and the run says which and why."""
@@ -99,7 +100,7 @@ class ModelConfig:
     """What the backward pass finds: everything; results of matmuls; inputs of layers; those, on the host."""
     scan: bool = True
     """Loop over the layers in the compiled program; off: unroll them (compiles longer, same weights)."""
-    stage_microbatches: int = 4
+    stage_microbatches: Count = 4
     """Parts of a batch that follow each other through the pipeline of a mesh with stages."""
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from jaxtrain import config as configs
 from jaxtrain.plan import program
 from jaxtrain.plan.hardware import Topology, parse
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.limits import Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +18,7 @@ class PlanConfig:
 
     topology: str
     """Chips and their shape: v4, v5e, v5p, v6e, 7x (`v5p:8x8x8`); a100, h100, h200, b200 (`h100:64`)."""
-    slices: int = 1
+    slices: Count = 1
     """TPU slices, joined by the data centre's network."""
     sweep: bool = False
     """Compare meshes of data, fsdp and tensor by formula, and compile the best."""

@@ -11,7 +11,7 @@ import secrets
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 from urllib.parse import urlsplit
 
 import jax
@@ -24,6 +24,7 @@ from jaxtrain.rate.sampling import answers
 from jaxtrain.rate.store import Sample, Store
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.limits import Count, Limits, Share
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
 from jaxtrain.tokenize.chat import render
@@ -39,13 +40,13 @@ class SampleConfig:
     """Folder of the clean artifact whose questions are asked."""
     database: str = "ratings.sqlite"
     """File of an SQLite database, or an SQLAlchemy URL such as postgresql+psycopg://user@host/name."""
-    prompts: int = 200
+    prompts: Count = 200
     """Questions asked."""
-    answers: int = 2
+    answers: Annotated[int, Limits(2)] = 2
     """Answers of each model to a question; 2 to 9 of all models together."""
-    longest_prompt: int = 256
+    longest_prompt: Count = 256
     """Tokens; longer questions are not asked."""
-    max_new: int = 128
+    max_new: Count = 128
     """Tokens of an answer at most."""
     temperature: float = 1.0
     """Of sampling; 0 takes the likeliest token."""
@@ -66,7 +67,7 @@ class ServeConfig:
     address: str = ""
     """Where people reach the page, such as https://rate.example.org: links begin with it, and cookies then
     travel over https alone. Empty: the address that it listens on."""
-    overlap: int = 1
+    overlap: Count = 1
     """Judgements wanted for each task, by different raters."""
     gold_every: int = 10
     """One task in so many is one whose right order is known, while there are any."""
@@ -88,7 +89,7 @@ class ExportConfig:
     """File of an SQLite database, or an SQLAlchemy URL."""
     out: str
     """Folder to write."""
-    heldout_share: float = 0.2
+    heldout_share: Share = 0.2
     """Share of the prompts whose comparisons are kept for evaluation."""
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import numpy as np
@@ -26,6 +26,7 @@ from jaxtrain.rate.sampling import answers
 from jaxtrain.rate.store import Comparison, Sample, Store
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.limits import Count, Limits, Share
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import track
 from jaxtrain.tasks.utility import simulated_ranks, utility
@@ -45,13 +46,13 @@ class RateConfig:
     out: str
     """Folder to write."""
     mesh: Operational[MeshConfig] = field(default_factory=MeshConfig)
-    prompts: int = 600
+    prompts: Count = 600
     """Questions asked."""
-    answers: int = 4
+    answers: Annotated[int, Limits(2)] = 4
     """Answers a question, ranked together."""
-    longest_prompt: int = 48
+    longest_prompt: Count = 48
     """Tokens; longer questions are not asked."""
-    max_new: int = 32
+    max_new: Count = 32
     """Tokens of an answer at most."""
     raters: int = 3
     """Simulated raters."""
@@ -59,7 +60,7 @@ class RateConfig:
     """Questions that two raters judge, to measure their agreement."""
     noise: float = 0.2
     """Scale of the Gumbel noise on a rater's utility; their own consistency is its consequence."""
-    heldout_share: float = 0.2
+    heldout_share: Share = 0.2
     """Share of the questions whose comparisons are kept for evaluation."""
     seed: int = 0
     """Of answers, display order and noise."""

@@ -2,7 +2,7 @@
 
     steps: Count                   at least 1
     beta1: Decay                   at least 0, below 1
-    evaluate_every: int            at least 0, as every number of which nothing else is said
+    evaluate_every: int            at least 0, as every number of this project of which nothing else is said
 
 `check` walks a config and those inside it. A class with rules over several fields has a method `check()`.
 """
@@ -50,7 +50,7 @@ Signed = Annotated[float, Limits(-math.inf)]
 WholeSigned = Annotated[int, Limits(-math.inf)]
 """Any whole number."""
 
-AT_LEAST_0 = Limits()
+ANY = Limits(-math.inf)
 
 
 @runtime_checkable
@@ -64,9 +64,10 @@ class Checked(Protocol):
 def check(config: Any, prefix: str = "") -> None:
     """UserError naming the first field of `config`, or of a config inside it, that is out of its limits."""
     hints = get_type_hints(type(config), include_extras=True)
+    unsaid = Limits() if type(config).__module__.startswith("jaxtrain.") else ANY
     for field in dataclasses.fields(config):
         name, value = prefix + field.name, getattr(config, field.name)
-        limits = next((part for part in _parts(hints[field.name]) if isinstance(part, Limits)), AT_LEAST_0)
+        limits = next((part for part in _parts(hints[field.name]) if isinstance(part, Limits)), unsaid)
         for key, number in _numbers(value):
             if not limits.holds(number):
                 raise UserError(f"{name}{key} is {number:g}; it is {limits}")

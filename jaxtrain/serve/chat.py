@@ -11,6 +11,7 @@ import jax
 from jaxtrain.decode.sampling import Settings
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.limits import WholeSigned
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.terminal import visible
 from jaxtrain.serve.engine import Engine, Wish
@@ -32,7 +33,7 @@ class ChatConfig:
     """Only the fewest likeliest tokens that have this share of the probability."""
     max_new: int = 256
     """Tokens of an answer at most."""
-    seed: int = -1
+    seed: WholeSigned = -1
     """The same conversation with the same seed is the same; -1: another one each time."""
     dtype: Literal["model", "float32", "bfloat16"] = "model"
     """Of weights and activations; model: as the folder says."""

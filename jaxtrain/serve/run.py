@@ -9,6 +9,7 @@ import jax
 
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.limits import Count
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
 
@@ -27,13 +28,13 @@ class ServeConfig:
     """File with the key that clients send as a bearer token; empty: none is asked for."""
     hosts: tuple[str, ...] = ()
     """Names that the server is reached by, beside those of this machine; `*`: any."""
-    rows: int = 8
+    rows: Count = 8
     """Requests decoded side by side."""
     queue: int = 64
     """Requests that may wait; more are answered with status 429."""
     max_length: int = 0
     """Tokens of prompt and answer together; 0: the model's."""
-    max_new: int = 256
+    max_new: Count = 256
     """Tokens of an answer where the request names no limit."""
     grace: float = 10.0
     """Seconds that answers under way have when the server is told to end."""

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from jaxtrain import artifact
 from jaxtrain.document import parquet, read_rows, source_files
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.limits import Count
 from jaxtrain.runtime.progress import say, track
 from jaxtrain.tokenize.records import KINDS, write_source
 from jaxtrain.tokenize.tokenizer import BytePairTokenizer, Tokenizer, train
@@ -46,7 +47,7 @@ class TokenizeConfig:
     those dropped are counted by reason."""
     vocab_size: int = 4096
     """Number of ids of the tokenizer to train, the seven special tokens included."""
-    sample_bytes: int = 50_000_000
+    sample_bytes: Count = 50_000_000
     """UTF-8 bytes of text that BPE is trained on, in the proportions of `mixture.json`, conversations about a
     tenth; a source that has less than its share gives all it has."""
 

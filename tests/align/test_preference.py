@@ -1,6 +1,7 @@
 """Preference training: what a batch holds, that every loss learns the raters' order, and what it refuses."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -14,12 +15,16 @@ from jaxtrain.align import preference
 from jaxtrain.align.preference import Kind, PreferenceConfig, pack, read_pairs
 from jaxtrain.align.run import run
 from jaxtrain.document import read_rows
+from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.train import optimizer as optimizers
 from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
+from jaxtrain.train.state import new_state
+from jaxtrain.train.step import make_step
 from jaxtrain.weights import folder as store
 
 
@@ -104,6 +109,39 @@ def test_the_same_losses_on_another_mesh_and_in_parts(config, tmp_path):
     first, second = (lines(run(each), None) for each in (config, other))
     for one, two in zip(first, second, strict=True):
         np.testing.assert_allclose(one["loss"], two["loss"], rtol=2e-4)
+
+
+def test_orpo_in_parts_is_the_same_step(small, placed, one):
+    """Chosen answers of 3 and of 21 tokens: a mean of each part's tokens would differ."""
+    rng = np.random.default_rng(0)
+    sizes = [(2, 15)] * 4 + [(20, 3)] * 4
+    pairs = [
+        [(rng.integers(3, 60, 5).tolist(), rng.integers(3, 60, n).tolist()) for n in pair] for pair in sizes
+    ]
+    rows = pack([row for pair in pairs for row in pair], 32, 0)
+    rows["nll_scale"] = np.full_like(rows["loss_weights"], 8 / rows["loss_weights"][0::2].sum())
+    settings = PreferenceConfig(model="", ratings="", out="", kind="orpo")
+    optimizer, found = optimizers.make(OptimizerConfig(), 10), []
+    for parts in (1, 2):
+        state = new_state(placed(partial(Transformer, small)), optimizer)
+        step = make_step(partial(preference.preference_loss, settings), optimizer, parts)
+        found.append(step(state, meshes.put_batch(rows, one))[1])
+    whole = {name: values for name, values in rows.items() if name != "nll_scale"}
+    state = new_state(placed(partial(Transformer, small)), optimizer)
+    step = make_step(partial(preference.preference_loss, settings), optimizer)
+    found.append(step(state, meshes.put_batch(whole, one))[1])
+    for name in ("loss", "grad_norm"):
+        np.testing.assert_allclose([of[name] for of in found[1:]], float(found[0][name]), rtol=1e-5)
+
+
+def test_a_pair_whose_answer_fills_a_row_is_left_out_and_counted(config):
+    tokenizer = Tokenizer.load(Path(config.model) / "tokenizer")
+    path = Path(config.ratings) / "train.parquet"
+    whole, short = (read_pairs(path, tokenizer, length) for length in (64, 12))
+    assert whole.too_long == 0 < short.too_long
+    assert len(short) + short.too_long == len(whole)
+    prompts = short.rows["segment_ids"].sum(axis=1) - short.rows["loss_weights"].sum(axis=1)
+    assert (prompts > 0).all(), "some of the prompt is there"
 
 
 @pytest.mark.parametrize(

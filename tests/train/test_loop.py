@@ -6,9 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from run_lines import lines
 from train_run import train_transformer
 
 from jaxtrain.model.transformer import Transformer
+from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.checkpoint import load_model
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.train.config import SafetyConfig, TrainConfig
@@ -41,6 +44,8 @@ def run(config, make_batch):
         early_stop=0,
         microbatches=1,
         average=0.0,
+        evaluate_every=4,
+        checkpoint_every=3,
         safety=None,
         **more,
     ):
@@ -65,8 +70,8 @@ def run(config, make_batch):
             mesh=MeshConfig(fsdp=4, tensor=2),
             steps=10,
             microbatches=microbatches,
-            evaluate_every=4,
-            checkpoint_every=3,
+            evaluate_every=evaluate_every,
+            checkpoint_every=checkpoint_every,
             early_stop=early_stop,
             safety=safety or SafetyConfig(),
         )
@@ -77,14 +82,6 @@ def run(config, make_batch):
         return trained if whole else trained.state
 
     return start
-
-
-def lines(folder, *kinds):
-    """metrics.jsonl without its times; of some kinds alone where they are given."""
-    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    found = [line for line in found if line.get("kind") != "speed"]
-    found = [line for line in found if not kinds or line.get("kind") in kinds]
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in found]
 
 
 def nan(*indices):
@@ -211,7 +208,7 @@ def test_a_new_level_is_accepted_after_a_second_rollback(run, tmp_path, capsys):
     told = capsys.readouterr().err
     assert told.count("back to step 3, next batch") == 2
     assert told.count("whatever loss comes next is accepted as the new level") == 1
-    assert int(state.step) == 10 and int(state.guard.accepted) == 7
+    assert int(state.step) == 10 and int(state.guard.accepted) == 6, "since the new level"
 
 
 def test_poison_without_end_ends_the_run(run, tmp_path):
@@ -259,6 +256,53 @@ def test_the_best_checkpoint_is_kept_and_can_be_the_result(run, tmp_path, capsys
     assert [int(path.name) for path in (tmp_path / "early" / "checkpoint").iterdir()][-1:] == [4]
     again = run(tmp_path / "early", numbers=numbers, watch="weight", early_stop=1)
     same(again, state)
+
+
+def test_a_mean_of_weights_is_what_an_early_stop_leaves(run, config, tmp_path):
+    """Of step 4, the best: what later stages load is what was judged there, and so are its numbers."""
+    numbers = {4: 1.0, 8: 3.0}
+    trained = run(tmp_path, numbers=numbers, watch="weight", early_stop=1, average=0.5, whole=True)
+    assert (trained.step, trained.heldout) == (4, {"weight": 1.0})
+    with jax.set_mesh(meshes.make(MeshConfig(fsdp=4, tensor=2))):
+        kept = load_model(tmp_path / "checkpoint", lambda: Transformer(config, jax.random.key(0)))
+    same(kept, trained.model)
+    assert any(
+        (np.asarray(mean) != np.asarray(raw)).any()
+        for mean, raw in zip(jax.tree.leaves(kept), jax.tree.leaves(trained.state.model), strict=True)
+    ), "not the weights that learn"
+    assert [line["step"] for line in lines(tmp_path, "heldout")] == [4], "what was thrown away is not told"
+
+
+def test_nan_is_never_the_best(run, tmp_path):
+    numbers = {4: 1.0, 8: np.nan, 10: np.nan}
+    trained = run(tmp_path / "kept", numbers=numbers, watch="weight", whole=True)
+    assert sorted(int(path.name) for path in (tmp_path / "kept" / "checkpoint").iterdir()) == [4, 9, 10]
+    assert trained.heldout == {"weight": None}
+    with pytest.raises(UserError, match="none of the evaluations up to step 4 gave a finite weight"):
+        run(tmp_path / "none", numbers={4: np.nan}, watch="weight", early_stop=1)
+
+
+def test_a_phase_of_other_data_is_not_taken_for_a_spike(run, tmp_path):
+    """From batch 4 on the loss is a hundredfold: refused, but where a phase begins there."""
+
+    def louder(index, batch):
+        batch["loud"] = np.full((8, 32), 100.0 if index >= 4 else 1.0, np.float32)
+
+    def loss(model, batch):
+        total, weight = token_loss(model, batch)
+        return total * jnp.max(batch["loud"]), weight
+
+    spike = run(tmp_path / "spike", poison=louder, loss=loss)
+    assert int(spike.guard.accepted) == 4
+    phase = run(tmp_path / "phase", poison=louder, loss=loss, phases=frozenset({4}))
+    assert int(phase.guard.accepted) == 6, "since the phase began"
+    assert all(line["accepted"] for line in lines(tmp_path / "phase", None))
+
+
+def test_intervals_of_0_leave_only_the_end(run, tmp_path):
+    run(tmp_path, evaluate_every=0, checkpoint_every=0)
+    assert [line["step"] for line in lines(tmp_path, "heldout")] == [10]
+    assert [int(path.name) for path in (tmp_path / "checkpoint").iterdir()] == [10]
 
 
 def test_summed_nats_and_bits_per_byte(config, make_mesh, make_batch):
