@@ -3,10 +3,11 @@
 Weights are drawn by numpy from each tensor's name, so a folder is made anew anywhere from the stored config
 and shapes. Renew `tests/weights/families/` with:
 
-    .venv-peers/bin/python tests/family_references.py
+    .venv-peers/bin/python tests/family_references.py [NAME ...]
 """
 
 import json
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,15 @@ GEMMA3_ROPE = {
     "full_attention": {"rope_type": "linear", "rope_theta": 1_000_000.0, "factor": 8.0},
     "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
 }
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "rope_theta": 10_000.0}
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10_000.0,
+    "partial_rotary_factor": 0.75,
+    "short_factor": [1.0, 1.25, 1.5],
+    "long_factor": [1.0, 2.0, 6.0],
+}
+IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None}
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", {"vocab_size": VOCAB, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64}),
     "llama2": ("llama", SMALL | {"num_key_value_heads": 4, "tie_word_embeddings": False}),
@@ -59,6 +69,55 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "olmo2": ("olmo2", SMALL | {"tie_word_embeddings": False, "pad_token_id": None}),
+    "llama_biased": (
+        "llama",
+        SMALL
+        | {"attention_bias": True, "mlp_bias": True, "hidden_act": "gelu", "tie_word_embeddings": False},
+    ),
+    "qwen3_yarn": (
+        "qwen3",
+        SMALL | {"head_dim": 16, "use_sliding_window": False, "rope_parameters": YARN},
+    ),
+    "olmo3": (
+        "olmo3",
+        SMALL
+        | IDS
+        | {
+            "num_hidden_layers": 5,
+            "sliding_window": 5,
+            "tie_word_embeddings": False,
+            "rope_parameters": {
+                "full_attention": YARN | {"attention_factor": 1.2},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+            },
+        },
+    ),
+    "smollm3": ("smollm3", SMALL | IDS | {"num_hidden_layers": 5}),
+    "phi3_short": (
+        "phi3",
+        SMALL
+        | IDS
+        | {"original_max_position_embeddings": 64, "sliding_window": 9, "rope_parameters": dict(LONGROPE)},
+    ),
+    "phi3_long": (
+        "phi3",
+        SMALL | IDS | {"original_max_position_embeddings": 4, "rope_parameters": dict(LONGROPE)},
+    ),
+    "granite": (
+        "granite",
+        SMALL
+        | IDS
+        | {
+            "embedding_multiplier": 3.0,
+            "residual_multiplier": 0.25,
+            "attention_multiplier": 0.2,
+            "logits_scaling": 4.0,
+        },
+    ),
+    "pythia": (
+        "gpt_neox",
+        {key: value for key, value in SMALL.items() if key != "num_key_value_heads"} | IDS,
+    ),
     "mixtral": (
         "mixtral",
         SMALL | {"num_local_experts": 4, "sliding_window": None, "tie_word_embeddings": False},
@@ -137,11 +196,13 @@ def outputs(model: Any) -> dict[str, np.ndarray]:
     }
 
 
-def renew(folder: Path) -> None:
+def renew(folder: Path, names: list[str]) -> None:
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM  # pyrefly: ignore[missing-import]
 
     STORED.mkdir(exist_ok=True)
     for name, (kind, fields) in CONFIGS.items():
+        if names and name not in names:
+            continue
         config = CONFIG_MAPPING[kind](**fields)
         saved = folder / name
         AutoModelForCausalLM.from_config(config).save_pretrained(saved)
@@ -161,4 +222,4 @@ if __name__ == "__main__":
     import tempfile
 
     with tempfile.TemporaryDirectory() as made:
-        renew(Path(made))
+        renew(Path(made), sys.argv[1:])

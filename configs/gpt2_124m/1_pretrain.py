@@ -31,6 +31,7 @@ config = PretrainConfig(
         gated=False,
         qkv_bias=True,
         output_bias=True,
+        mlp_bias=True,
         dtype="bfloat16",
         remat="dots",
     ),

@@ -120,7 +120,7 @@ def append(
         values.append(v_BKSH)
     write = meshes.per_device(_write_tokens, (ROWS, ROWS, P(BATCH)), ROWS)
     tokens_BS = write(slots.tokens_BS, tokens_BT, used_B)
-    return shell.norm(x_BTD), Slots(tuple(keys), tuple(values), tokens_BS, used_B + count_B)
+    return shell.normed(x_BTD), Slots(tuple(keys), tuple(values), tokens_BS, used_B + count_B)
 
 
 def _write_and_attend(

@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtrain.model.cache import Cache
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.kernels import Sight, attend
-from jaxtrain.model.layers import Layout, Norm, add, frequencies, normal, project, rotate, zeros
+from jaxtrain.model.layers import Layout, Norm, add, normal, project, rotate, zeros
 from jaxtrain.runtime.mesh import BATCH
 
 
@@ -64,9 +64,8 @@ class Attention(nnx.Module):
         if self.q_norm is not None and self.k_norm is not None:
             q_BTNH, k_BTKH = self.q_norm(q_BTNH), self.k_norm(k_BTKH)
         if self.config.positions == "rotary":
-            radians = frequencies(self.config, is_local)
-            q_BTNH = rotate(q_BTNH, positions_BT, radians)
-            k_BTKH = rotate(k_BTKH, positions_BT, radians)
+            q_BTNH = rotate(self.config, q_BTNH, positions_BT, is_local)
+            k_BTKH = rotate(self.config, k_BTKH, positions_BT, is_local)
         return q_BTNH, k_BTKH, v_BTKH
 
     def project_out(self, out_BTNH: jax.Array, layout: Layout) -> jax.Array:

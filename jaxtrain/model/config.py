@@ -1,5 +1,6 @@
 """ModelConfig: the shape of a decoder-only transformer. Families differ in these fields alone."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +33,14 @@ class ModelConfig:
     """The output head is the embedding, transposed."""
     embedding_scale: bool = False
     """Embeddings are multiplied by √d_model (Gemma)."""
+    embedding_multiplier: float = 1.0
+    """Embeddings are multiplied by it (Granite)."""
+    residual_multiplier: float = 1.0
+    """What a part adds to the residual stream is multiplied by it (Granite)."""
+    logit_divisor: float = 1.0
+    """Logits are divided by it (Granite)."""
+    parallel: bool = False
+    """Attention and MLP both read the block's input (GPT-NeoX)."""
 
     norm: Literal["rms", "layer"] = "rms"
     """RMSNorm, or LayerNorm with a bias (GPT-2)."""
@@ -50,16 +59,28 @@ class ModelConfig:
     """Queries and keys are turned (Su et al. 2021), or a learned vector is added to the embedding (GPT-2)."""
     rope_theta: Positive = 10_000.0
     """Base of the rotary frequencies (Su et al. 2021)."""
-    rope_scaling: Literal["none", "linear", "llama3"] = "none"
+    rotary_dim: int = 0
+    """Dimensions of a head that are rotated, the first ones; 0: all."""
+    global_rotary: bool = True
+    """Layers that see everything are rotated; off: only the local ones (SmolLM 3)."""
+    rope_scaling: Literal["none", "linear", "llama3", "yarn", "longrope"] = "none"
     """How the frequencies are stretched to longer contexts than the first training's."""
     rope_factor: float = 1.0
-    """Stretch of positions (linear), or of the lowest frequencies (llama3)."""
+    """Stretch of positions (linear, longrope), or of the lowest frequencies (llama3, yarn)."""
     rope_low_frequency: float = 1.0
-    """llama3: fewer turns than this within `rope_length` are stretched in full."""
+    """llama3, yarn: fewer turns than this within `rope_length` are stretched in full."""
     rope_high_frequency: float = 4.0
-    """llama3: more turns than this within `rope_length` are kept."""
+    """llama3, yarn: more turns than this within `rope_length` are kept."""
     rope_length: int = 8192
-    """llama3: context of the first training, tokens."""
+    """llama3, yarn, longrope: context of the first training, tokens."""
+    rope_truncate: bool = True
+    """yarn: the bounds between stretched and kept pairs are whole pairs."""
+    rope_attention_factor: float = 0.0
+    """yarn, longrope: rotated queries and keys are multiplied by it; 0: by the papers' formulas."""
+    rope_short: tuple[float, ...] = ()
+    """longrope: what each frequency is divided by in rows of at most `rope_length` tokens."""
+    rope_long: tuple[float, ...] = ()
+    """longrope: the same in longer rows."""
     rope_local_theta: float = 0.0
     """Base in local layers, never stretched (Gemma 3); 0: as in the others."""
 
@@ -74,14 +95,16 @@ class ModelConfig:
     logit_softcap: float = 0.0
     """The same for logits."""
 
-    activation: Literal["silu", "gelu"] = "silu"
-    """Of the MLP; gelu is the tanh approximation."""
+    activation: Literal["silu", "gelu", "gelu_exact", "relu2"] = "silu"
+    """Of the MLP; gelu is the tanh approximation, relu2 the square of ReLU."""
     gated: bool = True
     """The MLP multiplies two projections (Shazeer 2020)."""
     qkv_bias: bool = False
     """Queries, keys and values have biases (Qwen 2)."""
     output_bias: bool = False
-    """The attention's output and the MLP have biases (GPT-2)."""
+    """The attention's output has a bias (GPT-2)."""
+    mlp_bias: bool = False
+    """The MLP has biases (GPT-2)."""
 
     experts: int = 0
     """Experts of a mixture; 0: one dense MLP."""
@@ -104,6 +127,9 @@ class ModelConfig:
     """Parts of a batch that follow each other through the pipeline of a mesh with stages."""
 
     def __post_init__(self) -> None:
+        for name in ("rope_short", "rope_long"):  # JSON has lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
         def refuse(wrong: bool, words: str) -> None:
             if wrong:
                 raise UserError(f"model.{words}")
@@ -120,12 +146,27 @@ class ModelConfig:
             f"experts_per_token {self.experts_per_token} is not within 1 and experts {self.experts}",
         )
         refuse(
+            self.rope_scaling == "longrope"
+            and {len(self.rope_short), len(self.rope_long)} != {self.rotary_pairs},
+            f"rope_short and rope_long need a factor for each of {self.rotary_pairs} rotary pairs",
+        )
+        refuse(
             self.global_every > 0 and self.window == 0, "global_every is set and window is not; set window"
         )
         refuse(
-            self.experts > 0 and (self.output_bias or not self.gated),
-            "experts are gated MLPs without biases; unset output_bias, set gated",
+            self.experts > 0 and (self.mlp_bias or not self.gated),
+            "experts are gated MLPs without biases; unset mlp_bias, set gated",
         )
+
+    @property
+    def rotary_pairs(self) -> int:
+        """Pairs of a head's dimensions that are rotated."""
+        return (self.rotary_dim or self.head_dim) // 2
+
+    @staticmethod
+    def yarn_scale(factor: float, scale: float = 1.0) -> float:
+        """YaRN's attention factor (Peng et al. 2023, equation 22)."""
+        return 0.1 * scale * math.log(factor) + 1.0 if factor > 1 else 1.0
 
     @property
     def is_local(self) -> tuple[bool, ...]:

@@ -87,29 +87,35 @@ class Norm(nnx.Module):
 
 
 def frequencies(config: ModelConfig, is_local: bool) -> np.ndarray:
-    """Radians a token of each rotary pair, float32 [H / 2].
+    """Radians a token of each rotary pair, float32 [pairs]; of longrope those of short rows.
 
     llama3: frequencies of fewer than `rope_low_frequency` turns within the first training's context are
     divided by `rope_factor`, those of more than `rope_high_frequency` are kept; between the two it is linear
-    in the number of turns (Llama 3.1's published code).
+    in the number of turns (Llama 3.1's published code). yarn: the same, linear in the pair's number.
     """
-    half = config.head_dim // 2
-    local = is_local and config.rope_local_theta > 0
-    theta = config.rope_local_theta if local else config.rope_theta
-    radians = theta ** (-np.arange(half, dtype=np.float64) / half)
-    if local or config.rope_scaling == "none":
-        return radians.astype(np.float32)
-    if config.rope_scaling == "linear":
-        return (radians / config.rope_factor).astype(np.float32)
-    stretch = llama3_stretch(
-        half,
-        theta,
-        config.rope_factor,
-        config.rope_low_frequency,
-        config.rope_high_frequency,
-        config.rope_length,
-    )
-    return (radians / stretch).astype(np.float32)
+    pairs = config.rotary_pairs
+    stands = is_local and config.rope_local_theta > 0
+    theta = config.rope_local_theta if stands else config.rope_theta
+    radians = theta ** (-np.arange(pairs, dtype=np.float64) / pairs)
+    low, high = config.rope_low_frequency, config.rope_high_frequency
+    match "none" if stands else config.rope_scaling:
+        case "linear":
+            radians = radians / config.rope_factor
+        case "llama3":
+            radians /= llama3_stretch(pairs, theta, config.rope_factor, low, high, config.rope_length)
+        case "yarn":
+            ends = [
+                pairs * np.log(config.rope_length / (turns * 2 * np.pi)) / np.log(theta)
+                for turns in (high, low)
+            ]
+            if config.rope_truncate:
+                ends = [np.floor(ends[0]), np.ceil(ends[1])]
+            first, last = max(ends[0], 0), min(ends[1], 2 * pairs - 1)
+            stretched = np.clip((np.arange(pairs) - first) / max(last - first, 1e-3), 0, 1)
+            radians = radians * (1 - stretched + stretched / config.rope_factor)
+        case "longrope":
+            radians = radians / np.asarray(config.rope_short)
+    return radians.astype(np.float32)
 
 
 def llama3_stretch(
@@ -121,12 +127,35 @@ def llama3_stretch(
     return 1 / (kept + (1 - kept) / factor)
 
 
-def rotate(x_BTNH: jax.Array, positions_BT: jax.Array, frequencies: np.ndarray) -> jax.Array:
+def _rotary_factor(config: ModelConfig) -> float:
+    """Multiplies rotated queries and keys (YaRN, Peng et al. 2023; LongRoPE, Ding et al. 2024)."""
+    if config.rope_scaling not in ("yarn", "longrope"):
+        return 1.0
+    if config.rope_attention_factor or config.rope_factor <= 1:
+        return config.rope_attention_factor or 1.0
+    if config.rope_scaling == "yarn":
+        return config.yarn_scale(config.rope_factor)
+    return float(np.sqrt(1 + np.log(config.rope_factor) / np.log(config.rope_length)))
+
+
+def rotate(config: ModelConfig, x_BTNH: jax.Array, positions_BT: jax.Array, is_local: bool) -> jax.Array:
     """Rotary position embedding (Su et al. 2021), halves paired as in Llama's Hugging Face layout."""
-    angles = positions_BT.astype(jnp.float32)[:, :, None, None] * frequencies
-    cos, sin = jnp.cos(angles), jnp.sin(angles)
-    first, second = jnp.split(x_BTNH.astype(jnp.float32), 2, axis=-1)
-    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    if not (is_local or config.global_rotary):
+        return x_BTNH
+    stands, half = is_local and config.rope_local_theta > 0, config.rotary_pairs
+    radians = jnp.asarray(frequencies(config, is_local))
+    if config.rope_scaling == "longrope" and not stands:
+        is_long_B = jnp.max(positions_BT, axis=1) >= config.rope_length
+        longer = (
+            radians * np.asarray(config.rope_short, np.float32) / np.asarray(config.rope_long, np.float32)
+        )
+        radians = jnp.where(is_long_B[:, None, None, None], longer, radians)
+    angles = positions_BT.astype(jnp.float32)[:, :, None, None] * radians
+    factor = 1.0 if stands else _rotary_factor(config)
+    cos, sin = factor * jnp.cos(angles), factor * jnp.sin(angles)
+    wide = x_BTNH.astype(jnp.float32)
+    first, second, rest = wide[..., :half], wide[..., half : 2 * half], wide[..., 2 * half :]
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
     return turned.astype(x_BTNH.dtype)
 
 
@@ -157,7 +186,13 @@ def look_up(table_VD: jax.Array, ids_BT: jax.Array, layout: Layout) -> jax.Array
 
 
 def activate(config: ModelConfig, x: jax.Array) -> jax.Array:
-    return jax.nn.silu(x) if config.activation == "silu" else jax.nn.gelu(x, approximate=True)
+    match config.activation:
+        case "silu":
+            return jax.nn.silu(x)
+        case "relu2":
+            return jnp.square(jax.nn.relu(x))
+        case _:
+            return jax.nn.gelu(x, approximate=config.activation == "gelu")
 
 
 class MLP(nnx.Module):
@@ -169,17 +204,17 @@ class MLP(nnx.Module):
         self.gate_DF = normal(key, "gate", (D, F), P("fsdp", "tensor"), D**-0.5) if config.gated else None
         self.up_DF = normal(key, "up", (D, F), P("fsdp", "tensor"), D**-0.5)
         self.down_FD = normal(key, "down", (F, D), P("tensor", "fsdp"), (2 * config.layers * F) ** -0.5)
-        self.up_bias_F = zeros((F,), P("tensor")) if config.output_bias else None
-        self.down_bias_D = zeros((D,), P(None)) if config.output_bias else None
+        self.gate_bias_F = zeros((F,), P("tensor")) if config.mlp_bias and config.gated else None
+        self.up_bias_F = zeros((F,), P("tensor")) if config.mlp_bias else None
+        self.down_bias_D = zeros((D,), P(None)) if config.mlp_bias else None
 
     def __call__(self, x_BTD: jax.Array, layout: Layout) -> jax.Array:
         hidden = P(BATCH, layout.time, "tensor")
+        up_BTF = add(project("btd,df->btf", x_BTD, self.up_DF, hidden), self.up_bias_F)
         if self.gate_DF is not None:
-            gate_BTF = project("btd,df->btf", x_BTD, self.gate_DF, hidden)
-            up_BTF = project("btd,df->btf", x_BTD, self.up_DF, hidden)
+            gate_BTF = add(project("btd,df->btf", x_BTD, self.gate_DF, hidden), self.gate_bias_F)
             hidden_BTF = activate(self.config, gate_BTF) * up_BTF
         else:
-            up_BTF = add(project("btd,df->btf", x_BTD, self.up_DF, hidden), self.up_bias_F)
             hidden_BTF = activate(self.config, up_BTF)
         return add(project("btf,fd->btd", hidden_BTF, self.down_FD, layout.between), self.down_bias_D)
 

@@ -39,8 +39,7 @@ class Block(nnx.Module):
         """x after the block, and how uneven its experts were used (0 without experts)."""
         normed_BTD = _maybe(self.attention_norm, x_BTD)
         out_BTD = self.attention(layout.gathered(normed_BTD), sight, layout, is_local)
-        x_BTD = x_BTD + _maybe(self.attention_post_norm, out_BTD)
-        return self._mlp(x_BTD, sight.segments_BT, layout)
+        return self._mlp(x_BTD, out_BTD, sight.segments_BT, layout)
 
     def queries_and_keys(
         self, x_BTD: jax.Array, positions_BT: jax.Array, layout: Layout, is_local: bool
@@ -52,9 +51,7 @@ class Block(nnx.Module):
         self, x_BTD: jax.Array, out_BTNH: jax.Array, segments_BT: jax.Array, layout: Layout
     ) -> jax.Array:
         """x after the block, of what attention gave for `queries_and_keys`."""
-        out_BTD = self.attention.project_out(out_BTNH, layout)
-        x_BTD = x_BTD + _maybe(self.attention_post_norm, out_BTD)
-        return self._mlp(x_BTD, segments_BT, layout)[0]
+        return self._mlp(x_BTD, self.attention.project_out(out_BTNH, layout), segments_BT, layout)[0]
 
     def extend(
         self, x_BTD: jax.Array, cache: Cache, sight: Sight, is_local: bool, index: jax.Array | int
@@ -62,22 +59,32 @@ class Block(nnx.Module):
         """The same for tokens that follow those in the cache."""
         normed_BTD = _maybe(self.attention_norm, x_BTD)
         out_BTD, cache = self.attention.extend(normed_BTD, cache, sight, WHOLE, is_local, index)
-        x_BTD = x_BTD + _maybe(self.attention_post_norm, out_BTD)
-        return self._mlp(x_BTD, sight.segments_BT, WHOLE)[0], cache
+        return self._mlp(x_BTD, out_BTD, sight.segments_BT, WHOLE)[0], cache
 
-    def _mlp(self, x_BTD: jax.Array, segments_BT: jax.Array, layout: Layout) -> tuple[jax.Array, jax.Array]:
-        in_BTD = layout.gathered(_maybe(self.mlp_norm, x_BTD))
+    def _mlp(
+        self, x_BTD: jax.Array, attended_BTD: jax.Array, segments_BT: jax.Array, layout: Layout
+    ) -> tuple[jax.Array, jax.Array]:
+        """x after the block, of what attention gave, and how uneven its experts were used."""
+        config = self.attention.config
+        attended_BTD = _times(_maybe(self.attention_post_norm, attended_BTD), config.residual_multiplier)
+        between_BTD = x_BTD + attended_BTD
+        in_BTD = layout.gathered(_maybe(self.mlp_norm, x_BTD if config.parallel else between_BTD))
         uneven = jnp.float32(0)
         if isinstance(self.mlp, Experts):
             out_BTD, probability_BTE, chosen_BTE = self.mlp(in_BTD, layout)
             uneven = imbalance(probability_BTE, chosen_BTE, segments_BT > 0)
         else:
             out_BTD = self.mlp(in_BTD, layout)
-        return x_BTD + _maybe(self.mlp_post_norm, out_BTD), uneven
+        out_BTD = _times(_maybe(self.mlp_post_norm, out_BTD), config.residual_multiplier)
+        return between_BTD + out_BTD, uneven
 
 
 def _maybe(norm: Norm | None, x: jax.Array) -> jax.Array:
     return x if norm is None else norm(x)
+
+
+def _times(x: jax.Array, factor: float) -> jax.Array:
+    return x if factor == 1.0 else x * jnp.asarray(factor, x.dtype)
 
 
 class Transformer(nnx.Module):
@@ -160,7 +167,7 @@ class Transformer(nnx.Module):
 
         x_BTD = self.embed(tokens_BT, positions_BT, layout)
         x_BTD, penalty = pipeline(run, self.blocks, x_BTD, sights, config.stage_microbatches)
-        return to_natural(jax.sharding.reshard(self.norm(x_BTD), P(BATCH, "context", None))), penalty
+        return to_natural(jax.sharding.reshard(self.normed(x_BTD), P(BATCH, "context", None))), penalty
 
     def extend(
         self, tokens_BT: jax.Array, segment_ids_BT: jax.Array, positions_BT: jax.Array, cache: Cache
@@ -178,13 +185,18 @@ class Transformer(nnx.Module):
 
         x_BTD = self.embed(tokens_BT, positions_BT, WHOLE)
         x_BTD, cache = fold(step, (x_BTD, cache), gathered(self.blocks), self.config)
-        return self.norm(x_BTD), dataclasses.replace(cache, used=cache.used + tokens_BT.shape[1])
+        return self.normed(x_BTD), dataclasses.replace(cache, used=cache.used + tokens_BT.shape[1])
+
+    def normed(self, x_BTD: jax.Array) -> jax.Array:
+        """What the output head reads of the last block's output; `logit_divisor` has divided it."""
+        return _times(self.norm(x_BTD), 1 / self.config.logit_divisor)
 
     def embed(self, tokens_BT: jax.Array, positions_BT: jax.Array, layout: Layout) -> jax.Array:
         """What the first block reads, [B, T, D]."""
         x_BTD = look_up(self.embedding_VD[...], tokens_BT, layout).astype(self.config.dtype)
         if self.config.embedding_scale:
             x_BTD = x_BTD * jnp.asarray(self.config.d_model**0.5, x_BTD.dtype)
+        x_BTD = _times(x_BTD, self.config.embedding_multiplier)
         if self.positions_TD is not None:
             x_BTD = x_BTD + look_up(self.positions_TD[...], positions_BT, layout).astype(x_BTD.dtype)
         return x_BTD

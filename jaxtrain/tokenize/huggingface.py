@@ -124,6 +124,16 @@ class HuggingFaceTokenizer(Tokenizer):
         """One more than the highest id; a model may have more rows in its embedding."""
         return max(self.trusting.get_vocab(with_added_tokens=True).values()) + 1
 
+    def first_beyond(self, rows: int) -> str:
+        """Special tokens that nothing names are never given: Gemma 3 has one behind its embedding."""
+        from jaxtrain.tokenize.template import sample_text  # which knows this class
+
+        written = (self.template or "") + sample_text(self)
+        given = {*self.names.values(), *(t for t in self.special if t in written)}
+        vocabulary = self.trusting.get_vocab(with_added_tokens=True).items()
+        found = (t for t, index in vocabulary if index >= rows and (t in given or t not in self.special))
+        return min(found, default="")
+
     @property
     def bos(self) -> int:
         """Begins a document; `eos` where the model has no such token."""

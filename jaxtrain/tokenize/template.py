@@ -175,6 +175,11 @@ def _probed(template: str, names: tuple[tuple[str, str], ...], date: str, with_t
         return ""
 
 
+def sample_text(tokenizer: HuggingFaceTokenizer) -> str:
+    """A question and its answer as the template writes them; empty where it refuses them."""
+    return _probe(tokenizer, False)
+
+
 def _probe(tokenizer: HuggingFaceTokenizer, with_tools: bool) -> str:
     return _probed(tokenizer.template or "", _names(tokenizer), tokenizer.date, with_tools)
 

@@ -90,6 +90,10 @@ class Tokenizer(ABC):
     def vocab_size(self) -> int:
         """Number of ids, special tokens included."""
 
+    def first_beyond(self, rows: int) -> str:
+        """A token of `rows` or above that text or the chat template can give; empty: there is none."""
+        return next((text for text, index in self.special.items() if index >= rows), "")
+
     @property
     @abstractmethod
     def bos(self) -> int:

@@ -9,6 +9,8 @@ In: a folder of ours, of Hugging Face, PEFT, llama.cpp or llama2.c. Out: a Trans
 folder.py       open: the model of a folder, whatever kind it is of
 learners.py     full training or LoRA of any module, for every stage that begins with a folder
 families.py     the tables of the Hugging Face families
+config_json.py  config.json to our config and back, by them
+tensors.py      which tensors hold which weights
 huggingface.py  load_pretrained, save_pretrained
 peft.py         PEFT's folders
 gguf.py         the model and tokenizer of a GGUF file

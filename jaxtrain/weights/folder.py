@@ -65,7 +65,17 @@ class Source(ABC):
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """Errors: UserError, saying what is there instead, where the folder has none."""
+        """Errors: UserError where the folder has none, or one with ids that the embedding has no row for."""
+        found, rows = self._tokenizer(), self.config.vocab_size
+        if lost := found.first_beyond(rows):
+            raise UserError(
+                f"the tokenizer of {self.folder} has {found.vocab_size} ids, its embedding {rows} rows: "
+                f"{lost!r} would be read as another token; resize the embedding, or put the model's own "
+                "tokenizer there"
+            )
+        return found
+
+    def _tokenizer(self) -> Tokenizer:
         return Tokenizer.load(self.folder)
 
     def load(self, config: ModelConfig | None = None, weights: str = "float32") -> Transformer:
@@ -158,8 +168,7 @@ class PEFT(Source):
     def config(self) -> ModelConfig:
         return self.base.config
 
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
+    def _tokenizer(self) -> Tokenizer:
         """The folder's own, where it brings one (with another chat template), else the base's."""
         own = (self.folder / "tokenizer.json").is_file()
         return Tokenizer.load(self.folder) if own else self.base.tokenizer
@@ -180,8 +189,7 @@ class Llama2C(Source):
     def config(self) -> ModelConfig:
         return llama2c.read_config(self.folder)
 
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
+    def _tokenizer(self) -> Tokenizer:
         return Tokenizer.load(self.folder.parent)
 
     def _load(self, config: ModelConfig, weights: str) -> Transformer:
@@ -205,8 +213,7 @@ class GGUF(Source):
     def config(self) -> ModelConfig:
         return gguf.read_config(self.file)
 
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
+    def _tokenizer(self) -> Tokenizer:
         return gguf.read_tokenizer(self.file)
 
     def _load(self, config: ModelConfig, weights: str) -> Transformer:

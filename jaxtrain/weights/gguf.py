@@ -1,8 +1,8 @@
 """The model and tokenizer of a GGUF file (llama.cpp), through the package `gguf`; its quants become floats.
 
-Metadata becomes what config.json would say, so families.py reads it; tensors have Hugging Face's names in the
-package's own table. What its writer changes is undone: rows of Llama's queries and keys lie in pairs, Gemma's
-norms have 1 added.
+Metadata becomes what config.json would say, so config_json.py reads it; tensors have Hugging Face's names in
+the package's own table. What its writer changes is undone: rows of Llama's queries and keys lie in pairs,
+Gemma's norms have 1 added.
 """
 
 import re
@@ -20,7 +20,9 @@ from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.gguf import tokenizer_of
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
-from jaxtrain.weights import families, huggingface
+from jaxtrain.weights import config_json, huggingface
+from jaxtrain.weights.families import Family
+from jaxtrain.weights.tensors import parts
 
 if TYPE_CHECKING:
     pass
@@ -89,8 +91,8 @@ class File:
         except NotImplementedError:
             raise UserError(f"{self.path}: {name} is {tensor.tensor_type.name}, which is not read") from None
 
-    def config(self) -> tuple[families.Family, ModelConfig]:
-        """As `families.read_config`."""
+    def config(self) -> tuple[Family, ModelConfig]:
+        """As `config_json.read_config`."""
         said = {
             theirs: self.metadata[key]
             for ours, theirs in KEYS.items()
@@ -106,7 +108,7 @@ class File:
             whole = said["hidden_size"] // said["num_attention_heads"]
             is_largest = said["num_hidden_layers"] == LARGEST_GEMMA[self.architecture]
             said["query_pre_attn_scalar"] = whole if is_largest else said.get("head_dim", whole)
-        return families.read_config(said, str(self.path))
+        return config_json.read_config(said, str(self.path))
 
     def _rope_scaling(self) -> Mapping[str, Any] | None:
         kind = self.metadata.get(f"{self.architecture}.rope.scaling.type", "none")
@@ -153,7 +155,7 @@ def load(path: Path, dtype: str = "float32") -> Transformer:
     meshes.ensure()
     file = opened(path)
     family, config = file.config()
-    wanted = families.parts(family, config)
+    wanted = parts(family.names, config, family.prefix)
     arch = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == file.architecture)
     table = gguf.get_tensor_name_map(arch, config.layers)
     names = {

@@ -6,7 +6,7 @@ the largest tensor (as read, turned and cast), not for the model. Nothing is unp
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,17 @@ from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.files import publish
+from jaxtrain.runtime.progress import say
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
-from jaxtrain.weights.families import Part, parts, read_config, write_config
+from jaxtrain.weights.config_json import read_config, write_config
+from jaxtrain.weights.families import Family
+from jaxtrain.weights.tensors import Part, parts, tensors, to_theirs
 
 FILE_BYTES = 2 << 30
 """Tensors of one safetensors file, bytes; also what the host holds while writing."""
 BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
 """Tensors that old folders carry and that are computed."""
+HEADS = ("lm_head.weight", "embed_out.weight")
 
 
 def load_pretrained(folder: str | Path, dtype: str = "float32") -> Transformer:
@@ -42,8 +46,10 @@ def load_pretrained(folder: str | Path, dtype: str = "float32") -> Transformer:
     meshes.ensure()
     folder = Path(folder)
     family, config = read_config(_read_json(folder / "config.json"), str(folder / "config.json"))
+    wanted = parts(family.names, config, family.prefix)
     with TensorFiles(folder) as files:
-        return load_tensors(config, parts(family, config), files.names, files.read, dtype, str(folder))
+        names = _canonical(family, files.names, str(folder))
+        return load_tensors(config, wanted, set(names), lambda n: files.read(names[n]), dtype, str(folder))
 
 
 def read_model_config(folder: str | Path) -> ModelConfig:
@@ -54,6 +60,7 @@ def read_model_config(folder: str | Path) -> ModelConfig:
     path = Path(folder) / "config.json"
     said = _read_json(path)
     config = read_config(said, str(path))[1]
+    said = {**said, **(said.get("text_config") or {})}
     half = (said.get("dtype") or said.get("torch_dtype")) == "bfloat16"
     return dataclasses.replace(config, dtype="bfloat16" if half else "float32")
 
@@ -77,8 +84,8 @@ def load_tensors(
     for path, leaf in leaves:
         part = by_ours[_name(path)]
         weight = None
-        for index, tensor_name in _tensors(part, config):
-            piece = _to_ours(part, read(tensor_name), leaf.shape[len(index) :], f"{where}: {tensor_name}")
+        for index, tensor_name in tensors(part, config):
+            piece = part.to_ours(read(tensor_name), leaf.shape[len(index) :], f"{where}: {tensor_name}")
             weight = _place(weight, piece, index, leaf, dtype)
             jax.block_until_ready(weight)  # else the host reads ahead, and holds what it has read
         filled.append(weight)
@@ -103,8 +110,8 @@ def save_pretrained(
         hf |= tokenizer.role_ids
     (folder / "config.json").write_text(json.dumps(hf, indent=2) + "\n")
     named: dict[str, list[tuple[Part, tuple[int, ...]]]] = {}
-    for part in parts(family, model.config):
-        for index, name in _tensors(part, model.config):
+    for part in parts(family.names, model.config, family.prefix):
+        for index, name in tensors(part, model.config):
             named.setdefault(name, []).append((part, index))
     files: list[dict[str, np.ndarray]] = [{}]
     sizes, place, total = [0], {}, 0
@@ -114,10 +121,7 @@ def save_pretrained(
         files[-1] = {}
 
     for name, holders in named.items():
-        pieces = [
-            _to_theirs(part, _take(weights[part.ours], index)) for part, index in sorted(holders, key=_piece)
-        ]
-        tensor = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-1)
+        tensor = to_theirs([(part, _take(weights[part.ours], index)) for part, index in holders])
         if sizes[-1] and sizes[-1] + tensor.nbytes > FILE_BYTES:
             flush()
             files.append({})
@@ -128,10 +132,6 @@ def save_pretrained(
         place[name] = len(files)
     flush()
     _name_files(folder, len(files), place, total)
-
-
-def _piece(holder: tuple[Part, tuple[int, ...]]) -> int:
-    return holder[0].piece[0]
 
 
 def _name_files(folder: Path, count: int, place: dict[str, int], total: int) -> None:
@@ -157,7 +157,10 @@ class TensorFiles:
     def __init__(self, folder: Path):
         index = folder / "model.safetensors.index.json"
         if index.is_file():
-            files = sorted(set(_read_json(index)["weight_map"].values()))
+            place = _read_json(index).get("weight_map")
+            if not isinstance(place, dict):
+                raise UserError(f"{index} has no weight_map")
+            files = sorted(set(place.values()))
         else:
             files = ["model.safetensors"]
         self._open: dict[str, Any] = {}
@@ -192,9 +195,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path} is absent; name a Hugging Face folder")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds no JSON object")
+    return found
 
 
 def _with_dtype(config: ModelConfig, dtype: str) -> ModelConfig:
@@ -209,21 +215,25 @@ def _name(path: tuple[Any, ...]) -> str:
     return ".".join(key for key in keys if key and key != "value")
 
 
-def _tensors(part: Part, config: ModelConfig) -> Iterator[tuple[tuple[int, ...], str]]:
-    """(index in our weight, name of the tensor) of each tensor of a part."""
-    if "{layer}" not in part.name:
-        yield (), part.name
-        return
-    for layer in range(config.layers):
-        if "{expert}" not in part.name:
-            yield (layer,), part.name.format(layer=layer)
-            continue
-        for expert in range(config.experts):
-            yield (layer, expert), part.name.format(layer=layer, expert=expert)
+def _canonical(family: Family, names: set[str], where: str) -> dict[str, str]:
+    """Name of a tensor in the family's whole model → in this folder; what is no language model's is told."""
+    found, others = {}, set[str]()
+    for name in names:
+        prefixes = (family.prefix, *family.other_prefixes)
+        begin = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
+        if name.endswith(HEADS):
+            found[name.removeprefix("language_model.")] = name
+        elif begin is not None:
+            found[family.prefix + name[len(begin) :]] = name
+        else:
+            others.add(name.removeprefix("model.").partition(".")[0])
+    if others:
+        say(f"{where}: the text model alone is read, not {', '.join(sorted(others))}")
+    return found
 
 
 def tensor_names(wanted: list[Part], config: ModelConfig) -> set[str]:
-    return {name for part in wanted for _, name in _tensors(part, config)}
+    return {name for part in wanted for _, name in tensors(part, config)}
 
 
 def _check_names(config: ModelConfig, wanted: list[Part], names: set[str], where: str) -> None:
@@ -235,27 +245,6 @@ def _check_names(config: ModelConfig, wanted: list[Part], names: set[str], where
         return  # the same numbers again
     if extra:
         raise UserError(f"{where}: tensor {extra[0]} is not of this architecture ({len(extra)} in all)")
-
-
-def _to_ours(part: Part, tensor: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
-    """A tensor of a file in our shape."""
-    i, n = part.piece
-    outputs, inputs = int(np.prod(shape[part.inputs :])) * n, int(np.prod(shape[: part.inputs]))
-    if part.inputs == 0:
-        expected = shape if len(shape) == 2 and part.ours.endswith(("_VD", "_TD")) else (outputs,)
-    else:
-        expected = (outputs, inputs) if part.transposed else (inputs, outputs)
-    if tuple(tensor.shape) != tuple(expected):
-        raise UserError(f"{where} has shape {list(tensor.shape)}, not {list(expected)}")
-    whole = tensor.T if part.inputs and part.transposed else tensor
-    return np.split(whole, n, axis=-1)[i].reshape(shape)
-
-
-def _to_theirs(part: Part, weight: np.ndarray) -> np.ndarray:
-    if part.inputs == 0:
-        return weight if part.ours.endswith(("_VD", "_TD")) else weight.reshape(-1)
-    matrix = weight.reshape(int(np.prod(weight.shape[: part.inputs])), -1)
-    return matrix.T if part.transposed else matrix
 
 
 def _zeros(leaf: jax.ShapeDtypeStruct, dtype: str) -> jax.Array:

@@ -12,8 +12,8 @@ from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.weights.families import BY_TYPE, parts
 from jaxtrain.weights.huggingface import load_tensors
+from jaxtrain.weights.tensors import parts
 
 HEADER = np.dtype("<i4"), 7
 
@@ -83,4 +83,4 @@ def load_llama2c(path: str | Path, dtype: str = "float32") -> Transformer:
         pairs = tensor.reshape(-1, H // 2, 2, D)
         return np.swapaxes(pairs, 1, 2).reshape(tensor.shape)
 
-    return load_tensors(config, parts(BY_TYPE["llama"], config), set(where), read, dtype, str(path))
+    return load_tensors(config, parts("llama", config, "model."), set(where), read, dtype, str(path))

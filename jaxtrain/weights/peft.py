@@ -20,7 +20,8 @@ from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.lora import Adapters, LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.weights.families import Part, parts, write_config
+from jaxtrain.weights.config_json import write_config
+from jaxtrain.weights.tensors import Part, parts
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -135,13 +136,14 @@ def without_module(adapters: Iterable[str], config: ModelConfig) -> str:
 
 
 def _has_module(part: Part) -> bool:
-    return part.piece[1] == 1 and "{expert}" not in part.name
+    return not part.is_shared and "{expert}" not in part.name
 
 
 def _places(config: ModelConfig) -> tuple[dict[str, Part], bool]:
     """Our weights of the blocks by name; and whether Hugging Face's modules are Conv1D."""
     family, _ = write_config(config)
-    own = [part for part in parts(family, config) if part.ours.startswith("blocks.") and part.inputs]
+    every = parts(family.names, config, family.prefix)
+    own = [part for part in every if part.ours.startswith("blocks.") and part.inputs]
     return {part.ours.removeprefix("blocks."): part for part in own}, family.names == "gpt2"
 
 

@@ -178,8 +178,11 @@ def edited(folder, tensors=None, **config):
     ("change", "words"),
     [
         ({"model_type": "mamba"}, "model_type 'mamba' is not one of llama"),
-        ({"mlp_bias": True}, "mlp_bias True is not supported"),
-        ({"rope_parameters": {"rope_type": "yarn"}}, "rope scaling 'yarn' is not supported"),
+        ({"pretraining_tp": 2}, "pretraining_tp 2 is not supported"),
+        ({"hidden_act": "mish"}, "hidden_act 'mish' is not supported"),
+        ({"quantization_config": {}}, "quantised weights are not read"),
+        ({"rope_parameters": {"rope_type": "dynamic"}}, "rope scaling 'dynamic' is not supported"),
+        ({"rope_parameters": {"rope_type": "linear"}}, "rope scaling 'linear' without factor"),
         ({"num_hidden_layers": 4}, r"tensor model\.layers\.3\.\S+ is missing \(9 in all\)"),
         ({"num_hidden_layers": 2}, r"tensor model\.layers\.2\.\S+ is not of this architecture \(9 in all\)"),
         ({"intermediate_size": 64}, r"down_proj\.weight has shape \[32, 48\], not \[32, 64\]"),

@@ -1,5 +1,6 @@
 """Weights of a finished stage."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -8,9 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxtrain import weights
+from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.checkpoint import Checkpoints
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.tokenize.publish import published
+from jaxtrain.tokenize.tokenizer import train
 from jaxtrain.weights import folder as store
+from jaxtrain.weights import save_pretrained
 
 
 @pytest.fixture
@@ -62,3 +68,19 @@ def test_unfinished_weights_are_told(tmp_path, config, make_mesh):
     (tmp_path / "checkpoint").mkdir()
     with jax.set_mesh(make_mesh(fsdp=1)), pytest.raises(UserError, match="no complete checkpoint"):
         store.load(tmp_path)
+
+
+def test_ids_beyond_the_embedding_are_refused_where_they_can_come(tmp_path, config, make_mesh):
+    """A chat template with tokens that the embedding was never made for."""
+    tokenizer = published(train(["What the assistant says ends."] * 3, 275))
+    rows = tokenizer.vocab_size - 1  # of `<|end|>`, which the template writes
+    for folder, template, is_refused in (("chat", tokenizer.template, True), ("plain", None, False)):
+        with jax.set_mesh(make_mesh(fsdp=1)):
+            model = Transformer(dataclasses.replace(config, vocab_size=rows), jax.random.key(0))
+            save_pretrained(model, tmp_path / folder, dataclasses.replace(tokenizer, template=template))
+        source = weights.open(tmp_path / folder)
+        if not is_refused:
+            assert source.tokenizer.vocab_size == rows + 1
+            continue
+        with pytest.raises(UserError, match=rf"has {rows + 1} ids, its embedding {rows} rows: '<\|end\|>'"):
+            source.tokenizer  # noqa: B018
