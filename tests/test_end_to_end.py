@@ -120,18 +120,19 @@ def test_edited_code_makes_no_artifact_again(copied, tmp_path):
 def test_artifacts_of_older_code_are_reused_with_one_warning(copied, monkeypatch, capsys):
     for file in copied.glob("runs/tiny/*/manifest.json"):
         made = json.loads(file.read_text())
+        del made["sha256"]
         made |= {"source": "0" * 64, "version": made.pop("jaxtrain")}
-        made["config"]["out of use"] = 1
+        made["config"] |= {"out of use": 1, **made["config"].pop("train", {})}
         file.write_text(json.dumps(made))
     monkeypatch.chdir(copied)
     manifest.warn_of_older.cache_clear()
     pipeline.run(CONFIGS)
     said = capsys.readouterr().err
     assert said.count("reused") == 10 and said.count("older jaxtrain") == 1
-    config = configs.override(configs.load(CONFIGS / "4_pretrain.py"), ["--steps", "7"])
+    config = configs.override(configs.load(CONFIGS / "4_pretrain.py"), ["--train.steps", "7"])
     made = manifest.describe(config, {"data": config.data})
     stands = artifact.read_manifest(config.out)
-    assert manifest.told(manifest.differences(stands, made, config)).startswith("steps 40 → 7")
+    assert manifest.told(manifest.differences(stands, made, config)).startswith("train.steps 40 → 7")
 
 
 def test_a_changed_config_makes_its_stage_again_and_a_lost_file_too(tiny, tmp_path):

@@ -1,5 +1,6 @@
 """What was trained is never given up unasked; an artifact is out of date where its result would differ."""
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ from jaxtrain.collect.run import CollectConfig
 from jaxtrain.pretrain.run import PretrainConfig
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
 Train = Callable[..., Path]
@@ -27,11 +29,14 @@ def train(tmp_path: Path) -> Train:
         return int((folder / "step").read_text()) if (folder / "step").is_file() else 0
 
     def produce(until: int | None = None, restart: bool = False, **fields: Any) -> Path:
-        config = PretrainConfig(data=str(tmp_path / "data"), out=str(tmp_path / "out"), **fields)
+        known = [field.name for field in dataclasses.fields(TrainConfig)]
+        of_train = {name: fields.pop(name) for name in known if name in fields}
+        train = TrainConfig(**{"optimizer": OptimizerConfig(), "steps": 400, **of_train})
+        config = PretrainConfig(data=str(tmp_path / "data"), out=str(tmp_path / "out"), train=train, **fields)
 
         def write(folder: Path) -> dict[str, Any]:
             began = last_step(folder)
-            (folder / "step").write_text(str(config.steps if until is None else until))
+            (folder / "step").write_text(str(train.steps if until is None else until))
             if until is not None:
                 raise KeyboardInterrupt
             return {"began": began}
@@ -54,9 +59,9 @@ def test_what_was_trained_is_not_given_up_for_another_config(train: Train, tmp_p
     with pytest.raises(UserError) as refused:
         train(batch_size=8, seed=1, z_loss=0.0, optimizer=OptimizerConfig(beta1=0.8))
     assert str(refused.value) == (
-        f"{tmp_path}/out.partial holds 30 steps of another run (optimizer.beta1 0.9 → 0.8, steps 40 → 400, "
-        "batch_size 16 → 8 and 2 more); give it the same config again, name another folder with --out, or "
-        "add --restart, which sets it aside"
+        f"{tmp_path}/out.partial holds 30 steps of another run (train.optimizer.beta1 0.9 → 0.8, "
+        "train.steps 40 → 400, train.seed 0 → 1 and 2 more); give it the same config again, name "
+        "another folder with --out, or add --restart, which sets it aside"
     )
     (tmp_path / "data").write_text("other tokens")
     with pytest.raises(UserError, match=r"\(input data has changed\)"):
@@ -69,7 +74,7 @@ def test_a_run_without_a_checkpoint_has_nothing_to_lose(
 ) -> None:
     interrupted(train, 0)
     train(seed=1)
-    assert "out.partial is of another config (seed 0 → 1); beginning anew" in capsys.readouterr().err
+    assert "out.partial is of another config (train.seed 0 → 1); beginning anew" in capsys.readouterr().err
 
 
 def test_restart_keeps_what_was_trained_beside_the_new_run(
@@ -91,10 +96,10 @@ def test_a_finished_model_is_set_aside_when_its_config_changes(
     (first / "by hand").touch()
     train(seed=2)
     said = capsys.readouterr().err
-    assert f"{first} is out of date (seed 1 → 2); making it again" in said
+    assert f"{first} is out of date (train.seed 1 → 2); making it again" in said
     assert f"{first} is kept as {first}.old.1" in said
     assert (tmp_path / "out.old.1" / "by hand").exists() and not (first / "by hand").exists()
-    assert artifact.read_manifest(tmp_path / "out.old.1")["config"]["seed"] == 1
+    assert artifact.read_manifest(tmp_path / "out.old.1")["config"]["train"]["seed"] == 1
 
 
 def test_a_run_goes_on_with_new_steps_intervals_and_another_learning_rate(train: Train) -> None:
@@ -106,9 +111,9 @@ def test_a_run_goes_on_with_new_steps_intervals_and_another_learning_rate(train:
     made = artifact.read_manifest(out)
     assert made["counts"] == {"began": 34}
     assert made["changed"] == [
-        {"step": 30, "field": "optimizer.lr", "from": 0.003, "to": 0.0001},
-        {"step": 30, "field": "steps", "from": 40, "to": 50},
-        {"step": 34, "field": "optimizer.schedule", "from": "cosine", "to": "constant"},
+        {"step": 30, "field": "train.optimizer.lr", "from": 0.003, "to": 0.0001},
+        {"step": 30, "field": "train.steps", "from": 40, "to": 50},
+        {"step": 34, "field": "train.optimizer.schedule", "from": "cosine", "to": "constant"},
     ]
     shutil.rmtree(out)
     straight = train(steps=50, optimizer=OptimizerConfig(lr=1e-4, schedule="constant"))
