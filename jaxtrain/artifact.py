@@ -21,6 +21,7 @@ from jaxtrain.integrity import COST, LOCK, MANIFEST, STARTED, Damaged, read_json
 from jaxtrain.manifest import Manifest, input_fingerprint
 from jaxtrain.manifest import read as read_manifest
 from jaxtrain.runtime import limits
+from jaxtrain.runtime.cluster import Others
 from jaxtrain.runtime.energy import Meter
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.files import flush, writing
@@ -33,15 +34,6 @@ RESULTS = ("counts", "files")
 """What a manifest has beside what `started.json` has."""
 Counts = dict[str, Any]
 _restarts: ContextVar[bool] = ContextVar("restarts", default=False)
-
-
-@dataclass(frozen=True)
-class Others:
-    """Processes that make an artifact together; alone by default."""
-
-    is_first: bool = True
-    wait: Callable[[str], None] = lambda moment: None
-    """Until all of them are at the moment that is named."""
 
 
 @contextmanager
@@ -72,7 +64,8 @@ def produce(
     trained: of a stage that trains, which also goes on: the step that the training in a folder has come to.
         It is never deleted: a killed run of another config is a UserError, a finished artifact is set aside.
     fingerprints: of inputs that are neither file nor folder, such as a database, by name.
-    others: where several processes call this together; the first of them alone touches the folder.
+    others: where several processes call this together; the first of them alone writes anything but what
+        `write` does, and its counts are the manifest's.
     """
     limits.check(config)
     others = others or Others()
@@ -88,11 +81,12 @@ def produce(
         say(f"{described['stage']}: {out} is out of date ({stands.reason}); making it again")
     for path in inputs.values():
         integrity.check(path)
+    others.wait("artifact looked for")  # until then nothing changes
     with writing(partial):
-        if others.is_first and trained and stands.is_damaged:
-            _reopen(out, partial, stands)
-        left = None if _restarts.get() else _left(partial, described, config, trained)
         if others.is_first:
+            if trained and stands.is_damaged:
+                _reopen(out, partial, stands)
+            left = None if _restarts.get() else _left(partial, described, config, trained)
             if _restarts.get() and partial.exists():
                 with _alone(partial):
                     _set_aside(partial)
@@ -107,6 +101,7 @@ def produce(
         else:
             others.wait("artifact begun")
             write(partial)
+            others.wait("artifact written")
     others.wait("artifact finished")
     return out
 
@@ -195,6 +190,7 @@ def _make(
     others.wait("artifact begun")
     with Meter() as meter:
         counts = write(partial)
+    others.wait("artifact written")
     write_json(partial / COST, _cost(before, time.monotonic() - begun, meter.kilowatt_hours))
     made = {**described, "fingerprint": manifests.fingerprint(described)}
     made |= {"counts": counts, "files": integrity.list_files(partial)}

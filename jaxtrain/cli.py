@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 import jaxtrain
-from jaxtrain import artifact, fields, pipeline
 from jaxtrain import config as configs
+from jaxtrain import fields, pipeline
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.terminal import visible
 
@@ -214,8 +214,7 @@ def _run_stage(stage: str, rest: list[str]) -> None:
         _print_fields(type(config), config)
         return
     flags, restart = _restart(rest[1:])
-    with artifact.restarting(restart):
-        print(room.run(configs.override(config, flags)))
+    print(pipeline.make(configs.override(config, flags), restart))
 
 
 def _print_fields(kind: type, config: Any = None) -> None:

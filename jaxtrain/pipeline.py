@@ -1,11 +1,15 @@
 """`jaxtrain run FOLDER`: the numbered configs of a recipe in order, like make."""
 
+import os
 import re
 import time
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from jaxtrain import artifact
 from jaxtrain import config as configs
+from jaxtrain.runtime import cluster
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 
@@ -32,11 +36,32 @@ def run(folder: str | Path, restart: bool = False) -> list[Path]:
     ]  # a mistake in the last config shows before the first runs
     for number, (path, config) in enumerate(zip(files, loaded, strict=True), 1):
         say(f"[{number}/{len(files)}] {configs.stage_of(config)}  {path}  ({time.monotonic() - begun:.0f} s)")
-        room = configs.room_of(config)
-        assert room is not None, "load has seen it"
-        with artifact.restarting(restart):
-            artifacts.append(room.run(config))
+        artifacts.append(make(config, restart))
     if configs.stage_of(loaded[-1]) == "report":
-        room.show(artifacts[-1])
+        _room(loaded[-1]).show(artifacts[-1])
     say(f"finished in {time.monotonic() - begun:.0f} s")
     return artifacts
+
+
+def make(config: Any, restart: bool = False) -> Path:
+    """The artifact of one config.
+
+    Of several processes the first makes it alone while the others wait, unless the stage computes on a mesh.
+    """
+    run = _room(config).run
+    with artifact.restarting(restart):
+        if cluster.find(os.environ) is None:
+            return run(config)
+        from jaxtrain.runtime import distributed  # imports JAX, which not every stage needs
+
+        others = distributed.join()
+        is_together = hasattr(config, "train") or hasattr(config, "mesh")
+        made = run(config) if is_together or others.is_first else Path(config.out)
+        others.wait(f"{made} made")
+        return made
+
+
+def _room(config: Any) -> ModuleType:
+    room = configs.room_of(config)
+    assert room is not None, "load has seen it"
+    return room

@@ -59,7 +59,7 @@ def batches(folder: Path, start: int, stop: int) -> Iterator[dict[str, np.ndarra
 
 def run(folder: Path, settings: argparse.Namespace) -> None:
     """Train; at the end FOLDER/weights.npz has the weights where one process holds them."""
-    distributed.initialize()
+    distributed.join()
     folder.mkdir(parents=True, exist_ok=True)
     config = TrainConfig(
         optimizer=OptimizerConfig(lr=1e-2, warmup_steps=5),

@@ -101,7 +101,8 @@ def _source(
     mesh = jax.sharding.get_mesh()
     for number in track(range(len(batches)), what or source):
         batch = batches[number]
-        nats_BT = np.asarray(_nats(scorer.model, meshes.put_batch(batch, mesh)), np.float64)
+        own = meshes.put_batch(meshes.own_rows(batch), mesh)
+        nats_BT = meshes.fetch(_nats(scorer.model, own)).astype(np.float64)
         weights_BT, positions_BT = batch["loss_weights"], batch["positions"]
         for values, into in ((nats_BT, at_position[0]), (weights_BT, at_position[1])):
             into += np.bincount(positions_BT.ravel(), values.ravel(), minlength=length)

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jaxtrain.runtime.cluster import Others
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 from jaxtrain.tasks import catalog
@@ -15,10 +16,14 @@ if TYPE_CHECKING:
 FOLDER = Path("data/hub")
 
 
-def fetch(config: "EvaluateConfig") -> "EvaluateConfig":
-    """The config with the folder that now holds its tasks' files; what is there is not fetched again."""
-    for name in config.tasks:
+def fetch(config: "EvaluateConfig", others: Others) -> "EvaluateConfig":
+    """The config with the folder that now holds its tasks' files; what is there is not fetched again.
+
+    Of several processes the first alone fetches.
+    """
+    for name in config.tasks if others.is_first else ():
         fetch_task(catalog.find(name), FOLDER)
+    others.wait("benchmarks fetched")
     return dataclasses.replace(config, benchmarks=str(FOLDER))
 
 

@@ -86,7 +86,7 @@ def likelihoods(
                 count = counts_B[row] = len(continuation)
                 ids_BC[row, :count] = [group.context[-1], *continuation[:-1]]
                 targets_BC[row, :count] = continuation
-            nats_BC, greedy_BC = map(np.asarray, _score(model, cache, *_put(ids_BC, targets_BC)))
+            nats_BC, greedy_BC = meshes.fetch(_score(model, cache, *_put(ids_BC, targets_BC)))
             for row, group in asked:
                 scored = slice(0, counts_B[row])
                 nats = float(nats_BC[row, scored].astype(np.float64).sum())
@@ -159,9 +159,8 @@ def _rounded(size: int) -> int:
 
 
 def _put(*arrays: np.ndarray) -> tuple[jax.Array, ...]:
-    mesh = jax.sharding.get_mesh()
-    batch = {str(at): array for at, array in enumerate(arrays)}
-    return tuple(meshes.put_batch(batch, mesh).values())
+    batch = meshes.own_rows({str(at): array for at, array in enumerate(arrays)})
+    return tuple(meshes.put_batch(batch, jax.sharding.get_mesh()).values())
 
 
 @partial(jax.jit, static_argnames="slots")

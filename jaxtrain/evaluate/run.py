@@ -16,6 +16,7 @@ from jaxtrain.evaluate.bias import BiasConfig
 from jaxtrain.evaluate.choices import Scorer
 from jaxtrain.evaluate.memorization import MemorizationConfig, PlantConfig, plant
 from jaxtrain.fields import Operational
+from jaxtrain.runtime import distributed
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.compiled import keep_compiled
 from jaxtrain.runtime.errors import UserError
@@ -72,10 +73,11 @@ commands = {"plant": (PlantConfig, plant)}
 
 
 def run(config: EvaluateConfig) -> Path:
+    others = distributed.join()
     if config.benchmarks == "hub":
         from jaxtrain.evaluate.hub import fetch  # needs the extra
 
-        config = fetch(config)
+        config = fetch(config, others)
     tasks = [catalog.find(name) for name in config.tasks]
     _check(config)
     inputs = {"clean": config.clean, "data": config.data} if config.clean else {}
@@ -89,7 +91,7 @@ def run(config: EvaluateConfig) -> Path:
     inputs |= config.memorization.inputs() | config.bias.inputs()
     if config.harness_include:
         inputs["harness_include"] = config.harness_include
-    return artifact.produce(config, inputs, partial(_evaluate, config, tasks))
+    return artifact.produce(config, inputs, partial(_evaluate, config, tasks), others=others)
 
 
 def _check(config: EvaluateConfig) -> None:
@@ -127,7 +129,8 @@ def _evaluate(config: EvaluateConfig, tasks: list[Task], folder: Path) -> dict[s
             _say(name, found)
     if config.clean and config.bias.folder:
         results["representation"] = bias.representation(config.clean)
-    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    if jax.process_index() == 0:
+        (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     return {"models": len(config.models), "tasks": len(tasks)}
 
 

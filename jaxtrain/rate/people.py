@@ -8,20 +8,24 @@ import json
 import math
 import os
 import secrets
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 from urllib.parse import urlsplit
 
 import jax
+import numpy as np
 
 from jaxtrain import artifact, weights
 from jaxtrain.feed import prompts as questions
+from jaxtrain.fields import Operational
 from jaxtrain.rate import exchange
 from jaxtrain.rate.overview import overview
 from jaxtrain.rate.sampling import answers
 from jaxtrain.rate.store import Sample, Store
+from jaxtrain.runtime import distributed
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count, Limits, Share
@@ -52,6 +56,7 @@ class SampleConfig:
     """Of sampling; 0 takes the likeliest token."""
     seed: int = 0
     """Of answers and display order. Run again with the same seed, it adds only what is missing."""
+    mesh: Operational[MeshConfig] = field(default_factory=MeshConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,16 +128,22 @@ def sample(config: SampleConfig) -> Path:
     asked = questions.load(config.conversations, first, config.longest_prompt, part=0, parts=2)[
         : config.prompts
     ]
-    with Store(url(config.database)) as store:
-        missing = [
-            (number, prompt)
-            for number, prompt in enumerate(asked)
-            if not store.has_task(store.add_prompt(prompt.messages), config.seed + number)
-        ]
+    others = distributed.join()
+    is_missing = np.zeros(len(asked), bool)
+    with ExitStack() as ends:
+        store = ends.enter_context(Store(url(config.database))) if others.is_first else None
+        if store is not None:
+            for number, prompt in enumerate(asked):
+                task = store.add_prompt(prompt.messages), config.seed + number
+                is_missing[number] = not store.has_task(*task)
+        is_missing = distributed.from_first(is_missing)
+        missing = [(number, asked[number]) for number in np.flatnonzero(is_missing).tolist()]
         found: dict[int, list[Sample]] = {number: [] for number, _ in missing}
         for model in config.models if missing else ():
             for number, samples in _answers(config, model, missing).items():
                 found[number] += samples
+        if store is None:
+            return Path(config.database)
         for number, prompt in missing:
             store.add_task(store.add_prompt(prompt.messages), found[number], config.seed + number)
         say(
@@ -152,7 +163,7 @@ def _answers(
         for _, prompt in asked
         for _ in range(config.answers)
     ]
-    with jax.set_mesh(meshes.make(MeshConfig())):
+    with jax.set_mesh(meshes.make(config.mesh)):
         ids = answers(
             folder,
             tokenizer,

@@ -24,6 +24,7 @@ from jaxtrain.rate.overview import agreements
 from jaxtrain.rate.people import ExportConfig, ImportConfig, SampleConfig, ServeConfig
 from jaxtrain.rate.sampling import answers
 from jaxtrain.rate.store import Comparison, Sample, Store
+from jaxtrain.runtime import distributed
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count, Limits, Share
@@ -80,9 +81,8 @@ def run(config: RateConfig | SampleConfig | ExportConfig) -> Path:
         return people.sample(config)
     if isinstance(config, ExportConfig):
         return people.export(config)
-    return artifact.produce(
-        config, {"model": config.model, "conversations": config.conversations}, partial(_rate, config)
-    )
+    inputs = {"model": config.model, "conversations": config.conversations}
+    return artifact.produce(config, inputs, partial(_rate, config), others=distributed.join())
 
 
 def _rate(config: RateConfig, folder: Path) -> dict[str, Any]:
@@ -106,6 +106,8 @@ def _rate(config: RateConfig, folder: Path) -> dict[str, Any]:
             temperature=1.0,
             seed=config.seed,
         )
+    if jax.process_index() > 0:
+        return {}
     with Store(f"sqlite:///{folder / 'ratings.sqlite'}") as store:
         tasks = _add_tasks(store, config, tokenizer, asked, answered)
         _judge(store, config, tasks)

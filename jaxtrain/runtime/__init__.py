@@ -8,7 +8,8 @@ web.py          what every HTTP server asks of strangers
 mesh.py         make and set the device mesh
 checkpoint.py   Orbax: save async, verify, restore onto any mesh
 compiled.py     keep what XLA compiled
-distributed.py  many hosts: who they are, what any of them wishes
+cluster.py      many hosts: who they are, by the scheduler's environment
+distributed.py  many hosts: how they join and wait, what any of them wishes
 signals.py      SIGTERM and SIGINT
 watchdog.py     end what hangs
 goodput.py      where the wall time went

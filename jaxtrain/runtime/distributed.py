@@ -1,129 +1,44 @@
-"""Many hosts: who they are, by the scheduler's environment, and what any of them wishes.
+"""Many hosts: how they join, wait for each other, and what any of them wishes."""
 
-One process a host. `initialize()` finds the coordinator in this order: our own variables, Slurm, Kubernetes
-(JobSet or an indexed Job), Cloud TPU; none of them: one process. Launch files stand in `docs/scaling.md`.
-"""
-
+import itertools
 import os
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax._src.distributed import global_state  # its barrier needs no device, and has no public name
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxtrain.runtime import cluster
+from jaxtrain.runtime.cluster import Others
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 
-PORT = 8476
 HEARTBEAT_SECONDS = 30
 """A process that has not been heard of for so long is dead, and the others end."""
+LONGEST_WAIT = 10 * 365 * 24 * 3600 * 1000  # milliseconds; what has died is found out by its heartbeat
+_moments = itertools.count()
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """What `jax.distributed.initialize` has to know."""
-
-    scheduler: str
-    coordinator: str
-    """host:port of process 0"""
-    processes: int
-    process: int
-
-
-def find(environment: Mapping[str, str]) -> Cluster | None:
-    """The cluster that the environment tells of; None for a process on its own.
-
-    Errors: UserError where a scheduler's variables contradict or lack one another.
-    """
-    for scheduler, reads in (
-        ("flags", _flags),
-        ("slurm", _slurm),
-        ("kubernetes", _kubernetes),
-        ("tpu", _tpu),
-    ):
-        try:
-            found = reads(environment)
-        except KeyError as missing:
-            raise UserError(f"{scheduler}: {missing.args[0]} is not set, but its siblings are") from missing
-        if found is not None:
-            coordinator, processes, process = found
-            if not 0 <= process < processes:
-                raise UserError(f"{scheduler}: process {process} of {processes}; count them from 0")
-            return Cluster(scheduler, coordinator, processes, process) if processes > 1 else None
-    return None
-
-
-Found = tuple[str, int, int] | None
-
-
-def _flags(env: Mapping[str, str]) -> Found:
-    if not any(name.startswith("JAXTRAIN_") for name in env):
-        return None
-    return env["JAXTRAIN_COORDINATOR"], int(env["JAXTRAIN_PROCESSES"]), int(env["JAXTRAIN_PROCESS"])
-
-
-def _slurm(env: Mapping[str, str]) -> Found:
-    """A job step (`srun`), one task a node."""
-    if "SLURM_STEP_NODELIST" not in env:
-        return None
-    port = PORT + int(env["SLURM_JOB_ID"]) % 4096  # two jobs may share a node
-    first = _first_node(env["SLURM_STEP_NODELIST"])
-    return f"{first}:{port}", int(env["SLURM_STEP_NUM_TASKS"]), int(env["SLURM_PROCID"])
-
-
-def _first_node(nodes: str) -> str:
-    """node[003-010,20],other -> node003"""
-    match = re.match(r"([^\[,]+)(?:\[([^\]]+)\])?", nodes)
-    if match is None:
-        raise UserError(f"slurm: SLURM_STEP_NODELIST {nodes!r} names no node")
-    return match[1] + (re.split(r"[,-]", match[2])[0] if match[2] else "")
-
-
-def _kubernetes(env: Mapping[str, str]) -> Found:
-    """An indexed Job; the manifest names the coordinator and the number of processes beside the index."""
-    if "JOB_COMPLETION_INDEX" not in env or "JOB_COORDINATOR" not in env:
-        return None
-    host = env["JOB_COORDINATOR"]
-    return (
-        host if ":" in host else f"{host}:{PORT}",
-        int(env["JOB_PROCESSES"]),
-        int(env["JOB_COMPLETION_INDEX"]) + int(env.get("JOB_FIRST_PROCESS", "0")),
-    )
-
-
-def _tpu(env: Mapping[str, str]) -> Found:
-    """Workers of a pod slice; several slices are told by their MEGASCALE variables."""
-    hosts = [host for host in env.get("TPU_WORKER_HOSTNAMES", "").split(",") if host]
-    slices = int(env.get("MEGASCALE_NUM_SLICES", "1"))
-    if not hosts or len(hosts) * slices == 1:
-        return None
-    process = int(env["TPU_WORKER_ID"])
-    first = hosts[0]
-    if slices > 1:
-        first = env["MEGASCALE_COORDINATOR_ADDRESS"].split(":")[0]
-        process += int(env["MEGASCALE_SLICE_ID"]) * len(hosts)
-    return f"{first}:{PORT}", len(hosts) * slices, process
-
-
-def initialize() -> None:
-    """Join the other processes, if the environment tells of any; once, before JAX's first computation."""
-    cluster = find(os.environ)
-    if cluster is None or jax.distributed.is_initialized():
-        return
-    jax.distributed.initialize(
-        cluster.coordinator,
-        cluster.processes,
-        cluster.process,
-        heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-        cluster_detection_method="deactivate",
-    )
-    if cluster.process == 0:
-        say(f"{cluster.processes} processes ({cluster.scheduler}), {jax.device_count()} devices")
+def join() -> Others:
+    """Join the other processes, if the environment tells of any, before JAX's first computation."""
+    found = cluster.find(os.environ)
+    if found is not None and not jax.distributed.is_initialized():
+        # else SIGTERM goes to a service of JAX's that nothing here asks, and ends no process
+        jax.config.update("jax_enable_preemption_service", False)
+        jax.distributed.initialize(
+            found.coordinator,
+            found.processes,
+            found.process,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
+            cluster_detection_method="deactivate",
+        )
+        if found.process == 0:
+            say(f"{found.processes} processes ({found.scheduler})")
+    return Others(global_state.process_id == 0, wait)
 
 
 PEER_ERRORS = ("Gloo", "NCCL", "Connection", "UNAVAILABLE", "DEADLINE_EXCEEDED", "heartbeat")
@@ -142,9 +57,9 @@ def explain_lost_process(error: Exception) -> UserError | None:
 
 
 def wait(moment: str) -> None:
-    """Until every process is at this moment; at once where there is one."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(moment)
+    """Until every process is at this moment, however long that takes; at once where there is one."""
+    if global_state.client is not None:
+        global_state.client.wait_at_barrier(f"{next(_moments)} {moment}", LONGEST_WAIT)
 
 
 def from_first(values: np.ndarray) -> np.ndarray:

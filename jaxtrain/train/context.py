@@ -38,9 +38,7 @@ def produce(config: Any, inputs: Mapping[str, str | Path], write: Callable[[Path
 
     A killed run goes on in its folder (`artifact.produce`).
     """
-    distributed.initialize()
-    others = artifact.Others(jax.process_index() == 0, distributed.wait)
-    return artifact.produce(config, inputs, write, trained=last_step, others=others)
+    return artifact.produce(config, inputs, write, trained=last_step, others=distributed.join())
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxtrain.runtime.distributed import Cluster, find
+from jaxtrain.runtime.cluster import Cluster, find
 from jaxtrain.runtime.errors import UserError
 
 
