@@ -13,6 +13,9 @@ from jaxtrain.runtime import cluster
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 
+ON_ONE_DEVICE = ("classify", "report")
+"""Stages that the first process makes alone, with JAX."""
+
 
 def config_files(folder: str | Path) -> list[Path]:
     """`1_collect.py`, `2_clean.py`, … by number."""
@@ -55,6 +58,8 @@ def make(config: Any, restart: bool = False) -> Path:
         from jaxtrain.runtime import distributed  # imports JAX, which not every stage needs
 
         others = distributed.join()
+        if configs.stage_of(config) in ON_ONE_DEVICE:
+            distributed.open_devices()
         is_together = hasattr(config, "train") or hasattr(config, "mesh")
         made = run(config) if is_together or others.is_first else Path(config.out)
         others.wait(f"{made} made")

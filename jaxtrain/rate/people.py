@@ -142,14 +142,13 @@ def sample(config: SampleConfig) -> Path:
         for model in config.models if missing else ():
             for number, samples in _answers(config, model, missing).items():
                 found[number] += samples
-        if store is None:
-            return Path(config.database)
-        for number, prompt in missing:
-            store.add_task(store.add_prompt(prompt.messages), found[number], config.seed + number)
-        say(
-            f"rate sample: {len(missing)} tasks added to {config.database}, {len(asked) - len(missing)} stood"
-        )
-        say(f"rate sample: `jaxtrain rate serve --database {config.database}` shows them to people")
+        if store is not None:
+            for number, prompt in missing:
+                store.add_task(store.add_prompt(prompt.messages), found[number], config.seed + number)
+            stood = len(asked) - len(missing)
+            say(f"rate sample: {len(missing)} tasks added to {config.database}, {stood} stood")
+            say(f"rate sample: `jaxtrain rate serve --database {config.database}` shows them to people")
+    others.wait("tasks added")
     return Path(config.database)
 
 

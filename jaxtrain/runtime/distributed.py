@@ -41,25 +41,37 @@ def join() -> Others:
     return Others(global_state.process_id == 0, wait)
 
 
+def open_devices() -> None:
+    """What JAX does at its first computation, and only on all processes at once."""
+    jax.devices()
+
+
 PEER_ERRORS = ("Gloo", "NCCL", "Connection", "UNAVAILABLE", "DEADLINE_EXCEEDED", "heartbeat")
 """Words in what a collective says when its other side is gone."""
 
 
 def explain_lost_process(error: Exception) -> UserError | None:
     """What to do after a collective failed because another process died; None for any other error."""
-    if jax.process_count() == 1 or not any(word in str(error) for word in PEER_ERRORS):
+    if global_state.client is None or not any(word in str(error) for word in PEER_ERRORS):
         return None
     return UserError(
-        f"process {jax.process_index()} of {jax.process_count()} lost another process "
+        f"process {global_state.process_id} of {global_state.num_processes} lost another process "
         f"({str(error).splitlines()[0][:200]}); see that one's log. The last checkpoint stands: start all of "
         "them again"
     )
 
 
 def wait(moment: str) -> None:
-    """Until every process is at this moment, however long that takes; at once where there is one."""
-    if global_state.client is not None:
+    """Until every process is at this moment, however long that takes; at once where there is one.
+
+    Errors: UserError where another process died.
+    """
+    if global_state.client is None:
+        return
+    try:
         global_state.client.wait_at_barrier(f"{next(_moments)} {moment}", LONGEST_WAIT)
+    except jax.errors.JaxRuntimeError as error:
+        raise (explain_lost_process(error) or error) from error
 
 
 def from_first(values: np.ndarray) -> np.ndarray:

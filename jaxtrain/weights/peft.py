@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
@@ -116,7 +115,7 @@ def load(folder: str | Path, model: Transformer) -> tuple[Transformer, Adapters]
             if key not in tensors:
                 raise UserError(f"{folder / TENSORS} lacks {key}")
             layers.append(_ours(tensors.pop(key), like.shape[1:], f"{folder / TENSORS}: {key}"))
-        adapters[name] = jax.device_put(jnp.asarray(np.stack(layers)), like.sharding)
+        adapters[name] = jax.device_put(np.stack(layers), like.sharding)
     if tensors:
         raise UserError(f"{folder / TENSORS}: {sorted(tensors)[0]} has no place in this model")
     return adapted, adapters
