@@ -112,8 +112,9 @@ def differences(stands: Manifest, described: Manifest, config: Any) -> list[Diff
     before, marks = _flat(stands.get("config", {})), _marks(config)
     for name, value in _flat(described["config"]).items():
         added = value if older or marks[name].is_default else None
-        # what is in `train` was at the top of older configs
-        old = before.get(name, before.get(name.removeprefix("train."), added))
+        # what is in `train` was at the top of older configs, which had a class of their own there
+        former = name.removeprefix("train.") if name != "train.class" else name
+        old = before.get(name, before.get(former, added))
         if old != value:
             found.append(Difference(name, old, value, marks[name].changeable))
     old, new = stands.get("inputs", {}), described["inputs"]

@@ -122,7 +122,7 @@ def test_artifacts_of_older_code_are_reused_with_one_warning(copied, monkeypatch
         made = json.loads(file.read_text())
         del made["sha256"]
         made |= {"source": "0" * 64, "version": made.pop("jaxtrain")}
-        made["config"] |= {"out of use": 1, **made["config"].pop("train", {})}
+        made["config"] = made["config"].pop("train", {}) | made["config"] | {"out of use": 1}
         file.write_text(json.dumps(made))
     monkeypatch.chdir(copied)
     manifest.warn_of_older.cache_clear()
