@@ -1,10 +1,11 @@
 """`jaxtrain STAGE CONFIG [--overrides]`: picks the room and calls its run()."""
 
 import importlib
+import os
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.text import Text
@@ -101,10 +102,20 @@ def main(arguments: list[str] | None = None) -> None:
         dispatch(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
         print(f"jaxtrain: {visible(str(error))}", file=sys.stderr)
-        sys.exit(2)
+        _end(2)
     except KeyboardInterrupt:
         print("\njaxtrain: interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+
+
+def _end(status: int) -> NoReturn:
+    """Of several processes at once: at exit JAX waits for the others, which may be waiting for this one."""
+    jax = sys.modules.get("jax")
+    if jax is not None and jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def dispatch(arguments: list[str]) -> None:

@@ -1,8 +1,13 @@
 """`jaxtrain run FOLDER` runs numbered configs in order, and again only what changed."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from stage_run import free_port
 
 from jaxtrain import pipeline
 from jaxtrain.runtime.errors import UserError
@@ -67,3 +72,39 @@ def test_the_quickstart_is_the_whole_pipeline_in_order() -> None:
     names = [path.stem for path in pipeline.config_files(root)]
     assert [name.split("_")[0] for name in names] == [str(n) for n in range(1, len(names) + 1)]
     assert names[:3] == ["1_collect", "2_clean", "3_tokenize"]
+
+
+def test_of_two_processes_the_first_makes_data_and_the_other_waits(recipe: Path, tmp_path: Path) -> None:
+    """And both end where the first one fails."""
+    (tmp_path / "book.txt").rename(tmp_path / "kept.txt")
+    first, second = together(["run", str(recipe)])
+    assert (first.returncode, second.returncode != 0) == (2, True), first.told + second.told
+    assert "book.txt" in first.told.splitlines()[-1] and "another task died" in second.told
+
+    (tmp_path / "kept.txt").rename(tmp_path / "book.txt")
+    first, second = together(["run", str(recipe)])
+    assert (first.returncode, second.returncode) == (0, 0), first.told + second.told
+    assert "collect book" in first.told and "collect book" not in second.told
+    assert "finished" in second.told and (tmp_path / "runs" / "10" / "manifest.json").is_file()
+
+
+class Ended(NamedTuple):
+    returncode: int
+    told: str
+
+
+def together(arguments: list[str]) -> list[Ended]:
+    """The command in two processes."""
+    cluster = {"JAXTRAIN_COORDINATOR": f"127.0.0.1:{free_port()}", "JAXTRAIN_PROCESSES": "2"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "jaxtrain", *arguments],
+            env=os.environ | cluster | {"JAXTRAIN_PROCESS": number},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in "01"
+    ]
+    told = [process.communicate()[1] for process in started]
+    return [Ended(process.returncode, text) for process, text in zip(started, told, strict=True)]

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import urllib.error
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from stage_run import finish, share
 
 from jaxtrain import artifact, cli
 from jaxtrain.rate import people
@@ -34,10 +36,9 @@ def sampled(tiny, tmp_path, monkeypatch) -> Iterator[Path]:
 
 
 def sample_config(database: Path, **changed) -> SampleConfig:
-    settings = {"prompts": 4, "answers": 2, "longest_prompt": 32, "max_new": 8}
-    return SampleConfig(
-        models=MODELS, conversations="runs/tiny/2_clean", database=str(database), **settings | changed
-    )
+    settings = {"models": MODELS, "conversations": "runs/tiny/2_clean"}
+    settings |= {"prompts": 4, "answers": 2, "longest_prompt": 32, "max_new": 8}
+    return SampleConfig(database=str(database), **settings | changed)
 
 
 def judge_all(database: Path) -> None:
@@ -57,6 +58,19 @@ def test_samples_are_blind_tasks_and_a_second_run_adds_nothing(sampled):
         for comparison in store.comparisons():
             assert sorted(comparison.checkpoints) == sorted(MODELS * 2)
             assert all(comparison.completion_ids) and max(map(len, comparison.completion_ids)) <= 8
+
+
+@pytest.mark.slow
+def test_two_processes_ask_as_one_does(sampled, tiny, tmp_path):
+    there = [str(tiny / folder) for folder in (*MODELS, "runs/tiny/2_clean")]
+    together = sample_config(tmp_path / "together.sqlite", models=tuple(there[:2]), conversations=there[2])
+    finish(*share(people.sample, together))
+    assert answers(Path(together.database)) == answers(sampled)
+
+
+def answers(database: Path) -> list[tuple]:
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        return connection.execute("select text, token_ids from completion order by id").fetchall()
 
 
 def test_export_is_a_rate_artifact_and_follows_the_database(sampled, tmp_path):
