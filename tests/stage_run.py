@@ -203,6 +203,8 @@ def _inside(
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     work(*arguments)
+    if jax.distributed.is_initialized():  # a forked process ends without what others do at exit
+        jax.distributed.shutdown()
 
 
 def run_recipe(folder: Path) -> None:

@@ -146,13 +146,17 @@ class CompiledStep:
             raise RuntimeError(f"the step would have to be compiled a second time: {told}") from error
 
 
+NO_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")
+"""Words in what JAX says: the second where a computation that was sent off fails later."""
+
+
 @contextmanager
 def explained(step: CompiledStep) -> Iterator[None]:
     """Turns running out of device memory, or the death of another process, into one line with a remedy."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" in str(error):
+        if any(word in str(error) for word in NO_MEMORY):
             raise perf.explain_out_of_memory(error, step.compiled, step.microbatches) from error
         if lost := distributed.explain_lost_process(error):
             raise lost from error
