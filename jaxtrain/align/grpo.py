@@ -26,7 +26,7 @@ from jaxtrain.align.monitor import Monitor, MonitorConfig, distinct
 from jaxtrain.align.rollout import Rows, Sampler, drawn, fits
 from jaxtrain.align.rounds import Line, Rounds
 from jaxtrain.feed.shuffle import key
-from jaxtrain.fields import Adjustable
+from jaxtrain.fields import Adjustable, Operational
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
@@ -95,6 +95,8 @@ class GRPOConfig:
     resample: int = 0
     """Times that a round is sampled again, on other problems, while fewer than `prompts` of its groups have
     unequal rewards (DAPO's dynamic sampling); what then lacks is filled with groups that teach nothing."""
+    sample_rows: Operational[Count] = rollout.AT_ONCE
+    """Answers that are sampled side by side, to save memory; they say the same."""
     epochs: Count = 1
     """Passes over the answers of a round."""
     minibatches: Count = 1
@@ -154,6 +156,7 @@ def train_grpo(config: GRPOConfig, folder: Path) -> dict[str, Any]:
         longest_prompt=config.longest_prompt,
         max_new=config.max_new,
         temperature=config.temperature,
+        at_once=config.sample_rows,
     )
     with training(config.train, folder, partial(write_about, model_config, tokenizer)) as run:
         meshes.check_rows(

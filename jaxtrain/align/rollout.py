@@ -29,6 +29,8 @@ Rows = dict[str, np.ndarray]
 ROWS = P(BATCH, "context")
 KERNEL_WIDTH = 128
 """Tokens that the rows of attention kernels on accelerators are a multiple of."""
+AT_ONCE = 1024
+"""Answers that are drawn side by side at most, where no config says how many."""
 
 
 def fits(model: ModelConfig, longest_prompt: int, max_new: int) -> None:
@@ -38,6 +40,13 @@ def fits(model: ModelConfig, longest_prompt: int, max_new: int) -> None:
             f"longest_prompt {longest_prompt} and max_new {max_new} make rows of {tokens} tokens, but the "
             f"model was trained on {model.max_length}: lower one of them"
         )
+
+
+def row_length(longest_prompt: int, max_new: int) -> int:
+    """T: prompt, answer and end, rounded up to what the kernels and the mesh that is set want."""
+    multiple = 1 if meshes.platform() == "cpu" else KERNEL_WIDTH
+    multiple = math.lcm(multiple, jax.sharding.get_abstract_mesh().shape["context"])
+    return -(-(longest_prompt + max_new + 1) // multiple) * multiple
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,33 +59,32 @@ class Sampler:
     max_new: int
     """Tokens of an answer at most."""
     temperature: float = 1.0
+    at_once: int = AT_ONCE
+    """Answers drawn side by side, whose keys and values are in memory together; what they say stays."""
 
     def width(self) -> int:
-        """T: prompt, answer and end, rounded up to what the kernels and the mesh want."""
-        multiple = 1 if jax.default_backend() == "cpu" else KERNEL_WIDTH
-        multiple = math.lcm(multiple, jax.sharding.get_abstract_mesh().shape["context"])
-        return -(-(self.longest_prompt + self.max_new + 1) // multiple) * multiple
+        return row_length(self.longest_prompt, self.max_new)
 
     def answer(self, model: Transformer, prompts: list[list[int]], seed: int, greedy: bool = False) -> Rows:
         """Rows of prompts and sampled answers (`rows`), whole on every process."""
-        size = -(-len(prompts) // meshes.batch_rows()) * meshes.batch_rows()
-        filled = [prompts[n % len(prompts)] for n in range(size)]
-        tokens, segments = pad_left(filled, self.longest_prompt, self.tokenizer.pad)
-        own = meshes.own_rows({"tokens": tokens, "segments": segments})
-        batch = meshes.put_batch(own, jax.sharding.get_mesh())
+        tokens, segments = pad_left(prompts, self.longest_prompt, self.tokenizer.pad)
+        numbers = np.arange(len(prompts), dtype=np.int32)[:, None].repeat(self.longest_prompt, axis=1)
+        draw = partial(self._draw, model, jax.random.key(seed % 2**31), 0.0 if greedy else self.temperature)
+        asked = {"tokens": tokens, "segments": segments, "numbers": numbers}
+        return meshes.map_rows(draw, asked, self.at_once)
+
+    def _draw(self, model: Transformer, key: jax.Array, temperature: float, batch: Batch) -> Batch:
         answers = generate(
             model,
             batch["tokens"],
             batch["segments"],
-            row_keys(jax.random.key(seed % 2**31), size),
+            row_keys(key, jnp.max(batch["numbers"], axis=1)),  # a row has its number in every column
             max_new=self.max_new,
-            temperature=0.0 if greedy else self.temperature,
+            temperature=temperature,
             stop=self.tokenizer.end,
             pad=self.tokenizer.pad,
         )
-        end, width = self.tokenizer.end, self.width()
-        found = meshes.fetch(_rows(batch["tokens"], batch["segments"], answers, end=end, width=width))
-        return {name: values[: len(prompts)] for name, values in found.items()}
+        return _rows(batch["tokens"], batch["segments"], answers, end=self.tokenizer.end, width=self.width())
 
     def ids(self, batch: dict[str, Any]) -> list[list[int]]:
         """The sampled tokens of each row, without the end token."""

@@ -146,7 +146,7 @@ def sample(
     tokens, segments = pad_left([*prompts, *[[pad]] * (rows - len(prompts))], length, pad)
     own = mesh.own_rows({"tokens": tokens, "segments": segments})
     batch = mesh.put_batch(own, jax.sharding.get_mesh())
-    keys_B = row_keys(jax.random.key(seed), rows)
+    keys_B = row_keys(jax.random.key(seed), jnp.arange(rows))
     out = generate(
         model,
         batch["tokens"],
@@ -162,7 +162,7 @@ def sample(
     return [ids[row, : lengths[row]].tolist() for row in range(len(prompts))]
 
 
-def row_keys(key: jax.Array, rows: int) -> jax.Array:
-    """A key a row, sharded as the rows."""
-    keys_B = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(rows))
+def row_keys(key: jax.Array, numbers_B: jax.Array) -> jax.Array:
+    """A key a row, by the row's number, sharded as the rows."""
+    keys_B = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers_B)
     return jax.sharding.reshard(keys_B, P(BATCH))

@@ -127,6 +127,18 @@ def played(config, eight):
     return work
 
 
+def test_answers_are_the_same_however_many_are_drawn_at_once(config, eight) -> None:
+    tokenizer = Tokenizer.load(Path(config.model) / "tokenizer")
+    prompts = [tokenizer.encode("2 + 3 = "[: 1 + n % 8]) for n in range(20)]
+    model = store.load(config.model)
+    few, all_ = (
+        Sampler(tokenizer=tokenizer, longest_prompt=16, max_new=6, at_once=n).answer(model, prompts, seed=3)
+        for n in (8, 64)
+    )
+    for name in ("tokens", "mask", "segment_ids"):
+        np.testing.assert_array_equal(few[name], all_[name])
+
+
 def stepped(config: GRPOConfig, rows: dict[str, np.ndarray], microbatches: int = 1) -> Any:
     """The weights after a step of plain descent on the mesh that is set, as numpy."""
     optimizer = optimizers.optax.sgd(1.0)

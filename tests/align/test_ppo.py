@@ -51,7 +51,8 @@ def improve(policy: Policy, reference: Any, rounds: int, kl_weight: float) -> li
     laid_out = jax.jit(rollout.rows, static_argnames=("end", "width"))
     for update in range(rounds):
         answers = generate(
-            state.model.transformer, on["tokens"], on["segments"], row_keys(jax.random.key(update), ROWS),
+            state.model.transformer, on["tokens"], on["segments"],
+            row_keys(jax.random.key(update), np.arange(ROWS)),
             max_new=NEW, temperature=1.0, stop=STOP, pad=0,
         )  # fmt: skip
         rows = meshes.fetch(laid_out(on["tokens"], on["segments"], answers, end=STOP, width=PROMPT + NEW + 1))

@@ -38,7 +38,7 @@ def roll(small, placed, prompts):
         reference = policy.transformer if own_reference else placed(partial(_other, small))
         tokens, segments = pad_left(prompts, PROMPT, pad)
         on = meshes.put_batch({"tokens": tokens, "segments": segments}, jax.sharding.get_mesh())
-        keys = row_keys(jax.random.key(1), len(prompts))
+        keys = row_keys(jax.random.key(1), np.arange(len(prompts)))
         answers = generate(
             policy.transformer, on["tokens"], on["segments"], keys,
             max_new=NEW, temperature=1.0, stop=STOP, pad=pad,
