@@ -75,9 +75,9 @@ Example: jaxtrain convert runs/quickstart/4_pretrain my_model
 PLAN_HELP = """\
 jaxtrain plan CONFIG --topology SHAPE [--sweep] [--json] [--FIELD VALUE ...]
 
-Compiles the training step of a pretrain config for TPUs that are not there (needs libtpu; GPUs by
-formula): memory of a device, what travels, time, money, energy. Where it does not fit: what does.
-Other flags change the config, as in `jaxtrain pretrain`.
+Compiles what a training config runs (the step; sampling and log-probabilities too, where it samples) for
+TPUs that are not there (needs libtpu; GPUs by formula): memory of a device, what travels, time, money,
+energy. Where it does not fit: what does. Other flags change the config, as in the stage's own command.
 
 Example: jaxtrain plan configs/llama3_8b/1_pretrain.py --topology v5e:16x16
 """

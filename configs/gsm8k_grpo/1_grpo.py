@@ -1,13 +1,15 @@
 """jaxtrain align configs/gsm8k_grpo/1_grpo.py
 
-Grade-school maths with a 1.5-billion model of Qwen2.5's shape, for one 80 GB GPU or eight TPU chips and up.
+Grade-school maths with a 1.5-billion model of Qwen2.5's shape, for one 80 GB GPU and up.
 It needs what no package brings:
 
     jaxtrain convert Qwen2.5-1.5B-Instruct runs/gsm8k_grpo/model    (a folder of Hugging Face's)
     runs/gsm8k_grpo/model/tokenizer             (its tokenizer.json and tokenizer_config.json)
     data/gsm8k/train.jsonl and test.jsonl       (of openai/grade-school-math, MIT)
 
-Not run yet. Published for this model with GRPO (verl's baselines, LoRA): 77.9 % of the test problems.
+What it takes: `jaxtrain plan configs/gsm8k_grpo/1_grpo.py --topology h100:1`, by the shapes in `model.json`
+beside this file. Not run yet. Published for this model with GRPO (verl's baselines, LoRA): 77.9 % of
+the test problems.
 """
 
 from jaxtrain.align.run import GRPOConfig
@@ -29,11 +31,14 @@ config = GRPOConfig(
         mesh=MeshConfig(fsdp=-1),
         steps=400,
         microbatches=16,
+        dtype="bfloat16",
+        remat="full",
         evaluate_every=100,
         checkpoint_every=100,
     ),
     prompts=128,
     group=8,
+    sample_rows=512,
     resample=2,
     minibatches=2,
     longest_prompt=256,

@@ -111,9 +111,7 @@ def attend(
 
 def refusal(kernel: str, config: ModelConfig, window: int, length: int, packed: bool) -> str | None:
     """Why a kernel cannot do what is asked on the mesh that is set, or None."""
-    mesh = jax.sharding.get_abstract_mesh()
-    platform = mesh.abstract_device.platform if mesh.abstract_device is not None else jax.default_backend()
-    context = mesh.shape["context"]
+    platform, context = meshes.platform(), jax.sharding.get_abstract_mesh().shape["context"]
     match kernel:
         case "splash":
             reasons = [

@@ -3,8 +3,9 @@
 import dataclasses
 from typing import Any
 
-from jaxtrain.plan import known, published
-from jaxtrain.plan.search import Outcome, mesh_words
+from jaxtrain.plan import published
+from jaxtrain.plan.program import Memory
+from jaxtrain.plan.search import Outcome, Part, mesh_words
 from jaxtrain.runtime import cost
 from jaxtrain.runtime.cost import Range
 
@@ -15,28 +16,12 @@ PUE = Range(1.05, 1.1, 1.4)
 
 def described(found: Outcome, why: str, swept: list[Outcome]) -> dict[str, Any]:
     """Everything of a plan. Times in seconds, sizes in bytes, of one device unless said."""
-    config, chip, devices = found.config, found.topology.chip, found.topology.devices
-    chips = devices / chip.per_chip
-    tokens = config.batch_size * config.model.max_length
-    step = found.time.step
-    seconds = step * config.train.steps
-    hours = seconds * (chips / 3600)
-    watts = chip.watts * devices
-    energy = Range(
-        watts.low * PUE.low * seconds.low / 3.6e6,
-        watts.value * PUE.value * seconds.value / 3.6e6,
-        watts.high * PUE.high * seconds.high / 3.6e6,
-    )
-    per_second = Range(tokens / step.high, tokens / step.value, tokens / step.low)
-    utilisation = per_second * (found.time.flops_per_token / (devices * chip.flops))
-    total = {
-        "tokens": tokens * config.train.steps,
-        "days": _range(seconds * (1 / DAY)),
-        "chip_hours": _range(hours),
-        "dollars": None if chip.price is None else _range(hours * (chip.price * chip.per_chip)),
-        "kWh": _range(energy),
-        "kgCO2e": _range(cost.kilograms(energy)),
-    }
+    work, chip, devices = found.work, found.topology.chip, found.topology.devices
+    train, model, time = work.config.train, work.model, found.step.time
+    tokens = work.rows * work.length
+    each = found.seconds
+    per_second = Range(tokens / each.high, tokens / each.value, tokens / each.low)
+    of_step = Range(tokens / time.step.high, tokens / time.step.value, tokens / time.step.low)
     return {
         "asked_for_does_not_fit": why,
         "changes": list(found.changes),
@@ -44,36 +29,69 @@ def described(found: Outcome, why: str, swept: list[Outcome]) -> dict[str, Any]:
         "devices": devices,
         "mesh": mesh_words(found),
         "model": {
-            "matmul_parameters": config.model.matmul_parameters,
-            "layers": config.model.layers,
-            "length": config.model.max_length,
-            "remat": config.model.remat,
-            "dtype": config.model.dtype,
+            "matmul_parameters": model.matmul_parameters,
+            "layers": model.layers,
+            "remat": model.remat,
+            "dtype": model.dtype,
         },
-        "batch_size": config.batch_size,
-        "microbatches": config.train.microbatches,
-        "steps": config.train.steps,
+        "rows": work.rows,
+        "length": work.length,
+        "microbatches": train.microbatches,
+        "steps": train.steps,
         "compiled": found.compiled,
         "compile_seconds": round(found.compile_seconds, 1),
-        "memory": {
-            **dataclasses.asdict(found.memory),
-            "total": found.memory.total,
-            "has": int(chip.memory),
-        },
-        "traffic": [dataclasses.asdict(one) for one in found.traffic],
+        "memory": _memory(found.memory) | {"has": int(chip.memory)},
+        "programs": [_part(part, each) for part in found.parts],
         "step": {
-            **{name: value for name, value in dataclasses.asdict(found.time).items() if name != "step"},
-            "seconds": _range(step),
-            "bound": found.time.bound,
+            "seconds": _range(each),
+            "flops_per_token": time.flops_per_token,
+            "recompute": time.recompute,
             "tokens_per_second": _range(per_second),
             "tokens_per_second_per_device": _range(per_second * (1 / devices)),
-            "mfu": _range(utilisation),
+            "mfu": _range(of_step * (time.flops_per_token / (devices * chip.flops))),
         },
-        "run": total,
+        "run": _run(found) if train.steps else None,
         "inputs": _inputs(found),
         "sweep": [_compared(one) for one in swept],
-        "check": published.check(),
-        "known": [{**dataclasses.asdict(one), "ratio": one.ratio} for one in known.figures()],
+    }
+
+
+def _memory(memory: Memory) -> dict[str, Any]:
+    return {**dataclasses.asdict(memory), "total": memory.total}
+
+
+def _part(part: Part, each: Range) -> dict[str, Any]:
+    """A program; `share`: of the time between two optimizer steps."""
+    return {
+        "name": part.program.name,
+        "rows": part.program.rows,
+        "calls": _range(part.program.calls),
+        "memory": _memory(part.memory),
+        "traffic": [dataclasses.asdict(one) for one in part.traffic],
+        "compute": part.time.compute,
+        "bandwidth": part.time.memory,
+        "links": part.time.links,
+        "bound": part.time.bound,
+        "seconds_a_call": _range(part.time.step),
+        "seconds": _range(part.seconds),
+        "share": part.seconds.value / each.value,
+    }
+
+
+def _run(found: Outcome) -> dict[str, Any]:
+    """What all steps cost."""
+    work, chip, devices = found.work, found.topology.chip, found.topology.devices
+    steps = work.config.train.steps
+    seconds = found.seconds * steps
+    hours = seconds * (devices / chip.per_chip / 3600)
+    energy = seconds * chip.watts * PUE * (devices / 3.6e6)
+    return {
+        "tokens": work.rows * work.length * steps,
+        "days": _range(seconds * (1 / DAY)),
+        "chip_hours": _range(hours),
+        "dollars": None if chip.price is None else _range(hours * (chip.price * chip.per_chip)),
+        "kWh": _range(energy),
+        "kgCO2e": _range(cost.kilograms(energy)),
     }
 
 
@@ -100,9 +118,9 @@ def _compared(one: Outcome) -> dict[str, Any]:
         "mesh": mesh_words(one),
         "fits": one.fits,
         "memory": one.memory.total,
-        "seconds": one.time.step.value,
-        "links": one.time.links,
-        "bound": one.time.bound,
+        "seconds": one.seconds.value,
+        "links": one.step.time.links,
+        "bound": one.step.time.bound,
     }
 
 

@@ -1,4 +1,4 @@
-"""The real training step: its shapes on a mesh, and its program compiled ahead of time.
+"""The real programs of a training stage: their shapes on a mesh, and each compiled ahead of time.
 
 Nothing is computed and no weight is drawn, so a host without accelerators does it.
 """
@@ -10,41 +10,47 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain.model.transformer import Transformer
+from jaxtrain.align.distill import Taught
+from jaxtrain.decode.generate import generate, row_keys
+from jaxtrain.model.config import ModelConfig
 from jaxtrain.plan.hardware import GIB, Topology
-from jaxtrain.pretrain.run import PretrainConfig
+from jaxtrain.plan.work import AnyMesh, Work, drawn, work_of
 from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.cost import Range
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.mesh import AXES, BATCH
+from jaxtrain.runtime.mesh import AXES, BATCH, MeshConfig
 from jaxtrain.train import losses
 from jaxtrain.train import optimizer as optimizers
-from jaxtrain.train.losses import token_loss
-from jaxtrain.train.state import initializer
+from jaxtrain.train.learner import Learner
+from jaxtrain.train.state import TrainState, initializer
 from jaxtrain.train.step import make_step
 
-AnyMesh = Mesh | AbstractMesh
+ONCE = Range(1, 1, 1)
 NO_MESH = AbstractMesh((), ())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes of one device. The first four are exact; what XLA makes of the rest only a compiler knows."""
+    """Bytes of one device. All but the last two are exact; what XLA makes of those only a compiler knows."""
 
     weights: int
+    """That learn, and that the loss reads."""
     optimizer: int
     batch: int
     """Rows of a step, the guard and the counters too."""
-    kept: int
-    """What the backward pass of a micro-batch finds of the forward pass, weights in compute precision too."""
-    working: int
+    beside: int = 0
+    """What stands in memory while the program runs and is none of its arguments."""
+    kept: int = 0
+    """What the backward pass of a micro-batch finds of the forward pass, weights in compute precision too; of
+    sampling, keys and values."""
+    working: int = 0
     """Estimate of the rest: gradients, the vocabulary loss, a layer at work."""
     arguments: int | None = None
     """By the compiler: weights, optimizer and batch as they lie in memory."""
@@ -61,13 +67,28 @@ class Memory:
     def total(self) -> int:
         """By the compiler where it was asked, else the estimate."""
         if self.peak is not None:
-            return self.peak + self.code
-        return self.state + self.kept + self.working
+            return self.peak + self.code + self.beside
+        return self.state + self.beside + self.kept + self.working
 
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """A compiled step."""
+    """A function that a stage calls on its devices, by shapes."""
+
+    name: Literal["step", "log-probabilities", "sampling"]
+    function: Any
+    """Jitted."""
+    arguments: tuple[Any, ...]
+    memory: Memory
+    rows: int
+    """Of a call."""
+    calls: Range = ONCE
+    """For each step of the optimizer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compiled:
+    """A program as XLA makes it."""
 
     memory: Memory
     text: str
@@ -108,11 +129,11 @@ def devices(topology: Topology) -> list[Any]:
         ) from error
 
 
-def mesh_of(config: PretrainConfig, topology: Topology) -> AnyMesh:
+def mesh_of(config: MeshConfig, topology: Topology) -> AnyMesh:
     """The mesh of a config: of devices for TPUs; of GPUs an abstract one, which no program is made for."""
     if topology.chip.platform == "tpu":
-        return meshes.make(config.train.mesh, devices(topology))
-    sizes = meshes.sizes(config.train.mesh, topology.devices)
+        return meshes.make(config, devices(topology))
+    sizes = meshes.sizes(config, topology.devices)
     kind = jax.sharding.AbstractDevice(device_kind=topology.chip.device_kind, num_cores=None, platform="gpu")
     types = (jax.sharding.AxisType.Explicit,) * len(AXES)
     return AbstractMesh(tuple(sizes), AXES, axis_types=types, abstract_device=kind)
@@ -129,89 +150,184 @@ def set_mesh(mesh: AnyMesh) -> Iterator[None]:
             yield
 
 
-def check(config: PretrainConfig, mesh: AnyMesh) -> None:
-    """UserError where the batch or the sequence cannot be cut as the mesh wants."""
-    with set_mesh(mesh):
-        meshes.check_rows(
-            config.batch_size,
-            config.model.max_length,
-            config.train.microbatches,
-            config.model.stage_microbatches,
-        )
+def check(work: Work) -> None:
+    """UserError where the mesh that is set cannot cut rows or tokens."""
+    name = "batch_size" if hasattr(work.config, "batch_size") else "the number of rows of a step"
+    meshes.check_rows(work.rows, work.length, work.train.microbatches, work.model.stage_microbatches, name)
 
 
-def shapes(config: PretrainConfig, mesh: AnyMesh) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
-    """The training state and a batch, as shapes with their shardings; within `set_mesh(mesh)`."""
-    rule = optimizers.make(config.train.optimizer, config.train.steps)
-    state = meshes.abstract(initializer(partial(Transformer, config.model), rule, config.train.seed), mesh)
-    cut = NamedSharding(mesh, P(BATCH, "context"))
-    size = (config.batch_size, config.model.max_length)
-    names = ("tokens", "targets", "segment_ids", "positions")
-    batch = {name: jax.ShapeDtypeStruct(size, jnp.int32, sharding=cut) for name in names}
-    return state, {**batch, "loss_weights": jax.ShapeDtypeStruct(size, jnp.float32, sharding=cut)}
-
-
-def whole_state(config: PretrainConfig) -> int:
+def whole_state(config: Any, shape: ModelConfig) -> int:
     """Bytes of weights and optimizer on all devices together, were nothing held twice."""
     one = AbstractMesh((1,) * len(AXES), AXES, axis_types=(jax.sharding.AxisType.Explicit,) * len(AXES))
     with set_mesh(one):
-        state, _ = shapes(config, one)
+        work = work_of(config, shape)
+        state = _state(work, work.learner(one), one)
     return _bytes((state.model, state.optimizer))
 
 
-def measure(config: PretrainConfig, mesh: AnyMesh) -> Memory:
-    """Bytes of a device by shapes and shardings alone; nothing is compiled."""
-    with set_mesh(mesh):
-        state, batch = shapes(config, mesh)
-        rows = config.batch_size // config.train.microbatches
-        micro = {
-            name: jax.ShapeDtypeStruct((rows, x.shape[1]), x.dtype, sharding=x.sharding)
-            for name, x in batch.items()
-        }
+def programs(work: Work, mesh: AnyMesh) -> list[Program]:
+    """What a step of the optimizer takes, on the mesh, which is set: rows sampled and read, and the step.
 
-        def backward(model: Any, batch: Any) -> Any:
-            return jax.vjp(lambda model: token_loss(model, batch, config.z_loss)[0], model)[1]
+    Memory is by shapes and shardings alone; nothing is compiled.
+    """
+    learner = work.learner(mesh)
+    state = _state(work, learner, mesh)
+    others = sum(_bytes(drawn(make, mesh, dtype)) for make, dtype in work.others)
+    found = [_step(work, learner, state, mesh, others)]
+    if work.rollouts is not None:
+        weights = _bytes((state.model, learner.frozen))
+        memory = Memory(weights=weights, optimizer=0, batch=0, beside=others + _bytes(state.optimizer))
+        found = [
+            _sampling(work, learner, state, mesh, memory),
+            _reading(work, learner, state, mesh, memory),
+        ] + found
+    return found
 
-        residuals = jax.eval_shape(backward, state.model, micro)
-    weights = _bytes(state.model)
-    kept = max(0, _bytes(residuals) - weights)  # the weights themselves are among them
+
+def _state(work: Work, learner: Learner, mesh: AnyMesh) -> TrainState:
+    rule = optimizers.make(work.train.optimizer, work.train.steps)
+    return meshes.abstract(initializer(learner.init, rule, work.train.seed), mesh)
+
+
+def _batch(work: Work, mesh: AnyMesh, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
+    cut = NamedSharding(mesh, P(BATCH, "context"))
+    kinds = dict.fromkeys(work.whole, jnp.int32) | dict.fromkeys(work.real, jnp.float32)
+    return {
+        name: jax.ShapeDtypeStruct((rows, work.length), kind, sharding=cut) for name, kind in kinds.items()
+    }
+
+
+def _step(work: Work, learner: Learner, state: TrainState, mesh: AnyMesh, others: int) -> Program:
+    """The optimizer's step, as the training loop makes it."""
+    config, frozen = work.train, learner.frozen
+    loss, batch = learner.loss(work.loss), _batch(work, mesh, work.rows)
+    step = make_step(
+        loss,
+        optimizers.make(config.optimizer, config.steps),
+        config.microbatches,
+        watch_loss=work.rollouts is None,
+        learning_rate=optimizers.learning_rate(config.optimizer, config.steps),
+    )
+
+    def backward(learned: Any, batch: Any, frozen: Any) -> Any:
+        more = () if frozen is None else (frozen, jax.random.key(0))
+        return jax.vjp(lambda learned: loss(learned, batch, *more)[0], learned)[1]
+
+    residuals = jax.eval_shape(backward, state.model, _batch(work, mesh, work.micro), frozen)
+    learned, weights = _bytes(state.model), _bytes((state.model, frozen))
+    gradients = learned * (2 if config.microbatches > 1 else 1)
     rest = dataclasses.replace(state, model=None, optimizer=None)
-    return Memory(
+    memory = Memory(
         weights=weights,
         optimizer=_bytes(state.optimizer),
         batch=_bytes(batch) + _bytes(rest),
-        kept=kept,
-        working=_working(config, mesh, weights),
+        beside=others,
+        kept=max(0, _bytes(residuals) - weights),  # the weights themselves are among them
+        working=gradients + _loss_at_work(work, mesh, work.micro) + _layer_at_work(work, mesh, work.micro),
+    )
+    arguments = (state, batch) if frozen is None else (state, batch, frozen)
+    return Program(name="step", function=step, arguments=arguments, memory=memory, rows=work.rows)
+
+
+def _reading(work: Work, learner: Learner, state: TrainState, mesh: AnyMesh, memory: Memory) -> Program:
+    """Log-probabilities (and values) of a micro-batch, under the policy; the others' take as much."""
+    assert work.rollouts is not None
+    batch = _batch(work, mesh, work.micro)
+
+    def read(learned: Any, frozen: Any, batch: Any) -> Any:
+        return _policy(learner, learned, frozen)(batch)
+
+    models = max(2, 1 + len(work.others))
+    calls = models * work.rollouts.answers / work.micro / work.rollouts.steps
+    return Program(
+        name="log-probabilities",
+        function=jax.jit(read),
+        arguments=(state.model, learner.frozen, batch),
+        memory=dataclasses.replace(
+            memory,
+            batch=_bytes(batch),
+            working=_loss_at_work(work, mesh, work.micro) + _layer_at_work(work, mesh, work.micro),
+        ),
+        rows=work.micro,
+        calls=ONCE * calls,
     )
 
 
-def compile_step(config: PretrainConfig, mesh: Mesh, memory: Memory) -> Program:
-    """The step's program for the mesh's devices; OutOfMemory where the compiler refuses it."""
+def _sampling(work: Work, learner: Learner, state: TrainState, mesh: AnyMesh, memory: Memory) -> Program:
+    """Answers that are drawn side by side."""
+    asking, model = work.rollouts, work.model
+    assert asking is not None
+    rows = -(-asking.at_once // meshes.batch_rows()) * meshes.batch_rows()
+    asked = jax.ShapeDtypeStruct(
+        (rows, asking.prompt), jnp.int32, sharding=NamedSharding(mesh, P(BATCH, "context"))
+    )
+    keys = drawn(lambda key: row_keys(key, jnp.arange(rows)), mesh)
+
+    def sample(learned: Any, frozen: Any, tokens: jax.Array, segments: jax.Array, keys: jax.Array) -> Any:
+        model = _policy(learner, learned, frozen).transformer
+        return generate(model, tokens, segments, keys, max_new=asking.new, temperature=1.0, stop=0, pad=0)
+
+    own, tensor, width = rows // meshes.batch_rows(), mesh.shape["tensor"], _width(model)
+    slots = asking.prompt + asking.new
+    decoder = weights_of(model) * width // tensor
+    scores = 2 * 4 * own * model.heads // tensor * asking.prompt * slots
+    hidden = own * asking.prompt * (4 * model.d_hidden // tensor + 4 * model.d_model) * width
+    logits = 3 * 4 * own * model.vocab_size
+    pieces = -(-asking.answers // rows)
+    return Program(
+        name="sampling",
+        function=jax.jit(sample),
+        arguments=(state.model, learner.frozen, asked, asked, keys),
+        memory=dataclasses.replace(
+            memory,
+            batch=2 * _bytes(asked),
+            kept=keys_and_values(work, mesh, own, slots),
+            working=decoder + max(scores + hidden, logits),
+        ),
+        rows=rows,
+        calls=Range(1, (1 + asking.rounds) / 2, asking.rounds) * (pieces / asking.steps),
+    )
+
+
+def _policy(learner: Learner, learned: Any, frozen: Any) -> Any:
+    whole = learner.assemble(learned, frozen, None)
+    return whole.policy if isinstance(whole, Taught) else whole
+
+
+def weights_of(model: ModelConfig) -> int:
+    """Their number, all experts included."""
+    idle = max(0, model.experts - model.experts_per_token)
+    experts = 3 * model.layers * model.d_model * model.d_hidden * idle
+    embedding = 0 if model.tied else model.d_model * model.vocab_size
+    return model.matmul_parameters + embedding + experts
+
+
+def keys_and_values(work: Work, mesh: AnyMesh, rows: int, slots: int) -> int:
+    """Bytes of so many rows of a device."""
+    model = work.model
+    of_token = 2 * model.layers * model.kv_heads * model.head_dim // mesh.shape["tensor"]
+    return rows * slots * of_token * _width(model)
+
+
+def compiled(program: Program) -> Compiled:
+    """A program for the devices of the mesh that is set; OutOfMemory where the compiler refuses it."""
     import time
 
-    rule = optimizers.make(config.train.optimizer, config.train.steps)
     begun = time.perf_counter()
-    with jax.set_mesh(mesh):
-        step = make_step(
-            partial(token_loss, z_loss=config.z_loss),
-            rule,
-            config.train.microbatches,
-            learning_rate=optimizers.learning_rate(config.train.optimizer, config.train.steps),
-        )
-        try:
-            compiled = step.lower(*shapes(config, mesh)).compile()
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            raise OutOfMemory(_needed(str(error))) from error
-    sizes = compiled.memory_analysis()
+    try:
+        made = program.function.lower(*program.arguments).compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise OutOfMemory(_needed(str(error))) from error
+    sizes = made.memory_analysis()
     memory = dataclasses.replace(
-        memory,
+        program.memory,
         arguments=sizes.argument_size_in_bytes,
         peak=sizes.peak_memory_in_bytes,
         code=sizes.generated_code_size_in_bytes,
     )
-    return Program(memory=memory, text=compiled.as_text(), seconds=time.perf_counter() - begun)
+    return Compiled(memory=memory, text=made.as_text(), seconds=time.perf_counter() - begun)
 
 
 def _bytes(tree: Any) -> int:
@@ -225,23 +341,29 @@ def _bytes(tree: Any) -> int:
     return sum(of(leaf) for leaf in jax.tree.leaves(tree) if hasattr(leaf, "shape"))
 
 
-def _working(config: PretrainConfig, mesh: AnyMesh, weights: int) -> int:
-    """Gradients; the vocabulary loss: the head's gradient whole over fsdp in float32, the head in compute
-    precision, a chunk of logits three times; and a layer's weights, gathered, with its hidden units."""
-    model, shape = config.model, mesh.shape
-    width = 2 if model.dtype == "bfloat16" else 4
-    ways = math.prod(shape[axis] for axis in BATCH)
-    rows = max(1, config.batch_size // config.train.microbatches // ways)
-    time = model.max_length // shape["context"]
+def _width(model: ModelConfig) -> int:
+    return 2 if model.dtype == "bfloat16" else 4
+
+
+def _loss_at_work(work: Work, mesh: AnyMesh, rows: int) -> int:
+    """The head's gradient whole over fsdp in float32, the head in compute precision, and a chunk of logits
+    three times."""
+    model, shape = work.model, mesh.shape
     vocab = model.vocab_size // shape["tensor"]
-    chunk = min(rows * time, max(losses.TOKENS, losses.LOGITS // vocab))
-    loss = model.d_model * vocab * (4 + width) + 3 * 4 * chunk * vocab
+    tokens = max(1, rows // meshes.batch_rows()) * work.length // shape["context"]
+    chunk = min(tokens, max(losses.TOKENS, losses.LOGITS // vocab))
+    return model.d_model * vocab * (4 + _width(model)) + 3 * 4 * chunk * vocab
+
+
+def _layer_at_work(work: Work, mesh: AnyMesh, rows: int) -> int:
+    """A layer's weights, gathered, with its hidden units."""
+    model, shape = work.model, mesh.shape
+    tokens = max(1, rows // meshes.batch_rows()) * work.length // shape["context"]
     hidden = model.d_hidden * (model.experts_per_token * shape["expert"] if model.experts else 1)
     attention = model.d_model * model.head_dim * (2 * model.heads + 2 * model.kv_heads)
     mlps = max(1, model.experts // shape["expert"]) * (3 if model.gated else 2)
     gathered = (attention + mlps * model.d_model * model.d_hidden) // shape["tensor"]
-    layer = 2 * gathered * width + rows * time * (4 * hidden + 4 * model.d_model) * width // shape["tensor"]
-    return weights * (2 if config.train.microbatches > 1 else 1) + loss + layer
+    return (2 * gathered + tokens * (4 * hidden + 4 * model.d_model) // shape["tensor"]) * _width(model)
 
 
 def _needed(message: str) -> float | None:

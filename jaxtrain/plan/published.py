@@ -1,9 +1,7 @@
 """What others measured, and what it says of the share of its peak that a chip reaches in training.
 
-The share that `plan` expects of a chip is the median of its rows, or, without any, of its platform's. `check`
-predicts each row from the others alone (leave one out): the printed error is of figures that the
-prediction has not seen. How each run kept activations is mostly not said; what it recomputed counts as
-lost time.
+The share that `plan` expects of a chip is the median of its rows, or, without any, of its platform's. How
+each run kept activations is mostly not said; what it recomputed counts as lost time.
 """
 
 import statistics
@@ -30,12 +28,7 @@ class Row:
     def utilisation(self) -> float:
         if self.model is None:
             return self.share
-        return self.tokens * flops_per_token(self.model) / CHIPS[self.chip].flops
-
-
-def flops_per_token(model: ModelConfig) -> float:
-    """As the training loop counts them."""
-    return model.flops_per_token()
+        return self.tokens * self.model.flops_per_token() / CHIPS[self.chip].flops
 
 
 def llama(parameters: str, length: int, vocab: int = 128_256) -> ModelConfig:
@@ -113,25 +106,3 @@ def attainable(chip: Chip, without: Row | None = None) -> tuple[float, float, fl
     own = [row.utilisation for row in rows if row.chip == chip.name]
     own = own or [row.utilisation for row in rows if CHIPS[row.chip].platform == chip.platform]
     return min(own), statistics.median(own), max(own)
-
-
-def check() -> list[dict]:
-    """Each row beside what the others predict for it."""
-    found = []
-    for row in ROWS:
-        _, predicted, _ = attainable(CHIPS[row.chip], without=row)
-        error = predicted / row.utilisation - 1
-        tokens = predicted * CHIPS[row.chip].flops / flops_per_token(row.model) if row.model else None
-        found.append(
-            {
-                "what": row.what,
-                "chip": row.chip,
-                "published": row.utilisation,
-                "predicted": predicted,
-                "published_tokens": row.tokens or None,
-                "predicted_tokens": tokens,
-                "error": error,
-                "source": row.source,
-            }
-        )
-    return found

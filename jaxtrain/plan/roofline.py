@@ -1,4 +1,4 @@
-"""How long a step takes: arithmetic, memory and links, each at its limit, and what is to be expected.
+"""How long a program takes: arithmetic, memory and links, each at its limit, and what is to be expected.
 
 B rows of a device, T time, D model, F hidden, L layers
 """
@@ -12,18 +12,21 @@ from jax.sharding import Mesh
 
 from jaxtrain.plan.collectives import Traffic
 from jaxtrain.plan.hardware import Chip, Topology
-from jaxtrain.plan.program import AnyMesh, Memory
-from jaxtrain.plan.published import attainable, flops_per_token
-from jaxtrain.pretrain.run import PretrainConfig
+from jaxtrain.plan.program import ONCE, Memory, Program, weights_of
+from jaxtrain.plan.published import attainable
+from jaxtrain.plan.work import AnyMesh, Work
 from jaxtrain.runtime.cost import Range
 from jaxtrain.runtime.mesh import BATCH
 
 NODE = 8  # GPUs behind one NVLink switch
+DECODING = Range(1, 2, 5)
+"""Times that decoding takes longer than its bytes do at the memory's peak: an assumption, for no one
+publishes it of a loop in JAX."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Time:
-    """Seconds of a step, were each of the three the only limit, and what is expected."""
+    """Seconds of a call, were each of the three the only limit, and what is expected."""
 
     compute: float
     """All FLOPs, recomputed ones too, at the chip's peak."""
@@ -45,23 +48,29 @@ class Time:
 
 
 def estimate(
-    config: PretrainConfig, topology: Topology, mesh: AnyMesh, memory: Memory, traffic: list[Traffic]
+    program: Program, work: Work, topology: Topology, mesh: AnyMesh, memory: Memory, traffic: list[Traffic]
 ) -> Time:
-    """Of a step on all devices of the topology."""
-    chip, model = topology.chip, config.model
-    per_token = flops_per_token(model)
-    tokens = config.batch_size * model.max_length / topology.devices
-    again = recompute(config)
+    """Of one call on all devices of the topology."""
+    chip = topology.chip
+    per_token, again = work.model.flops_per_token(work.length), 1.0
+    if program.name == "step":
+        again = recompute(work)
+    else:  # forward alone
+        per_token /= 3
+    tokens = program.rows * work.length / topology.devices
     peak = tokens * per_token * again / chip.flops
     low, value, high = attainable(chip)
     # A pipeline works M of its M + S - 1 turns.
-    stages = mesh.shape["stage"]
-    turns = (model.stage_microbatches + stages - 1) / model.stage_microbatches if stages > 1 else 1.0
-    in_memory = _memory_bytes(config, mesh, memory) / chip.bandwidth
+    stages, parts = mesh.shape["stage"], work.model.stage_microbatches
+    turns = (parts + stages - 1) / parts if stages > 1 else 1.0
+    in_memory = _memory_bytes(program, work, mesh, memory) / chip.bandwidth
     links = sum(one.sent / bandwidth(one, topology, mesh) for one in traffic)
-    work = [peak * turns / share for share in (high, value, low)]
+    in_time = (DECODING if program.name == "sampling" else ONCE) * in_memory
+    spent = [peak * turns / share for share in (high, value, low)]
     step = Range(
-        max(work[0], in_memory, links), max(work[1], in_memory, links), max(work[2], in_memory) + links
+        max(spent[0], in_time.low, links),
+        max(spent[1], in_time.value, links),
+        max(spent[2], in_time.high) + links,
     )
     return Time(
         compute=peak,
@@ -74,28 +83,34 @@ def estimate(
     )
 
 
-def recompute(config: PretrainConfig) -> float:
+def recompute(work: Work) -> float:
     """FLOPs done over FLOPs that count, by what the backward pass finds."""
-    model = config.model
+    model = work.model
     if model.remat in ("full", "offload"):
         return 4 / 3
     if model.remat == "dots":  # the scores of attention alone
-        scores = 2 * model.layers * model.max_length * model.heads * model.head_dim
-        return 1 + scores / flops_per_token(model)
+        scores = 2 * model.layers * work.length * model.heads * model.head_dim
+        return 1 + scores / model.flops_per_token(work.length)
     return 1.0
 
 
-def _memory_bytes(config: PretrainConfig, mesh: AnyMesh, memory: Memory) -> float:
-    """At least: gathered weights read in each pass, the optimizer's own, activations once each."""
-    model, shape = config.model, mesh.shape
+def _memory_bytes(program: Program, work: Work, mesh: AnyMesh, memory: Memory) -> float:
+    """At least: gathered weights read in each pass, the optimizer's own, activations once each. Sampling
+    reads the weights and all slots of keys and values for every token."""
+    model, shape = work.model, mesh.shape
     width = 2 if model.dtype == "bfloat16" else 4
-    passes = config.train.microbatches * (4 if model.remat in ("full", "offload") else 3)
+    if program.name == "sampling":
+        assert work.rollouts is not None
+        return work.rollouts.new * (weights_of(model) * width / shape["tensor"] + memory.kept)
     whole = memory.weights / 4 * width * shape["fsdp"]
-    rows = config.batch_size / math.prod(shape[axis] for axis in BATCH)
+    rows = program.rows / math.prod(shape[axis] for axis in BATCH)
     hidden = model.d_hidden * (model.experts_per_token if model.experts else 1)
-    stream = rows * model.max_length / shape["context"] * model.layers / shape["stage"] * width
-    activations = 3 * stream * (8 * model.d_model + 3 * hidden) / shape["tensor"]
-    return passes * whole + 2 * (memory.weights + memory.optimizer) + memory.weights + activations
+    stream = rows * work.length / shape["context"] * model.layers / shape["stage"] * width
+    activations = stream * (8 * model.d_model + 3 * hidden) / shape["tensor"]
+    if program.name == "log-probabilities":
+        return whole + activations
+    passes = work.train.microbatches * (4 if model.remat in ("full", "offload") else 3)
+    return passes * whole + 2 * (memory.weights + memory.optimizer) + memory.weights + 3 * activations
 
 
 def bandwidth(traffic: Traffic, topology: Topology, mesh: AnyMesh) -> float:
@@ -138,50 +153,42 @@ def _torus(chip: Chip, topology: Topology, devices: list[Any]) -> float:
     return rate or chip.link * 2  # the two halves of one chip
 
 
-def expected_traffic(config: PretrainConfig, mesh: AnyMesh, memory: Memory) -> list[Traffic]:
-    """By formula, where no program is compiled: what each axis moves in a step.
+def expected_traffic(program: Program, work: Work, mesh: AnyMesh, memory: Memory) -> list[Traffic]:
+    """By formula, where no program is compiled: what each axis moves in a call.
 
     fsdp gathers the weights in compute precision for each pass and scatters the gradients, in each turn of a
     pipeline; tensor gathers and scatters the residual stream four times a layer and pass, context passes keys
     and values round, expert exchanges tokens twice a pass, stage hands the stream on, data sums
-    the gradients.
+    the gradients. Sampling gathers the weights once.
     """
-    model, n = config.model, dict(mesh.shape)
+    model, n = work.model, dict(mesh.shape)
     width = 2 if model.dtype == "bfloat16" else 4
-    again = model.remat in ("full", "offload")
-    passes = 3 if again else 2  # forward, again, backward
+    learns = program.name == "step"
+    passes = (3 if model.remat in ("full", "offload") else 2) if learns else 1  # forward, again, backward
+    back = int(learns)
+    parts = work.train.microbatches if learns else 1
     whole = memory.weights * n["fsdp"] // 4 * width
-    rows = config.batch_size / math.prod(n[axis] for axis in BATCH)
-    stream = int(rows * model.max_length / n["context"] * model.d_model * width)
+    rows = program.rows / math.prod(n[axis] for axis in BATCH)
+    stream = int(rows * work.length / n["context"] * model.d_model * width)
     layers = model.layers // n["stage"]
     keys = int(stream / model.d_model * 2 * model.kv_heads * model.head_dim / n["tensor"])
     choices = model.experts_per_token * n["expert"]
     turns = model.stage_microbatches + n["stage"] - 1 if n["stage"] > 1 else 1
     plan = [
-        ("all-gather", "fsdp", passes * config.train.microbatches * turns, whole),
-        ("reduce-scatter", "fsdp", config.train.microbatches * turns, whole),
-        ("all-gather", "tensor", 2 * layers * (passes + 1), stream),
-        ("reduce-scatter", "tensor", 2 * layers * (passes + 1), stream),
-        ("collective-permute", "context", layers * (passes + 2) * (n["context"] - 1), keys),
-        ("all-to-all", "expert", 2 * layers * (passes + 1) if model.experts else 0, choices * stream),
-        ("collective-permute", "stage", 2 * turns, stream),
-        ("all-reduce", "data", 1, memory.weights),
+        ("all-gather", "fsdp", passes * parts * turns, whole),
+        ("reduce-scatter", "fsdp", back * parts * turns, whole),
+        ("all-gather", "tensor", 2 * layers * (passes + back), stream),
+        ("reduce-scatter", "tensor", 2 * layers * (passes + back), stream),
+        ("collective-permute", "context", layers * (passes + 2 * back) * (n["context"] - 1), keys),
+        ("all-to-all", "expert", 2 * layers * (passes + back) if model.experts else 0, choices * stream),
+        ("collective-permute", "stage", (1 + back) * turns, stream // model.stage_microbatches),
+        ("all-reduce", "data", back, memory.weights),
     ]
     found = []
     for kind, axis, count, size in plan:
         if n[axis] > 1 and count:
-            turns = 2 if kind == "all-reduce" else 1
-            ring = 1.0 if kind == "collective-permute" else turns * (n[axis] - 1) / n[axis]
-            if axis == "stage":
-                size //= model.stage_microbatches
-            found.append(
-                Traffic(
-                    kind=kind,
-                    axes=(axis,),
-                    devices=n[axis],
-                    count=count,
-                    size=count * size,
-                    sent=int(count * size * ring),
-                )
-            )
+            ring = 1.0 if kind == "collective-permute" else (n[axis] - 1) / n[axis]
+            sent = int(count * size * ring * (2 if kind == "all-reduce" else 1))
+            one = Traffic(kind=kind, axes=(axis,), devices=n[axis], count=count, size=count * size, sent=sent)
+            found.append(one)
     return found

@@ -3,11 +3,16 @@
 import dataclasses
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from jax.sharding import Mesh
+
 from jaxtrain import config as configs
-from jaxtrain.plan import program
+from jaxtrain.model.config import ModelConfig
+from jaxtrain.plan import bill, program, search, show
 from jaxtrain.plan.hardware import Topology, parse
+from jaxtrain.plan.work import shape_of
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count
 
@@ -36,36 +41,28 @@ SWITCHES = ("--sweep", "--json")
 
 
 def plan(arguments: list[str]) -> None:
-    """Print the plan of a pretrain config; what is not a field of PlanConfig overrides the config's."""
+    """Print the plan of a training config; what is not a field of PlanConfig overrides the config's."""
     path, own, rest = _divide(arguments)
     asked = configs.from_flags(PlanConfig, own)
     topology = _given(parse(asked.topology, asked.slices), asked)
     if topology.chip.platform == "tpu":
         program.tpu_environment()
     config = configs.override(configs.load(path), rest)
-    if configs.stage_of(config) != "pretrain":
-        raise UserError(f"{path} is a config of {configs.stage_of(config)}; plan takes one of pretrain")
-    found = answer(config, topology, asked)
-    from jaxtrain.plan import show
-
+    found = answer(config, shape_of(config, Path(path).parent), topology, asked)
     print_ = json.dumps(found, indent=1) if asked.json else show.text(found)
     show.out(print_)
 
 
-def answer(config: Any, topology: Topology, asked: PlanConfig) -> dict[str, Any]:
-    """Everything that is shown, as JSON values."""
-    from jax.sharding import Mesh
-
-    from jaxtrain.plan import bill, search
-
+def answer(config: Any, shape: ModelConfig, topology: Topology, asked: PlanConfig) -> dict[str, Any]:
+    """Everything that is shown, as JSON values. shape: `work.shape_of(config)`."""
     swept: list[search.Outcome] = []
     if asked.sweep:
-        swept = search.swept(config, topology)
-        best, why = search.answered(swept[0].config, topology)
+        swept = search.swept(config, shape, topology)
+        best, why = search.answered(swept[0].work.config, shape, topology)
         if isinstance(best.mesh, Mesh) and len(swept) > 1 and not best.compiled:
             best = search.compiled(best)
     else:
-        best, why = search.answered(config, topology)
+        best, why = search.answered(config, shape, topology)
     return bill.described(best, why, swept)
 
 

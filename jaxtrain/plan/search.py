@@ -4,19 +4,23 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from jax.sharding import Mesh
 
 from jaxtrain import config as configs
+from jaxtrain.model.config import ModelConfig
 from jaxtrain.plan import program, roofline
 from jaxtrain.plan.collectives import Traffic, read
 from jaxtrain.plan.hardware import Topology
-from jaxtrain.plan.program import AnyMesh, Memory, OutOfMemory
+from jaxtrain.plan.program import Memory, OutOfMemory, Program
 from jaxtrain.plan.roofline import Time
-from jaxtrain.pretrain.run import PretrainConfig
+from jaxtrain.plan.work import AnyMesh, Work, work_of
+from jaxtrain.runtime.cost import Range
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
+from jaxtrain.weights.learners import runs_as
 
 TRIES = 4
 """Programs compiled in one search, at most."""
@@ -25,76 +29,101 @@ MARGIN = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
+class Part:
+    """One program of a setting: what it takes and how long a call of it is expected to be."""
+
+    program: Program
+    memory: Memory
+    traffic: list[Traffic]
+    time: Time
+
+    @property
+    def seconds(self) -> Range:
+        """For each step of the optimizer."""
+        return self.time.step * self.program.calls
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """One setting on one topology: what it takes and how fast it is expected to be."""
 
-    config: PretrainConfig
+    work: Work
+    shape: ModelConfig
     topology: Topology
     mesh: AnyMesh
     changes: tuple[str, ...]
     """From what was asked for."""
-    memory: Memory
-    traffic: list[Traffic]
-    time: Time
-    compiled: bool
+    parts: tuple[Part, ...]
+    """In the order in which they run; the optimizer's step is the last."""
+    compiled: bool = False
     compile_seconds: float = 0.0
+
+    @property
+    def memory(self) -> Memory:
+        """Of the fullest program."""
+        return max((part.memory for part in self.parts), key=lambda memory: memory.total)
+
+    @property
+    def seconds(self) -> Range:
+        """From one optimizer step to the next."""
+        return sum((part.seconds for part in self.parts), Range(0, 0, 0))
+
+    @property
+    def step(self) -> Part:
+        return self.parts[-1]
 
     @property
     def fits(self) -> bool:
         return self.memory.total <= self.topology.chip.memory
 
 
-def measured(config: PretrainConfig, topology: Topology, changes: tuple[str, ...] = ()) -> Outcome:
-    """By shapes and formulas alone. UserError where mesh, batch and model do not go together."""
-    mesh = program.mesh_of(config, topology)
-    program.check(config, mesh)
-    memory = program.measure(config, mesh)
-    traffic = roofline.expected_traffic(config, mesh, memory)
-    time = roofline.estimate(config, topology, mesh, memory, traffic)
-    return Outcome(
-        config=config,
-        topology=topology,
-        mesh=mesh,
-        changes=changes,
-        memory=memory,
-        traffic=traffic,
-        time=time,
-        compiled=False,
-    )
+def measured(config: Any, shape: ModelConfig, topology: Topology, changes: tuple[str, ...] = ()) -> Outcome:
+    """By shapes and formulas alone. UserError where mesh, rows and model do not go together."""
+    mesh = program.mesh_of(config.train.mesh, topology)
+    parts = []
+    with program.set_mesh(mesh):
+        work = work_of(config, shape)
+        program.check(work)
+        for one in program.programs(work, mesh):
+            traffic = roofline.expected_traffic(one, work, mesh, one.memory)
+            time = roofline.estimate(one, work, topology, mesh, one.memory, traffic)
+            parts.append(Part(program=one, memory=one.memory, traffic=traffic, time=time))
+    return Outcome(work=work, shape=shape, topology=topology, mesh=mesh, changes=changes, parts=tuple(parts))
 
 
 def compiled(found: Outcome) -> Outcome:
-    """The same by its compiled program; OutOfMemory where there is none."""
+    """The same by its compiled programs; OutOfMemory where one of them is refused, or has no room."""
     assert isinstance(found.mesh, Mesh), "an abstract mesh has no compiler"
-    say(f"compiling for {found.topology.name}, mesh {mesh_words(found)} …")
-    made = program.compile_step(found.config, found.mesh, found.memory)
-    traffic = read(made.text, dict(found.mesh.shape))
-    return dataclasses.replace(
-        found,
-        memory=made.memory,
-        traffic=traffic,
-        time=roofline.estimate(found.config, found.topology, found.mesh, made.memory, traffic),
-        compiled=True,
-        compile_seconds=made.seconds,
-    )
+    parts, seconds = [], 0.0
+    for part in found.parts:
+        say(f"compiling the {part.program.name} for {found.topology.name}, mesh {mesh_words(found)} …")
+        with program.set_mesh(found.mesh):
+            made = program.compiled(part.program)
+        if made.memory.total > found.topology.chip.memory:
+            raise OutOfMemory(made.memory.total)
+        traffic = read(made.text, dict(found.mesh.shape))
+        time = roofline.estimate(part.program, found.work, found.topology, found.mesh, made.memory, traffic)
+        parts.append(Part(program=part.program, memory=made.memory, traffic=traffic, time=time))
+        seconds += made.seconds
+    return dataclasses.replace(found, parts=tuple(parts), compiled=True, compile_seconds=seconds)
 
 
-def answered(config: PretrainConfig, topology: Topology) -> tuple[Outcome, str]:
+def answered(config: Any, shape: ModelConfig, topology: Topology) -> tuple[Outcome, str]:
     """What was asked for, or the nearest that fits; and in words why it is not what was asked for ("")."""
-    asked = measured(config, topology)
+    asked = measured(config, shape, topology)
     has_compiler = isinstance(asked.mesh, Mesh)
     limit = topology.chip.memory
     if not has_compiler and asked.fits:
         return asked, ""
     needed = asked.memory.total
-    if has_compiler and asked.memory.state < limit:
+    if has_compiler and asked.step.memory.state < limit:
         try:
             return compiled(asked), ""
         except OutOfMemory as error:
             needed = error.needed or needed
     why = f"{_gib(needed)} GiB are needed, a device of {topology.name} has {_gib(limit)}"
     while True:
-        if (found := _nearest(config, topology)) is not None:
+        if (found := _nearest(config, shape, topology)) is not None:
             return found, why
         topology = _doubled(topology)
         if topology.devices > 2**15:
@@ -102,15 +131,15 @@ def answered(config: PretrainConfig, topology: Topology) -> tuple[Outcome, str]:
         say(f"nothing fits; trying {topology.name}")
 
 
-def _nearest(config: PretrainConfig, topology: Topology) -> Outcome | None:
+def _nearest(config: Any, shape: ModelConfig, topology: Topology) -> Outcome | None:
     """The fewest changes that fit, then the fastest; compiled where there is a compiler."""
     limit = MARGIN * topology.chip.memory
-    if program.whole_state(config) > limit * topology.devices:
+    if program.whole_state(config, shape) > limit * topology.devices:
         return None
     tries = 0
-    for _, alike in itertools.groupby(neighbours(config, topology), key=lambda one: len(one[1])):
-        likely = [one for one in _measured_all(alike, topology) if one.memory.total <= limit]
-        for one in sorted(likely, key=lambda one: one.time.step.value):
+    for _, alike in itertools.groupby(neighbours(config, shape, topology), key=lambda one: len(one[1])):
+        likely = [one for one in _measured_all(alike, shape, topology) if one.memory.total <= limit]
+        for one in sorted(likely, key=lambda one: one.seconds.value):
             if not isinstance(one.mesh, Mesh):
                 return one
             try:
@@ -123,45 +152,60 @@ def _nearest(config: PretrainConfig, topology: Topology) -> Outcome | None:
     return None
 
 
-def neighbours(config: PretrainConfig, topology: Topology) -> list[tuple[PretrainConfig, tuple[str, ...]]]:
-    """The config with other remat, micro-batches and meshes, and what is changed; fewest changes first."""
-    remats: dict[str, tuple[str, ...]] = {"full": ("model.remat full",), config.model.remat: ()}
+def neighbours(config: Any, shape: ModelConfig, topology: Topology) -> list[tuple[Any, tuple[str, ...]]]:
+    """The config with other remat, micro-batches, meshes and rows; and the changes, fewest first."""
+    own = runs_as(config.train, shape).remat
+    remats: dict[str, tuple[str, ...]] = {"full": ("train.remat full",), own: ()}
     found = []
-    for remat, of_remat in remats.items():
-        model = dataclasses.replace(config.model, remat=remat)
-        for factor in (1, 2, 4, 8):
-            parts = config.train.microbatches * factor
-            of_parts = (f"microbatches {parts}",) if factor > 1 else ()
-            for mesh, of_mesh in _meshes(config, topology):
-                changed = configs.changed(config, train__microbatches=parts, train__mesh=mesh, model=model)
-                found.append((changed, of_remat + of_parts + of_mesh))
+    for (rows, of_rows), (remat, of_remat), factor in itertools.product(
+        _fewer(config), remats.items(), (1, 2, 4, 8)
+    ):
+        parts = config.train.microbatches * factor
+        of_parts = (f"train.microbatches {parts}",) if factor > 1 else ()
+        for mesh, of_mesh in _meshes(config, shape, topology):
+            changed = configs.changed(rows, train__microbatches=parts, train__mesh=mesh)
+            changed = configs.changed(changed, train__remat=remat) if of_remat else changed
+            found.append((changed, of_rows + of_remat + of_parts + of_mesh))
     return sorted(found, key=lambda one: len(one[1]))
 
 
+def _fewer(config: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
+    """The config itself, and with fewer answers side by side or a round, where it samples any."""
+    yield config, ()
+    for name in ("sample_rows", "rollouts", "prompts", "group"):
+        for divisor in (2, 4, 8):
+            if (size := getattr(config, name, 0)) >= 2 * divisor and size % divisor == 0:
+                yield configs.changed(config, **{name: size // divisor}), (f"{name} {size // divisor}",)
+
+
 def _measured_all(
-    settings: Iterable[tuple[PretrainConfig, tuple[str, ...]]], topology: Topology
+    settings: Iterable[tuple[Any, tuple[str, ...]]], shape: ModelConfig, topology: Topology
 ) -> Iterator[Outcome]:
     """Of those whose mesh, batch and model go together; neighbours are made by rule, and many do not."""
     for config, changes in settings:
         try:
-            yield measured(config, topology, changes)
+            yield measured(config, shape, topology, changes)
         except UserError:
             continue
 
 
-def swept(config: PretrainConfig, topology: Topology) -> list[Outcome]:
+def swept(config: Any, shape: ModelConfig, topology: Topology) -> list[Outcome]:
     """Every mesh of data, fsdp and tensor by formula, the fastest that fits first."""
-    meshes = [(configs.changed(config, train__mesh=mesh), words) for mesh, words in _meshes(config, topology)]
-    found = list(_measured_all(meshes, topology))
+    meshes = [
+        (configs.changed(config, train__mesh=mesh), words) for mesh, words in _meshes(config, shape, topology)
+    ]
+    found = list(_measured_all(meshes, shape, topology))
     if not found:
         raise UserError(
-            f"no mesh of {topology.name} cuts batch_size {config.batch_size} and this model; "
-            f"make batch_size a multiple of {topology.devices}"
+            f"no mesh of {topology.name} cuts the rows of a step and this model; make their number a "
+            f"multiple of {topology.devices}"
         )
-    return sorted(found, key=lambda one: (not one.fits, one.time.step.value))
+    return sorted(found, key=lambda one: (not one.fits, one.seconds.value))
 
 
-def _meshes(config: PretrainConfig, topology: Topology) -> Iterator[tuple[MeshConfig, tuple[str, ...]]]:
+def _meshes(
+    config: Any, shape: ModelConfig, topology: Topology
+) -> Iterator[tuple[MeshConfig, tuple[str, ...]]]:
     """The config's own mesh, then those of data and tensor that leave a whole number of devices for fsdp."""
     own = config.train.mesh
     yield own, ()
@@ -170,10 +214,10 @@ def _meshes(config: PretrainConfig, topology: Topology) -> Iterator[tuple[MeshCo
         for copies in (1, 2, 4, 8):
             data = topology.slices * copies
             rest, left = divmod(topology.devices, fixed * tensor * data)
-            if left or rest < 1 or config.model.kv_heads % tensor:
+            if left or rest < 1 or shape.kv_heads % tensor:
                 continue
             mesh = dataclasses.replace(own, data=data, fsdp=rest, tensor=tensor)
-            words = f"mesh.data {data}, mesh.fsdp {rest}, mesh.tensor {tensor}"
+            words = f"train.mesh.data {data}, train.mesh.fsdp {rest}, train.mesh.tensor {tensor}"
             yield mesh, (words,)
 
 

@@ -13,10 +13,17 @@ def out(text: str) -> None:
 
 
 def text(found: dict[str, Any]) -> str:
-    parts = [_setting(found), _memory(found), _traffic(found), _step(found), _run(found)]
+    parts = [_setting(found), *(_program(one, found) for one in found["programs"]), _step(found)]
+    if found["run"]:
+        parts.append(_run(found))
     if found["sweep"]:
         parts.append(_sweep(found["sweep"]))
-    return "\n\n".join([*parts, _inputs(found["inputs"]), _check(found["check"]), _known(found["known"])])
+    return "\n\n".join([*parts, _inputs(found["inputs"])])
+
+
+def _program(one: dict[str, Any], found: dict[str, Any]) -> str:
+    rows = f"{one['name'].capitalize()}, {one['rows']:,} rows of {found['length']:,} tokens a call"
+    return "\n".join([rows, _memory(one["memory"], found), _traffic(one, found["compiled"]), _time(one)])
 
 
 def _setting(found: dict[str, Any]) -> str:
@@ -30,65 +37,70 @@ def _setting(found: dict[str, Any]) -> str:
     lines += [
         f"{found['topology']}: {found['devices']} devices, mesh {found['mesh']} ({how})",
         f"{model['matmul_parameters'] / 1e9:.3g} billion matmul weights, {model['layers']} layers, rows of "
-        f"{model['length']:,} tokens, {found['batch_size']:,} a step in {found['microbatches']} "
+        f"{found['length']:,} tokens, {found['rows']:,} a step in {found['microbatches']} "
         f"micro-batches, remat {model['remat']}, {model['dtype']}",
     ]
     return "\n".join(lines)
 
 
-def _memory(found: dict[str, Any]) -> str:
-    memory = found["memory"]
+def _memory(memory: dict[str, Any], found: dict[str, Any]) -> str:
     rows = [
         ("weights", memory["weights"], "exact"),
         ("optimizer", memory["optimizer"], "exact"),
-        ("batch, guard", memory["batch"], "exact"),
+        ("rows, guard", memory["batch"], "exact"),
+        ("beside it: what else stands in memory", memory["beside"], "exact"),
     ]
     if memory["peak"] is None:
-        rows += [("kept for backward", memory["kept"], "exact, one micro-batch")]
+        rows += [("kept for backward, or keys and values", memory["kept"], "exact, one micro-batch")]
         rows += [("gradients, loss, a layer at work", memory["working"], "estimate")]
     else:
-        state = memory["weights"] + memory["optimizer"] + memory["batch"]
         used = memory["peak"] - memory["arguments"]
         rows += [
             ("activations and temporaries", used, "compiler, at the fullest moment"),
-            ("  of these kept for backward", memory["kept"], "by shapes, one micro-batch"),
+            ("  of these kept", memory["kept"], "by shapes, one micro-batch"),
             ("program", memory["code"], "compiler"),
-            (
-                "(first three, by the compiler)",
-                memory["arguments"],
-                f"{memory['arguments'] - state:+,} bytes",
-            ),
         ]
-    rows += [("together", memory["total"], f"of {memory['has'] / GIB:.4g} GiB")]
-    return "Memory of a device\n" + _table([(name, f"{size / GIB:.3f} GiB", how) for name, size, how in rows])
+    share = memory["total"] / found["memory"]["has"]
+    rows += [("together", memory["total"], f"{share:.0%} of {found['memory']['has'] / GIB:.4g} GiB")]
+    shown = [(name, f"{size / GIB:.3f} GiB", how) for name, size, how in rows if size]
+    return "  memory of a device\n" + _table(shown)
 
 
-def _traffic(found: dict[str, Any]) -> str:
-    how = "read from the program" if found["compiled"] else "by formula"
+def _traffic(one: dict[str, Any], compiled: bool) -> str:
+    how = "read from the program" if compiled else "by formula"
     rows = [("collective", "axes", "devices", "times", "bytes", "sent by a device")]
-    for one in found["traffic"]:
-        axes = ", ".join(one["axes"]) or "(no line of the mesh)"
-        sizes = (f"{one['size'] / 1e9:.3f} GB", f"{one['sent'] / 1e9:.3f} GB")
-        rows.append((one["kind"], axes, str(one["devices"]), str(one["count"]), *sizes))
-    return f"What travels in a step ({how})\n" + (_table(rows) if len(rows) > 1 else "  nothing")
+    for sent in one["traffic"]:
+        axes = ", ".join(sent["axes"]) or "(no line of the mesh)"
+        sizes = (f"{sent['size'] / 1e9:.3f} GB", f"{sent['sent'] / 1e9:.3f} GB")
+        rows.append((sent["kind"], axes, str(sent["devices"]), str(sent["count"]), *sizes))
+    return f"  what travels ({how})\n" + (_table(rows) if len(rows) > 1 else "    nothing")
+
+
+def _time(one: dict[str, Any]) -> str:
+    rows = [
+        ("arithmetic at its peak", _seconds(one["compute"]), ""),
+        ("memory at its peak", _seconds(one["bandwidth"]), ""),
+        ("links at their peak", _seconds(one["links"]), ""),
+        ("expected", _span(one["seconds_a_call"], _seconds), f"bound by {one['bound']}"),
+        ("calls a step of the optimizer", _span(one["calls"], _round), f"{one['share']:.0%} of the time"),
+    ]
+    return "  time of a call\n" + _table(rows)
 
 
 def _step(found: dict[str, Any]) -> str:
     step = found["step"]
     rows = [
-        (
-            "arithmetic at its peak",
-            _seconds(step["compute"]),
-            f"{step['recompute']:.2f} x the FLOPs that count",
-        ),
-        ("memory at its peak", _seconds(step["memory"]), ""),
-        ("links at their peak", _seconds(step["links"]), ""),
-        ("expected step", _span(step["seconds"], _seconds), f"bound by {step['bound']}"),
+        ("expected", _span(step["seconds"], _seconds), ""),
         ("tokens a second", _span(step["tokens_per_second"], _round), ""),
         ("  of a device", _span(step["tokens_per_second_per_device"], _round), ""),
-        ("MFU", _span(step["mfu"], lambda x: f"{x:.1%}"), f"{step['flops_per_token']:.3e} FLOP a token"),
+        (
+            "MFU of the step",
+            _span(step["mfu"], lambda x: f"{x:.1%}"),
+            f"{step['flops_per_token']:.3e} FLOP a token",
+        ),
+        ("FLOPs over those that count", f"{step['recompute']:.2f}", "remat"),
     ]
-    return "Time of a step\n" + _table(rows)
+    return "From one step of the optimizer to the next\n" + _table(rows)
 
 
 def _run(found: dict[str, Any]) -> str:
@@ -115,22 +127,6 @@ def _sweep(rows: list[dict[str, Any]]) -> str:
 def _inputs(inputs: dict[str, Any]) -> str:
     rows = [(name.replace("_", " "), _value(value)) for name, value in inputs.items() if name != "sources"]
     return "Inputs\n" + _table(rows) + f"\n  sources: {inputs['sources']}"
-
-
-def _check(rows: list[dict[str, Any]]) -> str:
-    lines = [("published", "chip", "MFU", "predicted", "error", "source")]
-    for one in rows:
-        shares = (f"{one['published']:.1%}", f"{one['predicted']:.1%}", f"{one['error']:+.0%}")
-        lines.append((one["what"], one["chip"], *shares, one["source"]))
-    return "Against published runs (each predicted from the others)\n" + _table(lines)
-
-
-def _known(rows: list[dict[str, Any]]) -> str:
-    lines = [("known figure", "formula", "ours", "published", "ratio")]
-    for one in rows:
-        ours, told = (f"{_round(one[name])} {one['unit']}" for name in ("ours", "published"))
-        lines.append((one["what"], one["formula"], ours, told, f"{one['ratio']:.2f}"))
-    return "Known figures by the same formulas\n" + _table(lines)
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:

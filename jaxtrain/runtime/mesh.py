@@ -113,6 +113,12 @@ def ensure() -> None:
         jax.set_mesh(make(MeshConfig(), jax.devices()[:1]))
 
 
+def platform() -> str:
+    """cpu, gpu or tpu: of the mesh that is set, which may be of devices that are only planned for."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else device.platform
+
+
 def batch_rows() -> int:
     """How many ways the rows of a batch are sharded on the mesh that is set."""
     return math.prod(jax.sharding.get_abstract_mesh().shape[axis] for axis in BATCH)

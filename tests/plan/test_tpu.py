@@ -90,26 +90,25 @@ def test_a_stage_gathers_in_its_turns(changes: dict[str, Any]) -> None:
 )
 def test_configs_compile_and_fit(name: str, topology: str, filled: float) -> None:
     """filled: the share that arrays take more in memory, where their rows do not fill whole tiles."""
-    found = search.compiled(
-        search.measured(configs.load(CONFIGS / name / "1_pretrain.py"), hardware.parse(topology))
-    )
+    config = configs.load(CONFIGS / name / "1_pretrain.py")
+    found = search.compiled(search.measured(config, config.model, hardware.parse(topology)))
     memory = found.memory
     assert found.fits, f"{memory.total / 2**30:.1f} GiB"
     assert memory.arguments == pytest.approx(memory.state, rel=filled, abs=64 * 1024)
-    assert all(one.axes for one in found.traffic)
+    assert all(one.axes for one in found.step.traffic)
 
 
 def test_a_request_that_does_not_fit_is_answered_with_one_that_compiles() -> None:
     config = configs.load(CONFIGS / "gpt_1b" / "1_pretrain.py")
-    asked = configs.override(config, ["--microbatches", "1", "--model.remat", "none"])
-    found, why = search.answered(asked, hardware.parse("v5e:2x4"))
+    asked = configs.override(config, ["--train.microbatches", "1", "--model.remat", "none"])
+    found, why = search.answered(asked, asked.model, hardware.parse("v5e:2x4"))
     assert "GiB are needed" in why and found.compiled and found.fits and found.changes
 
 
 def test_two_slices_send_gradients_alone_over_the_slow_network() -> None:
     config = configs.load(CONFIGS / "gpt2_124m" / "1_pretrain.py")
-    asked = configs.override(config, ["--mesh.data", "2", "--mesh.fsdp", "-1"])
-    found = search.compiled(search.measured(asked, hardware.parse("v5e:2x2", slices=2)))
-    crossing = [one for one in found.traffic if "data" in one.axes]
+    asked = configs.override(config, ["--train.mesh.data", "2", "--train.mesh.fsdp", "-1"])
+    found = search.compiled(search.measured(asked, asked.model, hardware.parse("v5e:2x2", slices=2)))
+    crossing = [one for one in found.step.traffic if "data" in one.axes]
     assert {one.kind for one in crossing} <= {"all-reduce", "all-gather", "reduce-scatter"}
     assert sum(one.sent for one in crossing) < 3 * found.memory.weights
