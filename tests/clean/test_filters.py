@@ -62,7 +62,7 @@ def collect(folder: Path, kind: type, **sources: list[Any]) -> Path:
             of = {"text": text} if kind is Document else {"messages": [question, answer]}
             records.append(kind(id=record_id(source, str(number)), source=source, **of))
         write_records(folder / "1_collect" / name / f"{source}.parquet", kind, records)
-    (folder / "1_collect/manifest.json").write_text('{"stage": "collect", "fingerprint": "0", "files": {}}')
+    (folder / "1_collect/manifest.json").write_text('{"stage": "collect", "fingerprint": "0"}')
     return folder / "1_collect"
 
 
