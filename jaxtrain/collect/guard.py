@@ -9,6 +9,7 @@ The bounds are those of the kernel (setrlimit): nobody watches a clock, and proc
 what else the machine does.
 """
 
+import faulthandler
 import json
 import mmap
 import os
@@ -122,6 +123,7 @@ def _start(source: Source, verdicts: Verdicts, done: Place, at: mmap.mmap) -> tu
     status = 1
     try:
         os.close(reading)
+        faulthandler.disable()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)

@@ -10,11 +10,12 @@ from jaxtrain.document import Document, record_id
 from jaxtrain.formats.encoding import codec
 from jaxtrain.formats.epub import read_epub, read_tei
 from jaxtrain.formats.files import Unread, kind_of, read_text, shown
+from jaxtrain.formats.pdf import read_pdf
 from jaxtrain.formats.rows import rows
 
 Work = dict[str, Any]
 PLAIN = (".txt", ".md", ".markdown", ".rst")
-ENDS = (*PLAIN, ".epub", ".xml", ".tei", ".jsonl", ".json", ".parquet")
+ENDS = (*PLAIN, ".epub", ".xml", ".tei", ".pdf", ".jsonl", ".json", ".parquet")
 FIELDS = ("text", "title", "author", "lang", "language", "url", "id", "first_edition")
 """Fields of a record that are read."""
 # ISO 639-2 codes, of which both forms are in use, and their ISO 639-1.
@@ -68,4 +69,6 @@ def _works(path: Path, unread: Unread, encoding: str) -> Iterable[Work]:
             return read_epub(path, unread)
         case ".xml" | ".tei":
             return [read_tei(path, unread)]
+        case ".pdf":
+            return [read_pdf(path, unread)]
     return rows(path, unread, FIELDS, encoding)

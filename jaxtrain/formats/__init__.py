@@ -9,6 +9,7 @@ encoding.py     bytes to text: as declared, else as detected
 rows.py         rows of JSON, Parquet and CSV files
 warc.py         WARC records and the HTTP messages in them
 epub.py         EPUB and TEI -> a work
+pdf.py          PDF -> a work
 wikitext.py     the markup of MediaWiki -> plain text
 chats.py        Alpaca, prompt/response, OpenAI and ShareGPT records -> messages
 """
