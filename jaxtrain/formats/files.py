@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from jaxtrain.formats import encoding as encodings
-from jaxtrain.formats.members import Members, codec_of, next_member
+from jaxtrain.formats.members import Members, codec_of, named, next_member
 from jaxtrain.runtime.errors import UserError
 
 Unread = Counter[str]
@@ -118,11 +118,15 @@ def stretches(path: Path | str, unread: Unread) -> Iterator[Stretch]:
 def stretches_of(file: IO[bytes], name: str, unread: Unread) -> Iterator[Stretch]:
     """The stretches of a file that is open, as of one within a zip archive."""
     codec = codec_of(file.read(8))
+    at: int | None = 0
+    if codec is None and (codec := named(name)):
+        # The first bytes may be what is damaged.
+        at = next_member(file, codec, 0)
+        unread[f"{name} does not begin as its name ends"] += 1
     file.seek(0)
-    if codec is None:
+    if codec is None or at is None:
         yield Stretch(iter(lambda: file.read(1 << 16), b""))
         return
-    at: int | None = 0
     while at is not None:
         members = Members(file, codec, at)
         stretch = Stretch(members)

@@ -21,6 +21,8 @@ _DICTIONARY = b"\x5d\x2a\x4d\x18"  # the frame in front of a WARC file of Zstand
 class Codec(NamedTuple):
     """A compression: how a member begins, what decompresses one, how many bytes that takes at once."""
 
+    end: str
+    """Of the names of its files."""
     magic: bytes
     new: Callable[[IO[bytes]], Any]
     chunk: int
@@ -42,20 +44,27 @@ def _zstandard(file: IO[bytes]) -> Any:
 
 
 _ZSTANDARD = b"\x28\xb5\x2f\xfd"
-GZIP = Codec(b"\x1f\x8b\x08", lambda file: zlib.decompressobj(16 + zlib.MAX_WBITS), 1 << 16)
+GZIP = Codec(".gz", b"\x1f\x8b\x08", lambda file: zlib.decompressobj(16 + zlib.MAX_WBITS), 1 << 16)
 # A kilobyte of Zstandard may hold 32 MB: the object has no other bound.
 CODECS = (
     GZIP,
-    Codec(b"BZh", lambda file: bz2.BZ2Decompressor(), 1 << 10),
-    Codec(b"\xfd7zXZ\x00", lambda file: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=1 << 28), 1 << 12),
-    Codec(_ZSTANDARD, _zstandard, 1 << 10),
-    *(Codec(struct.pack("<I", 0x184D2A50 + n), _zstandard, 1 << 10) for n in range(16)),
+    Codec(".bz2", b"BZh", lambda file: bz2.BZ2Decompressor(), 1 << 10),
+    Codec(
+        ".xz", b"\xfd7zXZ\x00", lambda file: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=1 << 28), 1 << 12
+    ),
+    Codec(".zst", _ZSTANDARD, _zstandard, 1 << 10),
+    *(Codec("", struct.pack("<I", 0x184D2A50 + n), _zstandard, 1 << 10) for n in range(16)),
 )
 
 
 def codec_of(start: bytes) -> Codec | None:
     """The compression of a file, by its first bytes; None: it is not compressed."""
     return next((codec for codec in CODECS if start.startswith(codec.magic)), None)
+
+
+def named(name: str) -> Codec | None:
+    """The compression that the ending of a file's name speaks for."""
+    return next((codec for codec in CODECS if codec.end and name.lower().endswith(codec.end)), None)
 
 
 class Members:

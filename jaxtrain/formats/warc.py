@@ -125,10 +125,13 @@ def _with_block(file: _Buffer, headers: dict[str, str], length: int, unread: Unr
         left -= len(skipped)
     trailer = file.read(64)
     file.put_back(trailer)
-    wrong = left or trailer.strip(b"\r\n") and not _BEGINS.match(trailer.lstrip(b"\r\n"))
-    if wrong and (following := _NEXT.search(block)):  # a record begins within what was taken for this one
-        file.put_back(block[following.start() :])
-        block, left = block[: following.start()].rstrip(b"\r\n"), 0
+    ended = trailer.startswith(b"\r\n\r\n") and not trailer.strip(b"\r\n")
+    if left or not ended and not _BEGINS.match(trailer.lstrip(b"\r\n")):
+        # The length is wrong if a record begins within what was taken for this one.
+        following = _NEXT.search(block + trailer)
+        if following and following.start() < len(block):
+            file.put_back(block[following.start() :])
+            block, left = block[: following.start()].rstrip(b"\r\n"), 0
     if left or not trailer and file.stream.damage:
         unread[CUT] += 1
     elif len(block) > MAX_RECORD:

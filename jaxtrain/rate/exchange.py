@@ -1,12 +1,9 @@
 """Comparisons out of the ratings and into them, in the files of `docs/formats.md` and of TRL.
 
 Out: Parquet of rankings in two parts, by prompt; JSON lines of rankings or of preferences.
-In: JSON lines of rankings, of TRL's preferences (text or messages) and of hh-rlhf's transcripts.
+In: rankings and preferences of any publisher (formats/preferences.py).
 """
 
-import gzip
-import json
-import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
@@ -16,8 +13,10 @@ from typing import Any
 import pyarrow as pa
 
 from jaxtrain import conversation, document
+from jaxtrain.formats import preferences as foreign
+from jaxtrain.formats.files import Unreadable
+from jaxtrain.formats.rows import rows
 from jaxtrain.rate.store import Comparison, Sample, Store, prompt_key
-from jaxtrain.rate.tables import Messages
 from jaxtrain.runtime.errors import UserError
 
 COLUMNS = pa.schema(
@@ -30,8 +29,6 @@ COLUMNS = pa.schema(
         "simulated": pa.bool_(),
     }
 )
-
-_TURN = re.compile(r"\n\n(Human|Assistant):")
 
 
 def export(store: Store, path_train: Path, path_heldout: Path, heldout_share: float) -> dict[str, int]:
@@ -87,90 +84,33 @@ def _pairs(comparison: Comparison) -> Iterator[dict[str, Any]]:
 
 
 def read(store: Store, path: str | Path, rater: str, simulated: bool = False) -> Counter[str]:
-    """Add the comparisons of a `.jsonl` or `.jsonl.gz` file; counts `added` rows and others by their reason.
+    """Add the comparisons of a file (formats/preferences.py); counts `added` rows and others by their reason.
 
-    rater: who judged, where a row does not name its `rater`. Nothing is added where a line is no comparison:
+    rater: who judged, where a row does not name its `rater`. Nothing is added where a row is no comparison:
     UserError names it.
     """
-    path, found, counts = Path(path), [], Counter[str]()
+    path, found, counts, unread = Path(path), [], Counter[str](), Counter[str]()
     if not path.is_file():
         raise UserError(f"no comparisons at {path}")
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-                found.append(_parse(row) + (row.get("rater", rater), row.get("simulated", simulated)))
-            except _Useless as reason:
-                counts[str(reason)] += 1
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                problem = f"{type(error).__name__}: {error}"
-                raise UserError(
-                    f"{path}, line {number} is no comparison ({problem}); nothing was added"
-                ) from error
-    for number, (prompt, answers, ranks, name, is_simulated) in enumerate(found):
-        by = store.add_rater(name, is_simulated)
+    for number, row in enumerate(rows(path, unread, foreign.FIELDS), 1):
+        try:
+            found.append(foreign.comparison(row))
+        except Unreadable as reason:
+            counts[str(reason)] += 1
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise UserError(
+                f"{path}, row {number} is no comparison ({problem}); nothing was added"
+            ) from error
+    if unread:
+        raise UserError(
+            f"{path}: {unread.total()} rows are no comparison ({', '.join(unread)}); nothing was added"
+        )
+    for number, row in enumerate(found):
+        by = store.add_rater(row["rater"] or rater, row["simulated"] or simulated)
+        answers = zip(row["completions"], row["completion_ids"], strict=True)
         samples = [Sample(text=text, token_ids=ids, checkpoint=path.name) for text, ids in answers]
-        task = store.add_task(store.add_prompt(prompt), samples, seed=number)
-        store.judge(task, by, store.in_display_order(task, ranks), now=number)
+        task = store.add_task(store.add_prompt(row["prompt"]), samples, seed=number)
+        store.judge(task, by, store.in_display_order(task, row["ranks"]), now=number)
         counts["added"] += 1
     return counts
-
-
-class _Useless(Exception):
-    """A comparison that says nothing; its text is the reason."""
-
-
-Parsed = tuple[Messages, list[tuple[str, list[int]]], list[int]]
-
-
-def _parse(row: dict[str, Any]) -> Parsed:
-    """Prompt, answers (text, ids) and their ranks."""
-    if "ranks" in row:
-        texts, ids = row["completions"], row.get("completion_ids") or [[] for _ in row["completions"]]
-        ranks = row["ranks"]
-        if not 2 <= len(ranks) == len(texts) == len(ids) or set(ranks) != set(range(1, max(ranks) + 1)):
-            raise ValueError(f"ranks {ranks} do not order {len(texts)} completions")
-        return _asked(_messages(row["prompt"], "user")), list(zip(texts, ids, strict=True)), ranks
-    if "prompt" in row:
-        prompt = _messages(row["prompt"], "user")
-        chosen, rejected = (_content(_messages(row[side], "assistant")) for side in ("chosen", "rejected"))
-    else:
-        (prompt, chosen), (other, rejected) = _transcript(row["chosen"]), _transcript(row["rejected"])
-        if prompt != other:
-            raise _Useless("the two conversations part before the last answer")
-    if chosen == rejected:
-        raise _Useless("both answers are the same")
-    return _asked(prompt), [(chosen, []), (rejected, [])], [1, 2]
-
-
-def _messages(value: str | Messages, role: str) -> Messages:
-    """Text is one message of `role`."""
-    found = [{"role": role, "content": value}] if isinstance(value, str) else value
-    if not found or not all(isinstance(message["content"], str) for message in found):
-        raise ValueError("a message without text")
-    return [{"role": message["role"], "content": message["content"]} for message in found]
-
-
-def _asked(prompt: Messages) -> Messages:
-    """The prompt, if an answer of the assistant may follow it."""
-    if fault := conversation.order_fault([*prompt, {"role": "assistant", "content": ""}]):
-        raise _Useless(fault)
-    return prompt
-
-
-def _content(messages: Messages) -> str:
-    if len(messages) != 1:
-        raise ValueError(f"an answer is one message, not {len(messages)}")
-    return messages[0]["content"]
-
-
-def _transcript(text: str) -> tuple[Messages, str]:
-    """hh-rlhf's "\\n\\nHuman: …\\n\\nAssistant: …" as the prompt and the last answer."""
-    parts = _TURN.split(text)
-    turns = [
-        {"role": {"Human": "user", "Assistant": "assistant"}[who], "content": said.strip()}
-        for who, said in zip(parts[1::2], parts[2::2], strict=True)
-    ]
-    if parts[0].strip() or len(turns) < 2 or turns[-1]["role"] != "assistant":
-        raise ValueError("a transcript begins with Human and ends with Assistant")
-    return turns[:-1], turns[-1]["content"]

@@ -1,11 +1,21 @@
 """WARC reading, on the crawl in data/quickstart and on damaged copies of it."""
 
+import bz2
 import gzip
+import io
+import zipfile
+import zlib
 from collections import Counter
 from pathlib import Path
 
+import brotli
 import pytest
+import zstandard
+from warcio.archiveiterator import ArchiveIterator
+from warcio.statusandheaders import StatusAndHeaders
+from warcio.warcwriter import WARCWriter
 
+from jaxtrain.collect import guard
 from jaxtrain.collect.guard import read_here
 from jaxtrain.collect.web import WebSource, stated_license
 
@@ -132,3 +142,81 @@ def test_encodings(tmp_path, content_type, meta, encoding):
 )
 def test_only_a_licence_for_the_page_itself_counts(html, license):
     assert stated_license(html) == license
+
+
+def archive(path: Path, packed: bool, headers: list[tuple[str, str]], encode, version: str = "1.0") -> None:
+    """Three pages as warcio writes them, their bodies encoded behind some headers."""
+    with path.open("wb") as file:
+        writer = WARCWriter(file, gzip=packed, warc_version=version)
+        for n in range(3):
+            page = f"<html><body><main><p>Page {n} says some words – in order.</p></main></body></html>"
+            http = StatusAndHeaders("200 OK", [("Content-Type", "text/html"), *headers], protocol="HTTP/1.1")
+            body = io.BytesIO(encode(page.encode()))
+            record = writer.create_warc_record(
+                f"http://a.example/{n}", "response", payload=body, http_headers=http
+            )
+            writer.write_record(record)
+
+
+def in_chunks(body: bytes) -> bytes:
+    pieces = [body[at : at + 7] for at in range(0, len(body), 7)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in [*pieces, b""])
+
+
+def deflated(body: bytes) -> bytes:
+    return zlib.compress(body)[2:-4]
+
+
+CHUNKED, GZIP = ("Transfer-Encoding", "chunked"), ("Content-Encoding", "gzip")
+
+
+@pytest.mark.parametrize(
+    ("packed", "headers", "encode"),
+    [
+        (True, [], bytes),
+        (False, [], bytes),
+        (True, [CHUNKED], in_chunks),
+        (True, [CHUNKED], bytes),  # pywb and WACZ keep headers of a body that they decoded
+        (True, [CHUNKED, GZIP], lambda b: in_chunks(gzip.compress(b))),
+        (False, [CHUNKED, GZIP], gzip.compress),
+        (False, [GZIP], bytes),
+        (True, [("Content-Encoding", "br")], brotli.compress),
+        (True, [("Content-Encoding", "zstd")], zstandard.compress),
+        (True, [("Content-Encoding", "deflate")], zlib.compress),
+        (False, [("Content-Encoding", "deflate")], deflated),
+        (False, [("Content-Encoding", "none")], bytes),
+        (True, [("Content-Encoding", "x-gzip")], gzip.compress),
+        (True, [("Content-Type", "text/html; charset=utf8mb4")], bytes),
+    ],
+)
+def test_as_many_pages_as_warcio_reads(tmp_path, packed, headers, encode):
+    archive(tmp_path / "a.warc.gz", packed, headers, encode)
+    with (tmp_path / "a.warc.gz").open("rb") as file:
+        theirs = sum(record.rec_type == "response" for record in ArchiveIterator(file))
+    pages, unread = read(tmp_path / "a.warc.gz")
+    assert len(pages) == theirs == 3 and not unread
+    assert [page.text for page in pages] == [f"Page {n} says some words – in order." for n in range(3)]
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, zstandard.compress])
+def test_archives_of_other_compressions_and_in_wacz(tmp_path, pack):
+    archive(tmp_path / "plain.warc", False, [], bytes)
+    (tmp_path / "a.warc.packed").write_bytes(pack((tmp_path / "plain.warc").read_bytes()))
+    with zipfile.ZipFile(tmp_path / "a.wacz", "w") as package:
+        package.write(tmp_path / "plain.warc", "archive/data.warc")
+    for name in ("a.warc.packed", "a.wacz"):
+        pages, unread = read(tmp_path / name)
+        assert len(pages) == 3 and not unread, name
+
+
+@pytest.mark.parametrize("size", [10_000, 100_000, 1_000_000])
+@pytest.mark.parametrize(
+    "part", ["<a ", "<div>", "<article><p>", "/licenses/by/4.0 ", '<a rel="license" ', "<b>"]
+)
+def test_hostile_pages_of_any_size_are_read_or_counted(tmp_path, part, size):
+    """Each within the processor time of one record; with the square of their size these would take hours."""
+    page = b"<html><body><main><p>Some words that stand here.</p>" + part.encode() * (size // len(part))
+    (tmp_path / "a.warc").write_bytes(response(page))
+    unread = Counter()
+    pages = list(guard.read(WebSource(name="web", paths=(str(tmp_path / "a.warc"),)), unread))
+    assert len(pages) == 1 and not unread
