@@ -189,6 +189,7 @@ CHUNKED, GZIP = ("Transfer-Encoding", "chunked"), ("Content-Encoding", "gzip")
         (True, [("Content-Type", "text/html; charset=utf8mb4")], bytes),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")  # of warcio's writer
 def test_as_many_pages_as_warcio_reads(tmp_path, packed, headers, encode):
     archive(tmp_path / "a.warc.gz", packed, headers, encode)
     with (tmp_path / "a.warc.gz").open("rb") as file:
@@ -199,6 +200,7 @@ def test_as_many_pages_as_warcio_reads(tmp_path, packed, headers, encode):
 
 
 @pytest.mark.parametrize("pack", [bz2.compress, zstandard.compress])
+@pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")
 def test_archives_of_other_compressions_and_in_wacz(tmp_path, pack):
     archive(tmp_path / "plain.warc", False, [], bytes)
     (tmp_path / "a.warc.packed").write_bytes(pack((tmp_path / "plain.warc").read_bytes()))
