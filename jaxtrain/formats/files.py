@@ -117,12 +117,13 @@ def stretches(path: Path | str, unread: Unread) -> Iterator[Stretch]:
 
 def stretches_of(file: IO[bytes], name: str, unread: Unread) -> Iterator[Stretch]:
     """The stretches of a file that is open, as of one within a zip archive."""
-    codec = codec_of(file.read(8))
-    at: int | None = 0
-    if codec is None and (codec := named(name)):
-        # The first bytes may be what is damaged.
+    start = file.read(8)
+    codec, at = codec_of(start), cast(int | None, 0)
+    if codec is None and not start.decode("latin-1").isprintable() and (codec := named(name)):
+        # The first bytes may be what is damaged; of text they are not.
         at = next_member(file, codec, 0)
-        unread[f"{name} does not begin as its name ends"] += 1
+        if at is not None:
+            unread[f"{name} is damaged at a place: its beginning"] += 1
     file.seek(0)
     if codec is None or at is None:
         yield Stretch(iter(lambda: file.read(1 << 16), b""))
