@@ -162,7 +162,13 @@ class Checkpoints:
         """The newest step that verifies, onto the shardings of the abstract trees given."""
         step = self.latest
         assert step is not None, "restore is asked for only where a checkpoint stands"
-        loaded = self._orbax.load_checkpointables(step, {"model": model, "training": training})
+        try:
+            loaded = self._orbax.load_checkpointables(step, {"model": model, "training": training})
+        except (ValueError, KeyError) as error:  # Orbax: the trees do not have the same leaves
+            raise UserError(
+                f"checkpoint of step {step} in {self.folder} has the state of another optimizer, or of older "
+                "code; begin again with --restart, which sets the folder aside"
+            ) from error
         return step, loaded["model"], loaded["training"]
 
     def discard_after(self, step: int) -> None:
