@@ -108,7 +108,13 @@ class HuggingFaceTokenizer(Tokenizer):
             raise UserError(
                 f"{MODEL} needs the package tokenizers; install it with `pip install 'jaxtrain[huggingface]'`"
             ) from None
-        model = tokenizers.Tokenizer.from_str(self.text)
+        try:
+            model = tokenizers.Tokenizer.from_str(self.text)
+        # the package raises Exception itself
+        except Exception as error:
+            raise UserError(
+                f"{MODEL} is none that the package tokenizers reads ({error}); restore it"
+            ) from error
         model.no_truncation()
         model.no_padding()
         return model

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from dataclasses import fields as fields_of
 from typing import Any
 
 from jaxtrain.model.config import ModelConfig
@@ -25,10 +26,11 @@ SCALINGS = ("linear", "llama3", "yarn", "longrope")
 
 def read_config(hf: Mapping[str, Any], where: str) -> tuple[Family, ModelConfig]:
     """The family and our config of a config.json; UserError, naming `where`, for what is not supported."""
-    family = BY_TYPE.get(hf.get("model_type", ""))
+    kind = hf.get("model_type", "")
+    family = BY_TYPE.get(kind) if isinstance(kind, str) else None
     if family is None:
         known = ", ".join(BY_TYPE)
-        raise UserError(f"{where}: model_type {hf.get('model_type')!r} is not one of {known}")
+        raise UserError(f"{where}: model_type {repr(kind)[:60]} is not one of {known}")
     if family.nested:
         hf = {
             **{key: hf[key] for key in ("tie_word_embeddings",) if key in hf},
@@ -46,17 +48,46 @@ def read_config(hf: Mapping[str, Any], where: str) -> tuple[Family, ModelConfig]
     for ours in REQUIRED:
         if ours not in fields and not (ours == "d_hidden" and family.names == "gpt2"):
             raise UserError(f"{where}: {family.keys[ours]} is absent")
+    _check_numbers(fields, family.keys, where)
     fields.setdefault("kv_heads", fields["heads"])
     fields.setdefault("head_dim", fields["d_model"] // fields["heads"])
     fields.setdefault("d_hidden", 4 * fields["d_model"])
-    if "activation" in family.keys:
-        fields["activation"] = _activation(fields["activation"], where)
-    if family.names != "gpt2":
-        fields |= _read_rope(family, said, hf, fields, where)
-    if family.names == "gemma":
-        fields["attention_scale"] = float(said["query_pre_attn_scalar"]) ** -0.5
-    fields |= _read_window(family, said, fields, where)
+    try:
+        if "activation" in family.keys:
+            fields["activation"] = _activation(fields["activation"], where)
+        if family.names != "gpt2":
+            fields |= _read_rope(family, said, hf, fields, where)
+        if family.names == "gemma":
+            fields["attention_scale"] = float(said["query_pre_attn_scalar"]) ** -0.5
+        fields |= _read_window(family, said, fields, where)
+    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
+        raise UserError(
+            f"{where}: what it says of positions or windows cannot be read ({type(error).__name__}: {error})"
+        ) from error
+    _check_numbers(fields, family.keys, where)
     return family, ModelConfig(**{**fields, **family.fixed})
+
+
+LARGEST = {"layers": 10_000, "experts": 100_000, "d_model": 1 << 20, "head_dim": 1 << 16, "heads": 1 << 16}
+"""Of what decides how much is made; any other whole number is at most 2^28."""
+_MAY_BE_ZERO = ("window", "global_every", "experts")
+
+
+def _check_numbers(fields: Mapping[str, Any], keys: Mapping[str, str], where: str) -> None:
+    """UserError for a field that is no number of its kind, or an absurd one."""
+    kinds = {one.name: type(one.default) for one in fields_of(ModelConfig)}
+    for name, value in fields.items():
+        said = f"{where}: {keys.get(name, name)} is {str(value)[:40]}"
+        if kinds[name] is bool and type(value) is not bool:
+            raise UserError(f"{said}; it is true or false")
+        if kinds[name] is int:
+            least, most = int(name not in _MAY_BE_ZERO), LARGEST.get(name, 1 << 28)
+            if type(value) is not int or not least <= value <= most:
+                raise UserError(f"{said}; it is a whole number from {least} to {most}")
+        if kinds[name] is float:
+            is_number = type(value) in (int, float) and 0 <= value <= 1e30
+            if not is_number or (value == 0 and name in ("rope_theta", "rope_factor", "norm_eps")):
+                raise UserError(f"{said}; it is a positive number")
 
 
 def _section(hf: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -75,10 +75,10 @@ def load_tensors(
 ) -> Transformer:
     """The model whose weights `read(name)` gives, `wanted` says where; each goes to its devices at once."""
     config = _with_dtype(config, dtype)
+    _check_names(config, wanted, names, where)
     mesh = jax.sharding.get_mesh()
     abstract = meshes.abstract(lambda: Transformer(config, jax.random.key(0)), mesh)
     leaves, tree = jax.tree_util.tree_flatten_with_path(abstract)
-    _check_names(config, wanted, names, where)
     by_ours = {part.ours: part for part in wanted}
     filled = []
     for path, leaf in leaves:
@@ -156,13 +156,7 @@ class TensorFiles:
 
     def __init__(self, folder: Path):
         index = folder / "model.safetensors.index.json"
-        if index.is_file():
-            place = _read_json(index).get("weight_map")
-            if not isinstance(place, dict):
-                raise UserError(f"{index} has no weight_map")
-            files = sorted(set(place.values()))
-        else:
-            files = ["model.safetensors"]
+        files = _files_of(index) if index.is_file() else ["model.safetensors"]
         self._open: dict[str, Any] = {}
         for file in files:
             if Path(file).name != file:
@@ -191,15 +185,23 @@ class TensorFiles:
         return self._open[name].get_tensor(name)
 
 
+def _files_of(index: Path) -> list[str]:
+    """The files that an index names."""
+    named = _read_json(index).get("weight_map")
+    if not isinstance(named, dict) or not named or not all(isinstance(file, str) for file in named.values()):
+        raise UserError(f"{index} has no weight_map of tensors and their files; restore it")
+    return sorted(set(named.values()))
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path} is absent; name a Hugging Face folder")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no JSON: {error}") from None
     if not isinstance(found, dict):
-        raise UserError(f"{path} holds no JSON object")
+        raise UserError(f"{path} holds no JSON object; restore it")
     return found
 
 
@@ -237,6 +239,8 @@ def tensor_names(wanted: list[Part], config: ModelConfig) -> set[str]:
 
 
 def _check_names(config: ModelConfig, wanted: list[Part], names: set[str], where: str) -> None:
+    if config.layers > len(names):
+        raise UserError(f"{where}: config.json has {config.layers} layers, the weights {len(names)} tensors")
     expected = tensor_names(wanted, config)
     if missing := sorted(expected - names):
         raise UserError(f"{where}: tensor {missing[0]} is missing ({len(missing)} in all)")
