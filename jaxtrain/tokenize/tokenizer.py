@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rustbpe
@@ -43,6 +44,17 @@ FOREIGN = {
 """Files of tokenizers that are not read → what they are called."""
 
 
+def _read_settings(path: Path) -> dict[str, Any]:
+    """A tokenizer.json; UserError where it is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no tokenizer: no JSON ({str(error)[:100]}); restore it") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is no tokenizer: no JSON object; restore it")
+    return found
+
+
 class Tokenizer(ABC):
     """Text to ids and back. The text of a special token is ordinary text to `encode`, never that token."""
 
@@ -66,7 +78,7 @@ class Tokenizer(ABC):
                 else f"no tokenizer at {folder}: {SETTINGS} is missing; name an artifact of `jaxtrain "
                 f"tokenize`, or put the model's {SETTINGS} there"
             )
-        if "pattern" in json.loads((folder / SETTINGS).read_text(encoding="utf-8")):
+        if "pattern" in _read_settings(folder / SETTINGS):
             raise UserError(f"no tokenizer at {folder}: {RANKS} is missing; run `jaxtrain tokenize` again")
         from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer  # which knows this file
 
@@ -265,7 +277,7 @@ class BytePairTokenizer(Tokenizer):
             if not (folder / name).is_file():
                 raise UserError(f"no tokenizer at {folder}: {name} is missing; run `jaxtrain tokenize` first")
         lines = (line.split() for line in (folder / RANKS).read_text(encoding="ascii").splitlines())
-        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        settings = _read_settings(folder / SETTINGS)
         tokenizer = cls({base64.b64decode(token): int(rank) for token, rank in lines}, settings["pattern"])
         if tokenizer.fingerprint != settings["fingerprint"]:
             raise UserError(

@@ -112,7 +112,9 @@ def _read_rope(
         rope = dict(rope["full_attention"])
     elif said.get("rope_local_base_freq"):
         found["rope_local_theta"] = float(said["rope_local_base_freq"])
-    found["rope_theta"] = float(rope.get("rope_theta") or hf.get("rotary_emb_base") or said["rope_theta"])
+    bases = (rope.get("rope_theta"), hf.get("rotary_emb_base"), said["rope_theta"])
+    base = next(one for one in bases if one is not None)
+    found["rope_theta"] = float(base) if type(base) is int else base
     if family.model_type == "olmo3":
         found.setdefault("rope_local_theta", found["rope_theta"])
     share = rope.get("partial_rotary_factor", hf.get("rotary_pct", said.get("partial_rotary_factor", 1.0)))
