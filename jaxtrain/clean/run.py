@@ -99,9 +99,9 @@ def _write(config: CleanConfig, folder: Path) -> artifact.Counts:
     for name, units in _repeats(config):
         _step(f"repeated {name}", lambda units=units: substrings.cut_repeats(documents, units))
         census.step(f"repeated {name} removed", _alive(both))
-    heldout_R, mixture = _step("hold out", lambda: _hold_out(config, documents, of_documents))
     for facts in both:
         _tell(config, facts)
+    heldout_R, mixture = _step("hold out", lambda: _hold_out(config, documents, of_documents))
     kept_R = documents.alive_R & ~heldout_R
     census.step("kept", [(documents, kept_R), (conversations, conversations.alive_R)])
     counts = _step(

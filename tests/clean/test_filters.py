@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jaxtrain.clean import Language, ListedWords, Normalize, Quotes, judge, prose
+from jaxtrain.clean import GopherQuality, Language, ListedWords, Normalize, Quotes, judge, prose
 from jaxtrain.clean.run import CleanConfig, run
 from jaxtrain.document import Conversation, Document, read_rows, record_id, write_records
 from jaxtrain.runtime.errors import UserError
@@ -96,7 +96,8 @@ def test_conversations_alone_are_a_recipe(tmp_path):
 def test_a_source_that_loses_its_documents_is_said_and_one_with_a_weight_is_refused(tmp_path, capsys):
     texts = [" ".join(sentence(9 * number + i) for i in range(9)) for number in range(12)]
     folder = collect(tmp_path, Document, whole=texts, half=[*texts[:5], *["short"] * 7], none=["short"] * 3)
-    config = {"documents": str(folder), "similarity": 1.0, "heldout_bytes": 900}
+    filters = dict.fromkeys(("whole", "half", "none"), (GopherQuality(),))
+    config = {"documents": str(folder), "filters": filters, "similarity": 1.0, "heldout_bytes": 900}
     with pytest.raises(
         UserError, match="none of the 3 documents of none is left, .* 3 × too few words: mend"
     ):
