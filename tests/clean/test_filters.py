@@ -94,8 +94,9 @@ def test_conversations_alone_are_a_recipe(tmp_path):
 
 
 def test_a_source_that_loses_its_documents_is_said_and_one_with_a_weight_is_refused(tmp_path, capsys):
-    texts = [" ".join(sentence(9 * number + i) for i in range(9)) for number in range(12)]
-    folder = collect(tmp_path, Document, whole=texts, half=[*texts[:5], *["short"] * 7], none=["short"] * 3)
+    texts = [" ".join(sentence(9 * number + i) for i in range(9)) for number in range(17)]
+    half = [*texts[12:], *["short"] * 7]
+    folder = collect(tmp_path, Document, whole=texts[:12], half=half, none=["short"] * 3)
     filters = dict.fromkeys(("whole", "half", "none"), (GopherQuality(),))
     config = {"documents": str(folder), "filters": filters, "similarity": 1.0, "heldout_bytes": 900}
     with pytest.raises(
