@@ -115,7 +115,14 @@ def lists_of_configs(kind: type) -> list[str]:
 
 
 def docstrings(kind: type) -> dict[str, str]:
-    """The docstring under each field of a dataclass, on one line."""
+    """The docstring under each field of a dataclass, its own or inherited, on one line."""
+    found: dict[str, str] = {}
+    for base in reversed([base for base in kind.__mro__ if dataclasses.is_dataclass(base)]):
+        found |= _docstrings(base)
+    return found
+
+
+def _docstrings(kind: type) -> dict[str, str]:
     body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     assert isinstance(body, ast.ClassDef)
     found: dict[str, str] = {}

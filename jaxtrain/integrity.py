@@ -53,8 +53,11 @@ AGAIN = "make it again: `jaxtrain {} CONFIG`, or `jaxtrain run FOLDER`"
 def problems(folder: Path, files: Files, lazy: bool = False) -> list[Problem]:
     """Every file of an artifact that is not as its manifest lists it.
 
-    lazy: what is compared when it is first read is not compared now.
+    lazy: what is compared when it is first read is not compared now. A manifest that lists no file at all says
+    nothing of them.
     """
+    if not files:
+        return []
     hidden = {name for name in _names(folder) if Path(name).name.startswith(".")}  # of a desktop, say
     found = [Problem(name, EXTRA) for name in _names(folder) if name not in files and name not in hidden]
     whole = []
@@ -88,11 +91,12 @@ def check(folder: str | Path) -> None:
         raise Damaged(refusal(Path(folder), found[0], made["stage"]))
 
 
-def check_file(path: Path) -> None:
+def check_file(path: str | Path) -> None:
     """Compare one file with the manifest of the artifact that it lies in, if it lies in one.
 
     Errors: Damaged, which names the file and the remedy.
     """
+    path = Path(path)
     folder = next((above for above in path.absolute().parents if (above / MANIFEST).is_file()), None)
     if folder is not None:
         made = _manifest(folder, (folder / MANIFEST).stat().st_mtime_ns)

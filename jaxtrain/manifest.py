@@ -177,7 +177,7 @@ def read(folder: str | Path) -> Manifest | None:
     manifest = read_json(Path(folder) / MANIFEST)
     if manifest is None:
         return None
-    if not {"stage", "fingerprint"} <= manifest.keys():
+    if "stage" not in manifest:
         raise Damaged(f"{folder}/{MANIFEST} was cut or changed; {AGAIN.format('STAGE')}")
     if is_older(manifest):
         warn_of_older()

@@ -164,6 +164,11 @@ def _begin(run: Run, learner: Learner) -> TrainState:
         abstract = meshes.abstract(init, jax.sharding.get_mesh())
         saved = learner.saved(abstract.model)
         step, model, state = run.checkpoints.restore(saved, _beside(config, learner, abstract))
+        if step > config.steps:
+            raise UserError(
+                f"{run.folder} has come to step {step}, and train.steps is {config.steps}; give it at least "
+                f"{step}, or add --restart, which sets what stands aside"
+            )
         say(f"resuming after step {step}")
         learned = (
             state.model if config.optimizer.average else learner.restored(abstract.model, model, state.model)

@@ -103,9 +103,9 @@ def make(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
             rule = _adafactor(config, rate)
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
     chain = [_counted(), clip, rule]
-    if config.embedding_lr:
-        beside = config.rest_lr or config.lr if config.kind == "muon" else config.lr
-        chain.append(optax.masked(optax.scale(config.embedding_lr / beside), is_embedding))
+    # there also where it changes nothing, so that a run can go on with another rate
+    beside = config.rest_lr or config.lr if config.kind == "muon" else config.lr
+    chain.append(optax.masked(optax.scale((config.embedding_lr or beside) / beside), is_embedding))
     if config.average:
         chain.append(_average(config.average))
     return optax.chain(*chain)

@@ -128,6 +128,7 @@ def test_a_run_that_stopped_after_two_rounds_goes_on_to_the_same_weights(in_tiny
     steps = sorted(int(path.name) for path in (folder / "checkpoint").iterdir() if path.name.isdigit())
     assert steps == [8, 16], "two passes of two minibatches a round, a checkpoint every two rounds"
     shutil.rmtree(folder / "checkpoint" / "16")
+    (folder / "manifest.json").unlink()
     counts = ppo.train_policy(tiny_config, folder)
 
     manifest = json.loads((whole / "manifest.json").read_text())
@@ -274,6 +275,7 @@ def test_every_option_together_and_each_first_step_is_on_policy(in_tiny, tiny_co
     folder = tmp_path / "stopped"
     shutil.copytree(whole, folder)
     shutil.rmtree(folder / "checkpoint" / "2")
+    (folder / "manifest.json").unlink()
     ppo.train_policy(config, folder)
     assert lines(folder) == lines(whole)
     with jax.set_mesh(meshes.make(MeshConfig())):

@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
     write_rows(
         tmp_path / "dropped/web.parquet", dropped, [{"id": "1", "reason": "too few words", "text": "Hi [b]"}]
     )
-    (tmp_path / "manifest.json").write_text(json.dumps({"stage": "clean"}))
+    (tmp_path / "manifest.json").write_text(json.dumps({"stage": "clean", "fingerprint": "0"}))
     return tmp_path
 
 

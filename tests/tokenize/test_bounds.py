@@ -1,7 +1,6 @@
 """Templates of strangers: what wants too much is one line, and what templates do in earnest goes on."""
 
 import json
-import resource
 import subprocess
 import sys
 
@@ -58,6 +57,7 @@ HOSTILE = [
 MESSAGES = [{"role": "user", "content": "a b c"}, {"role": "assistant", "content": "d"}]
 TRY = """
 import json, resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
 from jaxtrain.tokenize import template
@@ -81,7 +81,6 @@ def test_what_wants_too_much_is_one_line_and_takes_no_memory():
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30)),
     )
     assert found.returncode == 0, found.stderr
     (last,) = found.stdout.splitlines()

@@ -46,6 +46,7 @@ def run(config, make_batch):
         average=0.0,
         evaluate_every=4,
         checkpoint_every=3,
+        steps=10,
         safety=None,
         **more,
     ):
@@ -68,7 +69,7 @@ def run(config, make_batch):
         settings = TrainConfig(
             optimizer=OptimizerConfig(lr=1e-2, warmup_steps=2, average=average),
             mesh=MeshConfig(fsdp=4, tensor=2),
-            steps=10,
+            steps=steps,
             microbatches=microbatches,
             evaluate_every=evaluate_every,
             checkpoint_every=checkpoint_every,
@@ -297,6 +298,13 @@ def test_a_phase_of_other_data_is_not_taken_for_a_spike(run, tmp_path):
     phase = run(tmp_path / "phase", poison=louder, loss=loss, phases=frozenset({4}))
     assert int(phase.guard.accepted) == 6, "since the phase began"
     assert all(line["accepted"] for line in lines(tmp_path / "phase", None))
+
+
+def test_fewer_steps_than_were_taken_are_refused(run, tmp_path):
+    with pytest.raises(Killed):
+        run(tmp_path, fails_at=7)
+    with pytest.raises(UserError, match=r"has come to step 6, and train.steps is 5; give it at least 6"):
+        run(tmp_path, steps=5)
 
 
 def test_intervals_of_0_leave_only_the_end(run, tmp_path):

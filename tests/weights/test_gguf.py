@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 from jaxtrain import weights
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.weights import load_pretrained
+from jaxtrain.weights.gguf import read_tokenizer
 
 forward = jax.jit(lambda model, tokens: model(tokens))
 ARCHITECTURES = {
@@ -122,7 +123,7 @@ def test_its_tokenizer_speaks_as_its_metadata_says(tmp_path):
     meta, _ = references.stored("smollm2")
     references.write_folder(tmp_path / "hf", meta["config"], meta["shapes"])
     write(tmp_path / "model.gguf", tmp_path / "hf", None, "llama")
-    tokenizer = weights.open(tmp_path).tokenizer
+    tokenizer = read_tokenizer(tmp_path / "model.gguf")
     ids = tokenizer.encode("hehe 12<end>")
     assert tokenizer.decode(ids) == "hehe 12<end>" and len(ids) == 2 + 3 + 5
     assert tokenizer.stop == (0, 1) and tokenizer.eos == 0
