@@ -53,8 +53,8 @@ AGAIN = "make it again: `jaxtrain {} CONFIG`, or `jaxtrain run FOLDER`"
 def problems(folder: Path, files: Files, lazy: bool = False) -> list[Problem]:
     """Every file of an artifact that is not as its manifest lists it.
 
-    lazy: what is compared when it is first read is not compared now. A manifest that lists no file at all says
-    nothing of them.
+    lazy: what is compared when it is first read is not compared now. A manifest that lists no file at all
+    says nothing of them.
     """
     if not files:
         return []

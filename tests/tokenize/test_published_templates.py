@@ -58,8 +58,10 @@ def test_ids_are_those_of_transformers_and_each_answer_is_learnt(name, bare, tmp
     peer = AutoTokenizer.from_pretrained(tmp_path)
     for talk, asked in ((TALK[:2], False), (TALK, False), (TALK[:1], True), (TALK[:3], True)):
         if name.startswith(IMAGES):
-            with pytest.raises(UserError, match="leaves out|refuses"):
-                render(talk, tokenizer, generation_prompt=asked)
+            # Nothing is learnt from a prompt, so only the talks with answers have to be refused.
+            if not asked:
+                with pytest.raises(UserError, match="leaves out|refuses"):
+                    render(talk, tokenizer)
             continue
         theirs = peer.apply_chat_template(talk, add_generation_prompt=asked, return_dict=True)["input_ids"]
         if "strftime_now" not in tokenizer.template:
