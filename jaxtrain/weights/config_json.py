@@ -251,6 +251,13 @@ def _fields_of(family: Family, config: ModelConfig) -> dict[str, Any]:
         hf["original_max_position_embeddings"] = (
             config.rope_length if config.rope_scaling == "longrope" else config.max_length
         )
+    if family.model_type == "olmo3":
+        # `rope_theta` alone would leave transformers 5 its own base in the local layers.
+        whole = hf["rope_scaling"] or {"rope_type": "default"}
+        hf["rope_parameters"] = {
+            "full_attention": whole | {"rope_theta": config.rope_theta},
+            "sliding_attention": {"rope_type": "default", "rope_theta": config.rope_local_theta},
+        }
     if "rope_local_base_freq" in family.defaults:
         hf["rope_local_base_freq"] = config.rope_local_theta
     if family.names == "gemma":

@@ -104,7 +104,8 @@ def save_pretrained(
     weights = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(model)}
     dtype = str(model.embedding_VD[...].dtype)
     folder.mkdir(parents=True, exist_ok=True)
-    hf |= {"torch_dtype": dtype}
+    # Some of their families take a padding of their own, beyond a small vocabulary, where none is named.
+    hf |= {"torch_dtype": dtype, "pad_token_id": None}
     if tokenizer is not None:
         tokenizer.save(folder)
         hf |= tokenizer.role_ids
