@@ -1,7 +1,7 @@
 """jaxtrain align configs/quickstart/8_ppo.py
 
 Improves the fine-tuned model against the reward model by PPO. Result in 90 seconds on two cores: the true
-utility rises by 2.4 standard deviations of the fine-tuned model's answers, at a KL of 8.9 nats a sequence.
+utility rises by 1.1 standard deviations of the fine-tuned model's answers, at a KL of 5.1 nats a sequence.
 """
 
 from jaxtrain.align.run import PPOConfig
