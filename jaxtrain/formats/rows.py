@@ -73,10 +73,13 @@ def _parquet(path: Path | str, unread: Unread, columns: Collection[str]) -> Iter
 
 def _cells(batch: pa.RecordBatch, unread: Unread) -> Iterator[Row]:
     try:
-        yield from map(_with_text, batch.to_pylist())
-        return
+        rows = batch.to_pylist()
     except (ValueError, OverflowError):
-        pass
+        # Some cell cannot be said in Python: the rows are taken cell by cell, and the bad ones counted.
+        rows = None
+    if rows is not None:
+        yield from map(_with_text, rows)
+        return
     for number in range(batch.num_rows):
         row: Row = {}
         for name, column in zip(batch.schema.names, batch.columns, strict=True):

@@ -29,18 +29,6 @@ WORDS = {
     **{"ndash": "–", "mdash": "—", "spaced ndash": " – ", "snd": " – "},
 }
 RANGES = {"-", "–", "to", "and", "or", "by", "x", "+/-", "±"}  # between the numbers of {{convert|5|to|9|km}}
-APPARATUS = {
-    "see also",
-    "references",
-    "external links",
-    "further reading",
-    "notes",
-    "footnotes",
-    "citations",
-    "notes and references",
-    "sources",
-}
-INTERLANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z-]+)?:")
 INTERLANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z-]+)?:")
 PICTURE = re.compile(
     r"[^:\n]+:.*\.(?:jpe?g|png|svg|gif|tiff?|webp|og[agv]|web[mp]|djvu|pdf|midi?|wav|mp3|flac|opus|mpe?g|xcf|stl)\s*",
