@@ -25,7 +25,9 @@ class Trap(Source):
     """Records, some of which do what no record should."""
 
     does: tuple[str, ...]
+    """What each record does to its reader."""
     end: str = ""
+    """What the source does behind its last record."""
 
     def read(self, unread: Unread) -> Iterator[Item]:
         for number, what in enumerate(self.does):
