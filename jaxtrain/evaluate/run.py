@@ -11,9 +11,10 @@ from typing import Any, ClassVar, Literal
 import jax
 
 from jaxtrain import artifact, weights
-from jaxtrain.evaluate import benchmarks, bias, heldout, memorization
+from jaxtrain.evaluate import benchmarks, bias, core, heldout, memorization
 from jaxtrain.evaluate.bias import BiasConfig
 from jaxtrain.evaluate.choices import Scorer
+from jaxtrain.evaluate.core import CoreConfig
 from jaxtrain.evaluate.memorization import MemorizationConfig, PlantConfig, plant
 from jaxtrain.fields import Operational
 from jaxtrain.runtime import distributed
@@ -57,6 +58,7 @@ class EvaluateConfig:
     """Tasks of lm-eval to run as well, comma-separated: hellaswag,arc_easy (needs the extra `eval`)."""
     harness_include: str = ""
     """Folder with task files of lm-eval's own format, before those that it comes with."""
+    core: CoreConfig = field(default_factory=CoreConfig)
     memorization: MemorizationConfig = field(default_factory=MemorizationConfig)
     bias: BiasConfig = field(default_factory=BiasConfig)
     batch_size: Count = 16
@@ -88,7 +90,7 @@ def run(config: EvaluateConfig) -> Path:
         for at, file in enumerate(task.files(config.benchmarks))
     }
     inputs |= {f"task file {name}": name for name in config.tasks if name.endswith(".py")}
-    inputs |= config.memorization.inputs() | config.bias.inputs()
+    inputs |= config.core.inputs() | config.memorization.inputs() | config.bias.inputs()
     if config.harness_include:
         inputs["harness_include"] = config.harness_include
     return artifact.produce(config, inputs, partial(_evaluate, config, tasks), others=others)
@@ -116,6 +118,7 @@ def _evaluate(config: EvaluateConfig, tasks: list[Task], folder: Path) -> dict[s
                 found |= heldout.measure(scorer, config.data, texts, what=name)
             if tasks:
                 found["aggregate"] = [benchmarks.aggregate(found["tasks"])]
+            found |= core.measure(scorer, config.core, what=name)
             found |= memorization.measure(scorer, config.memorization, config.data, what=name)
             found |= bias.measure(scorer, config.bias, what=name)
             if config.harness:
@@ -173,5 +176,8 @@ def _say(name: str, found: Results) -> None:
         if row["measure"] == "refusal":
             value = f"{row['value']:.3f}, 95 % {row['low']:.3f} to {row['high']:.3f}, {row['items']} prompts"
             say(f"  {name}  {row['group']}: {value}")
+    for row in found.get("core", []):
+        missing = f"; absent: {', '.join(row['absent'])}" if row["absent"] else ""
+        say(f"  {name}  {row['name']}: {row['value']:.4f} ± {row['standard_error']:.4f}{missing}")
     for row in found.get("aggregate", []):
         say(f"  {name}  all tasks, centred: {row['value']:.3f} ± {row['standard_error']:.3f}")

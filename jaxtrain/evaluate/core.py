@@ -1,0 +1,253 @@
+"""CORE, the metric of DCLM (Li et al. 2024, arXiv:2406.11794), from a bundle, scored as nanochat does.
+
+    core.yaml            of each task: label, kind, data file, number of examples, delimiter
+    eval_meta_data.csv   of each task: what guessing gives, in percent
+    eval_data/           the items, an object a line
+
+An item comes behind solved examples, drawn from the same file by its number. Multiple choice and schemas
+are won by the likeliest choice per token; a language-modelling item is right where every token is the first
+guess. CORE is the mean over 22 tasks of the centred accuracies: 0 is guessing, 1 is perfect.
+"""
+
+import csv
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from jaxtrain.evaluate.choices import Scorer
+from jaxtrain.evaluate.likelihood import likelihoods
+from jaxtrain.evaluate.score import centred, standard_error
+from jaxtrain.runtime.errors import UserError
+
+TASKS = (
+    "hellaswag_zeroshot",
+    "jeopardy",
+    "bigbench_qa_wikidata",
+    "arc_easy",
+    "arc_challenge",
+    "copa",
+    "commonsense_qa",
+    "piqa",
+    "openbook_qa",
+    "lambada_openai",
+    "hellaswag",
+    "winograd",
+    "winogrande",
+    "bigbench_dyck_languages",
+    "agi_eval_lsat_ar",
+    "bigbench_cs_algorithms",
+    "bigbench_operators",
+    "bigbench_repeat_copy_logic",
+    "squad",
+    "coqa",
+    "boolq",
+    "bigbench_language_identification",
+)
+"""The mean over fewer is not called CORE."""
+CHOICES, SCHEMA, LANGUAGE = "multiple_choice", "schema", "language_modeling"
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreConfig:
+    """The 22 tasks of DCLM's CORE."""
+
+    folder: str = ""
+    """The evaluation bundle, with core.yaml, eval_meta_data.csv and eval_data; empty: CORE is left out."""
+    items: int = 0
+    """Items of each task at most, of its shuffled file; 0: all."""
+
+    def inputs(self) -> dict[str, str]:
+        return {"CORE's bundle": self.folder} if self.folder else {}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A task of the bundle."""
+
+    label: str
+    kind: str
+    file: Path
+    shots: int
+    delimiter: str
+    chance: float
+    """Between 0 and 1."""
+
+    def items(self, most: int) -> list[Row]:
+        """Shuffled by the seed that everyone uses; the first `most` of them, 0: all."""
+        lines = [line for line in self.file.read_text("utf-8").split("\n") if line.strip()]
+        items = []
+        for number, line in enumerate(lines, 1):
+            try:
+                item = json.loads(line)
+                self.solved(item)
+                self.asked(item)
+            except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+                raise UserError(
+                    f"{self.file}, line {number} is no {self.kind} item ({type(error).__name__}: {error}); "
+                    "restore the file"
+                ) from error
+            items.append(item)
+        random.Random(1337).shuffle(items)
+        items = items[:most] if most else items
+        if len(items) <= self.shots:
+            raise UserError(
+                f"{self.file}: {len(items)} items are too few for {self.shots} examples; ask for more"
+            )
+        return items
+
+    def solved(self, item: Row) -> str:
+        """The item with its answer, as an example."""
+        match self.kind:
+            case "multiple_choice":
+                return item["query"] + self.delimiter + item["choices"][item["gold"]]
+            case "schema":
+                return item["context_options"][item["gold"]] + self.delimiter + item["continuation"]
+        return item["context"].strip() + self.delimiter + item["continuation"]
+
+    def asked(self, item: Row) -> list[str]:
+        """A text a choice; of language modelling the context, and the context with its continuation."""
+        match self.kind:
+            case "multiple_choice":
+                return [item["query"] + self.delimiter + choice for choice in item["choices"]]
+            case "schema":
+                return [
+                    context + self.delimiter + item["continuation"] for context in item["context_options"]
+                ]
+        whole = item["context"].strip() + self.delimiter
+        return [whole.rstrip(), whole + item["continuation"]]
+
+    def texts(self, items: Sequence[Row], at: int) -> list[str]:
+        """What item `at` asks, behind its examples."""
+        others = [other for other in range(len(items)) if other != at]
+        examples = random.Random(1234 + at).sample(others, self.shots)
+        before = "".join(f"{self.solved(items[example])}\n\n" for example in examples)
+        return [before + text for text in self.asked(items[at])]
+
+    def pairs(self, texts: Sequence[Sequence[int]], length: int) -> list[tuple[list[int], list[int]]]:
+        """Context and continuation of each choice, at most `length` ids together; the context's end is kept.
+
+        texts: ids. Choices begin where the texts first differ, the continuation of a schema where their
+        common end begins.
+        """
+        if self.kind == LANGUAGE:
+            parts, texts = [min(len(texts[0]), _common(texts))], texts[1:]
+        elif self.kind == SCHEMA:
+            end = _common([text[::-1] for text in texts])
+            parts = [len(text) - end for text in texts]
+        else:
+            parts = [_common(texts)] * len(texts)
+        cut = []
+        for text, part in zip(texts, parts, strict=True):
+            part = max(1, min(part, len(text) - 1))
+            context, continuation = list(text[:part]), list(text[part:])[: length - 1]
+            cut.append((context[-(length - len(continuation)) :], continuation))
+        return cut
+
+
+def _common(texts: Sequence[Sequence[int]]) -> int:
+    """The number of ids that all texts begin with."""
+    columns = enumerate(zip(*texts, strict=False))
+    return next((at for at, ids in columns if len(set(ids)) > 1), min(map(len, texts)))
+
+
+def read(folder: str | Path) -> tuple[list[Part], list[str]]:
+    """The tasks of a bundle whose data is there, and the labels of CORE's others."""
+    folder = Path(folder)
+    listing, guesses = folder / "core.yaml", folder / "eval_meta_data.csv"
+    try:
+        tasks = yaml.safe_load(listing.read_text("utf-8"))["icl_tasks"]
+        with guesses.open(encoding="utf-8", newline="") as file:
+            chance = {row["Eval Task"]: float(row["Random baseline"]) / 100 for row in csv.DictReader(file)}
+        parts = [
+            Part(
+                label=task["label"],
+                kind=task["icl_task_type"],
+                file=folder / "eval_data" / task["dataset_uri"],
+                shots=int(task["num_fewshot"][0]),
+                delimiter=task.get("continuation_delimiter", " "),
+                chance=chance[task["label"]],
+            )
+            for task in tasks
+        ]
+    except (OSError, yaml.YAMLError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise UserError(
+            f"{folder} is no evaluation bundle ({type(error).__name__}: {error}); it needs core.yaml, "
+            "eval_meta_data.csv and eval_data"
+        ) from error
+    if unknown := [part for part in parts if part.kind not in (CHOICES, SCHEMA, LANGUAGE)]:
+        raise UserError(f"{listing}: {unknown[0].label} is of the unknown kind {unknown[0].kind!r}")
+    there = [part for part in parts if part.label in TASKS and part.file.is_file()]
+    if not there:
+        raise UserError(f"{folder}/eval_data has no file of CORE's tasks; unpack the bundle there")
+    found = {part.label for part in there}
+    return there, [label for label in TASKS if label not in found]
+
+
+def measure(scorer: Scorer, config: CoreConfig, what: str = "") -> dict[str, list[Row]]:
+    """`core`, one row: `name`, `value`, `standard_error`, a row a task in `tasks`, labels in `absent`."""
+    if not config.folder:
+        return {}
+    parts, absent = read(config.folder)
+    tasks = [_task(scorer, part, config.items, what) for part in parts]
+    errors = [task["standard_error"] / (1 - task["chance"]) for task in tasks]
+    is_whole = not absent and not config.items
+    name = "CORE" if is_whole else f"CORE of {len(tasks)} of {len(TASKS)} tasks"
+    row = {
+        "name": f"{name}, at most {config.items} items a task" if config.items else name,
+        "value": float(np.mean([task["centred"] for task in tasks])),
+        "standard_error": float(np.sqrt(np.square(errors).sum()) / len(tasks)),
+        "tasks": tasks,
+        "absent": absent,
+    }
+    return {"core": [row]}
+
+
+def _task(scorer: Scorer, part: Part, most: int, what: str) -> Row:
+    items = part.items(most)
+    grades = grade(scorer, part, items, f"{what} {part.label}".strip())
+    value = float(np.mean(grades))
+    return {
+        "task": part.label,
+        "shots": part.shots,
+        "items": len(items),
+        "chance": part.chance,
+        "value": value,
+        "standard_error": standard_error(grades),
+        "centred": centred(value, part.chance),
+    }
+
+
+def grade(scorer: Scorer, part: Part, items: Sequence[Row], what: str = "") -> np.ndarray:
+    """1 where an item is answered rightly, else 0; float64 [items]."""
+    found = score(scorer, part, items, what)
+    if part.kind == LANGUAGE:
+        return np.array([float(is_greedy) for ((_, is_greedy),) in found])
+    return np.array(
+        [
+            float(np.argmax([nats for nats, _ in of_item]) == item["gold"])
+            for of_item, item in zip(found, items, strict=True)
+        ]
+    )
+
+
+def score(scorer: Scorer, part: Part, items: Sequence[Row], what: str = "") -> list[list[tuple[float, bool]]]:
+    """Of each choice of each item: mean nats a token, and whether every token is the first guess."""
+    start = scorer.start or [scorer.tokenizer.bos]
+    texts = [part.texts(items, at) for at in range(len(items))]
+    ids = iter(scorer.tokenizer.encode_batch([text for of_item in texts for text in of_item]))
+    asked = [part.pairs([[*start, *next(ids)] for _ in of_item], scorer.length) for of_item in texts]
+    pairs = [pair for of_item in asked for pair in of_item]
+    tokens = scorer.batch_size * scorer.length
+    found = likelihoods(scorer.model, pairs, tokens=tokens, pad=scorer.tokenizer.pad, what=what)
+    means = iter(
+        (one.nats / len(continuation), one.is_greedy)
+        for one, (_, continuation) in zip(found, pairs, strict=True)
+    )
+    return [[next(means) for _ in of_item] for of_item in asked]
