@@ -6,10 +6,8 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 
-from jaxtrain.report.drawing import FAINT, INK, SERIES, STYLE, svg
+from jaxtrain.report.drawing import DASHED, FAINT, INK, SERIES, STYLE, panels, svg
 
 Line = dict[str, Any]
 PANELS, SOURCES = 4, 6  # most in the picture: signals across, sources down
@@ -125,53 +123,48 @@ def quantile(edges: list[float], counts: list[int], share: float) -> float | Non
     return float(np.interp(share * below[-1], below, edges)) if below[-1] else None
 
 
-def spread(edges: list[float], counts: list[int]) -> str:
+def spread(counts: list[int], edges: list[float]) -> str:
     """The tenth percentile, the median and the ninetieth of a histogram."""
     found = [quantile(edges, counts, share) for share in (0.1, 0.5, 0.9)]
     return ", ".join("-" if x is None else f"{x:,.0f}" if x >= 100 else f"{x:.3g}" for x in found)
 
 
+@mpl.rc_context(STYLE)
 def histograms(census: Line) -> str:
     """Signals across, sources down: before cleaning and after it, beside the limits."""
     sizes = {source: sum(of["words"]["before"]) for source, of in census["signals"].items()}
     sources = sorted(sizes, key=lambda source: -sizes[source])[:SOURCES]
-    signals = census["shown"]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.6, 0.75 + 0.78 * len(sources)), layout="constrained")
-        FigureCanvasSVG(figure)
-        grid = figure.subplots(len(sources), len(signals), squeeze=False)
-        for down, source in enumerate(sources):
-            for across, signal in enumerate(signals):
-                last = down == len(sources) - 1
-                _panel(grid[down, across], census, source, signal, last)
-                if down == 0:
-                    grid[down, across].set_title(signal.replace("_", " "))
-            grid[down, 0].set_ylabel(source, rotation=0, ha="right", va="center")
-        handles, labels = grid[0, 0].get_legend_handles_labels()
-        limit = grid[0, 0].axvline(-9, color=INK, lw=1, ls=(0, (2, 1.5)))
-        figure.legend([*handles, limit], [*labels, "limit"], loc="outside upper left", ncols=3)
-        return svg(figure, "signals", "Distributions of signals before and after cleaning, by source")
+    grid = panels(len(sources), len(census["shown"]), (7.6, 0.75 + 0.78 * len(sources)))
+    for down, source in enumerate(sources):
+        for across, signal in enumerate(census["shown"]):
+            _panel(grid[down, across], census, source, signal, is_last=down == len(sources) - 1)
+            if down == 0:
+                grid[down, across].set_title(signal.replace("_", " "))
+        grid[down, 0].set_ylabel(source, rotation=0, ha="right", va="center")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    limit = grid[0, 0].axvline(-9, color=INK, lw=1, ls=DASHED)
+    grid[0, 0].figure.legend([*handles, limit], [*labels, "limit"], loc="outside upper left", ncols=3)
+    return svg(grid[0, 0], "signals", "Distributions of signals before and after cleaning, by source")
 
 
-def _panel(axes: Axes, census: Line, source: str, signal: str, last: bool) -> None:
+def _panel(axes: Axes, census: Line, source: str, signal: str, is_last: bool) -> None:
     """One distribution. Bins are drawn equally wide, as far as any source has values."""
     edges = census["bins"][signal]
     used = np.sum([of[signal]["before"] for of in census["signals"].values()], axis=0).nonzero()[0]
     first, end = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, len(edges) - 1)
-    wide = 2 if end - first > FINE else 1
-    places = [*range(first, end, wide), end]
+    places = [*range(first, end, 2 if end - first > FINE else 1), end]
     counts = census["signals"][source][signal]
     before, after = (np.add.reduceat(counts[when], places[:-1]) for when in WHEN)
     axes.stairs(before, places, fill=True, color=FAINT, label="collected")
     axes.stairs(after, places, color=SERIES[0], lw=1.3, label="kept")
     for limit in census["limits"][source].get(signal, ()):
         if limit is not None and edges[first] < limit < edges[end]:
-            axes.axvline(float(np.interp(limit, edges, range(len(edges)))), color=INK, lw=1, ls=(0, (2, 1.5)))
+            axes.axvline(float(np.interp(limit, edges, range(len(edges)))), color=INK, lw=1, ls=DASHED)
     apart = max(1, (end - first) // 3)
     apart = apart if apart <= 5 else 10  # of 40 bins of a share: 0, 0.25, 0.5, …
     ticks = range(-(-first // apart) * apart, end + 1, apart)
     axes.set(xlim=(first, end), ylim=(0, 1.08 * max(1, before.max())), yticks=[])
-    axes.set_xticks(ticks, [_short(edges[tick]) for tick in ticks] if last else [])
+    axes.set_xticks(ticks, [_short(edges[tick]) for tick in ticks] if is_last else [])
     axes.grid(False)
     axes.spines["left"].set_visible(False)
 

@@ -17,6 +17,8 @@ from jaxtrain.runtime import cost
 from jaxtrain.runtime.cost import Range
 
 ON_ACCELERATOR = {"pretrain", "finetune", "rate", "reward", "ppo", "evaluate"}
+ADDED = ("seconds", "restarts", "measured_seconds")
+"""Of a stage, what the run has the sum of."""
 Line = dict[str, Any]
 
 
@@ -42,55 +44,42 @@ def gather(folders: Mapping[str, Path], prices: Prices) -> Line:
     pue = Range(prices.pue, prices.pue, prices.pue) if prices.pue else cost.PUE
     grid = Range(prices.grid, prices.grid, prices.grid) if prices.grid else cost.GRID
     stages: dict[str, Line] = {}
+    energies = []
     for name, of in spent.items():
         watts = host if name not in ON_ACCELERATOR else None if each is None else host + each * len(devices)
-        energy = None if watts is None else cost.kilowatt_hours(of["seconds"], watts, pue)
+        energies.append(None if watts is None else cost.kilowatt_hours(of["seconds"], watts, pue))
+        counters = of.get("measured", {})
         stages[name] = {
             "seconds": of["seconds"],
             "restarts": of.get("restarts", 0),
-            "kilowatt_hours": energy,
-            "measured": of.get("measured", {}).get("kilowatt_hours", {}),
-            "measured_seconds": of.get("measured", {}).get("seconds", 0.0),
+            "kilowatt_hours": _figure(energies[-1]),
+            "measured": counters.get("kilowatt_hours", {}),
+            "measured_seconds": counters.get("seconds", 0.0),
         }
-    energies = [stage["kilowatt_hours"] for stage in stages.values()]
     energy = None if None in energies else reduce(Range.__add__, energies)
-    busy = sum(stage["seconds"] for name, stage in stages.items() if name in ON_ACCELERATOR) / 3600
-    hours = busy * len(devices) if devices[0].platform != "cpu" else sum(_seconds(stages)) / 3600
-    return {
+    # at the device, by kind of counter: without the building's share
+    kinds = dict.fromkeys(kind for stage in stages.values() for kind in stage["measured"])
+    measured = {kind: sum(stage["measured"].get(kind, 0.0) for stage in stages.values()) for kind in kinds}
+    whole = {what: sum(stage[what] for stage in stages.values()) for what in ADDED}
+    busy = sum(stage["seconds"] for name, stage in stages.items() if name in ON_ACCELERATOR)
+    is_cpu = devices[0].platform == "cpu"
+    hours = (whole["seconds"] if is_cpu else busy * len(devices)) / 3600
+    return whole | {
         "device": devices[0].device_kind,
         "devices": len(devices),
         "cores": cores,
-        "stages": {
-            name: {**stage, "kilowatt_hours": _asdict(stage["kilowatt_hours"])}
-            for name, stage in stages.items()
-        },
-        "seconds": sum(_seconds(stages)),
-        "restarts": sum(stage["restarts"] for stage in stages.values()),
+        "stages": stages,
         "device_hours": hours,
         "price": prices.price or None,
         "currency": prices.currency,
         "money": hours * prices.price if prices.price else None,
-        "kilowatt_hours": _asdict(energy),
-        "measured": _measured(stages),
-        "measured_seconds": sum(stage["measured_seconds"] for stage in stages.values()),
+        "kilowatt_hours": _figure(energy),
+        "measured": measured,
         "pue": asdict(pue),
         "grid": asdict(grid),
-        "kilograms": _asdict(energy and cost.kilograms(energy, grid)),
+        "kilograms": _figure(energy and cost.kilograms(energy, grid)),
     }
 
 
-def _seconds(stages: Mapping[str, Line]) -> list[float]:
-    return [stage["seconds"] for stage in stages.values()]
-
-
-def _measured(stages: Mapping[str, Line]) -> dict[str, float]:
-    """kWh by kind of counter, at the device: without the building's share."""
-    sums: dict[str, float] = {}
-    for stage in stages.values():
-        for kind, value in stage["measured"].items():
-            sums[kind] = sums.get(kind, 0.0) + value
-    return sums
-
-
-def _asdict(figure: Range | None) -> dict[str, float] | None:
-    return None if figure is None else asdict(figure)
+def _figure(of: Range | None) -> dict[str, float] | None:
+    return None if of is None else asdict(of)

@@ -6,12 +6,16 @@ the same bytes: fixed ids, no date.
 
 import io
 import re
+from typing import Any
 
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 INK, FAINT = "#010101", "#020202"
 SERIES = ("#030303", "#040404", "#050505", "#060606", "#070707", "#080808")
 VARIABLES = {INK: "--ink", FAINT: "--faint"} | {color: f"--series-{n}" for n, color in enumerate(SERIES, 1)}
+DASHED = (0, (2, 1.5))
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "jaxtrain",
@@ -38,15 +42,17 @@ STYLE = {
 }
 
 
-def svg(figure: Figure, name: str, label: str) -> str:
-    """The figure as an <svg> element; its ids begin with `name`, for those of a page must differ."""
-    text = io.StringIO()
-    figure.savefig(
-        text,
-        format="svg",
-        transparent=True,
-        metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
-    )
+def panels(down: int, across: int, inches: tuple[float, float]) -> Any:
+    """Axes [down, across] of one figure."""
+    figure = Figure(figsize=inches, layout="constrained")
+    FigureCanvasSVG(figure)
+    return figure.subplots(down, across, squeeze=False)
+
+
+def svg(axes: Axes, name: str, label: str) -> str:
+    """The axes' figure as an <svg> element; its ids begin with `name`, for those of a page must differ."""
+    text, undated = io.StringIO(), dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    axes.get_figure(root=True).savefig(text, format="svg", transparent=True, metadata=undated)
     markup = text.getvalue()
     markup = markup[markup.index("<svg") :].strip()
     used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', markup))

@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,16 +10,15 @@ from typing import Any, ClassVar
 import jinja2
 from markupsafe import Markup
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from jaxtrain import artifact
 from jaxtrain.report import census, gather, plots
 from jaxtrain.report.costs import Prices
-from jaxtrain.report.markdown import markdown
 from jaxtrain.runtime import cost
 from jaxtrain.runtime.files import publish
 
-TEMPLATE = Path(__file__).with_name("page.html")
+FOLDER = Path(__file__).parent
 SECTIONS = (
     ("funnel", "Data", "clean"),
     ("tokenizer", "Tokenizer", "tokenize"),
@@ -84,9 +84,8 @@ def run(config: ReportConfig) -> Path:
 def show(folder: Path) -> None:
     """Print the results of a report artifact as a table to stdout, and where the page is."""
     results = gather.read_json(folder / "results.json")
-    table = Table(title="results", title_justify="left")
-    for column, justify in (("measure", "left"), ("value", "right"), ("beside", "left")):
-        table.add_column(column, justify=justify)
+    columns = ("measure", Column("value", justify="right"), "beside")
+    table = Table(*columns, title="results", title_justify="left")
     for row in results["headline"]:
         table.add_row(row["measure"], row["value"], row["beside"])
     console = Console(highlight=False)
@@ -106,58 +105,56 @@ def write_page(folders: dict[str, Path], results: gather.Results, out: Path, ref
     refresh: seconds after which a browser reads the page again; 0: never.
     """
     results["headline"] = gather.headline(results)
-    page = render(results, _figures(folders, results), _samples(folders), folders, refresh)
-    numbers = json.dumps(results, indent=2, sort_keys=True) + "\n"
-    for name, text in (("results.json", numbers), ("report.md", markdown(results)), ("report.html", page)):
-        temporary = out / f"{name}.tmp"  # a browser may read at any moment
+    names = {fingerprint: name for name, fingerprint in results["run"]["fingerprints"].items()}
+    shown = {
+        "results": defaultdict(lambda: None, results),
+        "figures": {name: Markup(svg) for name, svg in _figures(folders, results).items()},
+        "samples": _samples(folders),
+        "commands": _commands(folders),
+        "places": folders,
+        "lineage": {name: _made_from(folder, names) for name, folder in folders.items()},
+        "sections": SECTIONS,
+        "refresh": refresh,
+        "raters": gather.raters(results),
+        "benchmarks": gather.benchmark_table(results.get("benchmarks", [])),
+        "models": gather.models(results.get("benchmarks", [])),
+        "total": gather.funnel_total(results.get("funnel", {})),
+        "heldout_models": gather.models(results.get("heldout", [])),
+        "assumptions": cost,
+        "limits": LIMITS,
+    }
+    write(out, results, {f"report.{kind}": template(f"page.{kind}").render(shown) for kind in ("md", "html")})
+
+
+def write(out: Path, numbers: Any, pages: Mapping[str, str]) -> None:
+    """The pages, and what they show as `results.json`; a page that is looked at is never half a page."""
+    numbers = json.dumps(numbers, indent=2, sort_keys=True) + "\n"
+    for name, text in {"results.json": numbers, **pages}.items():
+        temporary = out / f"{name}.tmp"
         temporary.write_text(text, encoding="utf-8")
         publish(temporary, out / name)
 
 
-def render(
-    results: gather.Results,
-    figures: dict[str, str],
-    samples: dict[str, Any],
-    folders: dict[str, Path],
-    refresh: int = 0,
-) -> str:
-    """The page. figures: SVG by name, put in as they are; every other text is escaped."""
-    names = {fingerprint: name for name, fingerprint in results["run"]["fingerprints"].items()}
-    return template(TEMPLATE.name).render(
-        results=defaultdict(lambda: None, results),
-        figures={name: Markup(svg) for name, svg in figures.items()},
-        samples=samples,
-        commands=_commands(folders),
-        places=folders,
-        lineage={name: _made_from(folder, names) for name, folder in folders.items()},
-        sections=SECTIONS,
-        refresh=refresh,
-        raters=gather.raters(results),
-        benchmarks=gather.benchmark_table(results.get("benchmarks", [])),
-        models=gather.models(results.get("benchmarks", [])),
-        total=gather.funnel_total(results.get("funnel", {})),
-        heldout_models=gather.models(results.get("heldout", [])),
-        assumptions=cost,
-        limits=LIMITS,
-    )
-
-
 def template(name: str) -> jinja2.Template:
-    """A page of this folder: every text is escaped, a name that is not given is an error."""
+    """A page of this folder: a name that is not given is an error, a text cannot break out of its place."""
+    is_html = name.endswith(".html")
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=is_html,
+        finalize=None if is_html else _cell,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"share": gather.share, "duration": duration, "energy": energy, "mass": mass}
-    environment.filters |= {
-        "shortened": census.shortened,
-        "by_size": census.by_size,
-        "size": census.byte_size,
-    }
+    environment.filters |= {"shortened": census.shortened, "by_size": census.by_size}
+    environment.filters |= {"size": census.byte_size, "spread": census.spread}
     return environment.get_template(name)
+
+
+def _cell(value: Any) -> str:
+    """A value as a cell of a Markdown table."""
+    return " ".join(str(value).split()).replace("|", "\\|")
 
 
 def _made_from(folder: Path, names: dict[str, str]) -> list[str]:
@@ -188,22 +185,22 @@ def mass(kilograms: float) -> str:
 def _figures(folders: dict[str, Path], results: gather.Results) -> dict[str, str]:
     """Those for which the run has numbers."""
     figures = {}
+    metrics = {
+        name: gather.read_lines(folders[name] / "metrics.jsonl")
+        for name in ("pretrain", "finetune", "ppo")
+        if name in results
+    }
     if "funnel" in results:
         figures["funnel"] = plots.funnel(results["funnel"])
     if "census" in results and results["census"]["shown"]:
         figures["signals"] = census.histograms(results["census"])
-    for name, draw in (
-        ("pretrain", plots.pretraining),
-        ("pretrain", plots.pace),
-        ("finetune", plots.finetuning),
-    ):
-        if name in results:
-            figures["pace" if draw is plots.pace else name] = draw(
-                gather.read_lines(folders[name] / "metrics.jsonl")
-            )
+    if "pretrain" in results:
+        figures["pretrain"] = plots.pretraining(metrics["pretrain"])
+        figures["pace"] = plots.pace(metrics["pretrain"])
+    if "finetune" in results:
+        figures["finetune"] = plots.finetuning(metrics["finetune"])
     if "ppo" in results:
-        lines = gather.read_lines(folders["ppo"] / "metrics.jsonl")
-        figures["ppo"] = plots.reward_against_kl(lines, results["ppo"])
+        figures["ppo"] = plots.reward_against_kl(metrics["ppo"], results["ppo"])
     if results.get("benchmarks"):
         figures["benchmarks"] = plots.benchmarks(gather.benchmark_table(results["benchmarks"]))
     if results.get("positions"):

@@ -5,7 +5,6 @@ A run's folder holds artifacts (`runs/quickstart`). A training stage that is at 
 """
 
 import argparse
-import json
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from jaxtrain import artifact
 from jaxtrain.report import gather, plots
 from jaxtrain.report.costs import Prices
 from jaxtrain.report.files import read_json, read_lines
-from jaxtrain.report.run import template, write_page
+from jaxtrain.report.run import template, write, write_page
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 
@@ -147,9 +146,7 @@ def write_comparison(runs: Mapping[str, Run], out: Path, refresh: int = 0) -> No
         extraction=extraction,
         refresh=refresh,
     )
-    (out / "report.html").write_text(page, encoding="utf-8")
-    numbers = json.dumps(everything, indent=2, sort_keys=True) + "\n"
-    (out / "results.json").write_text(numbers, encoding="utf-8")
+    write(out, everything, {"report.html": page})
 
 
 def _short(runs: list[str]) -> list[str]:
