@@ -20,7 +20,7 @@ def pairwise_agreement(tasks: Iterable[Sequence[Sequence[int]]]) -> tuple[float,
     same = total = 0
     for raters in tasks:
         for one, other in combinations(raters, 2):
-            agree = _order(one) == _order(other)
+            agree = order(one) == order(other)
             same, total = same + int(agree.sum()), total + agree.size
     return (same / total if total else float("nan")), total
 
@@ -55,7 +55,7 @@ def left_bias(rankings: Iterable[Sequence[int]]) -> tuple[float, tuple[float, fl
     means that no bias shows. Pairs of one judgement of K > 2 answers hang together: they count for as many
     independent pairs as explain the spread between judgements (Kish's design effect).
     """
-    signs = [_order(ranks) for ranks in rankings]
+    signs = [order(ranks) for ranks in rankings]
     wins = np.array([(sign < 0).sum() for sign in signs])
     untied = np.array([(sign != 0).sum() for sign in signs])
     pairs = int(untied.sum())
@@ -68,7 +68,7 @@ def left_bias(rankings: Iterable[Sequence[int]]) -> tuple[float, tuple[float, fl
     return share, wilson_interval(share * independent, independent), pairs
 
 
-def _order(ranks: Sequence[int]) -> np.ndarray:
+def order(ranks: Sequence[int]) -> np.ndarray:
     """Of every pair of answers i < j: -1 where i is better, 1 where j, 0 for a tie; [K (K - 1) / 2]."""
     ranks_K = np.asarray(ranks)
     first, second = np.triu_indices(len(ranks_K), k=1)

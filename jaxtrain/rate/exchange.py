@@ -39,16 +39,17 @@ def export(store: Store, path_train: Path, path_heldout: Path, heldout_share: fl
     """
     if not 0 <= heldout_share <= 1:
         raise UserError(f"heldout_share is a share between 0 and 1, not {heldout_share}")
-    written: Counter[str] = Counter()
 
     def rows(heldout: bool) -> Iterator[dict[str, Any]]:
         for row in rankings(store):
             if (int(prompt_key(row["prompt"]), 16) < heldout_share * 2**64) == heldout:
                 yield row
 
-    written["train"] = document.write_rows(path_train, COLUMNS, rows(heldout=False))
-    written["heldout"] = document.write_rows(path_heldout, COLUMNS, rows(heldout=True))
-    return {**written, "skipped": store.counts()["skipped"]}
+    return {
+        "train": document.write_rows(path_train, COLUMNS, rows(heldout=False)),
+        "heldout": document.write_rows(path_heldout, COLUMNS, rows(heldout=True)),
+        "skipped": store.counts()["skipped"],
+    }
 
 
 def rankings(store: Store) -> Iterator[dict[str, Any]]:

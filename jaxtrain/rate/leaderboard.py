@@ -77,10 +77,9 @@ def _shares(wins_RCC: np.ndarray) -> np.ndarray:
 
 def _wins(comparison: Comparison, names: list[str]) -> np.ndarray:
     """How often an answer of checkpoint i was ranked above one of j in this judgement."""
-    wins_CC = np.zeros((len(names), len(names)))
-    at = [names.index(name) for name in comparison.checkpoints]
-    for i, mine in zip(at, comparison.ranks, strict=True):
-        for j, theirs in zip(at, comparison.ranks, strict=True):
-            if i != j:
-                wins_CC[i, j] += (mine < theirs) + 0.5 * (mine == theirs)
+    wins_CC, ranks_K = np.zeros((len(names), len(names))), np.array(comparison.ranks)
+    at_K = np.array([names.index(name) for name in comparison.checkpoints])
+    above_KK = (ranks_K[:, None] < ranks_K) + 0.5 * (ranks_K[:, None] == ranks_K)
+    np.add.at(wins_CC, (at_K[:, None], at_K), above_KK)
+    np.fill_diagonal(wins_CC, 0)
     return wins_CC

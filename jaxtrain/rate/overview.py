@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxtrain.rate.agreement import krippendorff_alpha, left_bias, pairwise_agreement
+from jaxtrain.rate.agreement import krippendorff_alpha, left_bias, order, pairwise_agreement
 from jaxtrain.rate.leaderboard import Standing, leaderboard
 from jaxtrain.rate.store import Comparison, Store
 
@@ -32,23 +32,16 @@ class Overview:
     simulated: bool
     """Whether any of the raters is a program."""
     raters: list[RaterLine]
-    agreement: float
-    """Share of answer pairs on which two raters say the same; nan where no task has two."""
-    pairs: int
-    alpha: float
-    """Krippendorff's, ordinal."""
-    left: float
-    """Share of untied pairs won by the answer shown first."""
-    left_low: float
-    left_high: float
+    agreement: dict[str, float]
+    """As `agreement` gives it."""
+    left: dict[str, float]
+    """As `left` gives it."""
     standings: list[Standing]
 
 
 def overview(store: Store) -> Overview:
     comparisons = list(store.comparisons())
     plain = [comparison for comparison in comparisons if comparison.gold is None]
-    agreement, pairs, alpha = agreements(plain)
-    left, (low, high), _ = left_bias([comparison.ranks for comparison in plain])
     by_rater: dict[str, list[Comparison]] = defaultdict(list)
     for comparison in comparisons:
         by_rater[comparison.rater].append(comparison)
@@ -56,18 +49,17 @@ def overview(store: Store) -> Overview:
         counts=store.counts(),
         simulated=any(comparison.simulated for comparison in comparisons),
         raters=[_line(name, by_rater[name]) for name in sorted(by_rater)],
-        agreement=agreement,
-        pairs=pairs,
-        alpha=alpha,
-        left=left,
-        left_low=low,
-        left_high=high,
+        agreement=agreement(plain),
+        left=left(plain),
         standings=leaderboard(plain),
     )
 
 
-def agreements(comparisons: list[Comparison]) -> tuple[float, int, float]:
-    """Pairwise agreement, its number of pairs, and Krippendorff's alpha; tasks of any number of answers."""
+def agreement(comparisons: list[Comparison]) -> dict[str, float]:
+    """`pairwise` agreement over so many `pairs`, nan where there are none, and `krippendorff_alpha`, ordinal.
+
+    Tasks may have any number of answers.
+    """
     by_task: dict[int, list[Comparison]] = defaultdict(list)
     for comparison in comparisons:
         by_task[comparison.task].append(comparison)
@@ -80,7 +72,13 @@ def agreements(comparisons: list[Comparison]) -> tuple[float, int, float]:
             ranks[names.index(comparison.rater)] = comparison.ranks
         parts.append(ranks)
     alpha = krippendorff_alpha(np.concatenate(parts, axis=1)) if parts else float("nan")
-    return share, pairs, alpha
+    return {"pairwise": share, "pairs": pairs, "krippendorff_alpha": alpha}
+
+
+def left(comparisons: list[Comparison]) -> dict[str, float]:
+    """`share` of untied `pairs` won by the answer shown first, with its 95 % interval `low` to `high`."""
+    share, (low, high), pairs = left_bias([comparison.ranks for comparison in comparisons])
+    return {"share": share, "low": low, "high": high, "pairs": pairs}
 
 
 def _line(name: str, judged: list[Comparison]) -> RaterLine:
@@ -99,9 +97,5 @@ def _gold_grades(comparison: Comparison) -> list[float]:
     """1 for every pair whose known order the rater gave, 0 for the others; ties in the gold say nothing."""
     if comparison.gold is None:
         return []
-    first, second = np.triu_indices(len(comparison.ranks), k=1)
-    gold, given = (
-        np.sign(np.subtract(np.take(r, first), np.take(r, second)))
-        for r in (comparison.gold, comparison.ranks)
-    )
+    gold, given = order(comparison.gold), order(comparison.ranks)
     return (gold == given)[gold != 0].astype(float).tolist()

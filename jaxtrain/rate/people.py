@@ -31,7 +31,6 @@ from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count, Limits, Share
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
-from jaxtrain.tokenize.chat import render
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,9 +124,8 @@ def sample(config: SampleConfig) -> Path:
             f"answers is {config.answers}, of {len(config.models)} models: {shown} to rank; show 2 to 9"
         )
     first = weights.open(config.models[0]).tokenizer
-    asked = questions.load(config.conversations, first, config.longest_prompt, part=0, parts=2)[
-        : config.prompts
-    ]
+    asked = questions.load(config.conversations, first, config.longest_prompt, part=0, parts=2)
+    asked = asked[: config.prompts]
     others = distributed.join()
     is_missing = np.zeros(len(asked), bool)
     with ExitStack() as ends:
@@ -136,54 +134,28 @@ def sample(config: SampleConfig) -> Path:
             for number, prompt in enumerate(asked):
                 task = store.add_prompt(prompt.messages), config.seed + number
                 is_missing[number] = not store.has_task(*task)
-        is_missing = distributed.from_first(is_missing)
-        missing = [(number, asked[number]) for number in np.flatnonzero(is_missing).tolist()]
-        found: dict[int, list[Sample]] = {number: [] for number, _ in missing}
+        missing = np.flatnonzero(distributed.from_first(is_missing)).tolist()
+        found: list[list[Sample]] = [[] for _ in missing]
         for model in config.models if missing else ():
-            for number, samples in _answers(config, model, missing).items():
-                found[number] += samples
+            with jax.set_mesh(meshes.make(config.mesh)):
+                answered = answers(
+                    model,
+                    [asked[number].messages for number in missing],
+                    config.answers,
+                    longest_prompt=config.longest_prompt,
+                    max_new=config.max_new,
+                    temperature=config.temperature,
+                    seed=config.seed,
+                )
+            found = [shown + more for shown, more in zip(found, answered, strict=True)]
         if store is not None:
-            for number, prompt in missing:
-                store.add_task(store.add_prompt(prompt.messages), found[number], config.seed + number)
+            for number, samples in zip(missing, found, strict=True):
+                store.add_task(store.add_prompt(asked[number].messages), samples, config.seed + number)
             stood = len(asked) - len(missing)
             say(f"rate sample: {len(missing)} tasks added to {config.database}, {stood} stood")
             say(f"rate sample: `jaxtrain rate serve --database {config.database}` shows them to people")
     others.wait("tasks added")
     return Path(config.database)
-
-
-def _answers(
-    config: SampleConfig, folder: str, asked: list[tuple[int, questions.Prompt]]
-) -> dict[int, list[Sample]]:
-    tokenizer = weights.open(folder).tokenizer
-    settings = {"temperature": config.temperature, "max_new": config.max_new, "seed": config.seed}
-    rows = [
-        render(prompt.messages, tokenizer, generation_prompt=True)[0]
-        for _, prompt in asked
-        for _ in range(config.answers)
-    ]
-    with jax.set_mesh(meshes.make(config.mesh)):
-        ids = answers(
-            folder,
-            tokenizer,
-            rows,
-            longest_prompt=config.longest_prompt,
-            max_new=config.max_new,
-            temperature=config.temperature,
-            seed=config.seed,
-        )
-    stop = tokenizer.end
-    samples = [
-        Sample(
-            text=tokenizer.decode([i for i in row if i != stop]),
-            token_ids=row,
-            checkpoint=folder,
-            sampling=settings,
-        )
-        for row in ids
-    ]
-    K = config.answers
-    return {number: samples[n * K : (n + 1) * K] for n, (number, _) in enumerate(asked)}
 
 
 def serve(config: ServeConfig) -> None:
@@ -244,14 +216,8 @@ def _export(config: ExportConfig, store: Store, folder: Path) -> dict[str, Any]:
         for row in exchange.preferences(store):
             lines.write(json.dumps(row, ensure_ascii=False) + "\n")
     seen = overview(store)
-    agreement = {"pairwise": seen.agreement, "krippendorff_alpha": seen.alpha}
-    known = {name: value for name, value in agreement.items() if not math.isnan(value)}
-    return {
-        "simulated": seen.simulated,
-        "agreement": {"pairs": seen.pairs, **known},  # no share of no pairs
-        **seen.counts,
-        **rows,
-    }
+    known = {name: value for name, value in seen.agreement.items() if not math.isnan(value)}
+    return {"simulated": seen.simulated, "agreement": known, **seen.counts, **rows}  # no share of no pairs
 
 
 def read(config: ImportConfig) -> None:

@@ -18,12 +18,11 @@ from jaxtrain import artifact, weights
 from jaxtrain.feed import prompts as questions
 from jaxtrain.fields import Operational
 from jaxtrain.rate import people
-from jaxtrain.rate.agreement import left_bias
 from jaxtrain.rate.exchange import export
-from jaxtrain.rate.overview import agreements
+from jaxtrain.rate.overview import agreement, left
 from jaxtrain.rate.people import ExportConfig, ImportConfig, SampleConfig, ServeConfig
 from jaxtrain.rate.sampling import answers
-from jaxtrain.rate.store import Comparison, Sample, Store
+from jaxtrain.rate.store import Comparison, Store
 from jaxtrain.runtime import distributed
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
@@ -31,7 +30,6 @@ from jaxtrain.runtime.limits import Count, Limits, Share
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import track
 from jaxtrain.tasks.utility import simulated_ranks, utility
-from jaxtrain.tokenize.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +97,8 @@ def _rate(config: RateConfig, folder: Path) -> dict[str, Any]:
     with jax.set_mesh(meshes.make(config.mesh)):
         answered = answers(
             config.model,
-            tokenizer,
-            [prompt.ids for prompt in asked for _ in range(config.answers)],
+            [prompt.messages for prompt in asked],
+            config.answers,
             longest_prompt=config.longest_prompt,
             max_new=config.max_new,
             temperature=1.0,
@@ -109,35 +107,13 @@ def _rate(config: RateConfig, folder: Path) -> dict[str, Any]:
     if jax.process_index() > 0:
         return {}
     with Store(f"sqlite:///{folder / 'ratings.sqlite'}") as store:
-        tasks = _add_tasks(store, config, tokenizer, asked, answered)
+        tasks = [
+            store.add_task(store.add_prompt(prompt.messages), samples, config.seed + number)
+            for number, (prompt, samples) in enumerate(zip(asked, answered, strict=True))
+        ]
         _judge(store, config, tasks)
         rows = export(store, folder / "train.parquet", folder / "heldout.parquet", config.heldout_share)
         return _summary(list(store.comparisons()), config) | store.counts() | rows
-
-
-def _add_tasks(
-    store: Store,
-    config: RateConfig,
-    tokenizer: Tokenizer,
-    asked: list[questions.Prompt],
-    answered: list[list[int]],
-) -> list[int]:
-    stop = tokenizer.end
-    sampling = {"temperature": 1.0, "max_new": config.max_new, "seed": config.seed}
-    tasks = []
-    for number, prompt in enumerate(asked):
-        ids = answered[number * config.answers : (number + 1) * config.answers]
-        samples = [
-            Sample(
-                text=tokenizer.decode([i for i in answer if i != stop]),
-                token_ids=answer,
-                checkpoint=config.model,
-                sampling=sampling,
-            )
-            for answer in ids
-        ]
-        tasks.append(store.add_task(store.add_prompt(prompt.messages), samples, config.seed + number))
-    return tasks
 
 
 def _judge(store: Store, config: RateConfig, tasks: list[int]) -> None:
@@ -155,16 +131,14 @@ def _judge(store: Store, config: RateConfig, tasks: list[int]) -> None:
 
 
 def _summary(comparisons: list[Comparison], config: RateConfig) -> dict[str, Any]:
-    share, pairs, alpha = agreements(comparisons)
     texts = {comparison.task: comparison.completions for comparison in comparisons}
     utilities = np.array([utility(text) for shown in texts.values() for text in shown])
     lengths = [len(text) for shown in texts.values() for text in shown]
-    first, interval, untied = left_bias([comparison.ranks for comparison in comparisons])
     return {
         "simulated": True,
         "noise": config.noise,
-        "agreement": {"pairwise": share, "pairs": pairs, "krippendorff_alpha": alpha},
-        "left_bias": {"share": first, "low": interval[0], "high": interval[1], "pairs": untied},
+        "agreement": agreement(comparisons),
+        "left_bias": left(comparisons),
         "utility": {
             "mean": utilities.mean(),
             "sd": utilities.std(ddof=1),

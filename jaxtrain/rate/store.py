@@ -19,17 +19,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, Ope
 from sqlalchemy.orm import Session
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from jaxtrain.rate.tables import (
-    Base,
-    Completion,
-    Judgement,
-    Lease,
-    Messages,
-    Prompt,
-    Rater,
-    Task,
-    Turn,
-)
+from jaxtrain.rate.tables import Base, Completion, Judgement, Lease, Messages, Prompt, Rater, Task, Turn
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.files import says_full
 
@@ -153,19 +143,7 @@ class Store:
                 f"prompt {prompt}: a task needs at least 2 answers to compare, not {len(samples)}"
             )
         with self._write() as session:
-            ids = [
-                _add(
-                    session,
-                    Completion(
-                        prompt_id=prompt,
-                        text=sample.text,
-                        token_ids=[int(token) for token in sample.token_ids],
-                        checkpoint=sample.checkpoint,
-                        sampling=sample.sampling,
-                    ),
-                )
-                for sample in samples
-            ]
+            ids = [_add(session, Completion(prompt_id=prompt, **vars(sample))) for sample in samples]
             order = np.random.default_rng(seed).permutation(len(ids))
             shown = None if gold is None else [int(gold[at]) for at in order]
             task = Task(prompt_id=prompt, completion_ids=[ids[at] for at in order], seed=seed, gold=shown)
