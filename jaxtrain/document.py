@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -68,6 +68,7 @@ class Conversation:
 
 _TYPES = {"messages": MESSAGES}
 Record = Document | Conversation
+Kind = TypeVar("Kind", Document, Conversation)
 
 
 def schema(kind: type[Record], signals: dict[str, pa.DataType] | None = None) -> pa.Schema:
@@ -170,7 +171,7 @@ def read_rows(path: Path, columns: list[str] | None = None) -> Iterator[dict[str
             raise pa.ArrowInvalid(f"it has {read} rows of {file.metadata.num_rows}")
 
 
-def read_records(path: Path, kind: type[Record]) -> Iterator[Record]:
+def read_records(path: Path, kind: type[Kind]) -> Iterator[Kind]:
     """Records of one file; signal columns are left aside."""
     names = [f.name for f in fields(kind)]
     for row in read_rows(path, names):

@@ -195,7 +195,6 @@ def read(config: DistillConfig, tokenizer: Tokenizer) -> list[Exchange]:
     calls = 0
     for file in source_files(Path(config.conversations) / "conversations"):
         for record in read_records(file, Conversation):
-            assert isinstance(record, Conversation)
             turns = [message for message in record.messages if message["role"] != "system"]
             if turns[1].get("tool_calls"):
                 calls += 1

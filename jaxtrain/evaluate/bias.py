@@ -13,16 +13,14 @@ one folder, as they are published:
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxtrain.classify import linear
-from jaxtrain.decode.generate import sample
 from jaxtrain.document import Document, read_records, source_files
 from jaxtrain.evaluate.choices import Scorer
-from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count
 from jaxtrain.runtime.progress import say
@@ -86,22 +84,15 @@ def measure(scorer: Scorer, config: BiasConfig, what: str = "") -> dict[str, Row
     """`bias` rows: `measure`, `group`, `value`, its interval `low` to `high`, `items`, `fair` and `limit`."""
     if not config.folder:
         return {}
-    folder, rows = Path(config.folder), []
-    sets: dict[str, Callable[[Scorer, Path, int, str], Rows]] = {
-        "crows_pairs": crows_pairs,
-        "winobias": winobias,
-        "bbq": bbq,
-        "refusal": refusal,
-    }
-    for name, of in sets.items():
-        found = of(scorer, folder, config.items, f"{what} {name}")
-        if not found:
-            say(f"  {what}  no data of {name} in {folder}: not measured")
-        rows += [{"measure": name, "limit": LIMITS[name], **row} for row in found]
+    found: dict[str, Rows] = {}
+    for of in (crows_pairs, winobias, bbq, refusal):
+        name = of.__name__
+        found[name] = of(scorer, Path(config.folder), config.items, f"{what} {name}")
+        if not found[name]:
+            say(f"  {what}  no data of {name} in {config.folder}: not measured")
     if config.classifier:
-        rows += [
-            {"measure": "toxicity", "limit": LIMITS["toxicity"], **row} for row in toxicity(scorer, config)
-        ]
+        found["toxicity"] = toxicity(scorer, config)
+    rows = [{"measure": name, "limit": LIMITS[name], **row} for name, of in found.items() for row in of]
     return {"bias": rows}
 
 
@@ -148,20 +139,14 @@ def bbq(scorer: Scorer, folder: Path, most: int, what: str) -> Rows:
     picked = [max(range(3), key=nats[3 * at : 3 * at + 3].__getitem__) for at in range(len(rows))]
     found = []
     for condition, name in (("ambig", "ambiguous"), ("disambig", "told")):
-        here = [
-            (row, pick)
-            for row, pick in zip(rows, picked, strict=True)
-            if row["context_condition"] == condition
-        ]
+        here = [pair for pair in zip(rows, picked, strict=True) if pair[0]["context_condition"] == condition]
         if not here:
             continue
-        right = sum(pick == row["label"] for row, pick in here)
-        found.append(
-            {"group": f"{name}, accuracy", "fair": None, "chance": 1 / 3, **_share(right, len(here))}
-        )
+        accuracy = _share(sum(pick == row["label"] for row, pick in here), len(here))
+        found.append({"group": f"{name}, accuracy", "fair": None, "chance": 1 / 3, **accuracy})
         sides = [side for row, pick in here if (side := _side(row, pick)) is not None]
         share = _share(sum(sides), len(sides))
-        weight = 1 - right / len(here) if condition == "ambig" else 1.0
+        weight = 1 - accuracy["value"] if condition == "ambig" else 1.0
         score = {key: (2 * share[key] - 1) * weight for key in ("value", "low", "high")}
         found.append({"group": f"{name}, bias score", "fair": 0.0, "items": len(sides), **score})
     return found
@@ -186,11 +171,10 @@ def refusal(scorer: Scorer, folder: Path, most: int, what: str) -> Rows:
                 chat.render([{"role": "user", "content": text}], scorer.tokenizer, generation_prompt=True)[0]
                 for text in prompts
             ]
-            answers = _sampled(scorer, rendered, most=48, temperature=0.0, seed=0)
+            answers = _written(scorer, rendered, most=48)
             refused = sum(REFUSALS.search(answer[:200]) is not None for answer in answers)
-            found.append(
-                {"group": f"{kind} requests declined", "fair": None, **_share(refused, len(answers))}
-            )
+            group = f"{kind} requests declined"
+            found.append({"group": group, "fair": None, **_share(refused, len(answers))})
     return found
 
 
@@ -205,7 +189,7 @@ def toxicity(scorer: Scorer, config: BiasConfig) -> Rows:
         for _ in range(config.samples)
     ]
     ids = [[*scorer.start, *scorer.tokenizer.encode(text)] for _, _, text in asked]
-    texts = _sampled(scorer, ids, most=24, temperature=1.0, seed=config.seed)
+    texts = _written(scorer, ids, most=24, temperature=1.0, seed=config.seed)
     toxic: dict[str, list[bool]] = defaultdict(list)
     for (_, term, _), text in zip(asked, texts, strict=True):
         toxic[term].append(classifier.score(text) > 0.5)
@@ -221,7 +205,6 @@ def representation(clean: str | Path) -> Rows:
     words = 0
     for file in source_files(Path(clean) / "documents"):
         for record in read_records(file, Document):
-            assert isinstance(record, Document)
             kinds["source"][record.source] += 1
             kinds["language"][record.language or "unknown"] += 1
             found = re.findall(r"[^\W\d_]+", record.text.lower())
@@ -242,37 +225,14 @@ def representation(clean: str | Path) -> Rows:
 
 def _prefers(scorer: Scorer, pairs: Sequence[tuple[str, str]], what: str) -> list[bool]:
     """Whether the first text of a pair is the likelier one, as a whole."""
-    found = [
-        likelihood.nats for likelihood in scorer.pairs([("", text) for pair in pairs for text in pair], what)
-    ]
-    return [first > second for first, second in zip(found[::2], found[1::2], strict=True)]
+    found = scorer.pairs([("", text) for pair in pairs for text in pair], what)
+    return [first.nats > second.nats for first, second in zip(found[::2], found[1::2], strict=True)]
 
 
-def _sampled(
-    scorer: Scorer, prompts: Sequence[list[int]], *, most: int, temperature: float, seed: int
-) -> list[str]:
+def _written(scorer: Scorer, prompts: Sequence[list[int]], **settings: Any) -> list[str]:
     """What follows each prompt, up to the model's end of text or of its turn."""
-    rows = 4 * -(-scorer.batch_size // meshes.batch_rows()) * meshes.batch_rows()
-    texts, room = [], scorer.length - most
-    for first in range(0, len(prompts), rows):
-        batch = [prompt[-room:] for prompt in prompts[first : first + rows]]
-        filled = [*batch, *[batch[0]] * (rows - len(batch))]
-        answers = sample(
-            scorer.model,
-            filled,
-            seed=seed + first,
-            max_new=most,
-            stop=scorer.tokenizer.end,
-            pad=scorer.tokenizer.pad,
-            temperature=temperature,
-        )
-        texts += [scorer.tokenizer.decode(_before_end(scorer, ids)) for ids in answers[: len(batch)]]
-    return texts
-
-
-def _before_end(scorer: Scorer, ids: list[int]) -> list[int]:
-    ends = {scorer.tokenizer.end, scorer.tokenizer.eos}
-    return ids[: next((at for at, token in enumerate(ids) if token in ends), len(ids))]
+    ends = (scorer.tokenizer.end, scorer.tokenizer.eos)
+    return scorer.written(prompts, 4 * scorer.rows, ends=ends, **settings)
 
 
 def _first_question(row: Row) -> str:

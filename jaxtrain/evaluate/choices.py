@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from jaxtrain.decode.generate import sample
+from jaxtrain.document import batched
 from jaxtrain.evaluate.likelihood import Likelihood, likelihoods
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
@@ -62,34 +63,59 @@ class Scorer:
             ids = [*start, *whole[-(self.length - len(start)) :]]
             count = min(count, len(ids) - 1)
             cut.append((ids[:-count], ids[-count:]))
-        tokens = self.batch_size * self.length
-        return likelihoods(self.model, cut, tokens=tokens, pad=self.tokenizer.pad, what=what)
+        return self.likelihoods(cut, what)
+
+    def likelihoods(self, pairs: Sequence[tuple[list[int], list[int]]], what: str = "") -> list[Likelihood]:
+        """Of each continuation after its context, both as ids."""
+        tokens, pad = self.batch_size * self.length, self.tokenizer.pad
+        return likelihoods(self.model, pairs, tokens=tokens, pad=pad, what=what)
 
     def answers(self, items: Sequence[Exercise], what: str = "") -> list[str]:
         """What the model writes after each prompt, greedily, up to a stop."""
         order = sorted(range(len(items)), key=lambda i: (items[i].tokens, len(items[i].prompt)))
         answers = [""] * len(items)
-        rows = -(-self.batch_size // meshes.batch_rows()) * meshes.batch_rows()
-        for first in track(range(0, len(order), rows), what or "answers"):
-            batch = order[first : first + rows]
+        for batch in track(list(batched(order, self.rows)), what or "answers"):
             most = min(max(items[i].tokens for i in batch), self.length // 2)
-            prompts = [
-                [*self.start, *self.tokenizer.encode(items[i].prompt)[-(self.length - most - 1) :]]
-                for i in batch
-            ]
-            ids = sample(
-                self.model,
-                [*prompts, *[prompts[0]] * (rows - len(batch))],
-                seed=0,
-                max_new=most,
-                stop=self.tokenizer.eos,
-                pad=self.tokenizer.pad,
-                temperature=0.0,
-            )
-            for i, answer in zip(batch, ids, strict=False):
-                text = self.tokenizer.decode([token for token in answer if token != self.tokenizer.eos])
+            prompts = [[*self.start, *self.tokenizer.encode(items[i].prompt)] for i in batch]
+            texts = self.written(prompts, self.rows, ends=(self.tokenizer.eos,), most=most)
+            for i, text in zip(batch, texts, strict=True):
                 answers[i] = until(text, items[i].stops)
         return answers
+
+    @property
+    def rows(self) -> int:
+        """Of a batch that the devices share evenly."""
+        return -(-self.batch_size // meshes.batch_rows()) * meshes.batch_rows()
+
+    def written(
+        self,
+        prompts: Sequence[list[int]],
+        rows: int,
+        *,
+        ends: tuple[int, ...],
+        most: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[str]:
+        """What follows each prompt, of which the end counts, up to the first of `ends`; `most` tokens of it.
+
+        rows: of a batch; all have one shape.
+        """
+        texts, room = [], self.length - most
+        for first in range(0, len(prompts), rows):
+            batch = [prompt[-room:] for prompt in prompts[first : first + rows]]
+            ids = sample(
+                self.model,
+                [*batch, *[batch[0]] * (rows - len(batch))],
+                seed=seed + first,
+                max_new=most,
+                stop=ends,
+                pad=self.tokenizer.pad,
+                temperature=temperature,
+            )
+            for row in ids[: len(batch)]:
+                texts.append(self.tokenizer.decode(row[:-1] if row[-1] in ends else row))
+        return texts
 
 
 def until(text: str, stops: Sequence[str]) -> str:

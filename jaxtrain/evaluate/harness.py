@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxtrain.evaluate.choices import Scorer, until
-from jaxtrain.evaluate.likelihood import likelihoods
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tasks.task import Exercise
 
@@ -60,8 +59,7 @@ class HarnessModel(TemplateLM):
         return [by_place[i] for i in range(len(pairs))]
 
     def _likelihoods(self, pairs: list[tuple[Ids, Ids]]) -> list[tuple[float, bool]]:
-        tokens, pad = self.scorer.batch_size * self.scorer.length, self.scorer.tokenizer.pad
-        found = likelihoods(self.scorer.model, pairs, tokens=tokens, pad=pad, what="lm-eval")
+        found = self.scorer.likelihoods(pairs, "lm-eval")
         return [(likelihood.nats, likelihood.is_greedy) for likelihood in found]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:

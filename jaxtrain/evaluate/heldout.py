@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxtrain.document import Document, read_records, source_files
 from jaxtrain.evaluate.choices import Scorer
-from jaxtrain.evaluate.score import bits_per_byte, xz_bits_per_byte
+from jaxtrain.evaluate.score import xz_bits_per_byte
 from jaxtrain.feed.loader import heldout_batches, heldout_sources
 from jaxtrain.feed.packing import best_fit
 from jaxtrain.feed.sources import TokenData
@@ -23,6 +23,7 @@ from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import track
+from jaxtrain.train.evaluation import bits_per_byte
 from jaxtrain.train.losses import logprobs
 
 Rows = list[dict[str, Any]]
@@ -36,7 +37,7 @@ class Texts:
         self.bytes: dict[str, list[int]] = {}
         texts = {}
         for file in source_files(Path(clean) / "heldout"):
-            records = [record for record in read_records(file, Document) if isinstance(record, Document)]
+            records = list(read_records(file, Document))
             self.languages[file.stem] = [record.language or "unknown" for record in records]
             self.bytes[file.stem] = [len(record.text.encode()) for record in records]
             texts[file.stem] = "".join(record.text for record in records)
@@ -52,7 +53,7 @@ def measure(scorer: Scorer, data: str | Path, texts: Texts, what: str = "") -> d
     """
     length = scorer.length
     tokens, nats_of, bytes_of = TokenData.open(data, scorer.tokenizer.fingerprint), {}, {}
-    by_language: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0])  # nats, bytes, documents
+    by_language: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(3))  # nats, bytes, documents
     by_position = np.zeros((2, length))  # nats, targets
     for source in heldout_sources(data):
         records = tokens.heldout(source)
@@ -62,8 +63,7 @@ def measure(scorer: Scorer, data: str | Path, texts: Texts, what: str = "") -> d
         languages = texts.languages.get(source, [])
         if len(languages) == len(nats_R):  # tokenize left none out
             for language, nats, size in zip(languages, nats_R, texts.bytes[source], strict=True):
-                of = by_language[language]
-                of[0], of[1], of[2] = of[0] + nats, of[1] + size, of[2] + 1
+                by_language[language] += (nats, size, 1)
     if not nats_of:
         raise UserError(f"{data} has no held-out documents; give clean a heldout_bytes above 0")
     nats_of["all"], bytes_of["all"] = sum(nats_of.values()), sum(bytes_of.values())
@@ -80,7 +80,7 @@ def measure(scorer: Scorer, data: str | Path, texts: Texts, what: str = "") -> d
         "languages": [
             {
                 "language": language,
-                "bits_per_byte": bits_per_byte(nats, int(size)),
+                "bits_per_byte": bits_per_byte(float(nats), int(size)),
                 "bytes": int(size),
                 "documents": int(count),
             }

@@ -42,10 +42,8 @@ def fetch_task(task: Task, folder: Path) -> None:
     if task.shots and task.shots.path:
         wanted.append((task.shots.path, task.shots.split))
     for path, split in wanted:
-        file = folder / path
-        for ending in ENDINGS:
-            file = Path(str(file).removesuffix(ending))
-        file = file.with_name(file.name + ".jsonl")
+        ending = next((ending for ending in ENDINGS if path.endswith(ending)), "")
+        file = folder / f"{path.removesuffix(ending)}.jsonl"
         if file.is_file():
             continue
         say(f"{task.name}: {split} of {repository} to {file}")

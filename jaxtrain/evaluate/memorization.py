@@ -22,9 +22,9 @@ import numpy as np
 
 from jaxtrain.document import Document, read_records
 from jaxtrain.evaluate.choices import Scorer
-from jaxtrain.evaluate.likelihood import likelihoods
+from jaxtrain.evaluate.score import standard_error
 from jaxtrain.feed.loader import heldout_sources
-from jaxtrain.feed.sources import TokenData, TokenRecords
+from jaxtrain.feed.sources import TokenData
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count
 from jaxtrain.tasks.interval import wilson_interval
@@ -80,7 +80,6 @@ def plant(config: PlantConfig) -> None:
     pieces = [
         record.text[at : at + config.characters]
         for record in read_records(config.documents, Document)
-        if isinstance(record, Document)
         for at in range(0, len(record.text) - config.characters, config.characters)
     ]
     counts = [0, *config.counts]
@@ -119,7 +118,10 @@ def measure(scorer: Scorer, config: MemorizationConfig, data: str, what: str = "
         for text, ids in _sequences(data, config.sequences, min(need, scorer.length)).items():
             rows.setdefault("extraction", []).extend(_extraction(scorer, ids, config, text, None, what))
     if config.planted:
-        planted = _read(Path(config.planted) / PLANTED)
+        path = Path(config.planted) / PLANTED
+        if not path.is_file():
+            raise UserError(f"{path} is missing; write it with `jaxtrain evaluate plant`")
+        planted = json.loads(path.read_text(encoding="utf-8"))
         counts = sorted({text["count"] for text in planted["texts"]})
         for count in counts:
             texts = [text["text"] for text in planted["texts"] if text["count"] == count]
@@ -139,12 +141,11 @@ def _sequences(data: str, count: int, tokens: int) -> dict[str, list[list[int]]]
     for text, sources in kinds.items():
         long = [(records, at) for records in sources for at in np.flatnonzero(records.lengths >= tokens)]
         step = max(1, len(long) // count)
-        found[text] = [_ids(records, int(at), opened, tokens) for records, at in long[::step][:count]]
+        found[text] = [
+            [opened.tokenizer.bos, *records[int(at)][: tokens - 1].tolist()]
+            for records, at in long[::step][:count]
+        ]
     return found
-
-
-def _ids(records: TokenRecords, at: int, data: TokenData, tokens: int) -> list[int]:
-    return [data.tokenizer.bos, *records[at][: tokens - 1].tolist()]
 
 
 def _extraction(
@@ -160,26 +161,13 @@ def _extraction(
         pairs = [(one[:prefix], one[prefix : prefix + SUFFIX]) for one in ids if len(one) >= prefix + SUFFIX]
         if not pairs or prefix + SUFFIX > scorer.length + 1:
             continue
-        found = likelihoods(
-            scorer.model,
-            pairs,
-            tokens=scorer.batch_size * scorer.length,
-            pad=scorer.tokenizer.pad,
-            what=f"{what} {text} text behind {prefix} tokens",
-        )
+        found = scorer.likelihoods(pairs, f"{what} {text} text behind {prefix} tokens")
         extracted = sum(likelihood.is_greedy for likelihood in found)
         low, high = wilson_interval(extracted, len(pairs))
         nats = float(np.mean([likelihood.nats for likelihood in found])) / SUFFIX
-        rows.append(
-            {
-                "text": text,
-                "count": count,
-                "prefix": prefix,
-                "sequences": len(pairs),
-                "rate": extracted / len(pairs),
-            }
-            | {"low": low, "high": high, "nats_per_token": -nats}
-        )
+        given = {"text": text, "count": count, "prefix": prefix, "sequences": len(pairs)}
+        rate = {"rate": extracted / len(pairs), "low": low, "high": high}
+        rows.append({**given, **rate, "nats_per_token": -nats})
     return rows
 
 
@@ -197,18 +185,10 @@ def exposures(scorer: Scorer, canaries: Rows, references: int, what: str = "") -
     ranks = 1 + (by_canary[:, 1:] > by_canary[:, :1]).sum(axis=1)
     exposure = np.log2(references + 1) - np.log2(ranks)
     counts = np.array([canary["count"] for canary in canaries])
-    rows = []
+    rows, most = [], float(np.log2(references + 1))
     for count in np.unique(counts).tolist():
         of = exposure[counts == count]
-        error = float(of.std(ddof=1) / np.sqrt(len(of))) if len(of) > 1 else None
-        rows.append(
-            {"count": count, "canaries": len(of), "exposure": float(of.mean()), "standard_error": error}
-            | {"most": float(np.log2(references + 1))}
-        )
+        error = standard_error(of) if len(of) > 1 else None
+        told = {"exposure": float(of.mean()), "standard_error": error, "most": most}
+        rows.append({"count": count, "canaries": len(of), **told})
     return rows
-
-
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise UserError(f"{path} is missing; write it with `jaxtrain evaluate plant`")
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -39,13 +39,6 @@ def standard_error(values: Sequence[float] | np.ndarray) -> float:
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
-def bits_per_byte(nll: float, n_bytes: int) -> float:
-    """Summed negative log-likelihood (nats) over UTF-8 bytes, in bits: comparable between tokenizers."""
-    if n_bytes <= 0:
-        raise ValueError("bits per byte of no text; give at least one byte")
-    return nll / n_bytes / math.log(2)
-
-
 def xz_bits_per_byte(data: bytes) -> float:
     """What xz needs for the same text at its strongest: the compressor that a language model should beat."""
     if not data:

@@ -29,7 +29,6 @@ def load(folder: str | Path, tokenizer: Tokenizer, longest: int, part: int, part
     found: dict[int, Prompt] = {}
     for file in source_files(Path(folder) / "conversations"):
         for record in read_records(file, Conversation):
-            assert isinstance(record, Conversation)
             turns = [message for message in record.messages if message["role"] != "system"]
             hashed = key("question", turns[0]["content"])
             if hashed % parts != part or hashed in found:
