@@ -1,11 +1,13 @@
 """Files that survive a power cut, and one line for a disk that takes no more."""
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from jaxtrain.runtime.errors import UserError
 
@@ -30,6 +32,19 @@ def publish(temporary: Path, path: Path) -> None:
     flush(temporary)
     temporary.replace(path)
     flush(path.parent)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Errors: UserError, naming it, where it is absent or holds none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is absent; put it back, or name another folder") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no JSON ({str(error)[:100]}); restore it") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds no JSON object; restore it")
+    return found
 
 
 @contextmanager

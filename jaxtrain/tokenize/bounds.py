@@ -25,8 +25,6 @@ TURNS = 1 << 18
 """Of all loops together, and calls."""
 SECONDS = 10.0
 """Of a rendering."""
-MOST_TERMS = 16
-"""Of a sum that is made at once."""
 _LAYOUT = ("batch", "center", "pprint", "slice", "urlize", "wordwrap", "xmlattr")
 """Filters for pages of people: no chat template needs them, and each is a way to grow."""
 
@@ -88,23 +86,15 @@ class _CodeGenerator(CodeGenerator):
 
     @optimizeconst
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
-        self._through("concat", lambda: self._listed([*node.nodes], frame, "str"))
+        def write() -> None:
+            self.write("(")
+            for value in node.nodes:
+                self.write("str(")
+                self.visit(value, frame)
+                self.write("), ")
+            self.write(")")
 
-    @optimizeconst
-    def visit_Add(self, node: nodes.Add, frame: Frame) -> None:
-        terms = [node.right]
-        while isinstance(node.left, nodes.Add) and len(terms) < MOST_TERMS:
-            node = node.left
-            terms.append(node.right)
-        self._through("plus", lambda: self._listed([node.left, *terms[::-1]], frame, ""))
-
-    def _listed(self, values: list[nodes.Expr], frame: Frame, function: str) -> None:
-        self.write("[" if function else "")
-        for value in values:
-            self.write(f"{function}(")
-            self.visit(value, frame)
-            self.write("), ")
-        self.write("]" if function else "")
+        self._through("concat", write)
 
     def _through(self, name: str, write: Any) -> None:
         self.write(f"environment.{name}(")
@@ -116,7 +106,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     """A sandbox for templates whose renderings end, in bounded memory. Errors: Spent, a TemplateError."""
 
     code_generator_class = _CodeGenerator
-    intercepted_binops = frozenset({"*", "**", "%"})
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def __init__(self, **options: Any):
         super().__init__(finalize=self.kept, **options)
@@ -154,14 +144,6 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             self.spend(0)
         return value
 
-    def plus(self, found: Any, *terms: Any) -> Any:
-        # of a few that are not too large, so it may be made before it is looked at
-        for term in terms:
-            found = found + term
-        if type(found) is not str or len(found) > LONGEST:
-            self.spend(size(found))
-        return found
-
     def concat(self, pieces: Iterable[str]) -> str:
         """The whole, blocks, macros and `~`; each piece was counted, or is the template's."""
         pieces = list(pieces)
@@ -177,8 +159,12 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         self._turns += 1
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if operator == "+" and type(left) is type(right) is str and len(left) + len(right) <= LONGEST:
+            return left + right  # it is counted where it is kept
         made = 8
-        if operator == "%":
+        if operator == "+":
+            made = size(left) + size(right)
+        elif operator == "%":
             made = _filled(left, right, left.count("%")) if isinstance(left, str) else 8
         elif isinstance(left, int) and isinstance(right, int):
             made = 64 * (

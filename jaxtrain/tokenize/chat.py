@@ -1,22 +1,21 @@
 """The chat template: a conversation as ids, and which of them the assistant said.
 
-A model that came with its own template is spoken to in that (template.py); all others in this one:
+A model that came with its own template is spoken to in that; all others in this one (named/turns.jinja):
 
     <|bos|><|system|>Be brief.<|end|><|user|>Hi<|end|><|assistant|>Hello!<|end|>
                                                                ^^^^^^^^^^^^^ mask = 1
 
 `<|end|>` of the assistant is in the mask: a model that never learns it never stops. Tools are written in
-Qwen's words (tool_text.py): a call is the assistant's and in the mask, what a tool answered is not.
+Qwen's words: a call is the assistant's and in the mask, what a tool answered is not.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxtrain.conversation import ROLES, Messages, is_learned, order_fault, without_nulls
+from jaxtrain.conversation import ROLES, Messages, order_fault, without_nulls
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tokenize import template, tool_text
-from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
-from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.tokenize import template
+from jaxtrain.tokenize.tokenizer import BytePairTokenizer, Tokenizer
 
 
 def render(
@@ -37,35 +36,20 @@ def render(
     """
     messages = without_nulls(messages)
     _check_roles(messages)
-    if isinstance(tokenizer, HuggingFaceTokenizer):
-        return template.render(messages, tokenizer, tools, generation_prompt=generation_prompt)
-    _check(messages, generation_prompt)
-    special = tokenizer.special
-    ids, mask = [tokenizer.bos], [0]
-    for message in tool_text.in_words(messages, tools):
-        content = tokenizer.encode(message["content"])
-        ids += [special[f"<|{message['role']}|>"], *content, special["<|end|>"]]
-        mask += [0] + [int(is_learned(message))] * (len(content) + 1)
-    if generation_prompt:
-        ids.append(special["<|assistant|>"])
-        mask.append(0)
-    return ids, mask
+    if isinstance(tokenizer, BytePairTokenizer):
+        _check_order(messages, generation_prompt)
+    return template.render(messages, tokenizer, tools, generation_prompt=generation_prompt)
 
 
 def renderings(
     messages: Messages, tokenizer: Tokenizer, *, tools: Sequence[Mapping[str, Any]] = ()
 ) -> list[tuple[list[int], list[int]]]:
     """What is trained on: `render`, or one of it for each answer where a template rewrites earlier turns."""
-    if isinstance(tokenizer, HuggingFaceTokenizer):
-        messages = without_nulls(messages)
-        _check_roles(messages)
-        return template.renderings(messages, tokenizer, tools)
-    return [render(messages, tokenizer, tools=tools)]
-
-
-def form_of_calls(tokenizer: Tokenizer) -> tool_text.Form:
-    """How the tokenizer's template writes tool calls."""
-    return template.form_of_calls(tokenizer) if isinstance(tokenizer, HuggingFaceTokenizer) else "tags"
+    if isinstance(tokenizer, BytePairTokenizer):
+        return [render(messages, tokenizer, tools=tools)]
+    messages = without_nulls(messages)
+    _check_roles(messages)
+    return template.renderings(messages, tokenizer, tools)
 
 
 def _check_roles(messages: Messages) -> None:
@@ -77,7 +61,7 @@ def _check_roles(messages: Messages) -> None:
             )
 
 
-def _check(messages: Messages, generation_prompt: bool) -> None:
+def _check_order(messages: Messages, generation_prompt: bool) -> None:
     roles = [message["role"] for message in messages]
     if fault := order_fault(messages):
         raise UserError(

@@ -1,118 +1,84 @@
 """The tokenizer in the metadata of a GGUF file (llama.cpp), as the `tokenizer.json` that it was made from."""
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
+from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer, library
+from jaxtrain.tokenize.publish import merges
+
+if TYPE_CHECKING:
+    import tokenizers
 
 CONTROL, USER_DEFINED = 3, 4
 """Kinds of tokens that are looked for in text before it is split."""
-BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-GPT2 = BYTES | {"use_regex": True}
 _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-
-
-def _split(digits: str) -> list[Mapping[str, Any]]:
-    pattern = {"Regex": _SPLIT % digits}
-    return [{"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}, BYTES]
-
-
-PRE_TOKENIZERS: Mapping[str, Sequence[Mapping[str, Any]]] = {
-    "default": [GPT2],
-    "gpt-2": [GPT2],
-    "smollm": [{"type": "Digits", "individual_digits": True}, GPT2],
-    "llama-bpe": _split("{1,3}"),
-    "qwen2": _split(""),
-}
-"""Name of llama.cpp → how text is split before pairs are merged."""
+SPLITS = {"llama-bpe": _SPLIT % "{1,3}", "qwen2": _SPLIT % ""}
+BYTE_LEVEL = ("default", "gpt-2", "smollm", *SPLITS)
+"""llama.cpp's names of how text is split before pairs are merged: by a pattern, or as GPT-2 does."""
+SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 
 
 def tokenizer_of(metadata: Mapping[str, Any], where: str) -> HuggingFaceTokenizer:
     """Errors: UserError, naming the kind, unless it is byte-level BPE or SentencePiece's."""
-    said = {
-        key.removeprefix("tokenizer.ggml."): value
-        for key, value in metadata.items()
-        if key.startswith("tokenizer.ggml.")
-    }
+    begin = "tokenizer.ggml."
+    said = {key.removeprefix(begin): value for key, value in metadata.items() if key.startswith(begin)}
     kind, pre = said.get("model"), said.get("pre", "default")
-    if kind == "gpt2" and pre in PRE_TOKENIZERS:
-        whole = _byte_level(said, pre)
+    if kind == "gpt2" and pre in BYTE_LEVEL:
+        model = _byte_level(said, pre)
     elif kind == "llama":
-        whole = _sentence_piece(said)
+        model = _sentence_piece(said)
     else:
         raise UserError(f"{where}: its tokenizer, {kind!r} split as {pre!r}, is not read")
     tokens: list[str] = said["tokens"]
-    whole |= {
-        "version": "1.0",
-        "added_tokens": [
-            {
-                "id": index,
-                "content": tokens[index],
-                **dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False),
-                "special": token_type == CONTROL,
-            }
-            for index, token_type in enumerate(said.get("token_type", []))
-            if token_type in (CONTROL, USER_DEFINED)
-        ],
-    }
+    for kind, add in ((CONTROL, model.add_special_tokens), (USER_DEFINED, model.add_tokens)):
+        of_kind = [
+            token for token, found in zip(tokens, said.get("token_type", []), strict=False) if found == kind
+        ]
+        add([library().AddedToken(token, normalized=False) for token in of_kind])
     roles = {"bos": "bos_token_id", "eos": "eos_token_id", "pad": "padding_token_id"}
     names = {role: tokens[said[key]] for role, key in roles.items() if key in said}
     stops = tuple(said[key] for key in ("eos_token_id", "eot_token_id", "eom_token_id") if key in said)
-    return HuggingFaceTokenizer(
-        json.dumps(whole, ensure_ascii=False), names, metadata.get("tokenizer.chat_template"), stops=stops
-    )
+    return HuggingFaceTokenizer(model.to_str(), names, metadata.get("tokenizer.chat_template"), stops=stops)
 
 
-def _byte_level(said: Mapping[str, Any], pre: str) -> dict[str, Any]:
-    return {
-        "normalizer": {"type": "NFC"} if pre == "qwen2" else None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": PRE_TOKENIZERS[pre]},
-        "decoder": BYTES | {"add_prefix_space": True},
-        "model": {
-            "type": "BPE",
-            "vocab": {token: index for index, token in enumerate(said["tokens"])},
-            "merges": [merge.split(" ") for merge in said["merges"]],
-            "ignore_merges": pre == "llama-bpe",
-        },
-    }
-
-
-def _sentence_piece(said: Mapping[str, Any]) -> dict[str, Any]:
-    """Pairs are merged in the order of the scores of what they make."""
+def _byte_level(said: Mapping[str, Any], pre: str) -> "tokenizers.Tokenizer":
+    lib = library()
     vocab = {token: index for index, token in enumerate(said["tokens"])}
-    merges = []
-    for token, score in zip(said["tokens"], said["scores"], strict=True):
-        splits = [(token[:n], token[n:]) for n in range(1, len(token))]
-        known = [(a, b) for a, b in splits if a in vocab and b in vocab]
-        known.sort(key=lambda pair: (vocab[pair[0]], vocab[pair[1]]))
-        merges += [(-score, pair) for pair in known]
-    merges.sort(key=lambda merge: merge[0])
-    space = "\N{LOWER ONE EIGHTH BLOCK}"
-    prefix = said.get("add_space_prefix", True)
-    replace = {"type": "Replace", "pattern": {"String": " "}, "content": space}
-    back = {"type": "Replace", "pattern": {"String": space}, "content": " "}
-    strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}]
-    return {
-        "normalizer": {
-            "type": "Sequence",
-            "normalizers": [*([{"type": "Prepend", "prepend": space}] if prefix else []), replace],
-        },
-        "pre_tokenizer": None,
-        "decoder": {
-            "type": "Sequence",
-            "decoders": [back, {"type": "ByteFallback"}, {"type": "Fuse"}, *(strip if prefix else [])],
-        },
-        "model": {
-            "type": "BPE",
-            "vocab": vocab,
-            "merges": [pair for _, pair in merges],
-            "unk_token": said["tokens"][said.get("unknown_token_id", 0)],
-            "fuse_unk": True,
-            "byte_fallback": True,
-        },
-    }
+    pairs = [tuple(merge.split(" ")) for merge in said["merges"]]
+    model = lib.Tokenizer(lib.models.BPE(vocab, pairs, ignore_merges=pre == "llama-bpe"))
+    if pre == "qwen2":
+        model.normalizer = lib.normalizers.NFC()
+    steps = []
+    if pre in SPLITS:
+        steps.append(lib.pre_tokenizers.Split(lib.Regex(SPLITS[pre]), "isolated"))
+    elif pre == "smollm":
+        steps.append(lib.pre_tokenizers.Digits(individual_digits=True))
+    steps.append(lib.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre not in SPLITS))
+    model.pre_tokenizer = lib.pre_tokenizers.Sequence(steps)
+    model.decoder = lib.decoders.ByteLevel()
+    return model
+
+
+def _sentence_piece(said: Mapping[str, Any]) -> "tokenizers.Tokenizer":
+    """Pairs are merged in the order of the scores of what they make."""
+    lib, tokens = library(), said["tokens"]
+    vocab, scores = (
+        {token: index for index, token in enumerate(tokens)},
+        dict(zip(tokens, said["scores"], strict=True)),
+    )
+    pairs = list(merges(sorted(tokens, key=lambda token: -scores[token]), vocab))
+    unknown = tokens[said.get("unknown_token_id", 0)]
+    model = lib.Tokenizer(lib.models.BPE(vocab, pairs, unk_token=unknown, fuse_unk=True, byte_fallback=True))
+    to_space, back = lib.normalizers.Replace(" ", SPACE), lib.decoders.Replace(SPACE, " ")
+    decoders = [back, lib.decoders.ByteFallback(), lib.decoders.Fuse()]
+    if said.get("add_space_prefix", True):
+        model.normalizer = lib.normalizers.Sequence([lib.normalizers.Prepend(SPACE), to_space])
+        decoders.append(lib.decoders.Strip(" ", 1, 0))
+    else:
+        model.normalizer = to_space
+    model.decoder = lib.decoders.Sequence(decoders)
+    return model

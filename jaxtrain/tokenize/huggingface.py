@@ -6,14 +6,15 @@ Needs the extra `huggingface`. Nothing is fetched: a model's folder has all of i
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.runtime.files import read_object
+from jaxtrain.tokenize.tokenizer import DATE, Tokenizer
 
 if TYPE_CHECKING:
     import tokenizers
@@ -22,8 +23,17 @@ MODEL, SETTINGS, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_tem
 GENERATION = "generation_config.json"
 ROLES = ("bos", "eos", "pad")
 ENDOFTEXT = "<|endoftext|>"
-DATE = "2024-07-26"
-"""The one that Llama 3.1's and 3.2's templates have for programs without a clock."""
+
+
+def library() -> Any:
+    """The package `tokenizers`; UserError where it is not installed."""
+    try:
+        import tokenizers
+    except ImportError:
+        raise UserError(
+            f"{MODEL} needs the package tokenizers; install it with `pip install 'jaxtrain[huggingface]'`"
+        ) from None
+    return tokenizers
 
 
 @dataclass(frozen=True)
@@ -33,12 +43,9 @@ class HuggingFaceTokenizer(Tokenizer):
     text: str = field(repr=False)
     """Contents of `tokenizer.json`."""
     names: Mapping[str, str]
-    """Text of the tokens `bos`, `eos` and `pad`, where the model has them."""
     template: str | None = None
-    """Jinja chat template."""
-
     date: str = DATE
-    """What a template that asks for today's date is told, YYYY-MM-DD; `template_date` of the settings."""
+    """`template_date` of the settings."""
     stops: tuple[int, ...] = field(default=(), compare=False)
     """Tokens that end an answer by the model's `generation_config.json`."""
 
@@ -49,8 +56,8 @@ class HuggingFaceTokenizer(Tokenizer):
         Errors: UserError where no file says what ends a document, or a file is malformed.
         """
         folder = Path(folder)
-        settings = _read_json(folder / SETTINGS)
-        generation = _read_json(folder / GENERATION)
+        settings = _read(folder / SETTINGS)
+        generation = _read(folder / GENERATION)
         template = settings.get("chat_template")
         if isinstance(template, list):  # several by name
             template = {entry["name"]: entry["template"] for entry in template}.get("default")
@@ -59,10 +66,10 @@ class HuggingFaceTokenizer(Tokenizer):
         text = (folder / MODEL).read_text(encoding="utf-8")
         stops = tuple(_ids(generation.get("eos_token_id")))
         bare = cls(text, {}, template, settings.get("template_date", DATE), stops)
-        sources = (settings, _read_json(folder / "special_tokens_map.json"))
+        sources = (settings, _read(folder / "special_tokens_map.json"))
         names = {role: name for role in ROLES if (name := _name(folder, role, sources))}
         if "eos" not in names:
-            names |= bare._eos_of([generation, _read_json(folder / "config.json")])
+            names |= bare._eos_of([generation, _read(folder / "config.json")])
         if "eos" not in names:
             raise UserError(f"{folder / SETTINGS} names no eos_token; add the token that ends a document")
         for role, name in names.items():
@@ -102,14 +109,9 @@ class HuggingFaceTokenizer(Tokenizer):
         return model
 
     def _open(self) -> "tokenizers.Tokenizer":
+        lib = library()
         try:
-            import tokenizers
-        except ImportError:
-            raise UserError(
-                f"{MODEL} needs the package tokenizers; install it with `pip install 'jaxtrain[huggingface]'`"
-            ) from None
-        try:
-            model = tokenizers.Tokenizer.from_str(self.text)
+            model = lib.Tokenizer.from_str(self.text)
         # the package raises Exception itself
         except Exception as error:
             raise UserError(
@@ -140,19 +142,11 @@ class HuggingFaceTokenizer(Tokenizer):
         found = (t for t, index in vocabulary if index >= rows and (t in given or t not in self.special))
         return min(found, default="")
 
-    @property
-    def bos(self) -> int:
-        """Begins a document; `eos` where the model has no such token."""
-        return self._id("bos")
-
-    @property
-    def eos(self) -> int:
-        return self._id("eos")
-
-    @property
-    def pad(self) -> int:
-        """Fills a row; `eos` where the model has no such token (it carries no weight)."""
-        return self._id("pad")
+    def id_of(self, role: str) -> int:
+        """`eos` where the model has no such token: it ends what was before, and filling has no weight."""
+        index = self.trusting.token_to_id(self.names.get(role, self.names["eos"]))
+        assert index is not None, "`load` has looked"
+        return index
 
     @cached_property
     def end(self) -> int:
@@ -163,16 +157,11 @@ class HuggingFaceTokenizer(Tokenizer):
     @property
     def role_ids(self) -> dict[str, int]:
         """`bos_token_id` and the others, as config.json names them."""
-        return {f"{role}_token_id": self._id(role) for role in self.names}
+        return {f"{role}_token_id": self.id_of(role) for role in self.names}
 
     @property
     def stop(self) -> tuple[int, ...]:
         return tuple(sorted({*super().stop, *self.stops}))
-
-    def _id(self, role: str) -> int:
-        index = self.trusting.token_to_id(self.names.get(role, self.names["eos"]))
-        assert index is not None
-        return index
 
     @cached_property
     def fingerprint(self) -> str:
@@ -191,30 +180,19 @@ class HuggingFaceTokenizer(Tokenizer):
     def encode(self, text: str) -> list[int]:
         return self._plain.encode(text, add_special_tokens=False).ids
 
+    def encode_trusted(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        found = self.trusting.encode(text, add_special_tokens=False)
+        return found.ids, found.offsets
+
     def opening(self, text: str) -> list[int]:
         """As the model's own tokenizer begins a text: with what its post-processor puts, often nothing."""
         return self._plain.encode(text).ids or [self.bos]
 
-    def encode_batch(self, texts: Sequence[str], threads: int | None = None) -> list[list[int]]:
-        """`threads` is not asked for here: `tokenizers` uses all cores, or RAYON_NUM_THREADS."""
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [found.ids for found in self._plain.encode_batch(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._plain.decode(list(ids), skip_special_tokens=False)
-
-    def stream(self, ids: Iterable[int]) -> Iterator[str]:
-        from tokenizers.decoders import DecodeStream
-
-        pending = DecodeStream(skip_special_tokens=False)
-        seen: list[int] = []
-        told = 0
-        for index in ids:
-            seen.append(index)
-            if text := pending.step(self._plain, index):
-                told += len(text)
-                yield text
-        if rest := self.decode(seen)[told:]:
-            yield rest
 
 
 def _name(folder: Path, role: str, sources: Sequence[Mapping[str, Any]]) -> str | None:
@@ -235,15 +213,9 @@ def _ids(value: int | Sequence[int] | None) -> list[int]:
     return [] if value is None else [value] if isinstance(value, int) else list(value)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """An object; empty where the file is absent."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path} holds no JSON object")
-    return found
+def _read(path: Path) -> dict[str, Any]:
+    """Empty where the file is absent."""
+    return read_object(path) if path.is_file() else {}
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -1,15 +1,13 @@
 """A tokenizer of this project as a `tokenizer.json` of the same ids, with its chat template in Jinja."""
 
-import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
-from jaxtrain.tokenize.templates import OWN
+from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer, library
 from jaxtrain.tokenize.tokenizer import BytePairTokenizer, Tokenizer
 
-BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+Token = TypeVar("Token", str, bytes)
 
 
 def published(tokenizer: Tokenizer) -> HuggingFaceTokenizer:
@@ -18,60 +16,38 @@ def published(tokenizer: Tokenizer) -> HuggingFaceTokenizer:
         return tokenizer
     if not isinstance(tokenizer, BytePairTokenizer):
         raise UserError(f"a {type(tokenizer).__name__} has no form as tokenizer.json")
-    text = {
-        "version": "1.0",
-        "added_tokens": [
-            {
-                "id": index,
-                "content": token,
-                **dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False),
-                "special": True,
-            }
-            for token, index in tokenizer.special.items()
-        ],
-        "normalizer": None,
-        "pre_tokenizer": {
-            "type": "Sequence",
-            "pretokenizers": [
-                {
-                    "type": "Split",
-                    "pattern": {"Regex": tokenizer.pattern},
-                    "behavior": "Isolated",
-                    "invert": False,
-                },
-                BYTES,
+    lib, ranks = library(), tokenizer.ranks
+    model = lib.Tokenizer(
+        lib.models.BPE(
+            vocab={_letters(token): rank for token, rank in ranks.items()} | tokenizer.special,
+            merges=[
+                (_letters(a), _letters(b)) for a, b in merges(sorted(ranks, key=ranks.__getitem__), ranks)
             ],
-        },
-        "post_processor": _begins_with("<|bos|>", tokenizer.bos),
-        "decoder": BYTES,
-        "model": {
-            "type": "BPE",
-            "vocab": {_letters(token): rank for token, rank in tokenizer.ranks.items()} | tokenizer.special,
-            "merges": list(_merges(tokenizer.ranks)),
-            "ignore_merges": True,  # as tiktoken: a piece that is a token is not taken apart
-        },
-    }
-    names = {"bos": "<|bos|>", "eos": "<|eos|>", "pad": "<|pad|>"}
-    return HuggingFaceTokenizer(json.dumps(text, ensure_ascii=False), names, OWN)
+            # as tiktoken: a piece that is a token is not taken apart
+            ignore_merges=True,
+        )
+    )
+    by_pattern = lib.pre_tokenizers.Split(lib.Regex(tokenizer.pattern), "isolated")
+    model.pre_tokenizer = lib.pre_tokenizers.Sequence(
+        [by_pattern, lib.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    model.decoder = lib.decoders.ByteLevel()
+    model.post_processor = lib.processors.TemplateProcessing(
+        single="<|bos|> $A", pair="<|bos|> $A $B", special_tokens=[("<|bos|>", tokenizer.bos)]
+    )
+    model.add_special_tokens([lib.AddedToken(token, normalized=False) for token in tokenizer.special])
+    return HuggingFaceTokenizer(model.to_str(), tokenizer.names, tokenizer.template)
 
 
-def _begins_with(token: str, index: int) -> Mapping[str, Any]:
-    first = {"SpecialToken": {"id": token, "type_id": 0}}
-    return {
-        "type": "TemplateProcessing",
-        "single": [first, {"Sequence": {"id": "A", "type_id": 0}}],
-        "pair": [first, *({"Sequence": {"id": part, "type_id": 0}} for part in "AB")],
-        "special_tokens": {token: {"id": token, "ids": [index], "tokens": [token]}},
-    }
+def merges(tokens: Iterable[Token], ranks: Mapping[Token, int]) -> Iterator[tuple[Token, Token]]:
+    """Every split of a token into two tokens; `tokens` is in the order in which they are merged.
 
-
-def _merges(ranks: Mapping[bytes, int]) -> Iterator[tuple[str, str]]:
-    """tiktoken merges any two neighbours that make a token, the lowest rank first: every split is a merge."""
-    for token in sorted(ranks, key=lambda token: ranks[token]):
+    So merges tiktoken, and SentencePiece: any two neighbours that make a token.
+    """
+    for token in tokens:
         splits = [(token[:n], token[n:]) for n in range(1, len(token))]
         known = [(a, b) for a, b in splits if a in ranks and b in ranks]
-        known.sort(key=lambda split: (ranks[split[0]], ranks[split[1]]))
-        yield from ((_letters(a), _letters(b)) for a, b in known)
+        yield from sorted(known, key=lambda split: (ranks[split[0]], ranks[split[1]]))
 
 
 def _letters(token: bytes) -> str:

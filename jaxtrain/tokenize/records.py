@@ -8,13 +8,16 @@ import json
 import multiprocessing
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from jaxtrain import artifact
@@ -26,13 +29,11 @@ from jaxtrain.tokenize import chat
 from jaxtrain.tokenize.tokenizer import Tokenizer
 
 GROUPS_A_SHARD = 64  # row groups of 1,024: a shard has up to 65,536 records
-OPTIONS = (
-    "group_size:1,zstd:1"  # reading a record decompresses nothing else; a higher level is slower, not smaller
-)
+# reading a record decompresses nothing else; a higher level is slower, not smaller
+OPTIONS = "group_size:1,zstd:1"
 ROWS = 64  # encoded by a thread at a time
 AHEAD = 4  # such pieces of work waiting for each thread
 Row = dict[str, Any]
-In, Out = TypeVar("In"), TypeVar("Out")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,9 @@ class Encoded:
     """Ids in it; of each part where it has several."""
     bytes: int
     """UTF-8 bytes of its text."""
+
+
+Found = Encoded | UserError
 
 
 @dataclass(frozen=True)
@@ -134,15 +138,9 @@ def write_source(source: Path, folder: Path, tokenizer: Tokenizer) -> artifact.C
     with parquet(source) as file:
         groups, rows = file.num_row_groups, file.metadata.num_rows
     starts = range(0, max(groups, 1), GROUPS_A_SHARD)
-    shards = [
-        _Shard(
-            source,
-            range(start, min(start + GROUPS_A_SHARD, groups)),
-            folder / f"{n:05}.arrayrecord",
-            tokenizer,
-        )
-        for n, start in enumerate(starts)
-    ]
+    parts = [range(start, min(start + GROUPS_A_SHARD, groups)) for start in starts]
+    files = [folder / f"{n:05}.arrayrecord" for n in range(len(parts))]
+    shards = [_Shard(source, *place, tokenizer) for place in zip(parts, files, strict=True)]
     what = f"tokenize: {source.parent.name}/{source.stem}"
     if len(shards) == 1:
         written = [_write_shard(shards[0], os.cpu_count() or 1, lambda found: track(found, what, rows))]
@@ -166,52 +164,45 @@ def write_source(source: Path, folder: Path, tokenizer: Tokenizer) -> artifact.C
 
 
 def _write_shard(
-    shard: _Shard, threads: int = 1, shown: Callable[[Iterator[Out]], Iterator[Out]] = iter
+    shard: _Shard, threads: int = 1, shown: Callable[[Iterator[Found]], Iterator[Found]] = iter
 ) -> _Written:
-    kind = KINDS[shard.source.parent.name]
-    result = _Written([], [], Counter())
-
-    def encode(rows: list[Row]) -> list[Encoded | UserError]:
-        return [record for row in rows for record in _encoded(kind, row, shard.tokenizer)]
-
-    def encoded() -> Iterator[Encoded | UserError]:
-        with ThreadPoolExecutor(threads) as pool:
-            for part in _ahead(pool, encode, _rows(shard, kind), AHEAD * threads):
-                yield from part
-
+    kind, result = KINDS[shard.source.parent.name], _Written([], [], Counter())
+    encode = partial(_encoded, kind, shard.tokenizer)
     writer = ArrayRecordWriter(str(shard.target), OPTIONS)
-    for record in shown(encoded()):
-        if isinstance(record, UserError):
-            result.dropped[str(record)] += 1
-            continue
-        writer.write(record.stored)
-        result.lengths.append(record.length)
-        result.bytes.append(record.bytes)
+    with parquet(shard.source) as file, ThreadPoolExecutor(threads) as pool:
+        batches = file.iter_batches(ROWS, row_groups=list(shard.groups), columns=list(kind.columns))
+        for record in shown(chain.from_iterable(_ahead(pool, encode, batches, AHEAD * threads))):
+            if isinstance(record, UserError):
+                result.dropped[str(record)] += 1
+                continue
+            writer.write(record.stored)
+            result.lengths.append(record.length)
+            result.bytes.append(record.bytes)
     writer.close()
     return result
 
 
-def _encoded(kind: Kind, row: Row, tokenizer: Tokenizer) -> Sequence[Encoded | UserError]:
-    try:
-        return kind.encode(row, tokenizer)
-    except UserError as error:  # one bad record of many is dropped under its reason
-        return [error]
-
-
-def _rows(shard: _Shard, kind: Kind) -> Iterator[list[Row]]:
-    with parquet(shard.source) as file:
-        groups = list(shard.groups)
-        for batch in file.iter_batches(ROWS, row_groups=groups, columns=list(kind.columns)):
-            yield batch.to_pylist()
+def _encoded(kind: Kind, tokenizer: Tokenizer, batch: pa.RecordBatch) -> list[Found]:
+    """The records of some rows; one bad row of many is dropped under its reason."""
+    found = list[Found]()
+    for row in batch.to_pylist():
+        try:
+            found += kind.encode(row, tokenizer)
+        except UserError as error:
+            found.append(error)
+    return found
 
 
 def _ahead(
-    pool: ThreadPoolExecutor, function: Callable[[In], Out], items: Iterable[In], most: int
-) -> Iterator[Out]:
-    """`function` of each item, in order, with at most `most` items under way."""
-    waiting: deque[Future[Out]] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
+    pool: ThreadPoolExecutor,
+    encode: Callable[[pa.RecordBatch], list[Found]],
+    batches: Iterable[pa.RecordBatch],
+    most: int,
+) -> Iterator[list[Found]]:
+    """`encode` of each batch, in order, with at most `most` of them under way."""
+    waiting: deque[Future[list[Found]]] = deque()
+    for batch in batches:
+        waiting.append(pool.submit(encode, batch))
         if len(waiting) == most:
             yield waiting.popleft().result()
     while waiting:

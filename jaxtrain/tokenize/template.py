@@ -1,7 +1,7 @@
-"""A model's own chat template: a conversation as ids, and which of them the assistant said.
+"""A chat template: a conversation as ids, and which of them the assistant said.
 
-The template is Jinja that came with the weights, so it runs in Jinja's sandbox. What people wrote never
-becomes a special token: where a message contains the text of one, that text is encoded as ordinary text.
+A template is Jinja that may have come with the weights, so it runs in Jinja's sandbox. What people wrote
+never becomes a special token: where a message contains the text of one, that is encoded as ordinary text.
 """
 
 import dataclasses
@@ -24,6 +24,7 @@ from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.bounds import BoundedEnvironment
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
 from jaxtrain.tokenize.templates import TEMPLATES
+from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.tokenize.tool_text import TAG, Form
 
 Tools = Sequence[Mapping[str, Any]]
@@ -48,7 +49,7 @@ class _Generation(jinja2.ext.Extension):
 
 def render(
     messages: Messages,
-    tokenizer: HuggingFaceTokenizer,
+    tokenizer: Tokenizer,
     tools: Tools = (),
     *,
     generation_prompt: bool = False,
@@ -76,9 +77,10 @@ def render(
     mask: list[int] = []
     begin = 0
     for end in [*(at for at, letter in enumerate(text) if letter in forged), len(text)]:
-        part = tokenizer.trusting.encode(text[begin:end], add_special_tokens=False)
-        ids += part.ids
-        mask += [_inside(spans, begin + start, begin + stop) for start, stop in part.offsets]
+        part, places = tokenizer.encode_trusted(text[begin:end])
+        ids += part
+        is_said = {place: _inside(spans, begin + place[0], begin + place[1]) for place in set(places)}
+        mask += map(is_said.__getitem__, places)
         if end < len(text):
             ordinary = tokenizer.encode(forged[text[end]])
             ids += ordinary
@@ -90,7 +92,7 @@ def render(
 
 
 def renderings(
-    messages: Messages, tokenizer: HuggingFaceTokenizer, tools: Tools = ()
+    messages: Messages, tokenizer: Tokenizer, tools: Tools = ()
 ) -> list[tuple[list[int], list[int]]]:
     """Ids and masks in which every answer is learnt as it is asked for: one, or one for each answer.
 
@@ -106,7 +108,7 @@ def renderings(
     return [render(messages, tokenizer, tools)]
 
 
-def end_of_turn(tokenizer: HuggingFaceTokenizer) -> int:
+def end_of_turn(tokenizer: Tokenizer) -> int:
     """The special token that the template puts behind an answer; `eos` where there is none."""
     if tokenizer.template is None:
         return tokenizer.eos
@@ -120,9 +122,9 @@ def end_of_turn(tokenizer: HuggingFaceTokenizer) -> int:
     return learnt[-1] if learnt else tokenizer.eos
 
 
-def form_of_calls(tokenizer: HuggingFaceTokenizer) -> Form:
+def form_of_calls(tokenizer: Tokenizer) -> Form:
     """How the template writes tool calls; empty where it has none, or in a form that is not read back."""
-    text = _probe(tokenizer, True)
+    text = sample_text(tokenizer, True)
     if f'{TAG}\n{{"name": "{_NAME}", "arguments": {{' in text:
         return "tags"
     return "bare" if f'{{"name": "{_NAME}", "parameters": {{' in text else ""
@@ -162,6 +164,15 @@ _PROBE: list[Message] = [
 ]
 _ASKED, _SAID = "probed question", "probed statement"
 _PLAIN_PROBE: list[Message] = [{"role": "user", "content": _ASKED}, {"role": "assistant", "content": _SAID}]
+_WORDS = {
+    False: {_ASKED: "what the user says", _SAID: "what the assistant says"},
+    True: {
+        _TOOL: "the description of tools",
+        _NAME: "tool calls",
+        _ARGUMENT: "the arguments of tool calls",
+        _ANSWER: "what tools answered",
+    },
+}
 _PROBE_TOOLS = [{"type": "function", "function": {"name": _TOOL, "description": "d", "parameters": {}}}]
 
 
@@ -175,31 +186,20 @@ def _probed(template: str, names: tuple[tuple[str, str], ...], date: str, with_t
         return ""
 
 
-def sample_text(tokenizer: HuggingFaceTokenizer) -> str:
-    """A question and its answer as the template writes them; empty where it refuses them."""
-    return _probe(tokenizer, False)
-
-
-def _probe(tokenizer: HuggingFaceTokenizer, with_tools: bool) -> str:
+def sample_text(tokenizer: Tokenizer, with_tools: bool = False) -> str:
+    """A question and its answer, or a tool call, as the template writes them; empty where it refuses them."""
     return _probed(tokenizer.template or "", _names(tokenizer), tokenizer.date, with_tools)
 
 
-def _lost(tokenizer: HuggingFaceTokenizer, with_tools: bool) -> str:
+def _lost(tokenizer: Tokenizer, with_tools: bool) -> str:
     """What a template does not write of a conversation; nothing for one that refuses it, and says so."""
-    text = _probe(tokenizer, with_tools)
-    tools = {
-        _TOOL: "the description of tools; use one that has tools: chatml, qwen, llama3",
-        _NAME: "tool calls; use one that has tools: chatml, qwen, llama3",
-        _ARGUMENT: "the arguments of tool calls; use one that has tools: chatml, qwen, llama3",
-        _ANSWER: "what tools answered; use one that has tools: chatml, qwen, llama3",
-    }
-    words = {_ASKED: "what the user says", _SAID: "what the assistant says"}
-    parts = tools if with_tools else words
-    return next((what for probed, what in parts.items() if text and probed not in text), "")
+    text = sample_text(tokenizer, with_tools)
+    lost = next((what for probed, what in _WORDS[with_tools].items() if text and probed not in text), "")
+    return f"{lost}; use one that has tools: chatml, qwen, llama3" if lost and with_tools else lost
 
 
 def _without_special_text(
-    messages: list[Message], tools: Tools, tokenizer: HuggingFaceTokenizer
+    messages: list[Message], tools: Tools, tokenizer: Tokenizer
 ) -> tuple[list[Message], list[Any], dict[str, str]]:
     """Messages and tools with a private letter for each special token's text, and what the letters mean."""
     longest_first = sorted([*tokenizer.special, BEGIN, END], key=len, reverse=True)
@@ -220,7 +220,7 @@ def _without_special_text(
 
 
 def _answers(
-    messages: Messages, tools: Tools, tokenizer: HuggingFaceTokenizer, whole: str
+    messages: Messages, tools: Tools, tokenizer: Tokenizer, whole: str
 ) -> tuple[list[tuple[int, int]], bool]:
     """Where in the rendered text the assistant's turns begin and end; whether some are not to be found.
 
@@ -258,7 +258,7 @@ def _learned(spans: list[tuple[int, int]], answers: Messages) -> list[tuple[int,
     return [span for span, answer in zip(spans, answers, strict=True) if is_learned(answer)]
 
 
-def _finished(messages: Messages, tools: Tools, tokenizer: HuggingFaceTokenizer) -> str:
+def _finished(messages: Messages, tools: Tools, tokenizer: Tokenizer) -> str:
     """The conversation up to the special token that ends its last answer, without what ends a document.
 
     That stands behind the last answer only, and not where another is asked for (Phi 3).
@@ -288,7 +288,7 @@ def _begins(before: str, after: str, asked: Mapping[str, Any]) -> int | None:
 
 
 def _text(
-    messages: Messages, tools: Tools, tokenizer: HuggingFaceTokenizer, generation_prompt: bool
+    messages: Messages, tools: Tools, tokenizer: Tokenizer, generation_prompt: bool
 ) -> tuple[str, list[tuple[int, int]]]:
     """What the template makes of messages, and where in it the template marks what the assistant says."""
     if tokenizer.template is None:
@@ -310,7 +310,7 @@ def _text(
     return text, spans
 
 
-def _names(tokenizer: HuggingFaceTokenizer) -> tuple[tuple[str, str], ...]:
+def _names(tokenizer: Tokenizer) -> tuple[tuple[str, str], ...]:
     return tuple((f"{role}_token", tokenizer.names.get(role, "")) for role in ("bos", "eos", "pad"))
 
 

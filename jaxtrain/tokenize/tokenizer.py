@@ -5,23 +5,25 @@ tokens take the last ids. No text encodes to a special token; only `feed` and `c
 """
 
 import base64
-import codecs
 import hashlib
 import json
 import os
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import ClassVar, Literal
 
 import numpy as np
 import rustbpe
 import tiktoken
 
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.files import read_object
+from jaxtrain.tokenize.templates import OWN
 
 SPECIAL_TOKENS = ("<|bos|>", "<|eos|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 
@@ -33,6 +35,8 @@ PATTERN = (
     r"| ?[^\s\p{L}\p{M}\p{N}]++[\r\n]*|\s{0,255}[\r\n]|\s{1,256}(?!\S)|\s{1,256}"
 )
 RANKS, SETTINGS = "ranks.tiktoken", "tokenizer.json"
+DATE = "2024-07-26"
+"""What a template hears that asks for today's: the one of Llama 3.1's for programs without a clock."""
 FOLDER = "tokenizer"
 """Where an artifact of this project has its tokenizer."""
 FOREIGN = {
@@ -44,19 +48,15 @@ FOREIGN = {
 """Files of tokenizers that are not read → what they are called."""
 
 
-def _read_settings(path: Path) -> dict[str, Any]:
-    """A tokenizer.json; UserError where it is none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no tokenizer: no JSON ({str(error)[:100]}); restore it") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is no tokenizer: no JSON object; restore it")
-    return found
-
-
 class Tokenizer(ABC):
     """Text to ids and back. The text of a special token is ordinary text to `encode`, never that token."""
+
+    names: Mapping[str, str]
+    """Text of the tokens `bos`, `eos` and `pad`, where there are such."""
+    template: str | None
+    """Jinja chat template."""
+    date: str = DATE
+    """What a template that asks for today's date is told, YYYY-MM-DD."""
 
     @staticmethod
     def load(folder: str | Path) -> "Tokenizer":
@@ -70,15 +70,17 @@ class Tokenizer(ABC):
         if (folder / RANKS).is_file():
             return BytePairTokenizer.load(folder)
         if not (folder / SETTINGS).is_file():
-            other = next((words for name, words in FOREIGN.items() if (folder / name).is_file()), "")
+            for name, words in FOREIGN.items():
+                if (folder / name).is_file():
+                    raise UserError(
+                        f"{folder} has only {words}, which is not read; put the model's {SETTINGS} beside it "
+                        f"(`AutoTokenizer.from_pretrained(..).save_pretrained(..)` writes one)"
+                    )
             raise UserError(
-                f"{folder} has only {other}, which is not read; put the model's {SETTINGS} beside it "
-                f"(`AutoTokenizer.from_pretrained(..).save_pretrained(..)` writes one)"
-                if other
-                else f"no tokenizer at {folder}: {SETTINGS} is missing; name an artifact of `jaxtrain "
-                f"tokenize`, or put the model's {SETTINGS} there"
+                f"no tokenizer at {folder}: {SETTINGS} is missing; name an artifact of `jaxtrain tokenize`, "
+                f"or put the model's {SETTINGS} there"
             )
-        if "pattern" in _read_settings(folder / SETTINGS):
+        if "pattern" in read_object(folder / SETTINGS):
             raise UserError(f"no tokenizer at {folder}: {RANKS} is missing; run `jaxtrain tokenize` again")
         from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer  # which knows this file
 
@@ -106,20 +108,24 @@ class Tokenizer(ABC):
         """A token of `rows` or above that text or the chat template can give; empty: there is none."""
         return next((text for text, index in self.special.items() if index >= rows), "")
 
-    @property
     @abstractmethod
+    def id_of(self, role: Literal["bos", "eos", "pad"]) -> int:
+        """The token of a role."""
+
+    @property
     def bos(self) -> int:
         """Begins every document."""
+        return self.id_of("bos")
 
     @property
-    @abstractmethod
     def eos(self) -> int:
         """Ends every document."""
+        return self.id_of("eos")
 
     @property
-    @abstractmethod
     def pad(self) -> int:
         """Fills what is left of a row."""
+        return self.id_of("pad")
 
     @property
     @abstractmethod
@@ -150,6 +156,10 @@ class Tokenizer(ABC):
     def encode(self, text: str) -> list[int]:
         """The ids of `text`."""
 
+    @abstractmethod
+    def encode_trusted(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """The ids of a template's own text, special tokens among them, and where in it each one stands."""
+
     def opening(self, text: str) -> list[int]:
         """The ids of `text` where a document begins, for a model to go on with."""
         return [self.bos, *self.encode(text)]
@@ -159,16 +169,12 @@ class Tokenizer(ABC):
         return np.asarray(self.encode(text), self.id_dtype)
 
     @abstractmethod
-    def encode_batch(self, texts: Sequence[str], threads: int | None = None) -> list[list[int]]:
-        """The ids of each text, encoded on `threads` threads (default: one a core)."""
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, on all cores."""
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`; bytes that are not UTF-8 (a character cut in two) become U+FFFD."""
-
-    @abstractmethod
-    def stream(self, ids: Iterable[int]) -> Iterator[str]:
-        """The text of `ids` as they come, in whole code points; together the same as `decode`."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +185,8 @@ class BytePairTokenizer(Tokenizer):
     """Bytes of each token to its id; a lower rank is merged first."""
     pattern: str
     """Regular expression that splits text before merging; no token crosses a split."""
+    names: ClassVar = {"bos": "<|bos|>", "eos": "<|eos|>", "pad": "<|pad|>"}
+    template: ClassVar = OWN
 
     @cached_property
     def special(self) -> dict[str, int]:
@@ -197,21 +205,12 @@ class BytePairTokenizer(Tokenizer):
     def vocab_size(self) -> int:
         return len(self.ranks) + len(SPECIAL_TOKENS)
 
-    @property
-    def bos(self) -> int:
-        return self.special["<|bos|>"]
-
-    @property
-    def eos(self) -> int:
-        return self.special["<|eos|>"]
-
-    @property
-    def pad(self) -> int:
-        return self.special["<|pad|>"]
+    def id_of(self, role: str) -> int:
+        return self.special[f"<|{role}|>"]
 
     @property
     def end(self) -> int:
-        return self.special["<|end|>"]
+        return self.id_of("end")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -221,26 +220,25 @@ class BytePairTokenizer(Tokenizer):
     def encode(self, text: str) -> list[int]:
         return self._encoding.encode_ordinary(text)
 
+    def encode_trusted(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Places are those of whole runs of ordinary text: here no mark ever stands within one."""
+        ids, places, begin = list[int](), list[tuple[int, int]](), 0
+        for run in re.split(f"({'|'.join(map(re.escape, self.special))})", text):
+            found = [self.special[run]] if run in self.special else self.encode(run)
+            ids += found
+            places += [(begin, begin + len(run))] * len(found)
+            begin += len(run)
+        return ids, places
+
     def encode_array(self, text: str) -> np.ndarray:
         ids = self._encoding.encode_to_numpy(text, allowed_special=set(), disallowed_special=())
         return ids.astype(self.id_dtype)
 
-    def encode_batch(self, texts: Sequence[str], threads: int | None = None) -> list[list[int]]:
-        return self._encoding.encode_ordinary_batch(list(texts), num_threads=threads or os.cpu_count() or 1)
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._encoding.encode_ordinary_batch(list(texts), num_threads=os.cpu_count() or 1)
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self.decode_bytes(ids).decode("utf-8", errors="replace")
-
-    def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        return self._encoding.decode_bytes(list(ids))
-
-    def stream(self, ids: Iterable[int]) -> Iterator[str]:
-        whole = codecs.getincrementaldecoder("utf-8")("replace")
-        for index in ids:
-            if text := whole.decode(self.decode_bytes([index])):
-                yield text
-        if rest := whole.decode(b"", final=True):
-            yield rest
+        return self._encoding.decode(list(ids))
 
     def save(self, folder: str | Path) -> None:
         """Write `ranks.tiktoken` and `tokenizer.json` into `folder`."""
@@ -273,11 +271,8 @@ class BytePairTokenizer(Tokenizer):
     def load(cls, folder: str | Path) -> "BytePairTokenizer":
         """The tokenizer that `save` wrote; a changed or foreign file is an error."""
         folder = Path(folder)
-        for name in (RANKS, SETTINGS):
-            if not (folder / name).is_file():
-                raise UserError(f"no tokenizer at {folder}: {name} is missing; run `jaxtrain tokenize` first")
         lines = (line.split() for line in (folder / RANKS).read_text(encoding="ascii").splitlines())
-        settings = _read_settings(folder / SETTINGS)
+        settings = read_object(folder / SETTINGS)
         tokenizer = cls({base64.b64decode(token): int(rank) for token, rank in lines}, settings["pattern"])
         if tokenizer.fingerprint != settings["fingerprint"]:
             raise UserError(

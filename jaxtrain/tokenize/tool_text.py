@@ -10,11 +10,7 @@ Llama 3.1 (`bare`: the call is the whole answer):
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from itertools import groupby
 from typing import Any, Literal
-
-from jaxtrain.conversation import Messages
 
 Form = Literal["tags", "bare", ""]
 """How a template writes calls; empty: not in a way that is read back."""
@@ -33,38 +29,6 @@ DESCRIBED = (
 _CALL = re.compile(r"\n?<tool_call>\s*(\{(?:(?!</?tool_call>).)*\})\s*</tool_call>\s*", re.DOTALL)
 LONGEST_OPENING = "\n" + TAG
 _OPENINGS = {"tags": (LONGEST_OPENING, TAG), "bare": ("{",)}
-
-
-def in_words(messages: Messages, tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The conversation in turns of system, user and assistant alone, for the template of this project.
-
-    Tools are described in the system message, calls stand behind the assistant's words, and what tools
-    answered is the user's turn between `<tool_response>` tags, as in Qwen's template.
-    """
-    found = []
-    for role, group in groupby(messages, lambda message: message["role"]):
-        if role == "tool":
-            answers = [f"<tool_response>\n{message['content']}\n</tool_response>" for message in group]
-            found.append({"role": "user", "content": "\n".join(answers)})
-        else:
-            found += [{**message, "content": _with_calls(message)} for message in group]
-    if tools:
-        described = DESCRIBED[0] + "".join(f"\n{_json(tool)}" for tool in tools) + DESCRIBED[1]
-        first = [found.pop(0)["content"]] if found and found[0]["role"] == "system" else []
-        found.insert(0, {"role": "system", "content": "\n\n".join([*filter(None, first), described])})
-    return found
-
-
-def _with_calls(message: Mapping[str, Any]) -> str:
-    lines = [message["content"]] if message["content"] else []
-    for call in message.get("tool_calls") or []:
-        name, arguments = call["function"]["name"], json.loads(call["function"]["arguments"])
-        lines.append(f'{TAG}\n{{"name": {_json(name)}, "arguments": {_json(arguments)}}}\n</tool_call>')
-    return "\n".join(lines)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def read_calls(text: str, form: Form) -> tuple[str, list[Call]]:

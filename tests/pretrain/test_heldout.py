@@ -34,7 +34,7 @@ def test_every_document_counts_whole(model, tokens):
             logits = np.asarray(forward(model, padded), np.float64)[0, : len(ids) - 1]
             total = np.log(np.exp(logits).sum(-1))
             nats += (total - logits[np.arange(len(ids) - 1), ids[1:]]).sum()
-        text = b"".join(data.tokenizer.decode_bytes(records[i].tolist()) for i in range(6))
+        text = "".join(data.tokenizer.decode(records[i].tolist()) for i in range(6)).encode()
         assert found[source].nats == pytest.approx(nats, rel=1e-5)
         assert found[source].bytes == len(text)
         assert found[source].bits_per_byte == pytest.approx(nats / np.log(2) / len(text), rel=1e-5)
