@@ -128,7 +128,7 @@ def speed(model: str, data: str, items: str = "24") -> None:
     from jaxtrain.evaluate.harness import HarnessModel
     from jaxtrain.tasks.catalog import TASKS
     from jaxtrain.tokenize.tokenizer import Tokenizer
-    from jaxtrain.weights.huggingface import load_pretrained
+    from jaxtrain.weights import load_pretrained
 
     ours = HarnessModel(Scorer(load_pretrained(model), Tokenizer.load(model), length=2048, batch_size=4))
     found: dict[str, Any] = {"items": int(items)}

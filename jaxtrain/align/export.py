@@ -16,7 +16,7 @@ from jaxtrain import weights
 from jaxtrain.align import reward_model as rewards
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.weights.huggingface import save_pretrained
+from jaxtrain.weights import save_pretrained
 
 HEADS = ("ForCausalLM", "LMHeadModel")
 """Ends of the names of architectures with a language model's head."""

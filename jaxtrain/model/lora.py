@@ -83,7 +83,7 @@ def _factors(base: jax.Array, name: str, rank: int, key: jax.Array) -> tuple[jax
     assert match is not None, "adapt has looked"
     expert, letters = match.groups()
     before = 1 + len(expert)
-    inputs = 1 if letters[0] == "D" else len(letters) - 1
+    inputs = len(letters) - 1 if letters.endswith("D") else 1
     shape, spec = base.shape, (*jax.typeof(base).sharding.spec, *[None] * base.ndim)[: base.ndim]
     middle = before + inputs
     width = 1

@@ -7,8 +7,9 @@ from typing import Any
 
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.weights.families import BY_TYPE, CAPS, COMMON, FAMILIES, REQUIRED, Family
+from jaxtrain.weights.families import BY_TYPE, CAPS, COMMON, FAMILIES, Family
 
+LOCAL = "sliding_attention"
 RUN_FIELDS = ("dtype", "attention", "remat", "scan", "stage_microbatches", "balance_loss")
 """Fields that say how a model runs and not what it computes; a folder does not carry them."""
 ALIASES = {"num_local_experts": "num_experts"}  # of Qwen3-MoE in transformers 5
@@ -21,7 +22,26 @@ ACTIVATIONS = {
     "relu2": "relu2",
 }
 """Name in config.json → ours; of several the first is written."""
-SCALINGS = ("linear", "llama3", "yarn", "longrope")
+_STRETCH = {"rope_factor": ("factor", ...)}
+_LENGTH = {"rope_length": ("original_max_position_embeddings", ...)}
+_SCALE = {"rope_attention_factor": ("attention_factor", 0.0)}
+SCALINGS: Mapping[str, Mapping[str, tuple[str, Any]]] = {
+    "linear": _STRETCH,
+    "llama3": _STRETCH
+    | _LENGTH
+    | {"rope_low_frequency": ("low_freq_factor", ...), "rope_high_frequency": ("high_freq_factor", ...)},
+    "yarn": _STRETCH
+    | _LENGTH
+    | _SCALE
+    | {"rope_low_frequency": ("beta_slow", 1.0), "rope_high_frequency": ("beta_fast", 32.0)}
+    | {"rope_truncate": ("truncate", True)},
+    "longrope": _STRETCH
+    | _LENGTH
+    | _SCALE
+    | {"rope_short": ("short_factor", ...), "rope_long": ("long_factor", ...)},
+}
+"""Kind of rope scaling → our field → its key, and what an absent key means (...: it has to be there)."""
+KINDS = {one.name: type(one.default) for one in fields_of(ModelConfig)}
 
 
 def read_config(hf: Mapping[str, Any], where: str) -> tuple[Family, ModelConfig]:
@@ -32,10 +52,9 @@ def read_config(hf: Mapping[str, Any], where: str) -> tuple[Family, ModelConfig]
         known = ", ".join(BY_TYPE)
         raise UserError(f"{where}: model_type {repr(kind)[:60]} is not one of {known}")
     if family.nested:
-        hf = {
-            **{key: hf[key] for key in ("tie_word_embeddings",) if key in hf},
-            **_section(hf, family.nested),
-        }
+        outer = {key: hf[key] for key in ("tie_word_embeddings",) if key in hf}
+        inner = hf.get(family.nested)
+        hf = outer | (inner if isinstance(inner, dict) else {})
     if "quantization_config" in hf:
         raise UserError(f"{where}: quantization_config: quantised weights are not read; name the whole model")
     for key, value in family.expected.items():
@@ -45,19 +64,19 @@ def read_config(hf: Mapping[str, Any], where: str) -> tuple[Family, ModelConfig]
         hf = {ALIASES.get(key, key): value for key, value in hf.items()}
     said = {**COMMON, **family.defaults, **hf}
     fields = {ours: said[key] for ours, key in family.keys.items() if said.get(key) is not None}
-    for ours in REQUIRED:
-        if ours not in fields and not (ours == "d_hidden" and family.names == "gpt2"):
+    for ours in family.required:
+        if ours not in fields:
             raise UserError(f"{where}: {family.keys[ours]} is absent")
     _check_numbers(fields, family.keys, where)
     fields.setdefault("kv_heads", fields["heads"])
     fields.setdefault("head_dim", fields["d_model"] // fields["heads"])
     fields.setdefault("d_hidden", 4 * fields["d_model"])
     try:
-        if "activation" in family.keys:
+        if "activation" in fields:
             fields["activation"] = _activation(fields["activation"], where)
-        if family.names != "gpt2":
+        if "positions" not in family.fixed:
             fields |= _read_rope(family, said, hf, fields, where)
-        if family.names == "gemma":
+        if "query_pre_attn_scalar" in family.defaults:
             fields["attention_scale"] = float(said["query_pre_attn_scalar"]) ** -0.5
         fields |= _read_window(family, said, fields, where)
     except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
@@ -75,23 +94,18 @@ _MAY_BE_ZERO = ("window", "global_every", "experts")
 
 def _check_numbers(fields: Mapping[str, Any], keys: Mapping[str, str], where: str) -> None:
     """UserError for a field that is no number of its kind, or an absurd one."""
-    kinds = {one.name: type(one.default) for one in fields_of(ModelConfig)}
     for name, value in fields.items():
         said = f"{where}: {keys.get(name, name)} is {str(value)[:40]}"
-        if kinds[name] is bool and type(value) is not bool:
+        if KINDS[name] is bool and type(value) is not bool:
             raise UserError(f"{said}; it is true or false")
-        if kinds[name] is int:
+        if KINDS[name] is int:
             least, most = int(name not in _MAY_BE_ZERO), LARGEST.get(name, 1 << 28)
             if type(value) is not int or not least <= value <= most:
                 raise UserError(f"{said}; it is a whole number from {least} to {most}")
-        if kinds[name] is float:
+        if KINDS[name] is float:
             is_number = type(value) in (int, float) and 0 <= value <= 1e30
             if not is_number or (value == 0 and name in ("rope_theta", "rope_factor", "norm_eps")):
                 raise UserError(f"{said}; it is a positive number")
-
-
-def _section(hf: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    return hf[key] if isinstance(hf.get(key), Mapping) else {}
 
 
 def _activation(name: str, where: str) -> str:
@@ -105,18 +119,15 @@ def _read_rope(
 ) -> dict[str, Any]:
     """From `rope_parameters` (transformers 5), or `rope_theta` and `rope_scaling` (4)."""
     rope = dict(hf.get("rope_parameters") or hf.get("rope_scaling") or {})
-    found: dict[str, Any] = {}
+    local = said.get("rope_local_base_freq")
     if "full_attention" in rope:
-        local = rope.get("sliding_attention") or {}
-        found["rope_local_theta"] = float(local.get("rope_theta", said.get("rope_local_base_freq", 10_000.0)))
+        local = (rope.get("sliding_attention") or {}).get("rope_theta", local or 10_000.0)
         rope = dict(rope["full_attention"])
-    elif said.get("rope_local_base_freq"):
-        found["rope_local_theta"] = float(said["rope_local_base_freq"])
     bases = (rope.get("rope_theta"), hf.get("rotary_emb_base"), said["rope_theta"])
-    base = next(one for one in bases if one is not None)
-    found["rope_theta"] = float(base) if type(base) is int else base
-    if family.model_type == "olmo3":
-        found.setdefault("rope_local_theta", found["rope_theta"])
+    found: dict[str, Any] = {"rope_theta": next(base for base in bases if base is not None)}
+    if local or family.has_local_rope:
+        found["rope_local_theta"] = local or found["rope_theta"]
+    found = {name: float(base) if type(base) is int else base for name, base in found.items()}
     share = rope.get("partial_rotary_factor", hf.get("rotary_pct", said.get("partial_rotary_factor", 1.0)))
     if share != 1.0 and not family.rotates_part:
         raise UserError(f"{where}: partial_rotary_factor {share} is not supported in {family.model_type}")
@@ -129,89 +140,54 @@ def _read_rope(
         return found
     if kind not in SCALINGS:
         raise UserError(f"{where}: rope scaling {kind!r} is not supported, only {', '.join(SCALINGS)}")
-    found |= {"rope_scaling": kind}
     length = said.get("original_max_position_embeddings") or rope.get("original_max_position_embeddings")
-
-    def needed(key: str) -> Any:
-        if rope.get(key) is None:
+    rope["original_max_position_embeddings"] = length
+    if kind in ("yarn", "longrope") and length and not rope.get("factor"):
+        rope["factor"] = fields.get("max_length", 0) / length
+    scales = [rope.get(key) for key in ("mscale", "mscale_all_dim")]
+    if kind == "yarn" and rope.get("attention_factor") is None and all(scales):
+        one, other = (ModelConfig.yarn_scale(float(rope["factor"]), float(scale)) for scale in scales)
+        rope["attention_factor"] = one / other  # DeepSeek's, as two scales
+    found["rope_scaling"] = kind
+    for ours, (key, default) in SCALINGS[kind].items():
+        value = default if rope.get(key) is None else rope[key]
+        if value is ...:
             raise UserError(f"{where}: rope scaling {kind!r} without {key}")
-        return rope[key]
-
-    if kind != "linear":
-        if length is None:
-            raise UserError(f"{where}: rope scaling {kind!r} without original_max_position_embeddings")
-        found["rope_length"] = int(length)
-    stretched = fields.get("max_length", 0) / length if length else 0.0
-    match kind:
-        case "llama3":
-            found["rope_low_frequency"] = float(needed("low_freq_factor"))
-            found["rope_high_frequency"] = float(needed("high_freq_factor"))
-            found["rope_factor"] = float(needed("factor"))
-        case "yarn":
-            found["rope_low_frequency"] = float(rope.get("beta_slow") or 1)
-            found["rope_high_frequency"] = float(rope.get("beta_fast") or 32)
-            found["rope_factor"] = float(rope.get("factor") or stretched)
-            found["rope_truncate"] = bool(rope.get("truncate", True))
-            found["rope_attention_factor"] = _attention_factor(rope)
-        case "longrope":
-            found["rope_factor"] = float(rope.get("factor") or stretched)
-            found["rope_short"] = tuple(map(float, needed("short_factor")))
-            found["rope_long"] = tuple(map(float, needed("long_factor")))
-            found["rope_attention_factor"] = float(rope.get("attention_factor") or 0.0)
-        case _:
-            found["rope_factor"] = float(needed("factor"))
+        found[ours] = tuple(map(float, value)) if KINDS[ours] is tuple else KINDS[ours](value)
     return found
-
-
-def _attention_factor(rope: Mapping[str, Any]) -> float:
-    """YaRN's, where it is said (DeepSeek: as two scales); 0: by its formula."""
-    if rope.get("attention_factor") is not None:
-        return float(rope["attention_factor"])
-    one, other = (rope.get(key) for key in ("mscale", "mscale_all_dim"))
-    if not (one and other):
-        return 0.0
-    scales = [ModelConfig.yarn_scale(float(rope["factor"]), float(scale)) for scale in (one, other)]
-    return scales[0] / scales[1]
 
 
 def _read_window(
     family: Family, said: Mapping[str, Any], fields: Mapping[str, Any], where: str
 ) -> dict[str, Any]:
-    layers = fields["layers"]
+    layers, key = fields["layers"], "layer_types"
     if family.window == "no_rope":
-        every = int(said["no_rope_layer_interval"])
-        kinds = [bool(is_rotary) for is_rotary in said.get("no_rope_layers") or []]
-        if kinds:
-            every = kinds.index(False) + 1 if False in kinds else layers + 1
-            if kinds != [(i + 1) % every != 0 for i in range(layers)]:
-                raise UserError(f"{where}: no_rope_layers is no repetition with one layer behind the others")
-        return {"window": fields["max_length"], "global_every": every if every <= layers else 0}
-    if not family.window or said.get("sliding_window") is None:
+        window, key, every = fields["max_length"], "no_rope_layers", int(said["no_rope_layer_interval"])
+        kinds = [bool(is_rotary) for is_rotary in said.get(key) or _are_local(layers, every)]
+    elif not family.window or said.get("sliding_window") is None:
         return {}
-    found: dict[str, Any] = {"window": said["sliding_window"]}
-    if family.window == "all":
-        return found
-    every = int(said.get("sliding_window_pattern") or said.get("_sliding_window_pattern") or family.window)
-    kinds = said.get("layer_types")
-    if kinds is not None:
-        kinds = list(kinds)
-        every = kinds.index("full_attention") + 1 if "full_attention" in kinds else layers + 1
-        if kinds != _layer_types(layers, every):
-            raise UserError(
-                f"{where}: layer_types is no repetition of local layers with one global behind them"
-            )
-        if every > layers:
-            return found
-    return found | {"global_every": every}
+    elif family.window == "all":
+        return {"window": said["sliding_window"]}
+    else:
+        window, types = said["sliding_window"], said.get(key)
+        pattern = said.get("sliding_window_pattern") or said.get("_sliding_window_pattern") or family.window
+        is_local = {LOCAL: True, "full_attention": False}
+        kinds = _are_local(layers, int(pattern)) if types is None else [is_local[one] for one in types]
+    every = kinds.index(False) + 1 if False in kinds else 0
+    if kinds != _are_local(layers, every):
+        raise UserError(f"{where}: {key} is no repetition of local layers with one global behind them")
+    return {"window": window, "global_every": every}
 
 
-def _layer_types(layers: int, every: int) -> list[str]:
-    return ["full_attention" if (i + 1) % every == 0 else "sliding_attention" for i in range(layers)]
+def _are_local(layers: int, every: int) -> list[bool]:
+    """Of each layer; each `every`-th one is not (0: all are)."""
+    return [not every or (i + 1) % every != 0 for i in range(layers)]
 
 
 def write_config(config: ModelConfig) -> tuple[Family, dict[str, Any]]:
     """The family that can hold this model, and its config.json; UserError where none can."""
     plain = replace(config, **{name: getattr(ModelConfig(), name) for name in RUN_FIELDS})
+    unlike = []
     for family in FAMILIES:
         hf = _fields_of(family, config)
         try:
@@ -220,84 +196,59 @@ def write_config(config: ModelConfig) -> tuple[Family, dict[str, Any]]:
             continue  # this family cannot say it; the others are tried
         if found == plain:
             return family, hf
-    unlike = []
-    for family in FAMILIES:
-        try:
-            found = read_config(_fields_of(family, config), "config.json")[1]
-        except UserError:
-            continue
-        unlike.append([name for name, value in asdict(plain).items() if asdict(found)[name] != value])
-    closest = ", ".join(min(unlike, key=len)) if unlike else "fields"
+        unlike.append([name for name, value in asdict(plain).items() if getattr(found, name) != value])
+    closest = ", ".join(min(unlike, key=len, default=["fields"]))
     raise UserError(f"no Hugging Face architecture has this model's {closest}")
 
 
 def _fields_of(family: Family, config: ModelConfig) -> dict[str, Any]:
-    hf: dict[str, Any] = {"model_type": family.model_type, "architectures": [family.architecture]}
-    hf |= {key: value for key, value in family.expected.items() if value is not None}
+    hf: dict[str, Any] = {key: value for key, value in family.expected.items() if value is not None}
     hf |= {key: getattr(config, ours) for ours, key in family.keys.items()}
     hf |= {key: hf[key] or None for key in CAPS.values() if key in hf}
     if "activation" in family.keys:
         names = {ours: name for name, ours in reversed(ACTIVATIONS.items())}
         hf[family.keys["activation"]] = names[config.activation]
-    if family.names == "gpt2":
-        return hf
-    hf["rope_theta"] = config.rope_theta
-    hf["rope_scaling"] = _rope_scaling(config)
+    if "positions" not in family.fixed:
+        hf |= _rope_fields(family, config)
+    if "query_pre_attn_scalar" in family.defaults:
+        hf["query_pre_attn_scalar"] = round((config.attention_scale or config.head_dim**-0.5) ** -2)
+    are_local = _are_local(config.layers, config.global_every)
+    if family.window == "no_rope":
+        hf["no_rope_layer_interval"] = config.global_every or config.layers + 1
+        hf["no_rope_layers"] = [int(is_local) for is_local in are_local]
+    elif family.window:
+        hf["sliding_window"] = config.window or None
+    if family.window.isdigit():
+        hf["layer_types"] = [LOCAL if is_local else "full_attention" for is_local in are_local]
+    about = {"model_type": family.model_type, "architectures": [family.architecture]}
+    if not family.nested:
+        return about | hf
+    about["tie_word_embeddings"] = hf["tie_word_embeddings"]
+    return about | {family.nested: hf | {"model_type": f"{family.model_type}_text"}}
+
+
+def _rope_fields(family: Family, config: ModelConfig) -> dict[str, Any]:
+    scaling = None
+    if config.rope_scaling != "none":
+        table = SCALINGS[config.rope_scaling]
+        scaling = {key: getattr(config, ours) for ours, (key, _) in table.items()}
+        scaling = {"rope_type": config.rope_scaling} | scaling
+        if not config.rope_attention_factor:
+            scaling.pop("attention_factor", None)
+    hf: dict[str, Any] = {"rope_theta": config.rope_theta, "rope_scaling": scaling}
     if config.rotary_dim or family.rotates_part:
         hf["partial_rotary_factor"] = (config.rotary_dim or config.head_dim) / config.head_dim
     if family.model_type == "gpt_neox":
-        hf["rotary_pct"], hf["rotary_emb_base"] = hf["partial_rotary_factor"], config.rope_theta
+        hf |= {"rotary_pct": hf["partial_rotary_factor"], "rotary_emb_base": config.rope_theta}
     if family.model_type == "phi3":
-        hf["original_max_position_embeddings"] = (
-            config.rope_length if config.rope_scaling == "longrope" else config.max_length
-        )
-    if family.model_type == "olmo3":
+        is_long = config.rope_scaling == "longrope"
+        hf["original_max_position_embeddings"] = config.rope_length if is_long else config.max_length
+    if family.has_local_rope:
         # `rope_theta` alone would leave transformers 5 its own base in the local layers.
-        whole = hf["rope_scaling"] or {"rope_type": "default"}
         hf["rope_parameters"] = {
-            "full_attention": whole | {"rope_theta": config.rope_theta},
+            "full_attention": (scaling or {"rope_type": "default"}) | {"rope_theta": config.rope_theta},
             "sliding_attention": {"rope_type": "default", "rope_theta": config.rope_local_theta},
         }
     if "rope_local_base_freq" in family.defaults:
         hf["rope_local_base_freq"] = config.rope_local_theta
-    if family.names == "gemma":
-        scale = config.attention_scale or config.head_dim**-0.5
-        hf["query_pre_attn_scalar"] = round(scale**-2)
-    if family.window == "no_rope":
-        every = config.global_every or config.layers + 1
-        hf["no_rope_layer_interval"] = every
-        hf["no_rope_layers"] = [int((i + 1) % every != 0) for i in range(config.layers)]
-    elif family.window:
-        hf["sliding_window"] = config.window or None
-    if family.window.isdigit():
-        hf["layer_types"] = _layer_types(config.layers, config.global_every or config.layers + 1)
-    return (
-        hf
-        if not family.nested
-        else {
-            "model_type": hf.pop("model_type"),
-            "architectures": hf.pop("architectures"),
-            "tie_word_embeddings": hf["tie_word_embeddings"],
-            family.nested: hf | {"model_type": f"{family.model_type}_text"},
-        }
-    )
-
-
-def _rope_scaling(config: ModelConfig) -> dict[str, Any] | None:
-    if config.rope_scaling == "none":
-        return None
-    scaling: dict[str, Any] = {"rope_type": config.rope_scaling, "factor": config.rope_factor}
-    if config.rope_scaling != "linear":
-        scaling["original_max_position_embeddings"] = config.rope_length
-    match config.rope_scaling:
-        case "llama3":
-            scaling["low_freq_factor"] = config.rope_low_frequency
-            scaling["high_freq_factor"] = config.rope_high_frequency
-        case "yarn":
-            scaling |= {"beta_slow": config.rope_low_frequency, "beta_fast": config.rope_high_frequency}
-            scaling["truncate"] = config.rope_truncate
-        case "longrope":
-            scaling |= {"short_factor": list(config.rope_short), "long_factor": list(config.rope_long)}
-    if config.rope_attention_factor:
-        scaling["attention_factor"] = config.rope_attention_factor
-    return scaling
+    return hf

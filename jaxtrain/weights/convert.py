@@ -19,9 +19,8 @@ from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
 from jaxtrain.tokenize.publish import published
 from jaxtrain.weights import folder as store
-from jaxtrain.weights import peft
-from jaxtrain.weights.folder import HuggingFace, Source, Trained
-from jaxtrain.weights.huggingface import save_pretrained
+from jaxtrain.weights import huggingface, peft
+from jaxtrain.weights.folder import Foreign, Source, Trained
 
 PROBE = "Two words, 12 345 numbers;\n\n    naïve \N{SNOWMAN} <|end|></s>"
 
@@ -63,22 +62,29 @@ def _write(config: ConvertConfig, source: Source, out: Path) -> str:
     """Write the folder `out` and read it again; what it is and what was compared."""
     tokenizer, words = _tokenizer(source)
     if isinstance(source, Trained) and source.has_adapters and not config.merge:
-        lost = peft.without_module(source.adapters[0], source.config)
+        lost = peft.without_module(store.load_adapters(source.folder), source.config)
         if not lost:
             return f"PEFT folder; {_write_adapters(config, source, tokenizer, out)}, {words}"
         words = f"{words}; adapters are merged, since PEFT has no module for one of {lost}"
     dtype = config.dtype or source.config.dtype
     model = source.load(dataclasses.replace(source.config, dtype=dtype), dtype)
-    if isinstance(source, HuggingFace):
+    if _is_hugging_face(source):
         kind = "artifact"
         store.write_artifact(model, tokenizer, out)
     else:
         kind = "Hugging Face folder"
-        save_pretrained(model, out, tokenizer)
+        huggingface.save(model, out, tokenizer)
     again = store.open(out)
     count = same_bits(model, again.load(model.config, dtype))
-    _same_words(tokenizer, again)
+    if tokenizer is not None:
+        theirs = published(again.tokenizer)
+        if theirs.encode(PROBE) != tokenizer.encode(PROBE) or theirs.template != tokenizer.template:
+            raise UserError("the tokenizer is not what was read; the copy is not to be used")
     return f"{kind}; read back, {count:,} weights in {dtype} are the same bit for bit, {words}"
+
+
+def _is_hugging_face(source: Source) -> bool:
+    return isinstance(source, Foreign) and source.format is huggingface
 
 
 def _tokenizer(source: Source) -> tuple[HuggingFaceTokenizer | None, str]:
@@ -93,27 +99,18 @@ def _write_adapters(
     config: ConvertConfig, source: Trained, tokenizer: HuggingFaceTokenizer | None, out: Path
 ) -> str:
     """A PEFT folder on the base's Hugging Face folder, which is written into it where there is none yet."""
-    adapters, about = source.adapters
-    base = store.open(source.base)
+    adapters, about = store.load_adapters(source.folder), store.read_adapter(source.folder)
+    base = store.open(about["base"])
     place = Path(config.out).absolute() / "base"
-    if isinstance(base, HuggingFace):
+    if _is_hugging_face(base):
         place = base.folder.absolute()
     else:
-        save_pretrained(base.load(weights=base.config.dtype), out / "base", _tokenizer(base)[0])
-    peft.save(adapters, about, source.config, out, place)
+        huggingface.save(base.load(weights=base.config.dtype), out / "base", _tokenizer(base)[0])
+    peft.save(adapters, about["lora"], source.config, out, place)
     if tokenizer is not None:
         tokenizer.save(out)
     _, again = peft.load(out, base.load())
     return f"on {place}; read back, {same_bits(adapters, again):,} weights are the same bit for bit"
-
-
-def _same_words(tokenizer: HuggingFaceTokenizer | None, again: Source) -> None:
-    """Errors: UserError where the tokenizer that was written gives other ids, or another template."""
-    if tokenizer is None:
-        return
-    theirs = published(again.tokenizer)
-    if theirs.encode(PROBE) != tokenizer.encode(PROBE) or theirs.template != tokenizer.template:
-        raise UserError("the tokenizer is not what was read; the copy is not to be used")
 
 
 def same_bits(one: Any, other: Any) -> int:

@@ -21,11 +21,9 @@ KEYS = {
     "tied": "tie_word_embeddings",
 }
 """Our field → key of config.json, of most families."""
-REQUIRED = ("vocab_size", "layers", "d_model", "heads", "d_hidden")
-"""Fields without a default: a folder has to say them."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Family:
     model_type: str
     architecture: str
@@ -43,8 +41,12 @@ class Family:
     """Before the names of the base model's tensors."""
     other_prefixes: tuple[str, ...] = ("",)
     """The same in other folders: base models are saved without one."""
+    required: tuple[str, ...] = ("vocab_size", "layers", "d_model", "heads", "d_hidden")
+    """Our fields without a default: a folder has to say them."""
     rotates_part: bool = False
     """Whether `partial_rotary_factor` may leave dimensions of a head without rotation."""
+    has_local_rope: bool = False
+    """Whether local layers keep the base of the others when these are stretched."""
     nested: str = ""
     """Key of config.json under which the language model's own stand, where others stand beside it."""
 
@@ -56,12 +58,20 @@ COMMON: Mapping[str, Any] = {
     "hidden_act": "silu",
 }
 RMS = {"qk_norm": False}
-GEMMA = {
-    "norm_placement": "both",
-    "norm_plus_one": True,
-    "embedding_scale": True,
-    "activation": "gelu",
+LAYER_NORM = {"norm": "layer", "gated": False, "qk_norm": False, "mlp_bias": True}
+ATTENTION_BIAS = {"qkv_bias": "attention_bias", "output_bias": "attention_bias"}
+MLP_BIAS = {"mlp_bias": "mlp_bias"}
+ACT = {"activation": "hidden_act"}
+CAPS = {"attention_softcap": "attn_logit_softcapping", "logit_softcap": "final_logit_softcapping"}
+EXPERTS = {"experts_per_token": "num_experts_per_tok"}
+SILU = {"hidden_act": "silu"}
+SILU_ALL_SEE = SILU | {"use_sliding_window": False}
+GEMMA: dict[str, Any] = {
+    "keys": KEYS | CAPS | ATTENTION_BIAS,
+    "expected": {"hidden_activation": "gelu_pytorch_tanh", "mlp_bias": False},
+    "names": "gemma",
 }
+GEMMA_FIXED = {"norm_placement": "both", "norm_plus_one": True, "embedding_scale": True, "activation": "gelu"}
 GEMMA_DEFAULTS = {
     "num_key_value_heads": 4,
     "head_dim": 256,
@@ -69,23 +79,20 @@ GEMMA_DEFAULTS = {
     "query_pre_attn_scalar": 256,
     "sliding_window": 4096,
 }
-ATTENTION_BIAS = {"qkv_bias": "attention_bias", "output_bias": "attention_bias"}
-MLP_BIAS = {"mlp_bias": "mlp_bias"}
-NO_BIAS = {"attention_bias": False, "mlp_bias": False}
-ACT = {"activation": "hidden_act"}
-CAPS = {"attention_softcap": "attn_logit_softcapping", "logit_softcap": "final_logit_softcapping"}
-EXPERTS = {"experts_per_token": "num_experts_per_tok"}
-SILU, TANH = {"hidden_act": "silu"}, {"hidden_activation": "gelu_pytorch_tanh"}
-LAYER_NORM = {"norm": "layer", "gated": False, "qk_norm": False}
-GEMMA3 = {
-    "fixed": GEMMA | {"qk_norm": True},
-    "keys": KEYS | CAPS | ATTENTION_BIAS,
-    "expected": TANH | {"use_bidirectional_attention": False, "mlp_bias": False},
+GEMMA3 = GEMMA | {
+    "fixed": GEMMA_FIXED | {"qk_norm": True},
+    "expected": GEMMA["expected"] | {"use_bidirectional_attention": False},
     "defaults": GEMMA_DEFAULTS
     | {"max_position_embeddings": 131_072, "rope_theta": 1_000_000.0, "rope_local_base_freq": 10_000.0},
     "window": "6",
-    "names": "gemma",
 }
+OLMO: dict[str, Any] = {
+    "fixed": {"qk_norm": True, "qk_norm_whole": True, "norm_placement": "after"},
+    "keys": KEYS | ATTENTION_BIAS,
+    "expected": SILU,
+    "names": "olmo2",
+}
+OLMO_DEFAULTS = {"max_position_embeddings": 2048, "rms_norm_eps": 1e-5}
 
 FAMILIES = (
     Family(
@@ -101,18 +108,14 @@ FAMILIES = (
         architecture="MistralForCausalLM",
         fixed=RMS,
         expected=SILU,
-        defaults={
-            "num_key_value_heads": 8,
-            "max_position_embeddings": 131_072,
-            "sliding_window": 4096,
-        },
+        defaults={"num_key_value_heads": 8, "max_position_embeddings": 131_072, "sliding_window": 4096},
         window="all",
     ),
     Family(
         model_type="qwen2",
         architecture="Qwen2ForCausalLM",
         fixed=RMS | {"qkv_bias": True},
-        expected=SILU | {"use_sliding_window": False},
+        expected=SILU_ALL_SEE,
         defaults={"num_key_value_heads": 32, "max_position_embeddings": 32_768},
     ),
     Family(
@@ -120,23 +123,18 @@ FAMILIES = (
         architecture="Qwen3ForCausalLM",
         fixed={"qk_norm": True},
         keys=KEYS | ATTENTION_BIAS,
-        expected=SILU | {"mlp_bias": False, "use_sliding_window": False},
+        expected=SILU_ALL_SEE | {"mlp_bias": False},
         defaults={"num_key_value_heads": 32, "head_dim": 128, "max_position_embeddings": 32_768},
     ),
     Family(
         model_type="gemma2",
         architecture="Gemma2ForCausalLM",
-        fixed=RMS | GEMMA,
-        keys=KEYS | CAPS | ATTENTION_BIAS,
-        expected=TANH | {"use_bidirectional_attention": None, "mlp_bias": False},
+        fixed=RMS | GEMMA_FIXED,
         defaults=GEMMA_DEFAULTS
-        | {
-            "max_position_embeddings": 8192,
-            "attn_logit_softcapping": 50.0,
-            "final_logit_softcapping": 30.0,
-        },
+        | {"max_position_embeddings": 8192}
+        | {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
         window="2",
-        names="gemma",
+        **GEMMA | {"expected": GEMMA["expected"] | {"use_bidirectional_attention": None}},
     ),
     Family(model_type="gemma3_text", architecture="Gemma3ForCausalLM", **GEMMA3),
     Family(
@@ -147,29 +145,14 @@ FAMILIES = (
         nested="text_config",
         **GEMMA3,
     ),
-    Family(
-        model_type="olmo2",
-        architecture="Olmo2ForCausalLM",
-        fixed={"qk_norm": True, "qk_norm_whole": True, "norm_placement": "after"},
-        keys=KEYS | ATTENTION_BIAS,
-        expected=SILU,
-        defaults={"max_position_embeddings": 2048, "rms_norm_eps": 1e-5},
-        names="olmo2",
-    ),
+    Family(model_type="olmo2", architecture="Olmo2ForCausalLM", defaults=OLMO_DEFAULTS, **OLMO),
     Family(
         model_type="olmo3",
         architecture="Olmo3ForCausalLM",
-        fixed={"qk_norm": True, "qk_norm_whole": True, "norm_placement": "after"},
-        keys=KEYS | ATTENTION_BIAS,
-        expected=SILU,
-        defaults={
-            "max_position_embeddings": 2048,
-            "rms_norm_eps": 1e-5,
-            "rope_theta": 500_000.0,
-            "sliding_window": 4096,
-        },
+        defaults=OLMO_DEFAULTS | {"rope_theta": 500_000.0, "sliding_window": 4096},
         window="4",
-        names="olmo2",
+        has_local_rope=True,
+        **OLMO,
     ),
     Family(
         model_type="smollm3",
@@ -191,11 +174,8 @@ FAMILIES = (
         architecture="Phi3ForCausalLM",
         fixed=RMS,
         keys=KEYS | ACT,
-        defaults={
-            "max_position_embeddings": 4096,
-            "original_max_position_embeddings": 4096,
-            "rms_norm_eps": 1e-5,
-        },
+        defaults={"max_position_embeddings": 4096, "rms_norm_eps": 1e-5}
+        | {"original_max_position_embeddings": 4096},
         window="all",
         names="phi3",
         rotates_part=True,
@@ -208,18 +188,14 @@ FAMILIES = (
         | ATTENTION_BIAS
         | MLP_BIAS
         | ACT
-        | {
-            "embedding_multiplier": "embedding_multiplier",
-            "residual_multiplier": "residual_multiplier",
-            "attention_scale": "attention_multiplier",
-            "logit_divisor": "logits_scaling",
-        },
+        | {name: name for name in ("embedding_multiplier", "residual_multiplier")}
+        | {"attention_scale": "attention_multiplier", "logit_divisor": "logits_scaling"},
         defaults={"max_position_embeddings": 2048, "attention_multiplier": 1.0},
     ),
     Family(
         model_type="gpt_neox",
         architecture="GPTNeoXForCausalLM",
-        fixed=LAYER_NORM | {"mlp_bias": True},
+        fixed=LAYER_NORM,
         keys={key: value for key, value in KEYS.items() if key not in ("kv_heads", "head_dim")}
         | ATTENTION_BIAS
         | ACT
@@ -242,14 +218,8 @@ FAMILIES = (
         fixed=RMS | {"normalize_experts": True},
         keys=KEYS | EXPERTS | {"experts": "num_local_experts"},
         expected=SILU,
-        defaults={
-            "num_key_value_heads": 8,
-            "max_position_embeddings": 131_072,
-            "rms_norm_eps": 1e-5,
-            "rope_theta": 1_000_000.0,
-            "num_local_experts": 8,
-            "num_experts_per_tok": 2,
-        },
+        defaults={"num_key_value_heads": 8, "max_position_embeddings": 131_072, "rms_norm_eps": 1e-5}
+        | {"rope_theta": 1_000_000.0, "num_local_experts": 8, "num_experts_per_tok": 2},
         window="all",
         names="mixtral",
     ),
@@ -260,32 +230,18 @@ FAMILIES = (
         keys=KEYS
         | ATTENTION_BIAS
         | EXPERTS
-        | {
-            "experts": "num_experts",
-            "d_hidden": "moe_intermediate_size",
-            "normalize_experts": "norm_topk_prob",
-        },
-        expected=SILU | {"use_sliding_window": False, "decoder_sparse_step": 1, "mlp_only_layers": []},
-        defaults={
-            "num_key_value_heads": 4,
-            "max_position_embeddings": 32_768,
-            "num_experts": 128,
-            "num_experts_per_tok": 8,
-            "norm_topk_prob": False,
-        },
+        | {"experts": "num_experts", "d_hidden": "moe_intermediate_size"}
+        | {"normalize_experts": "norm_topk_prob"},
+        expected=SILU_ALL_SEE | {"decoder_sparse_step": 1, "mlp_only_layers": []},
+        defaults={"num_key_value_heads": 4, "max_position_embeddings": 32_768}
+        | {"num_experts": 128, "num_experts_per_tok": 8, "norm_topk_prob": False},
         names="qwen3_moe",
     ),
     Family(
         model_type="gpt2",
         architecture="GPT2LMHeadModel",
         fixed=LAYER_NORM
-        | {
-            "positions": "learned",
-            "activation": "gelu",
-            "qkv_bias": True,
-            "output_bias": True,
-            "mlp_bias": True,
-        },
+        | {"positions": "learned", "activation": "gelu", "qkv_bias": True, "output_bias": True},
         keys={
             "vocab_size": "vocab_size",
             "layers": "n_layer",
@@ -303,6 +259,7 @@ FAMILIES = (
             "add_cross_attention": False,
         },
         defaults={"n_positions": 1024, "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True},
+        required=("vocab_size", "layers", "d_model", "heads"),
         names="gpt2",
         prefix="transformer.",
     ),

@@ -16,6 +16,7 @@ import os
 from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -27,18 +28,25 @@ from jaxtrain.model.lora import Adapters, LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import checkpoint, mesh
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.files import read_object
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.weights import gguf, huggingface, llama2c, peft
 
 MODEL, ADAPTER = "model.json", "adapter.json"
+FORMATS = (huggingface, llama2c, gguf)
+"""Modules of whole models of other programs: `knows`, `read_config`, `read_tokenizer`, `load`."""
 
 
 def open(folder: str | Path) -> "Source":
     """The source of a model; UserError where the folder, or file, holds none."""
     folder = Path(folder)
-    for kind in (Trained, HuggingFace, PEFT, Llama2C, GGUF):
-        if kind.knows(folder):
-            return kind(folder)
+    if (folder / MODEL).is_file():
+        return Trained(folder)
+    if peft.knows(folder):
+        return PEFT(folder)
+    for format in FORMATS:
+        if format.knows(folder):
+            return Foreign(folder, format)
     raise UserError(
         f"{folder} holds no model ({MODEL} is absent); name a finished pretrain or finetune folder, "
         "or a Hugging Face folder"
@@ -52,11 +60,6 @@ class Source(ABC):
 
     def __init__(self, folder: Path):
         self.folder = folder
-
-    @staticmethod
-    @abstractmethod
-    def knows(folder: Path) -> bool:
-        """Whether a folder, or file, is of this kind."""
 
     @property
     @abstractmethod
@@ -105,60 +108,27 @@ class Trained(Source):
         super().__init__(folder)
         integrity.check(folder)
 
-    @staticmethod
-    def knows(folder: Path) -> bool:
-        return (folder / MODEL).is_file()
-
     @cached_property
     def config(self) -> ModelConfig:
-        return ModelConfig(**json.loads((self.folder / MODEL).read_text()))
+        return ModelConfig(**read_object(self.folder / MODEL))
 
     @property
     def has_adapters(self) -> bool:
         return (self.folder / ADAPTER).is_file()
 
-    @property
-    def base(self) -> Path:
-        """What the adapters stand on."""
-        return read_adapter(self.folder)["base"]
-
-    @cached_property
-    def adapters(self) -> tuple[Adapters, LoRAConfig]:
-        """On the mesh that is set."""
-        return load_adapters(self.folder), read_adapter(self.folder)["lora"]
-
     def _load(self, config: ModelConfig, weights: str) -> Transformer:
         if self.has_adapters:
-            adapters, about = self.adapters
-            base = open(self.base).load(config, weights)
-            adapted = jax.jit(lora.adapt, static_argnums=1)(base, about, jax.random.key(0))
+            about, adapters = read_adapter(self.folder), load_adapters(self.folder)
+            base = open(about["base"]).load(config, weights)
+            adapted = jax.jit(lora.adapt, static_argnums=1)(base, about["lora"], jax.random.key(0))
             return jax.jit(lora.merge)(lora.put(adapted, adapters))
         saved = self.folder / "checkpoint"
         model = checkpoint.load_model(saved, lambda: Transformer(config, jax.random.key(0)))
         return jax.tree.map(lambda weight: weight.astype(weights), model)
 
 
-class HuggingFace(Source):
-    """A folder that `transformers` reads."""
-
-    @staticmethod
-    def knows(folder: Path) -> bool:
-        return (folder / "config.json").is_file()
-
-    @cached_property
-    def config(self) -> ModelConfig:
-        return huggingface.read_model_config(self.folder)
-
-    def _load(self, config: ModelConfig, weights: str) -> Transformer:
-        return _with_config(huggingface.load_pretrained(self.folder, weights), config)
-
-
 class PEFT(Source):
     """Adapters in a folder that `peft` reads."""
-
-    @staticmethod
-    def knows(folder: Path) -> bool:
-        return peft.is_adapter(folder)
 
     @cached_property
     def base(self) -> Source:
@@ -178,56 +148,25 @@ class PEFT(Source):
         return jax.jit(lora.merge)(lora.put(adapted, adapters))
 
 
-class Llama2C(Source):
-    """A `.bin` of llama2.c, with a Hugging Face tokenizer beside it."""
+class Foreign(Source):
+    """A whole model of another program."""
 
-    @staticmethod
-    def knows(folder: Path) -> bool:
-        return folder.is_file() and folder.suffix == ".bin"
-
-    @cached_property
-    def config(self) -> ModelConfig:
-        return llama2c.read_config(self.folder)
-
-    def _tokenizer(self) -> Tokenizer:
-        return Tokenizer.load(self.folder.parent)
-
-    def _load(self, config: ModelConfig, weights: str) -> Transformer:
-        return _with_config(llama2c.load_llama2c(self.folder, weights), config)
-
-
-class GGUF(Source):
-    """A file of llama.cpp."""
-
-    @staticmethod
-    def knows(folder: Path) -> bool:
-        return gguf.find(folder) is not None
-
-    @cached_property
-    def file(self) -> Path:
-        found = gguf.find(self.folder)
-        assert found is not None, "`knows` has seen it"
-        return found
+    def __init__(self, folder: Path, format: ModuleType):
+        super().__init__(folder)
+        self.format = format
 
     @cached_property
     def config(self) -> ModelConfig:
-        return gguf.read_config(self.file)
+        return self.format.read_config(self.folder)
 
     def _tokenizer(self) -> Tokenizer:
-        return gguf.read_tokenizer(self.file)
+        return self.format.read_tokenizer(self.folder)
 
     def _load(self, config: ModelConfig, weights: str) -> Transformer:
-        return _with_config(gguf.load(self.file, weights), config)
-
-
-def _with_config(model: Transformer, config: ModelConfig) -> Transformer:
-    """The same weights under another config of the same shapes."""
-    tree = jax.tree.structure(jax.eval_shape(lambda: Transformer(config, jax.random.key(0))))
-    return jax.tree.unflatten(tree, jax.tree.leaves(model))
-
-
-def read_config(folder: str | Path) -> ModelConfig:
-    return open(folder).config
+        model = self.format.load(self.folder, weights)
+        # the same weights under another config of the same shapes
+        tree = jax.tree.structure(jax.eval_shape(lambda: Transformer(config, jax.random.key(0))))
+        return jax.tree.unflatten(tree, jax.tree.leaves(model))
 
 
 def load(folder: str | Path, config: ModelConfig | None = None, weights: str = "float32") -> Transformer:
@@ -238,21 +177,20 @@ def write_config(folder: Path, config: ModelConfig) -> None:
     (folder / MODEL).write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
 
 
-def write_artifact(model: Transformer, tokenizer: Tokenizer | None, folder: Path) -> None:
-    """What a finished stage leaves of a model: config, weights, tokenizer."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_config(folder, model.config)
-    checkpoints = checkpoint.Checkpoints(folder.absolute() / "checkpoint")
-    checkpoints.save(0, model, {"step": jax.numpy.int32(0)})
-    checkpoints.close()
+def write_about(config: ModelConfig, tokenizer: Tokenizer | None, folder: Path) -> None:
+    """What a model's folder has beside its checkpoints: model.json and the tokenizer."""
+    write_config(folder, config)
     if tokenizer is not None:
         tokenizer.save_in(folder)
 
 
-def write_about(config: ModelConfig, tokenizer: Tokenizer, folder: Path) -> None:
-    """What a model's folder has beside its checkpoints: model.json and the tokenizer."""
-    write_config(folder, config)
-    tokenizer.save_in(folder)
+def write_artifact(model: Transformer, tokenizer: Tokenizer | None, folder: Path) -> None:
+    """What a finished stage leaves of a model: config, weights, tokenizer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_about(model.config, tokenizer, folder)
+    checkpoints = checkpoint.Checkpoints(folder.absolute() / "checkpoint")
+    checkpoints.save(0, model, {"step": jax.numpy.int32(0)})
+    checkpoints.close()
 
 
 def write_adapter(folder: Path, base: str | Path, config: LoRAConfig) -> None:
@@ -270,7 +208,7 @@ def read_adapter(folder: str | Path) -> dict[str, Any]:
 
     Errors: UserError where the base is no longer there, or another one.
     """
-    about = json.loads((Path(folder) / ADAPTER).read_text())
+    about = read_object(Path(folder) / ADAPTER)
     base = Path(os.path.normpath(Path(folder).absolute() / about["base"]))
     if not base.exists():
         raise UserError(f"{folder} holds adapters of {base}, which is not there; put it back")
@@ -281,10 +219,6 @@ def read_adapter(folder: str | Path) -> dict[str, Any]:
 
 def load_adapters(folder: str | Path) -> Adapters:
     """The adapters of an artifact, on the mesh that is set."""
-    config, adapter = open(folder).config, json.loads((Path(folder) / ADAPTER).read_text())
-
-    def init() -> Adapters:
-        key = jax.random.key(0)
-        return lora.take(lora.adapt(Transformer(config, key), LoRAConfig(**adapter["lora"]), key))
-
+    config, about, key = open(folder).config, read_adapter(folder), jax.random.key(0)
+    init = lambda: lora.take(lora.adapt(Transformer(config, key), about["lora"], key))  # noqa: E731
     return checkpoint.load_model(Path(folder) / "checkpoint", init)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,10 +22,7 @@ from jaxtrain.tokenize.gguf import tokenizer_of
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
 from jaxtrain.weights import config_json, huggingface
 from jaxtrain.weights.families import Family
-from jaxtrain.weights.tensors import parts
-
-if TYPE_CHECKING:
-    pass
+from jaxtrain.weights.tensors import parts, tensors
 
 TYPES = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma2": "gemma2", "gemma3": "gemma3_text"}
 """Architecture → model_type of Hugging Face."""
@@ -135,11 +132,15 @@ def _rounded(value: Any) -> Any:
 
 @cache
 def opened(path: Path) -> File:
-    return File(path)
+    """The file that is named, or that a folder has."""
+    return File(find(path) or path)
+
+
+def knows(path: Path) -> bool:
+    return find(path) is not None
 
 
 def read_config(path: Path) -> ModelConfig:
-    """The ModelConfig of a GGUF file."""
     return opened(path).config()[1]
 
 
@@ -155,22 +156,21 @@ def load(path: Path, dtype: str = "float32") -> Transformer:
     meshes.ensure()
     file = opened(path)
     family, config = file.config()
-    wanted = parts(family.names, config, family.prefix)
     arch = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == file.architecture)
     table = gguf.get_tensor_name_map(arch, config.layers)
     names = {
         hf: theirs
-        for hf in huggingface.tensor_names(wanted, config)
+        for part in parts(family, config)
+        for _, hf in tensors(part, config)
         if (theirs := table.get_name(hf, try_suffixes=(".weight", ".bias"))) in file.tensors
     }
 
     def read(name: str) -> np.ndarray:
         tensor = file.read(names[name])
         if file.architecture == "llama" and re.search(r"\.[qk]_proj\.", name):
-            pairs = tensor.reshape(-1, config.head_dim // 2, 2, *tensor.shape[1:])
-            return np.swapaxes(pairs, 1, 2).reshape(tensor.shape)
+            return huggingface.halves(tensor, config.head_dim)
         is_gemma = file.architecture.startswith("gemma")
         return tensor - 1 if is_gemma and name.endswith("norm.weight") else tensor
 
     left = set(file.tensors) - set(names.values()) - {"rope_freqs.weight"}
-    return huggingface.load_tensors(config, wanted, {*names, *left}, read, dtype, str(path))
+    return huggingface.load_tensors(family, config, {*names, *left}, read, dtype, str(path))

@@ -6,6 +6,7 @@ the largest tensor (as read, turned and cast), not for the model. Nothing is unp
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,13 +24,15 @@ from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.files import publish
+from jaxtrain.runtime.files import publish, read_object
 from jaxtrain.runtime.progress import say
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
-from jaxtrain.weights.config_json import read_config, write_config
+from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.weights import config_json
 from jaxtrain.weights.families import Family
-from jaxtrain.weights.tensors import Part, parts, tensors, to_theirs
+from jaxtrain.weights.tensors import Part, name_of, parts, tensors, to_theirs
 
+CONFIG, INDEX = "config.json", "model.safetensors.index.json"
 FILE_BYTES = 2 << 30
 """Tensors of one safetensors file, bytes; also what the host holds while writing."""
 BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
@@ -37,7 +40,7 @@ BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
 HEADS = ("lm_head.weight", "embed_out.weight")
 
 
-def load_pretrained(folder: str | Path, dtype: str = "float32") -> Transformer:
+def load(folder: str | Path, dtype: str = "float32") -> Transformer:
     """The model of a Hugging Face folder, on the mesh that is set (one device where none is).
 
     dtype: of weights and activations, `float32` or `bfloat16`.
@@ -45,36 +48,46 @@ def load_pretrained(folder: str | Path, dtype: str = "float32") -> Transformer:
     """
     meshes.ensure()
     folder = Path(folder)
-    family, config = read_config(_read_json(folder / "config.json"), str(folder / "config.json"))
-    wanted = parts(family.names, config, family.prefix)
-    with TensorFiles(folder) as files:
-        names = _canonical(family, files.names, str(folder))
-        return load_tensors(config, wanted, set(names), lambda n: files.read(names[n]), dtype, str(folder))
+    family, config = config_json.read_config(read_object(folder / CONFIG), str(folder / CONFIG))
+    files = tensor_files(folder)
+    names = _canonical(family, set(files), str(folder))
+    read = lambda name: files[names[name]].get_tensor(names[name])  # noqa: E731
+    return load_tensors(family, config, set(names), read, dtype, str(folder))
 
 
-def read_model_config(folder: str | Path) -> ModelConfig:
+def knows(folder: Path) -> bool:
+    return (folder / CONFIG).is_file()
+
+
+def read_config(folder: str | Path) -> ModelConfig:
     """The ModelConfig of a Hugging Face folder; UserError where it is of no known architecture.
 
     Its dtype is the folder's; a folder in float16 runs in float32, which holds its numbers.
     """
-    path = Path(folder) / "config.json"
-    said = _read_json(path)
-    config = read_config(said, str(path))[1]
+    path = Path(folder) / CONFIG
+    said = read_object(path)
+    config = config_json.read_config(said, str(path))[1]
     said = {**said, **(said.get("text_config") or {})}
     half = (said.get("dtype") or said.get("torch_dtype")) == "bfloat16"
     return dataclasses.replace(config, dtype="bfloat16" if half else "float32")
 
 
+def read_tokenizer(folder: Path) -> Tokenizer:
+    return Tokenizer.load(folder)
+
+
 def load_tensors(
+    family: Family,
     config: ModelConfig,
-    wanted: list[Part],
     names: set[str],
     read: Callable[[str], np.ndarray],
     dtype: str,
     where: str,
 ) -> Transformer:
-    """The model whose weights `read(name)` gives, `wanted` says where; each goes to its devices at once."""
-    config = _with_dtype(config, dtype)
+    """The model whose tensors are `names`, given by `read(name)`; each goes to its devices at once."""
+    if dtype not in ("float32", "bfloat16"):
+        raise UserError(f"dtype {dtype!r} is not float32 or bfloat16")
+    wanted, config = parts(family, config), dataclasses.replace(config, dtype=dtype)
     _check_names(config, wanted, names, where)
     mesh = jax.sharding.get_mesh()
     abstract = meshes.abstract(lambda: Transformer(config, jax.random.key(0)), mesh)
@@ -82,7 +95,7 @@ def load_tensors(
     by_ours = {part.ours: part for part in wanted}
     filled = []
     for path, leaf in leaves:
-        part = by_ours[_name(path)]
+        part = by_ours[name_of(path)]
         weight = None
         for index, tensor_name in tensors(part, config):
             piece = part.to_ours(read(tensor_name), leaf.shape[len(index) :], f"{where}: {tensor_name}")
@@ -92,16 +105,20 @@ def load_tensors(
     return jax.tree.unflatten(tree, filled)
 
 
-def save_pretrained(
-    model: Transformer, folder: str | Path, tokenizer: HuggingFaceTokenizer | None = None
-) -> None:
+def halves(tensor: np.ndarray, head_dim: int) -> np.ndarray:
+    """Rows of queries or keys, from rotary pairs that are neighbours (2i, 2i + 1) to ours (i, i + H/2)."""
+    pairs = tensor.reshape(-1, head_dim // 2, 2, *tensor.shape[1:])
+    return np.swapaxes(pairs, 1, 2).reshape(tensor.shape)
+
+
+def save(model: Transformer, folder: str | Path, tokenizer: HuggingFaceTokenizer | None = None) -> None:
     """Write a folder that `transformers` loads; UserError where no architecture there can hold the model.
 
     tokenizer: written beside the weights, with the chat template and every token that ends an answer.
     """
     folder = Path(folder)
-    family, hf = write_config(model.config)
-    weights = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(model)}
+    family, hf = config_json.write_config(model.config)
+    weights = {name_of(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(model)}
     dtype = str(model.embedding_VD[...].dtype)
     folder.mkdir(parents=True, exist_ok=True)
     # Some of their families take a padding of their own, beyond a small vocabulary, where none is named.
@@ -109,113 +126,67 @@ def save_pretrained(
     if tokenizer is not None:
         tokenizer.save(folder)
         hf |= tokenizer.role_ids
-    (folder / "config.json").write_text(json.dumps(hf, indent=2) + "\n")
-    named: dict[str, list[tuple[Part, tuple[int, ...]]]] = {}
-    for part in parts(family.names, model.config, family.prefix):
+    (folder / CONFIG).write_text(json.dumps(hf, indent=2) + "\n")
+    holders: dict[str, list[tuple[Part, tuple[int, ...]]]] = {}
+    for part in parts(family, model.config):
         for index, name in tensors(part, model.config):
-            named.setdefault(name, []).append((part, index))
-    files: list[dict[str, np.ndarray]] = [{}]
-    sizes, place, total = [0], {}, 0
+            holders.setdefault(name, []).append((part, index))
+    groups, filled, total = list[list[str]](), FILE_BYTES, 0
+    for name, held in holders.items():
+        leaves = [(weights[part.ours], index) for part, index in held]
+        size = sum(leaf.nbytes // math.prod(leaf.shape[: len(index)]) for leaf, index in leaves)
+        if filled + size > FILE_BYTES:
+            groups.append([])
+            filled = 0
+        groups[-1].append(name)
+        filled, total = filled + size, total + size
+    count = len(groups)
+    files = [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
+    files = files if count > 1 else ["model.safetensors"]
 
-    def flush() -> None:
-        save_file(files[-1], folder / f"part-{len(files)}.safetensors", metadata={"format": "pt"})
-        files[-1] = {}
+    def tensor(name: str) -> np.ndarray:
+        pieces = [(part, _take(weights[part.ours], index)) for part, index in holders[name]]
+        return np.ascontiguousarray(to_theirs(pieces))
 
-    for name, holders in named.items():
-        tensor = to_theirs([(part, _take(weights[part.ours], index)) for part, index in holders])
-        if sizes[-1] and sizes[-1] + tensor.nbytes > FILE_BYTES:
-            flush()
-            files.append({})
-            sizes.append(0)
-        files[-1][name] = np.ascontiguousarray(tensor)
-        sizes[-1] += tensor.nbytes
-        total += tensor.nbytes
-        place[name] = len(files)
-    flush()
-    _name_files(folder, len(files), place, total)
-
-
-def _name_files(folder: Path, count: int, place: dict[str, int], total: int) -> None:
-    """Hugging Face's names: one file, or numbered ones with an index."""
-    for old in [*folder.glob("model*.safetensors"), *folder.glob("model.safetensors.index.json")]:
-        old.unlink()  # of an earlier save
-    final = {n: f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)}
-    if count == 1:
-        final = {1: "model.safetensors"}
-    else:
-        index = {
-            "metadata": {"total_size": total},
-            "weight_map": {name: final[n] for name, n in place.items()},
-        }
-        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
-    for n, name in final.items():
-        publish(folder / f"part-{n}.safetensors", folder / name)
+    for file, names in zip(files, groups, strict=True):
+        save_file(
+            dict(zip(names, map(tensor, names), strict=True)), folder / f"{file}.partial", {"format": "pt"}
+        )
+        publish(folder / f"{file}.partial", folder / file)
+    for old in [*folder.glob("model*.safetensors"), folder / INDEX]:
+        if old.name not in files:
+            old.unlink(missing_ok=True)  # of an earlier save
+    if count > 1:
+        place = {name: file for file, names in zip(files, groups, strict=True) for name in names}
+        index = {"metadata": {"total_size": total}, "weight_map": place}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
 
 
-class TensorFiles:
-    """The safetensors of a folder, one or many."""
-
-    def __init__(self, folder: Path):
-        index = folder / "model.safetensors.index.json"
-        files = _files_of(index) if index.is_file() else ["model.safetensors"]
-        self._open: dict[str, Any] = {}
-        for file in files:
-            if Path(file).name != file:
-                raise UserError(f"{index}: {file!r} is outside of the folder")
-            if not (folder / file).is_file():
-                raise UserError(
-                    f"{folder / file} is absent; a Hugging Face folder has its weights as safetensors"
-                )
-            try:
-                opened = safe_open(folder / file, framework="numpy")
-            except SafetensorError as error:
-                raise UserError(f"{folder / file}: {error}") from None
-            self._open |= dict.fromkeys(opened.keys(), opened)
-
-    def __enter__(self) -> "TensorFiles":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._open.clear()
-
-    @property
-    def names(self) -> set[str]:
-        return set(self._open)
-
-    def read(self, name: str) -> np.ndarray:
-        return self._open[name].get_tensor(name)
+def tensor_files(folder: Path) -> dict[str, Any]:
+    """Name of each tensor of a folder → the safetensors file, opened, that has it."""
+    files = _files_of(folder / INDEX) if (folder / INDEX).is_file() else ["model.safetensors"]
+    found: dict[str, Any] = {}
+    for file in files:
+        if Path(file).name != file:
+            raise UserError(f"{folder / INDEX}: {file!r} is outside of the folder")
+        if not (folder / file).is_file():
+            raise UserError(
+                f"{folder / file} is absent; a Hugging Face folder has its weights as safetensors"
+            )
+        try:
+            opened = safe_open(folder / file, framework="numpy")
+        except SafetensorError as error:
+            raise UserError(f"{folder / file}: {error}") from None
+        found |= dict.fromkeys(opened.keys(), opened)
+    return found
 
 
 def _files_of(index: Path) -> list[str]:
     """The files that an index names."""
-    named = _read_json(index).get("weight_map")
+    named = read_object(index).get("weight_map")
     if not isinstance(named, dict) or not named or not all(isinstance(file, str) for file in named.values()):
         raise UserError(f"{index} has no weight_map of tensors and their files; restore it")
     return sorted(set(named.values()))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(f"{path} is absent; name a Hugging Face folder")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path} holds no JSON object; restore it")
-    return found
-
-
-def _with_dtype(config: ModelConfig, dtype: str) -> ModelConfig:
-    if dtype not in ("float32", "bfloat16"):
-        raise UserError(f"dtype {dtype!r} is not float32 or bfloat16")
-    return dataclasses.replace(config, dtype=dtype)
-
-
-def _name(path: tuple[Any, ...]) -> str:
-    """`blocks.attention.q_DNH` of a leaf's path."""
-    keys = [str(getattr(key, "name", getattr(key, "key", ""))) for key in path]
-    return ".".join(key for key in keys if key and key != "value")
 
 
 def _canonical(family: Family, names: set[str], where: str) -> dict[str, str]:
@@ -235,14 +206,10 @@ def _canonical(family: Family, names: set[str], where: str) -> dict[str, str]:
     return found
 
 
-def tensor_names(wanted: list[Part], config: ModelConfig) -> set[str]:
-    return {name for part in wanted for _, name in tensors(part, config)}
-
-
 def _check_names(config: ModelConfig, wanted: list[Part], names: set[str], where: str) -> None:
     if config.layers > len(names):
         raise UserError(f"{where}: config.json has {config.layers} layers, the weights {len(names)} tensors")
-    expected = tensor_names(wanted, config)
+    expected = {name for part in wanted for _, name in tensors(part, config)}
     if missing := sorted(expected - names):
         raise UserError(f"{where}: tensor {missing[0]} is missing ({len(missing)} in all)")
     extra = sorted(name for name in names - expected if not name.endswith(BUFFERS))

@@ -4,6 +4,7 @@ Its rotary embedding turns neighbours (2i, 2i + 1); ours turns halves (i, i + H/
 keys are put in that order.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,20 @@ from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.weights.huggingface import load_tensors
-from jaxtrain.weights.tensors import parts
+from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.weights.families import BY_TYPE
+from jaxtrain.weights.huggingface import halves, load_tensors
 
 HEADER = np.dtype("<i4"), 7
+
+
+def knows(path: Path) -> bool:
+    return path.is_file() and path.suffix == ".bin"
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """A Hugging Face tokenizer that stands beside the file."""
+    return Tokenizer.load(path.parent)
 
 
 def read_config(path: str | Path) -> ModelConfig:
@@ -41,46 +52,41 @@ def read_config(path: str | Path) -> ModelConfig:
     )
 
 
-def load_llama2c(path: str | Path, dtype: str = "float32") -> Transformer:
+def load(path: str | Path, dtype: str = "float32") -> Transformer:
     """The model of a llama2.c `.bin`, on the mesh that is set; or a UserError."""
     meshes.ensure()
     path, config = Path(path), read_config(path)
-    D, H, F, layers = config.d_model, config.head_dim, config.d_hidden, config.layers
-    heads, kv_heads, length = config.heads, config.kv_heads, config.max_length
-    V, layer = config.vocab_size, "model.layers.{}."
+    D, H, F, V, L = config.d_model, config.head_dim, config.d_hidden, config.vocab_size, config.layers
+    N, K, layer = config.heads, config.kv_heads, "model.layers.{}."
     shapes = {  # in the order of the file
         "model.embed_tokens.weight": (V, D),
-        layer + "input_layernorm.weight": (layers, D),
-        layer + "self_attn.q_proj.weight": (layers, heads * H, D),
-        layer + "self_attn.k_proj.weight": (layers, kv_heads * H, D),
-        layer + "self_attn.v_proj.weight": (layers, kv_heads * H, D),
-        layer + "self_attn.o_proj.weight": (layers, D, heads * H),
-        layer + "post_attention_layernorm.weight": (layers, D),
-        layer + "mlp.gate_proj.weight": (layers, F, D),
-        layer + "mlp.down_proj.weight": (layers, D, F),
-        layer + "mlp.up_proj.weight": (layers, F, D),
+        layer + "input_layernorm.weight": (L, D),
+        layer + "self_attn.q_proj.weight": (L, N * H, D),
+        layer + "self_attn.k_proj.weight": (L, K * H, D),
+        layer + "self_attn.v_proj.weight": (L, K * H, D),
+        layer + "self_attn.o_proj.weight": (L, D, N * H),
+        layer + "post_attention_layernorm.weight": (L, D),
+        layer + "mlp.gate_proj.weight": (L, F, D),
+        layer + "mlp.down_proj.weight": (L, D, F),
+        layer + "mlp.up_proj.weight": (L, F, D),
         "model.norm.weight": (D,),
-        "": (2, length, H // 2),  # cosines and sines, which we compute
+        "": (2, config.max_length, H // 2),  # cosines and sines, which we compute
     }
     if not config.tied:
         shapes["lm_head.weight"] = (V, D)
-    size = 28 + 4 * sum(int(np.prod(shape)) for shape in shapes.values())
-    if path.stat().st_size != size:
-        raise UserError(f"{path} has {path.stat().st_size:,} bytes, its header says {size:,}")
     where, offset = {}, 28
     for name, shape in shapes.items():
-        one = shape[1:] if "{}" in name else shape
-        for n in range(layers if "{}" in name else 1):
+        count, one = (shape[0], shape[1:]) if "{}" in name else (1, shape)
+        for n in range(count):
             where[name.format(n)] = (offset, one)
-            offset += 4 * int(np.prod(one))
+            offset += 4 * math.prod(one)
+    if path.stat().st_size != offset:
+        raise UserError(f"{path} has {path.stat().st_size:,} bytes, its header says {offset:,}")
     del where[""]
 
     def read(name: str) -> np.ndarray:
         start, shape = where[name]
         tensor = np.array(np.memmap(path, "<f4", "r", start, shape))
-        if not name.endswith(("q_proj.weight", "k_proj.weight")):
-            return tensor
-        pairs = tensor.reshape(-1, H // 2, 2, D)
-        return np.swapaxes(pairs, 1, 2).reshape(tensor.shape)
+        return halves(tensor, H) if name.endswith(("q_proj.weight", "k_proj.weight")) else tensor
 
-    return load_tensors(config, parts("llama", config, "model."), set(where), read, dtype, str(path))
+    return load_tensors(BY_TYPE["llama"], config, set(where), read, dtype, str(path))

@@ -5,9 +5,8 @@ There A is [rank, inputs] and B [outputs, rank], a tensor each for every layer.
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -19,20 +18,21 @@ from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.lora import Adapters, LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.files import read_object
 from jaxtrain.weights.config_json import write_config
-from jaxtrain.weights.tensors import Part, parts
+from jaxtrain.weights.tensors import Part, parts, tensors
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 
 
-def is_adapter(folder: str | Path) -> bool:
-    return (Path(folder) / CONFIG).is_file()
+def knows(folder: Path) -> bool:
+    return (folder / CONFIG).is_file()
 
 
 def base_of(folder: str | Path) -> Path:
     """The folder of the weights that an adapter stands on; UserError where it is not on this machine."""
-    name = _read_config(Path(folder)).get("base_model_name_or_path") or ""
+    name = read_object(Path(folder) / CONFIG).get("base_model_name_or_path") or ""
     for base in (Path(folder) / name, Path(name)):
         if name and base.is_dir():
             return base
@@ -45,15 +45,15 @@ def save(
     """Write a folder that PEFT loads onto `base`; each adapter needs a module (`without_module`)."""
     folder = Path(folder)
     names = sorted({name.rpartition(".")[0] for name in adapters})
-    tensors, modules = {}, set()
+    found, modules = {}, set()
     by_ours, fan_in_fan_out = _places(model)
     for name in names:
         part = by_ours[name]
         modules.add(part.name.split(".")[-2])
-        for layer, tensor in _tensors(part, model):
+        for layer, module in enumerate(_modules(part, model)):
             a, b = (np.asarray(adapters[f"{name}.{side}"][layer], np.float32) for side in ("a", "b"))
-            tensors[f"{tensor}.lora_A.weight"] = np.ascontiguousarray(a.reshape(-1, config.rank).T)
-            tensors[f"{tensor}.lora_B.weight"] = np.ascontiguousarray(b.reshape(config.rank, -1).T)
+            found[f"{module}.lora_A.weight"] = np.ascontiguousarray(a.reshape(-1, config.rank).T)
+            found[f"{module}.lora_B.weight"] = np.ascontiguousarray(b.reshape(config.rank, -1).T)
     about = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -68,14 +68,14 @@ def save(
         "inference_mode": True,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / TENSORS, metadata={"format": "pt"})
+    save_file(found, folder / TENSORS, metadata={"format": "pt"})
     (folder / CONFIG).write_text(json.dumps(about, indent=2) + "\n")
 
 
 def load(folder: str | Path, model: Transformer) -> tuple[Transformer, Adapters]:
     """The model with places for a folder's adapters, and these. UserError for what is not plain LoRA."""
     folder = Path(folder)
-    about = _read_config(folder)
+    about = read_object(folder / CONFIG)
     plain = {
         "peft_type": "LORA",
         "bias": "none",
@@ -90,14 +90,14 @@ def load(folder: str | Path, model: Transformer) -> tuple[Transformer, Adapters]
         if about.get(key, value) not in (value, [] if value is None else value):
             raise UserError(f"{folder}/{CONFIG}: {key} {about[key]!r} is not supported, only {value!r}")
     try:
-        tensors = load_file(folder / TENSORS)
+        left = load_file(folder / TENSORS)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{folder / TENSORS} cannot be read: {error}") from None
     by_ours, _ = _places(model.config)
     found = {
         name: part
         for name, part in by_ours.items()
-        if _has_module(part) and f"{next(_tensors(part, model.config))[1]}.lora_A.weight" in tensors
+        if _has_module(part) and f"{_modules(part, model.config)[0]}.lora_A.weight" in left
     }
     config = LoRAConfig(
         rank=about["r"],
@@ -110,14 +110,14 @@ def load(folder: str | Path, model: Transformer) -> tuple[Transformer, Adapters]
     for name, like in lora.take(adapted).items():
         ours, _, side = name.rpartition(".")
         layers = []
-        for _, tensor in _tensors(found[ours], model.config):
-            key = f"{tensor}.lora_{side.upper()}.weight"
-            if key not in tensors:
+        for module in _modules(found[ours], model.config):
+            key = f"{module}.lora_{side.upper()}.weight"
+            if key not in left:
                 raise UserError(f"{folder / TENSORS} lacks {key}")
-            layers.append(_ours(tensors.pop(key), like.shape[1:], f"{folder / TENSORS}: {key}"))
+            layers.append(_ours(left.pop(key), like.shape[1:], f"{folder / TENSORS}: {key}"))
         adapters[name] = jax.device_put(np.stack(layers), like.sharding)
-    if tensors:
-        raise UserError(f"{folder / TENSORS}: {sorted(tensors)[0]} has no place in this model")
+    if left:
+        raise UserError(f"{folder / TENSORS}: {sorted(left)[0]} has no place in this model")
     return adapted, adapters
 
 
@@ -141,18 +141,11 @@ def _has_module(part: Part) -> bool:
 def _places(config: ModelConfig) -> tuple[dict[str, Part], bool]:
     """Our weights of the blocks by name; and whether Hugging Face's modules are Conv1D."""
     family, _ = write_config(config)
-    every = parts(family.names, config, family.prefix)
+    every = parts(family, config)
     own = [part for part in every if part.ours.startswith("blocks.") and part.inputs]
     return {part.ours.removeprefix("blocks."): part for part in own}, family.names == "gpt2"
 
 
-def _tensors(part: Part, config: ModelConfig) -> Iterator[tuple[int, str]]:
-    for layer in range(config.layers):
-        yield layer, PREFIX + part.name.format(layer=layer, expert=0).removesuffix(".weight")
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{folder / CONFIG} is no JSON: {error}") from None
+def _modules(part: Part, config: ModelConfig) -> list[str]:
+    """PEFT's name of the module of each layer."""
+    return [PREFIX + name.removesuffix(".weight") for _, name in tensors(part, config)]

@@ -1,12 +1,19 @@
 """Which tensors of a Hugging Face folder hold which of our weights, and the one in the other's shape."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
+import jax
 import numpy as np
 
 from jaxtrain.model.config import ModelConfig
+from jaxtrain.model.transformer import Transformer
+from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.weights.families import Family
 
 
 @dataclass(frozen=True)
@@ -16,14 +23,20 @@ class Part:
     ours: str
     name: str
     """With {layer} and {expert} where there is one each."""
-    inputs: int = 0
-    """How many of our leading axes are inputs of the matmul; 0: a vector, or a matrix laid out as ours."""
     transposed: bool = True
-    """Whether the tensor is [outputs, inputs] (torch's Linear) rather than [inputs, outputs]."""
+    """Whether a matrix is [outputs, inputs] (torch's Linear) rather than [inputs, outputs]."""
     piece: tuple[int, int, int] = (0, 1, 1)
     """(first, count, all): it is these of so many equal units along the outputs."""
     groups: int = 1
     """Times that the units are repeated along the outputs (GPT-NeoX: once a head)."""
+
+    @property
+    def inputs(self) -> int:
+        """How many of our leading axes are inputs of the matmul; 0: a vector, or a table laid out as ours."""
+        letters = self.ours.rpartition("_")[2].removeprefix("E")
+        if not re.fullmatch("[A-Z]{2,}", letters) or "bias" in self.ours or self.is_table:
+            return 0
+        return len(letters) - 1 if letters.endswith("D") else 1
 
     @property
     def is_table(self) -> bool:
@@ -70,27 +83,21 @@ def to_theirs(pieces: Sequence[tuple[Part, np.ndarray]]) -> np.ndarray:
     return matrix.T if part.transposed else matrix
 
 
-def parts(names: str, config: ModelConfig, prefix: str) -> list[Part]:
-    """Every weight of ours and where it is in a folder of a family with these names.
+def name_of(path: tuple[Any, ...]) -> str:
+    """`blocks.attention.q_DNH` of a leaf's path."""
+    keys = [str(getattr(key, "name", getattr(key, "key", ""))) for key in path]
+    return ".".join(key for key in keys if key and key != "value")
 
-    prefix: of the base model's tensors, `model.`.
-    """
-    make = {"gpt2": _gpt2, "gpt_neox": _gpt_neox}.get(names)
-    found = make(config) if make else _llama(names, config)
-    optional = {
-        "attention.q_bias_NH": config.qkv_bias,
-        "attention.k_bias_KH": config.qkv_bias,
-        "attention.v_bias_KH": config.qkv_bias,
-        "attention.o_bias_D": config.output_bias,
-        "mlp.gate_bias_F": config.mlp_bias and config.gated,
-        "mlp.up_bias_F": config.mlp_bias,
-        "mlp.down_bias_D": config.mlp_bias,
-        "attention.q_norm.scale": config.qk_norm,
-        "attention.k_norm.scale": config.qk_norm,
-        "head_DV": not config.tied,
-    }
-    kept = [part for part in found if all(has for end, has in optional.items() if part.ours.endswith(end))]
-    return [replace(part, name=part.name.replace("model.", prefix, 1)) for part in kept]
+
+@lru_cache(maxsize=16)
+def parts(family: Family, config: ModelConfig) -> list[Part]:
+    """Every weight of ours and where it is in a folder of a family."""
+    meshes.ensure()
+    shapes = jax.eval_shape(lambda: Transformer(config, jax.random.key(0)))
+    has = {name_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)}
+    found = {"gpt2": _gpt2, "gpt_neox": _gpt_neox}.get(family.names, _llama)(family.names, config)
+    begin = lambda name: name.replace("model.", family.prefix, 1)  # noqa: E731
+    return [replace(part, name=begin(part.name)) for part in found if part.ours in has]
 
 
 def tensors(part: Part, config: ModelConfig) -> Iterator[tuple[tuple[int, ...], str]]:
@@ -106,126 +113,100 @@ def tensors(part: Part, config: ModelConfig) -> Iterator[tuple[tuple[int, ...], 
             yield (layer, expert), part.name.format(layer=layer, expert=expert)
 
 
-def _llama(names: str, config: ModelConfig) -> list[Part]:
-    layer, attention = "model.layers.{layer}.", "model.layers.{layer}.self_attn."
-    found = [
-        Part("embedding_VD", "model.embed_tokens.weight"),
-        Part("norm.scale", "model.norm.weight"),
-        Part("head_DV", "lm_head.weight", 1),
-        Part("blocks.attention.o_NHD", attention + "o_proj.weight", 2),
-        Part("blocks.attention.o_bias_D", attention + "o_proj.bias"),
-        Part("blocks.attention.q_norm.scale", attention + "q_norm.weight"),
-        Part("blocks.attention.k_norm.scale", attention + "k_norm.weight"),
-    ]
-    if names == "phi3":
-        found += _qkv(config, attention + "qkv_proj")
-        found += [
-            Part("blocks.mlp.gate_DF", layer + "mlp.gate_up_proj.weight", 1, piece=(0, 1, 2)),
-            Part("blocks.mlp.up_DF", layer + "mlp.gate_up_proj.weight", 1, piece=(1, 1, 2)),
-            Part("blocks.mlp.down_FD", layer + "mlp.down_proj.weight", 1),
-        ]
-    else:
-        for x, axes in (("q", "NH"), ("k", "KH"), ("v", "KH")):
-            found.append(Part(f"blocks.attention.{x}_D{axes}", f"{attention}{x}_proj.weight", 1))
-            found.append(Part(f"blocks.attention.{x}_bias_{axes}", f"{attention}{x}_proj.bias"))
-        found += _llama_mlp(names, layer)
-    norms = {
-        "gemma": {
-            "attention_norm": "input_layernorm",
-            "attention_post_norm": "post_attention_layernorm",
-            "mlp_norm": "pre_feedforward_layernorm",
-            "mlp_post_norm": "post_feedforward_layernorm",
-        },
-        "olmo2": {
-            "attention_post_norm": "post_attention_layernorm",
-            "mlp_post_norm": "post_feedforward_layernorm",
-        },
-    }.get(names, {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"})
-    return found + [Part(f"blocks.{ours}.scale", f"{layer}{name}.weight") for ours, name in norms.items()]
-
-
-def _llama_mlp(names: str, layer: str) -> list[Part]:
-    if names == "mixtral":
-        expert = layer + "block_sparse_moe.experts.{expert}."
-        router, mlp = "block_sparse_moe.gate.weight", ("w1", "w3", "w2")
-    else:
-        expert = layer + ("mlp.experts.{expert}." if names == "qwen3_moe" else "mlp.")
-        router, mlp = "mlp.gate.weight", ("gate_proj", "up_proj", "down_proj")
-    if "{expert}" in expert:
-        ours = ("gate_EDF", "up_EDF", "down_EFD")
-        found = [Part("blocks.mlp.router_DE", layer + router, 1)]
-        return found + [
-            Part(f"blocks.mlp.{o}", f"{expert}{n}.weight", 1) for o, n in zip(ours, mlp, strict=True)
-        ]
+def _named(ours: str, theirs: str, modules: Mapping[Any, str], **how: Any) -> list[Part]:
+    """The weight, or weight and bias, of each module, by their names in ours and theirs."""
     found = []
-    for weight, bias, name in zip(
-        ("gate_DF", "up_DF", "down_FD"), ("gate_bias_F", "up_bias_F", "down_bias_D"), mlp, strict=True
-    ):
-        found += [
-            Part(f"blocks.mlp.{weight}", f"{expert}{name}.weight", 1),
-            Part(f"blocks.mlp.{bias}", f"{expert}{name}.bias"),
-        ]
+    for names, module in modules.items():
+        for one, kind in zip((names,) if isinstance(names, str) else names, ("weight", "bias"), strict=False):
+            found.append(Part(ours + one, f"{theirs}{module}.{kind}", **how))
     return found
+
+
+QKV = {("q_DNH", "q_bias_NH"): "q_proj", ("k_DKH", "k_bias_KH"): "k_proj", ("v_DKH", "v_bias_KH"): "v_proj"}
+MLP = {
+    ("gate_DF", "gate_bias_F"): "gate_proj",
+    ("up_DF", "up_bias_F"): "up_proj",
+    ("down_FD", "down_bias_D"): "down_proj",
+}
+NORMS = {
+    "gemma": {
+        "attention_norm.scale": "input_layernorm",
+        "attention_post_norm.scale": "post_attention_layernorm",
+        "mlp_norm.scale": "pre_feedforward_layernorm",
+        "mlp_post_norm.scale": "post_feedforward_layernorm",
+    },
+    "olmo2": {
+        "attention_post_norm.scale": "post_attention_layernorm",
+        "mlp_post_norm.scale": "post_feedforward_layernorm",
+    },
+}
+
+
+def _llama(names: str, config: ModelConfig) -> list[Part]:
+    layer = "model.layers.{layer}."
+    attention, mlp = ("blocks.attention.", f"{layer}self_attn."), ("blocks.mlp.", f"{layer}mlp.")
+    found = _named(
+        "", "", {"embedding_VD": "model.embed_tokens", "norm.scale": "model.norm", "head_DV": "lm_head"}
+    )
+    found += _named(*attention, {("o_NHD", "o_bias_D"): "o_proj"})
+    found += _named(*attention, {"q_norm.scale": "q_norm", "k_norm.scale": "k_norm"})
+    if names == "phi3":
+        found += _qkv(config, f"{layer}self_attn.qkv_proj")
+        for n, one in enumerate(("gate_DF", "up_DF")):
+            found += _named(*mlp, {one: "gate_up_proj"}, piece=(n, 1, 2))
+        found += _named(*mlp, {"down_FD": "down_proj"})
+    else:
+        found += _named(*attention, QKV) + _named(*mlp, MLP)
+    where, experts = "mlp", ("gate_proj", "up_proj", "down_proj")
+    if names == "mixtral":
+        where, experts = "block_sparse_moe", ("w1", "w3", "w2")
+    of_experts = dict(zip(("gate_EDF", "up_EDF", "down_EFD"), experts, strict=True))
+    found += _named("blocks.mlp.", f"{layer}{where}.", {"router_DE": "gate"})
+    found += _named("blocks.mlp.", f"{layer}{where}.experts.{{expert}}.", of_experts)
+    norms = {"attention_norm.scale": "input_layernorm", "mlp_norm.scale": "post_attention_layernorm"}
+    return found + _named("blocks.", layer, NORMS.get(names, norms))
 
 
 def _qkv(config: ModelConfig, name: str, transposed: bool = True, by_head: bool = False) -> list[Part]:
     """Queries, keys and values in one tensor: all queries first, or those of a head beside its keys."""
     N, K = config.heads, config.kv_heads
     pieces = ((0, N, N + 2 * K), (N, K, N + 2 * K), (N + K, K, N + 2 * K))
-    groups = N if by_head else 1
     found = []
-    for n, (x, axes) in enumerate((("q", "NH"), ("k", "KH"), ("v", "KH"))):
-        piece = (n, 1, 3) if by_head else pieces[n]
-        weight, bias = f"blocks.attention.{x}_D{axes}", f"blocks.attention.{x}_bias_{axes}"
-        found.append(Part(weight, f"{name}.weight", 1, transposed, piece, groups))
-        found.append(Part(bias, f"{name}.bias", piece=piece, groups=groups))
+    for n, weight_and_bias in enumerate(QKV):
+        how = {"piece": (n, 1, 3), "groups": N} if by_head else {"piece": pieces[n]}
+        found += _named("blocks.attention.", "", {weight_and_bias: name}, transposed=transposed, **how)
     return found
 
 
-def _with_bias(ours: str, name: str, weight: str, bias: str, inputs: int, transposed: bool) -> list[Part]:
-    return [
-        Part(f"blocks.{ours}.{weight}", f"{name}.weight", inputs, transposed),
-        Part(f"blocks.{ours}.{bias}", f"{name}.bias"),
-    ]
+NORM_PAIRS = [(f"{name}.scale", f"{name}.bias") for name in ("attention_norm", "mlp_norm")]
+MATRIX_PAIRS = [
+    ("attention.o_NHD", "attention.o_bias_D"),
+    ("mlp.up_DF", "mlp.up_bias_F"),
+    ("mlp.down_FD", "mlp.down_bias_D"),
+]
 
 
-def _layer_norms(layer: str, names: dict[str, str]) -> list[Part]:
-    return [
-        Part(f"{ours}.{o}", f"{layer if ours.startswith('blocks') else ''}{name}.{n}")
-        for ours, name in names.items()
-        for o, n in (("scale", "weight"), ("bias", "bias"))
-    ]
-
-
-def _gpt2(config: ModelConfig) -> list[Part]:
+def _gpt2(_: str, config: ModelConfig) -> list[Part]:
     """Conv1D weights are [inputs, outputs]; queries, keys and values are one of them."""
     layer = "model.h.{layer}."
-    norms = {"norm": "model.ln_f", "blocks.attention_norm": "ln_1", "blocks.mlp_norm": "ln_2"}
+    matrices = dict(zip(MATRIX_PAIRS, ("attn.c_proj", "mlp.c_fc", "mlp.c_proj"), strict=True))
+    top = {"embedding_VD": "model.wte", "positions_TD": "model.wpe", "head_DV": "lm_head"}
     return [
-        Part("embedding_VD", "model.wte.weight"),
-        Part("positions_TD", "model.wpe.weight"),
-        Part("head_DV", "lm_head.weight", 1),
-        *_qkv(config, layer + "attn.c_attn", transposed=False),
-        *_with_bias("attention", layer + "attn.c_proj", "o_NHD", "o_bias_D", 2, False),
-        *_with_bias("mlp", layer + "mlp.c_fc", "up_DF", "up_bias_F", 1, False),
-        *_with_bias("mlp", layer + "mlp.c_proj", "down_FD", "down_bias_D", 1, False),
-        *_layer_norms(layer, norms),
+        *_named("", "", top | {("norm.scale", "norm.bias"): "model.ln_f"}),
+        *_qkv(config, f"{layer}attn.c_attn", transposed=False),
+        *_named("blocks.", layer, matrices, transposed=False),
+        *_named("blocks.", layer, dict(zip(NORM_PAIRS, ("ln_1", "ln_2"), strict=True))),
     ]
 
 
-def _gpt_neox(config: ModelConfig) -> list[Part]:
+def _gpt_neox(_: str, config: ModelConfig) -> list[Part]:
     layer = "model.layers.{layer}."
-    norms = {
-        "norm": "model.final_layer_norm",
-        "blocks.attention_norm": "input_layernorm",
-        "blocks.mlp_norm": "post_attention_layernorm",
-    }
+    matrices = ("attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h")
+    norms = ("input_layernorm", "post_attention_layernorm")
+    top = {"embedding_VD": "model.embed_in", "head_DV": "embed_out"}
     return [
-        Part("embedding_VD", "model.embed_in.weight"),
-        Part("head_DV", "embed_out.weight", 1),
-        *_qkv(config, layer + "attention.query_key_value", by_head=True),
-        *_with_bias("attention", layer + "attention.dense", "o_NHD", "o_bias_D", 2, True),
-        *_with_bias("mlp", layer + "mlp.dense_h_to_4h", "up_DF", "up_bias_F", 1, True),
-        *_with_bias("mlp", layer + "mlp.dense_4h_to_h", "down_FD", "down_bias_D", 1, True),
-        *_layer_norms(layer, norms),
+        *_named("", "", top | {("norm.scale", "norm.bias"): "model.final_layer_norm"}),
+        *_qkv(config, f"{layer}attention.query_key_value", by_head=True),
+        *_named("blocks.", layer, dict(zip(MATRIX_PAIRS, matrices, strict=True))),
+        *_named("blocks.", layer, dict(zip(NORM_PAIRS, norms, strict=True))),
     ]

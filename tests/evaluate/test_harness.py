@@ -19,7 +19,7 @@ from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.tasks import arc_easy, gsm8k, hellaswag, lambada, piqa
 from jaxtrain.tasks.task import Shots, Task
 from jaxtrain.tokenize.tokenizer import Tokenizer
-from jaxtrain.weights.huggingface import save_pretrained
+from jaxtrain.weights import save_pretrained
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 ROOT = Path(__file__).parents[2]
@@ -71,7 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def scorer(folder: Path) -> Scorer:
-    from jaxtrain.weights.huggingface import load_pretrained
+    from jaxtrain.weights import load_pretrained
 
     return Scorer(load_pretrained(folder), Tokenizer.load(folder), length=2048, batch_size=4)
 

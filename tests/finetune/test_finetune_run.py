@@ -35,7 +35,7 @@ def straight(config):
 
 
 def test_the_artifact(straight, config, pretrained):
-    assert store.read_config(straight) == store.read_config(pretrained)
+    assert store.open(straight).config == store.open(pretrained).config
     for name in ("ranks.tiktoken", "tokenizer.json"):
         assert (straight / "tokenizer" / name).read_bytes() == (pretrained / "tokenizer" / name).read_bytes()
     lines = [json.loads(line) for line in (straight / "metrics.jsonl").read_text().split("\n")[:-1]]

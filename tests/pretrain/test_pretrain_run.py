@@ -64,7 +64,7 @@ def command(
 def test_the_artifact(straight, config, tokens):
     manifest = artifact.read_manifest(straight)
     assert manifest["counts"]["steps"] == 20 and manifest["counts"]["tokens"] == 20 * 8 * 32
-    assert store.read_config(straight) == config.model
+    assert store.open(straight).config == config.model
     tokenizer = Tokenizer.load(straight / "tokenizer")
     assert tokenizer.fingerprint == Tokenizer.load(tokens / "tokenizer").fingerprint
     steps = [line for line in lines(straight) if "kind" not in line]

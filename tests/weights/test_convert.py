@@ -1,6 +1,8 @@
 """Weights in and out from the shell's side, and what is refused."""
 
+import contextlib
 import dataclasses
+import io
 import json
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from jaxtrain import weights
+from jaxtrain.cli import dispatch
 from jaxtrain.model import lora
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
@@ -20,9 +23,7 @@ from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import train
 from jaxtrain.weights import folder as store
 from jaxtrain.weights import load_pretrained, save_pretrained
-from jaxtrain.weights.convert import ConvertConfig, same_bits
-from jaxtrain.weights.convert import convert as convert_as
-from jaxtrain.weights.llama2c import load_llama2c
+from jaxtrain.weights.convert import same_bits
 
 STORIES = Path(__file__).parents[3] / "shared" / "material" / "models" / "stories260K.bin"
 
@@ -40,8 +41,11 @@ TALK = [
 ]
 
 
-def convert(source, out, **how):
-    return convert_as(ConvertConfig(source=str(source), out=str(out), **how))
+def convert(source, out, *flags):
+    """As in a shell; what it prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        dispatch(["convert", str(source), str(out), *flags])
+    return said.getvalue()
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +113,7 @@ def test_adapters_leave_as_a_peft_folder_or_merged(name, tmp_path, monkeypatch):
     assert np.abs(expected - forward(weights.open(tmp_path / "base").load(), tokens)).max() > 0.1
     monkeypatch.chdir(tmp_path)
     convert("ours", "plain")
-    convert("ours", "whole", merge=True)
+    convert("ours", "whole", "--merge")
     monkeypatch.chdir("/")  # what is written is found from anywhere
     for out in ("plain", "whole"):
         found = forward(weights.open(tmp_path / out).load(), tokens)
@@ -121,7 +125,7 @@ def test_adapters_leave_as_a_peft_folder_or_merged(name, tmp_path, monkeypatch):
 
 
 def test_the_sources_dtype_is_kept(llama, tmp_path):
-    convert(llama, tmp_path / "half", dtype="bfloat16")
+    convert(llama, tmp_path / "half", "--dtype", "bfloat16")
     convert(tmp_path / "half", tmp_path / "hf")
     convert(tmp_path / "hf", tmp_path / "again")
     for folder in ("half", "hf", "again"):
@@ -207,7 +211,7 @@ def test_files_that_are_none(llama, tmp_path):
 @pytest.mark.skipif(not STORIES.is_file(), reason="the llama2.c weights of shared/material are absent")
 def test_llama2c_tells_a_story(tmp_path):
     """Real weights: fluent text has few nats a token, and Hugging Face's layout gives the same logits."""
-    model = load_llama2c(STORIES)
+    model = store.load(STORIES)
     tokens = np.array([[1, 403, 407, 261, 378, 432, 383, 286, 261, 376]], np.int32)
     logits = np.asarray(model(tokens))
     save_pretrained(model, tmp_path)

@@ -12,9 +12,10 @@ from gguf import GGUFWriter
 from safetensors.numpy import load_file, save_file
 
 from jaxtrain import weights
+from jaxtrain.cli import dispatch
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.weights import load_pretrained
-from jaxtrain.weights.gguf import read_tokenizer
+from jaxtrain.weights.gguf import opened, read_tokenizer
 
 forward = jax.jit(lambda model, tokens: model(tokens))
 ARCHITECTURES = {
@@ -117,6 +118,42 @@ def test_the_logits_are_those_of_its_folder(name, kind, tmp_path):
     np.testing.assert_allclose(
         forward(source.load(), tokens), forward(expected, tokens), rtol=1e-5, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("kind", [Type.Q4_K, Type.Q6_K])
+def test_quants_that_the_package_only_reads_are_its_floats(kind, tmp_path):
+    """Blocks of 256 weights whose bytes are drawn; their scales, float16, are small numbers."""
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    packed = np.random.default_rng(kind).integers(0, 256, (64, 2, size), np.uint8)
+    places = (slice(0, 4),) if kind == Type.Q4_K else (slice(-2, None),)
+    for place in places:
+        scales = packed[..., place].view(np.float16)
+        scales[...] = np.random.default_rng(1).uniform(0.01, 0.1, scales.shape)
+    writer = GGUFWriter(tmp_path / "model.gguf", "llama")
+    writer.add_tensor("token_embd.weight", packed.reshape(64, 2 * size), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    found = opened(tmp_path / "model.gguf").read("token_embd.weight")
+    expected = gguf.quants.dequantize(packed.reshape(64, 2 * size), kind)
+    assert found.shape == (64, 2 * block) and np.isfinite(found).all()
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_it_becomes_a_hugging_face_folder_from_the_shell(tmp_path, capsys):
+    meta, _ = references.stored("smollm2")
+    rows = 288  # room for the tokenizer's ids
+    shapes = meta["shapes"] | {"model.embed_tokens.weight": [rows, 32]}
+    references.write_folder(tmp_path / "hf", meta["config"] | {"vocab_size": rows}, shapes)
+    write(tmp_path / "model.gguf", tmp_path / "hf", Type.Q8_0, "llama")
+    dispatch(["convert", str(tmp_path / "model.gguf"), str(tmp_path / "out")])
+    assert "the same bit for bit, its tokenizer gives the same ids" in capsys.readouterr().out
+    tokens, out = references.tokens(), weights.open(tmp_path / "out")
+    np.testing.assert_array_equal(
+        forward(out.load(), tokens), forward(weights.open(tmp_path / "model.gguf").load(), tokens)
+    )
+    assert out.tokenizer.encode("hehe") == read_tokenizer(tmp_path / "model.gguf").encode("hehe")
 
 
 def test_its_tokenizer_speaks_as_its_metadata_says(tmp_path):

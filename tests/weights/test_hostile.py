@@ -60,12 +60,12 @@ def write(folder: Path, config: object) -> Path:
 def refusal(folder: Path, config: object) -> str:
     """The line; fails for any other exception and where nothing is refused."""
     with pytest.raises(UserError) as refused:
-        huggingface.read_model_config(write(folder, config))
+        huggingface.read_config(write(folder, config))
     return str(refused.value)
 
 
 def test_odd_values_of_a_config_are_named(tmp_path: Path):
-    huggingface.read_model_config(write(tmp_path, CONFIG))
+    huggingface.read_config(write(tmp_path, CONFIG))
     fractions = {"rms_norm_eps", "rope_theta"}
     tried = 0
     for name in NUMBERS:
@@ -115,7 +115,7 @@ def test_a_config_that_wants_more_than_the_weights_hold_makes_nothing(tmp_path: 
 def test_an_index_that_is_none_is_named(tmp_path: Path, index: str):
     (tmp_path / "model.safetensors.index.json").write_text(index)
     with pytest.raises(UserError, match="model.safetensors.index.json"):
-        huggingface.TensorFiles(tmp_path)
+        huggingface.tensor_files(tmp_path)
 
 
 @pytest.mark.parametrize(
