@@ -2,13 +2,15 @@
 
 Parquet files of records (collect, clean, rate): counts, samples, searches; of clean also its census: what
 each step left, languages, topics, duplicates, and `--signal` before and after. Refused batches (`incidents`
-of a training run): their numbers and their documents.
+of a training run): their numbers and their documents. A tokenizer without records (a model's folder): what
+its chat template writes of a short talk, and which tokens of it are learned.
 """
 
 import argparse
 import random
 import re
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,11 +25,19 @@ from jaxtrain.report import census, incident
 from jaxtrain.report.files import read_json
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.terminal import visible
+from jaxtrain.tokenize.chat import renderings
+from jaxtrain.tokenize.tokenizer import FOLDER, SETTINGS, Tokenizer
 
 SHOWN = 600  # characters of a text
 CENSUS = "census.json"
 BAR = 40  # characters of the longest
 ALL_COPIES = 1_000  # of a record that are shown unless --sample says how many
+TALK = [
+    {"role": "user", "content": "Who wrote Emma?"},
+    {"role": "assistant", "content": "Jane Austen."},
+    {"role": "user", "content": "When?"},
+    {"role": "assistant", "content": "In 1815."},
+]
 Row = dict[str, Any]
 
 
@@ -55,8 +65,12 @@ def inspect(arguments: list[str]) -> None:
             visible("\n\n".join(map(incident.text, incidents))), soft_wrap=True
         )
         return
-    files = _files(options.folder, options.part, options.source)
     console = Console(highlight=False)
+    has_tokenizer = any((options.folder / name).exists() for name in (FOLDER, SETTINGS))
+    if has_tokenizer and not any(options.folder.rglob("*.parquet")):
+        learned(console, Tokenizer.load(options.folder))
+        return
+    files = _files(options.folder, options.part, options.source)
     if options.signal:
         distribution(console, options.folder, options.signal, options.source)
         return
@@ -159,6 +173,18 @@ def show(console: Console, place: str, row: Row) -> None:
     console.print()
 
 
+def learned(console: Console, tokenizer: Tokenizer) -> None:
+    """What is trained on of a talk, in the model's template: several renderings where it rewrites turns."""
+    for number, (ids, mask) in enumerate(found := renderings(TALK, tokenizer), 1):
+        rows = []
+        for is_learned, run in groupby(zip(mask, ids, strict=True), key=lambda one: one[0]):
+            part = [index for _, index in run]
+            rows.append(
+                ("learned" if is_learned else "context", f"{len(part)}", repr(tokenizer.decode(part)))
+            )
+        _print(console, (f"rendering {number} of {len(found)}", "tokens", "text"), rows)
+
+
 def overview(console: Console, found: Row) -> None:
     """What each step left, and what was kept, by language, topic and cluster of duplicates."""
     shown = census.gather(found, None)
@@ -181,7 +207,9 @@ def overview(console: Console, found: Row) -> None:
 
 
 def _print(console: Console, heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    table = Table(*heading)
+    table = Table()
+    for name in heading:
+        table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(Text(visible(cell)) for cell in row))  # a text may look like rich's markup
     console.print(table)

@@ -11,6 +11,7 @@ from census_found import census_found
 from jaxtrain.document import Document, record_id, schema, to_row, write_rows
 from jaxtrain.report.inspect import inspect
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.tokenize.tokenizer import train
 
 
 @pytest.fixture
@@ -50,6 +51,12 @@ def test_samples_searches_and_reasons(folder, capsys):
     assert few.count("Page number") == 5 and few == shown(
         capsys, folder, "--part", "documents", "--sample", 5
     )
+
+
+def test_a_models_folder_shows_which_tokens_are_learned(tmp_path, capsys):
+    train(["Who wrote Emma? Jane Austen. When? In 1815."] * 3, 280).save_in(tmp_path)
+    lines = [line for line in shown(capsys, tmp_path).splitlines() if "learned" in line]
+    assert [re.findall("'(.*)'", line)[0] for line in lines] == ["Jane Austen.<|end|>", "In 1815.<|end|>"]
 
 
 def test_what_strangers_wrote_does_not_steer_the_terminal(folder, capsys):
