@@ -118,6 +118,19 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         "gpt_neox",
         {key: value for key, value in SMALL.items() if key != "num_key_value_heads"} | IDS,
     ),
+    "gpt_oss": (
+        "gpt_oss",
+        SMALL
+        | IDS
+        | {
+            "head_dim": 16,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "sliding_window": 5,
+            "rope_parameters": YARN | {"truncate": False, "beta_fast": 32.0, "beta_slow": 1.0},
+        },
+    ),
+    "nanochat": ("nanochat", SMALL | IDS),
     "mixtral": (
         "mixtral",
         SMALL | {"num_local_experts": 4, "sliding_window": None, "tie_word_embeddings": False},

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain.model.config import ModelConfig
+from jaxtrain.model.kernels import not_sunk
 from jaxtrain.model.layers import WHOLE, softcap
 from jaxtrain.model.stack import gathered
 from jaxtrain.model.transformer import Block, Transformer
@@ -106,14 +107,15 @@ def append(
     x_BTD = shell.embed(tokens_BT, positions_BT, WHOLE)
     for layer, block in enumerate(decoder.blocks):
         is_local = pattern[layer % len(pattern)]
+        sinks = [sinks_N for sinks_N in (block.attention.sinks,) if sinks_N is not None]
         attend = meshes.per_device(
             partial(_write_and_attend, config, config.window if is_local else 0),
-            (HEADS, HEADS, HEADS, KEYS, KEYS, P(BATCH)),
+            (HEADS, HEADS, HEADS, KEYS, KEYS, P(BATCH), *[P("tensor") for _ in sinks]),
             (HEADS, KEYS, KEYS),
         )
         q_BTNH, k_BTKH, v_BTKH = block.queries_and_keys(x_BTD, positions_BT, WHOLE, is_local)
         out_BTNH, k_BKSH, v_BKSH = attend(
-            q_BTNH, k_BTKH, v_BTKH, slots.k_BKSH[layer], slots.v_BKSH[layer], used_B
+            q_BTNH, k_BTKH, v_BTKH, slots.k_BKSH[layer], slots.v_BKSH[layer], used_B, *sinks
         )
         x_BTD = block.finish(x_BTD, out_BTNH, segments_BT, WHOLE)
         keys.append(k_BKSH)
@@ -132,6 +134,7 @@ def _write_and_attend(
     k_BKSH: jax.Array,
     v_BKSH: jax.Array,
     used_B: jax.Array,
+    sinks_N: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """On one device: new keys and values into their slots, then attention to all that stand before."""
     B, T, N, H = q_BTNH.shape
@@ -144,7 +147,10 @@ def _write_and_attend(
     behind_BTS = (used_B[:, None] + jnp.arange(T))[:, :, None] - jnp.arange(S)
     seen_BTS = (behind_BTS >= 0) & (behind_BTS < window) if window else behind_BTS >= 0
     score_BKGTS = jnp.where(seen_BTS[:, None, None], score_BKGTS, -1e30)
-    share_BKXS = jax.nn.softmax(score_BKGTS, axis=-1).astype(v_BKSH.dtype).reshape(B, K, -1, S)
+    share_BKGTS = jax.nn.softmax(score_BKGTS, axis=-1)
+    if sinks_N is not None:
+        share_BKGTS = share_BKGTS * not_sunk(score_BKGTS, sinks_N.reshape(K, N // K))[..., None]
+    share_BKXS = share_BKGTS.astype(v_BKSH.dtype).reshape(B, K, -1, S)
     out_BKXH = jnp.einsum("bkxs,bksh->bkxh", share_BKXS, v_BKSH)
     out_BTNH = jnp.moveaxis(out_BKXH.reshape(B, K, N // K, T, H), 3, 1).reshape(B, T, N, H)
     return out_BTNH.astype(q_BTNH.dtype), k_BKSH, v_BKSH

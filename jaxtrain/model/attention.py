@@ -30,6 +30,7 @@ class Attention(nnx.Module):
         self.k_bias_KH = zeros((K, H), P("tensor", None)) if config.qkv_bias else None
         self.v_bias_KH = zeros((K, H), P("tensor", None)) if config.qkv_bias else None
         self.o_bias_D = zeros((D,), P(None)) if config.output_bias else None
+        self.sinks_N = zeros((N,), P("tensor")) if config.sinks else None
         whole = config.qk_norm_whole
         self.q_norm = Norm(config, (N, H) if whole else (H,)) if config.qk_norm else None
         self.k_norm = Norm(config, (K, H) if whole else (H,)) if config.qk_norm else None
@@ -37,7 +38,7 @@ class Attention(nnx.Module):
     def __call__(self, x_BTD: jax.Array, sight: Sight, layout: Layout, is_local: bool) -> jax.Array:
         """x after attention of a whole sequence."""
         q_BTNH, k_BTKH, v_BTKH = self.turned(x_BTD, sight.positions_BT, layout, is_local)
-        out_BTNH = attend(q_BTNH, k_BTKH, v_BTKH, sight, self.config, is_local)
+        out_BTNH = attend(q_BTNH, k_BTKH, v_BTKH, sight, self.config, is_local, self.sinks)
         return self.project_out(out_BTNH, layout)
 
     def extend(
@@ -52,8 +53,12 @@ class Attention(nnx.Module):
         """x after attention to cache and itself, and the cache with its keys (`index`: layer of its kind)."""
         q_BTNH, k_BTKH, v_BTKH = self.turned(x_BTD, sight.positions_BT, layout, is_local)
         cache, k_BSKH, v_BSKH = cache.with_keys(k_BTKH, v_BTKH, is_local, index)
-        out_BTNH = attend(q_BTNH, k_BSKH, v_BSKH, sight, self.config, is_local)
+        out_BTNH = attend(q_BTNH, k_BSKH, v_BSKH, sight, self.config, is_local, self.sinks)
         return self.project_out(out_BTNH, layout), cache
+
+    @property
+    def sinks(self) -> jax.Array | None:
+        return None if self.sinks_N is None else self.sinks_N[...]
 
     def turned(self, x_BTD: jax.Array, positions_BT: jax.Array, layout: Layout, is_local: bool):
         """Queries, keys and values of x, as they are compared."""
@@ -61,12 +66,19 @@ class Attention(nnx.Module):
         q_BTNH = add(project("btd,dnh->btnh", x_BTD, self.q_DNH, heads), self.q_bias_NH)
         k_BTKH = add(project("btd,dkh->btkh", x_BTD, self.k_DKH, heads), self.k_bias_KH)
         v_BTKH = add(project("btd,dkh->btkh", x_BTD, self.v_DKH, heads), self.v_bias_KH)
-        if self.q_norm is not None and self.k_norm is not None:
-            q_BTNH, k_BTKH = self.q_norm(q_BTNH), self.k_norm(k_BTKH)
-        if self.config.positions == "rotary":
-            q_BTNH = rotate(self.config, q_BTNH, positions_BT, is_local)
-            k_BTKH = rotate(self.config, k_BTKH, positions_BT, is_local)
+        q_BTNH, k_BTKH = (
+            self._turned(x, norm, positions_BT, is_local)
+            for x, norm in ((q_BTNH, self.q_norm), (k_BTKH, self.k_norm))
+        )
         return q_BTNH, k_BTKH, v_BTKH
+
+    def _turned(self, x: jax.Array, norm: Norm | None, positions_BT: jax.Array, is_local: bool) -> jax.Array:
+        """Queries or keys, normalised before the rotation or behind it."""
+        if norm is not None and not self.config.qk_norm_last:
+            x = norm(x)
+        if self.config.positions == "rotary":
+            x = rotate(self.config, x, positions_BT, is_local)
+        return norm(x) if norm is not None and self.config.qk_norm_last else x
 
     def project_out(self, out_BTNH: jax.Array, layout: Layout) -> jax.Array:
         return add(project("btnh,nhd->btd", out_BTNH, self.o_NHD, layout.between), self.o_bias_D)

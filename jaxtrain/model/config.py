@@ -42,8 +42,11 @@ class ModelConfig:
     parallel: bool = False
     """Attention and MLP both read the block's input (GPT-NeoX)."""
 
-    norm: Literal["rms", "layer"] = "rms"
-    """RMSNorm, or LayerNorm with a bias (GPT-2)."""
+    embedding_norm: bool = False
+    """Embeddings are normalised (nanochat)."""
+
+    norm: Literal["rms", "layer", "bare"] = "rms"
+    """RMSNorm, LayerNorm with a bias (GPT-2), or RMSNorm without weights (nanochat)."""
     norm_placement: Literal["before", "after", "both"] = "before"
     """Each part's norm is on its input (Llama), on its output (OLMo 2), or there is one on each (Gemma)."""
     norm_plus_one: bool = False
@@ -54,6 +57,8 @@ class ModelConfig:
     """Normalise queries and keys of each head (Dehghani et al. 2023): stable at high learning rates."""
     qk_norm_whole: bool = False
     """That norm is over all heads of a token together (OLMo 2)."""
+    qk_norm_last: bool = False
+    """That norm is behind the rotation (nanochat)."""
 
     positions: Literal["rotary", "learned"] = "rotary"
     """Queries and keys are turned (Su et al. 2021), or a learned vector is added to the embedding (GPT-2)."""
@@ -63,6 +68,8 @@ class ModelConfig:
     """Dimensions of a head that are rotated, the first ones; 0: all."""
     global_rotary: bool = True
     """Layers that see everything are rotated; off: only the local ones (SmolLM 3)."""
+    rotary_reversed: bool = False
+    """Pairs are turned the other way (nanochat)."""
     rope_scaling: Literal["none", "linear", "llama3", "yarn", "longrope"] = "none"
     """How the frequencies are stretched to longer contexts than the first training's."""
     rope_factor: float = 1.0
@@ -90,13 +97,15 @@ class ModelConfig:
     """Layers n, 2n, 3n, … see everything, the others are local; 0: all are local where `window` is set."""
     attention_scale: float = 0.0
     """Scores are multiplied by it; 0: 1/√head_dim."""
+    sinks: bool = False
+    """A learned score of each head takes part in the softmax and gives nothing (gpt-oss)."""
     attention_softcap: float = 0.0
     """c · tanh(score / c) bounds scores (Gemma 2); 0: no bound."""
     logit_softcap: float = 0.0
     """The same for logits."""
 
-    activation: Literal["silu", "gelu", "gelu_exact", "relu2"] = "silu"
-    """Of the MLP; gelu is the tanh approximation, relu2 the square of ReLU."""
+    activation: Literal["silu", "gelu", "gelu_exact", "relu2", "clipped_swiglu"] = "silu"
+    """Of the MLP; gelu is the tanh approximation, relu2 the square of ReLU, clipped_swiglu gpt-oss's."""
     gated: bool = True
     """The MLP multiplies two projections (Shazeer 2020)."""
     qkv_bias: bool = False
@@ -104,7 +113,7 @@ class ModelConfig:
     output_bias: bool = False
     """The attention's output has a bias (GPT-2)."""
     mlp_bias: bool = False
-    """The MLP has biases (GPT-2)."""
+    """The MLP, experts, and their router have biases (GPT-2, gpt-oss)."""
 
     experts: int = 0
     """Experts of a mixture; 0: one dense MLP."""
@@ -153,10 +162,7 @@ class ModelConfig:
         refuse(
             self.global_every > 0 and self.window == 0, "global_every is set and window is not; set window"
         )
-        refuse(
-            self.experts > 0 and (self.mlp_bias or not self.gated),
-            "experts are gated MLPs without biases; unset mlp_bias, set gated",
-        )
+        refuse(self.experts > 0 and not self.gated, "experts are gated MLPs; set gated")
 
     @property
     def rotary_pairs(self) -> int:

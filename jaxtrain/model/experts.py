@@ -16,12 +16,14 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain.model.config import ModelConfig
-from jaxtrain.model.layers import Layout, activate, normal, project
+from jaxtrain.model.layers import Layout, add, gated, normal, project, zeros
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import BATCH
 
 INTO, OUT = P("expert", "fsdp", "tensor"), P("expert", "tensor", "fsdp")
 """How an expert's matrices lie, into its hidden units and out of them."""
+BIASES = (P("expert", "tensor"), P("expert", "tensor"), P("expert", None))
+"""Of gate, up and down."""
 
 
 class Experts(nnx.Module):
@@ -34,18 +36,25 @@ class Experts(nnx.Module):
         self.gate_EDF = normal(key, "gate", (E, D, F), INTO, D**-0.5)
         self.up_EDF = normal(key, "up", (E, D, F), INTO, D**-0.5)
         self.down_EFD = normal(key, "down", (E, F, D), OUT, (2 * config.layers * F) ** -0.5)
+        bias = lambda shape, spec: zeros(shape, spec) if config.mlp_bias else None  # noqa: E731
+        self.router_bias_E = bias((E,), P(None))
+        self.gate_bias_EF, self.up_bias_EF = bias((E, F), BIASES[0]), bias((E, F), BIASES[1])
+        self.down_bias_ED = bias((E, D), BIASES[2])
 
     def __call__(self, x_BTD: jax.Array, layout: Layout) -> tuple[jax.Array, jax.Array, jax.Array]:
         """x after its experts, and of every token the router's probabilities and choices [B, T, E]."""
         rows = P(BATCH, layout.time, None)
-        logits_BTE = project("btd,de->bte", x_BTD, self.router_DE, rows).astype(jnp.float32)
+        logits_BTE = add(project("btd,de->bte", x_BTD, self.router_DE, rows), self.router_bias_E)
+        logits_BTE = logits_BTE.astype(jnp.float32)
         probability_BTE = jax.nn.softmax(logits_BTE, axis=-1)
         weight_BTC, choice_BTC = jax.lax.top_k(probability_BTE, self.config.experts_per_token)
         if self.config.normalize_experts:
             weight_BTC = weight_BTC / jnp.sum(weight_BTC, axis=-1, keepdims=True)
-        weights = [weight[...].astype(x_BTD.dtype) for weight in (self.gate_EDF, self.up_EDF, self.down_EFD)]
+        weights = [self.gate_EDF, self.up_EDF, self.down_EFD]
+        biases = [self.gate_bias_EF, self.up_bias_EF, self.down_bias_ED] if self.config.mlp_bias else []
+        weights = [weight[...].astype(x_BTD.dtype) for weight in weights + biases]
 
-        def of_device(x_BTD, weight_BTC, choice_BTC, gate_EDF, up_EDF, down_EFD):
+        def of_device(x_BTD, weight_BTC, choice_BTC, gate_EDF, up_EDF, down_EFD, *biases):
             B, T, D = x_BTD.shape
             C = choice_BTC.shape[-1]
             begun = jax.lax.stop_gradient(x_BTD[0, 0, 0])
@@ -58,8 +67,16 @@ class Experts(nnx.Module):
                     jax.lax.all_gather(w, "fsdp", axis=axis, tiled=True)
                     for w, axis in zip(cut, (1, 1, 2), strict=True)
                 ]
-                gate_RF, up_RF = (jax.lax.ragged_dot(x_RD, w, counts_E) for w in whole[:2])
-                return jax.lax.ragged_dot(activate(self.config, gate_RF) * up_RF, whole[2], counts_E)
+                of_rows = [
+                    jnp.repeat(bias, counts_E, axis=0, total_repeat_length=x_RD.shape[0]) for bias in biases
+                ] or [0, 0, 0]
+                gate_RF, up_RF = (
+                    jax.lax.ragged_dot(x_RD, w, counts_E) + bias
+                    for w, bias in zip(whole[:2], of_rows[:2], strict=True)
+                )
+                out_RD = jax.lax.ragged_dot(gated(self.config, gate_RF, up_RF), whole[2], counts_E)
+                # each device of `tensor` has a part of the sum, and so of the bias
+                return out_RD + of_rows[2] / jax.lax.axis_size("tensor")
 
             x_MD = jnp.repeat(x_BTD.reshape(B * T, D), C, axis=0)
             out_MD = _dispatch(x_MD, choice_BTC.reshape(-1), self.config.experts, experts)
@@ -68,7 +85,7 @@ class Experts(nnx.Module):
                 return jax.lax.psum_scatter(out_BTD, "tensor", scatter_dimension=1, tiled=True)
             return jax.lax.psum(out_BTD, "tensor")
 
-        specs = (rows, rows, rows, INTO, INTO, OUT)
+        specs = (rows, rows, rows, INTO, INTO, OUT, *BIASES[: len(biases)])
         out_BTD = meshes.per_device(of_device, specs, layout.between)(x_BTD, weight_BTC, choice_BTC, *weights)
         chosen_BTE = jnp.sum(jax.nn.one_hot(choice_BTC, self.config.experts, dtype=jnp.float32), axis=-2)
         return out_BTD, probability_BTE, chosen_BTE

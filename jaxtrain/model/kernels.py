@@ -81,14 +81,20 @@ def see(
 
 
 def attend(
-    q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, sight: Sight, config: ModelConfig, is_local: bool
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    sight: Sight,
+    config: ModelConfig,
+    is_local: bool,
+    sinks_N: jax.Array | None = None,
 ) -> jax.Array:
     """Scaled dot-product attention with grouped queries, [B, T, N, H], by the kernel of the sight."""
     scale = config.attention_scale or config.head_dim**-0.5
     bound, window = config.attention_softcap, config.window if is_local else 0
     if sight.kernel == "xla":
         assert sight.mask_BTS is not None, "see and advance give xla a mask"
-        return dense(q_BTNH, k_BSKH, v_BSKH, sight.mask_BTS, scale, bound)
+        return dense(q_BTNH, k_BSKH, v_BSKH, sight.mask_BTS, scale, bound, sinks_N)
     if sight.kernel == "ring":
         return ring(q_BTNH, k_BSKH, v_BSKH, sight.segments_BT, sight.slots_BT, scale, bound, window)
 
@@ -112,6 +118,8 @@ def attend(
 def refusal(kernel: str, config: ModelConfig, window: int, length: int, packed: bool) -> str | None:
     """Why a kernel cannot do what is asked on the mesh that is set, or None."""
     platform, context = meshes.platform(), jax.sharding.get_abstract_mesh().shape["context"]
+    if config.sinks and kernel != "xla":
+        return "it has no sinks"
     match kernel:
         case "splash":
             reasons = [
@@ -152,7 +160,7 @@ def choose(config: ModelConfig, window: int, length: int, packed: bool) -> str:
         if words:
             raise UserError(f"model.attention {config.attention}: {words}; set it to auto")
         return config.attention
-    if jax.sharding.get_abstract_mesh().shape["context"] > 1:
+    if jax.sharding.get_abstract_mesh().shape["context"] > 1 and not config.sinks:
         _announce("ring", "the sequence is sharded over context")
         return "ring"
     refused = {}
@@ -170,8 +178,23 @@ def _announce(kernel: str, reason: str) -> None:
     say(f"attention by {kernel} ({reason})")
 
 
+def not_sunk(score_BKGTS: jax.Array, sinks_KG: jax.Array) -> jax.Array:
+    """[B, K, G, T]: the share of a query's softmax that is left to keys beside its head's sink.
+
+    So many times the attention without one: exp(s) / (Σ exp(s) + exp(sink)) (Xiao et al. 2024).
+    """
+    sinks_KG1 = sinks_KG.astype(jnp.float32)[..., None]
+    return jax.nn.sigmoid(jax.nn.logsumexp(score_BKGTS, axis=-1) - sinks_KG1)
+
+
 def dense(
-    q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, mask_BTS: jax.Array, scale: float, bound: float
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    mask_BTS: jax.Array,
+    scale: float,
+    bound: float,
+    sinks_N: jax.Array | None = None,
 ) -> jax.Array:
     """Scores of all pairs, softmax in float32; keys and values of the whole sequence on every device."""
     B, T, N, H = q_BTNH.shape
@@ -185,7 +208,11 @@ def dense(
         "btkgh,bskh->bkgts", q_BTKGH, k_BSKH, preferred_element_type=jnp.float32, out_sharding=scores
     )
     score_BKGTS = jnp.where(mask_BTS[:, None, None], softcap(score_BKGTS * scale, bound), -1e30)
-    share_BKGTS = jax.nn.softmax(score_BKGTS, axis=-1).astype(v_BSKH.dtype)
+    share_BKGTS = jax.nn.softmax(score_BKGTS, axis=-1)
+    if sinks_N is not None:
+        sinks_KG = jnp.reshape(sinks_N, (K, N // K), out_sharding=P("tensor", None))
+        share_BKGTS = share_BKGTS * not_sunk(score_BKGTS, sinks_KG)[..., None]
+    share_BKGTS = share_BKGTS.astype(v_BSKH.dtype)
     out_BTKGH = jnp.einsum("bkgts,bskh->btkgh", share_BKGTS, v_BSKH, out_sharding=heads)
     return jnp.reshape(out_BTKGH, (B, T, N, H), out_sharding=P(BATCH, time, "tensor", None))
 

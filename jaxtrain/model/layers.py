@@ -70,17 +70,20 @@ class Norm(nnx.Module):
     def __init__(self, config: ModelConfig, shape: tuple[int, ...]):
         start = jnp.zeros if config.norm_plus_one else jnp.ones
         spec = P(None) if len(shape) == 1 else P("tensor", None)
-        self.scale = nnx.Param(start(shape, jnp.float32, out_sharding=spec))
+        has_scale = config.norm != "bare"
+        self.scale = nnx.Param(start(shape, jnp.float32, out_sharding=spec)) if has_scale else None
         self.bias = zeros(shape, spec) if config.norm == "layer" else None
-        self.config = config
+        self.config, self.axes = config, tuple(range(-len(shape), 0))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        scale, wide = self.scale[...].astype(jnp.float32), x.astype(jnp.float32)
-        axes = tuple(range(-scale.ndim, 0))
+        wide = x.astype(jnp.float32)
         if self.bias is not None:
-            wide = wide - jnp.mean(wide, axis=axes, keepdims=True)
-        normed = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=axes, keepdims=True) + self.config.norm_eps)
-        normed = normed * (1 + scale if self.config.norm_plus_one else scale)
+            wide = wide - jnp.mean(wide, axis=self.axes, keepdims=True)
+        square = jnp.mean(wide * wide, axis=self.axes, keepdims=True)
+        normed = wide * jax.lax.rsqrt(square + self.config.norm_eps)
+        if self.scale is not None:
+            scale = self.scale[...].astype(jnp.float32)
+            normed = normed * (1 + scale if self.config.norm_plus_one else scale)
         if self.bias is not None:
             normed = normed + self.bias[...].astype(jnp.float32)
         return normed.astype(x.dtype)
@@ -152,7 +155,7 @@ def rotate(config: ModelConfig, x_BTNH: jax.Array, positions_BT: jax.Array, is_l
         radians = jnp.where(is_long_B[:, None, None, None], longer, radians)
     angles = positions_BT.astype(jnp.float32)[:, :, None, None] * radians
     factor = 1.0 if stands else _rotary_factor(config)
-    cos, sin = factor * jnp.cos(angles), factor * jnp.sin(angles)
+    cos, sin = factor * jnp.cos(angles), factor * jnp.sin(-angles if config.rotary_reversed else angles)
     wide = x_BTNH.astype(jnp.float32)
     first, second, rest = wide[..., :half], wide[..., half : 2 * half], wide[..., 2 * half :]
     turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
@@ -195,6 +198,14 @@ def activate(config: ModelConfig, x: jax.Array) -> jax.Array:
             return jax.nn.gelu(x, approximate=config.activation == "gelu")
 
 
+def gated(config: ModelConfig, gate: jax.Array, up: jax.Array) -> jax.Array:
+    """What a gated MLP's last matmul reads (Shazeer 2020)."""
+    if config.activation == "clipped_swiglu":  # gpt-oss's, with its published constants
+        gate, up = jnp.minimum(gate, 7.0), jnp.clip(up, -7.0, 7.0)
+        return gate * jax.nn.sigmoid(1.702 * gate) * (up + 1)
+    return activate(config, gate) * up
+
+
 class MLP(nnx.Module):
     """SwiGLU and its relatives (Shazeer 2020), or the plain MLP of GPT-2."""
 
@@ -213,7 +224,7 @@ class MLP(nnx.Module):
         up_BTF = add(project("btd,df->btf", x_BTD, self.up_DF, hidden), self.up_bias_F)
         if self.gate_DF is not None:
             gate_BTF = add(project("btd,df->btf", x_BTD, self.gate_DF, hidden), self.gate_bias_F)
-            hidden_BTF = activate(self.config, gate_BTF) * up_BTF
+            hidden_BTF = gated(self.config, gate_BTF, up_BTF)
         else:
             hidden_BTF = activate(self.config, up_BTF)
         return add(project("btf,fd->btd", hidden_BTF, self.down_FD, layout.between), self.down_bias_D)

@@ -103,6 +103,7 @@ class Transformer(nnx.Module):
         layer_keys = jax.sharding.reshard(layer_keys, P("stage"))
         self.blocks = jax.vmap(lambda layer_key: Block(config, layer_key))(layer_keys)
         self.norm = Norm(config, (D,))
+        self.embedding_norm = Norm(config, (D,)) if config.embedding_norm else None
         odd = V % jax.sharding.get_abstract_mesh().shape["tensor"] != 0  # then it is whole on every device
         head = P("fsdp", None if odd else "tensor")
         self.head_DV = None if config.tied else normal(key, "head", (D, V), head, D**-0.5)
@@ -199,7 +200,7 @@ class Transformer(nnx.Module):
         x_BTD = _times(x_BTD, self.config.embedding_multiplier)
         if self.positions_TD is not None:
             x_BTD = x_BTD + look_up(self.positions_TD[...], positions_BT, layout).astype(x_BTD.dtype)
-        return x_BTD
+        return _maybe(self.embedding_norm, x_BTD)
 
 
 def _check(config: ModelConfig) -> None:

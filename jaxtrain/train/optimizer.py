@@ -209,7 +209,8 @@ def decays(model: Any) -> Any:
     def is_matrix(path: tuple[Any, ...], _: Any) -> bool:
         names = _names(path)
         return not any(
-            name in ("scale", "bias", "embedding_VD", "positions_TD") or "_bias_" in name for name in names
+            name in ("scale", "bias", "embedding_VD", "positions_TD", "sinks_N") or "_bias_" in name
+            for name in names
         )
 
     return jax.tree_util.tree_map_with_path(is_matrix, model)

@@ -55,7 +55,9 @@ def read_config(hf: Mapping[str, Any], where: str) -> tuple[Family, ModelConfig]
         outer = {key: hf[key] for key in ("tie_word_embeddings",) if key in hf}
         inner = hf.get(family.nested)
         hf = outer | (inner if isinstance(inner, dict) else {})
-    if "quantization_config" in hf:
+    quantised = hf.get("quantization_config")
+    method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
+    if method and (family.model_type, method) != ("gpt_oss", "mxfp4"):
         raise UserError(f"{where}: quantization_config: quantised weights are not read; name the whole model")
     for key, value in family.expected.items():
         if key in hf and hf[key] != value:
@@ -118,7 +120,8 @@ def _read_rope(
     family: Family, said: Mapping[str, Any], hf: Mapping[str, Any], fields: Mapping[str, Any], where: str
 ) -> dict[str, Any]:
     """From `rope_parameters` (transformers 5), or `rope_theta` and `rope_scaling` (4)."""
-    rope = dict(hf.get("rope_parameters") or hf.get("rope_scaling") or {})
+    scaling = hf.get("rope_scaling") or family.defaults.get("rope_scaling")
+    rope = dict(hf.get("rope_parameters") or scaling or {})
     local = said.get("rope_local_base_freq")
     if "full_attention" in rope:
         local = (rope.get("sliding_attention") or {}).get("rope_theta", local or 10_000.0)
@@ -207,7 +210,7 @@ def _fields_of(family: Family, config: ModelConfig) -> dict[str, Any]:
     hf |= {key: hf[key] or None for key in CAPS.values() if key in hf}
     if "activation" in family.keys:
         names = {ours: name for name, ours in reversed(ACTIVATIONS.items())}
-        hf[family.keys["activation"]] = names[config.activation]
+        hf[family.keys["activation"]] = names.get(config.activation)
     if "positions" not in family.fixed:
         hf |= _rope_fields(family, config)
     if "query_pre_attn_scalar" in family.defaults:

@@ -238,6 +238,31 @@ FAMILIES = (
         names="qwen3_moe",
     ),
     Family(
+        model_type="gpt_oss",
+        architecture="GptOssForCausalLM",
+        fixed=RMS | {"sinks": True, "mlp_bias": True, "activation": "clipped_swiglu"},
+        keys=KEYS | ATTENTION_BIAS | EXPERTS | {"experts": "num_local_experts"},
+        expected=SILU | {"swiglu_alpha": 1.702, "swiglu_limit": 7.0},
+        defaults={"num_key_value_heads": 8, "max_position_embeddings": 131_072, "rms_norm_eps": 1e-5}
+        | {"head_dim": 64, "attention_bias": True, "sliding_window": 128, "num_local_experts": 128}
+        | {"num_experts_per_tok": 4, "rope_theta": 150_000.0}
+        | {
+            "rope_scaling": {"rope_type": "yarn", "factor": 32.0, "truncate": False}
+            | {"original_max_position_embeddings": 4096}
+        },
+        window="2",
+        names="gpt_oss",
+    ),
+    Family(
+        model_type="nanochat",
+        architecture="NanoChatForCausalLM",
+        fixed={"norm": "bare", "qk_norm": True, "qk_norm_last": True, "embedding_norm": True}
+        | {"rotary_reversed": True, "gated": False},
+        keys=KEYS | ATTENTION_BIAS | ACT | {"logit_softcap": CAPS["logit_softcap"]},
+        defaults={"max_position_embeddings": 2048, "hidden_act": "relu2", "final_logit_softcapping": 15.0},
+        names="nanochat",
+    ),
+    Family(
         model_type="gpt2",
         architecture="GPT2LMHeadModel",
         fixed=LAYER_NORM

@@ -37,6 +37,7 @@ FILE_BYTES = 2 << 30
 """Tensors of one safetensors file, bytes; also what the host holds while writing."""
 BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
 """Tensors that old folders carry and that are computed."""
+BLOCKS, SCALES = "_blocks", "_scales"
 HEADS = ("lm_head.weight", "embed_out.weight")
 
 
@@ -51,8 +52,32 @@ def load(folder: str | Path, dtype: str = "float32") -> Transformer:
     family, config = config_json.read_config(read_object(folder / CONFIG), str(folder / CONFIG))
     files = tensor_files(folder)
     names = _canonical(family, set(files), str(folder))
-    read = lambda name: files[names[name]].get_tensor(names[name])  # noqa: E731
-    return load_tensors(family, config, set(names), read, dtype, str(folder))
+    packed = {name.removesuffix(BLOCKS) for name in names if name.endswith(BLOCKS)}
+
+    def read(name: str) -> np.ndarray:
+        if name not in packed:
+            return files[names[name]].get_tensor(names[name])
+        blocks, scales = (read(name + end) for end in (BLOCKS, SCALES))
+        return np.swapaxes(from_mxfp4(blocks, scales), 1, 2)
+
+    left = {name for name in names if not name.endswith((BLOCKS, SCALES))}
+    return load_tensors(family, config, left | packed, read, dtype, str(folder))
+
+
+def from_mxfp4(blocks: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """float32 [..., outputs, inputs] of MXFP4 (OCP Microscaling Formats 1.0): 32 E2M1 numbers to a scale.
+
+    blocks: uint8 [..., outputs, groups, 16], two numbers a byte, the lower half first. scales: uint8
+    [..., outputs, groups], exponents of two above −127.
+    """
+    values = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)
+    table = np.concatenate([values, -values])
+    pairs = np.stack([table[blocks & 15], table[blocks >> 4]], axis=-1)
+    numbers = (
+        pairs.reshape(*blocks.shape[:-1], -1)
+        * np.ldexp(np.float32(1), scales.astype(np.int32) - 127)[..., None]
+    )
+    return numbers.reshape(*blocks.shape[:-2], -1)
 
 
 def knows(folder: Path) -> bool:

@@ -135,7 +135,7 @@ def without_module(adapters: Iterable[str], config: ModelConfig) -> str:
 
 
 def _has_module(part: Part) -> bool:
-    return not part.is_shared and "{expert}" not in part.name
+    return not (part.is_shared or part.is_stack or "{expert}" in part.name)
 
 
 def _places(config: ModelConfig) -> tuple[dict[str, Part], bool]:

@@ -29,6 +29,8 @@ class Part:
     """(first, count, all): it is these of so many equal units along the outputs."""
     groups: int = 1
     """Times that the units are repeated along the outputs (GPT-NeoX: once a head)."""
+    is_stack: bool = False
+    """Whether the tensor has all experts, one behind the other (gpt-oss)."""
 
     @property
     def inputs(self) -> int:
@@ -49,6 +51,11 @@ class Part:
 
     def to_ours(self, tensor: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
         """A tensor of a file in our shape; UserError, naming `where`, where it has another size."""
+        if self.is_stack:
+            if len(tensor) != shape[0]:
+                raise UserError(f"{where} has {len(tensor)} experts, not {shape[0]}")
+            one = replace(self, is_stack=False)
+            return np.stack([one.to_ours(of_expert, shape[1:], where) for of_expert in tensor])
         first, count, units = self.piece
         inputs = int(np.prod(shape[: self.inputs]))
         outputs = int(np.prod(shape[self.inputs :])) * units // count
@@ -70,6 +77,10 @@ def to_theirs(pieces: Sequence[tuple[Part, np.ndarray]]) -> np.ndarray:
     """The tensor that our weights make together."""
     pieces = sorted(pieces, key=lambda piece: piece[0].piece)
     part = pieces[0][0]
+    if part.is_stack:
+        of_experts = zip(*(weight for _, weight in pieces), strict=True)
+        each = [replace(one, is_stack=False) for one, _ in pieces]
+        return np.stack([to_theirs(list(zip(each, of_expert, strict=True))) for of_expert in of_experts])
     if part.is_table:
         return pieces[0][1]
     matrices = []
@@ -156,15 +167,34 @@ def _llama(names: str, config: ModelConfig) -> list[Part]:
             found += _named(*mlp, {one: "gate_up_proj"}, piece=(n, 1, 2))
         found += _named(*mlp, {"down_FD": "down_proj"})
     else:
-        found += _named(*attention, QKV) + _named(*mlp, MLP)
-    where, experts = "mlp", ("gate_proj", "up_proj", "down_proj")
-    if names == "mixtral":
-        where, experts = "block_sparse_moe", ("w1", "w3", "w2")
-    of_experts = dict(zip(("gate_EDF", "up_EDF", "down_EFD"), experts, strict=True))
-    found += _named("blocks.mlp.", f"{layer}{where}.", {"router_DE": "gate"})
-    found += _named("blocks.mlp.", f"{layer}{where}.experts.{{expert}}.", of_experts)
+        found += _named(*attention, QKV)
+        found += _named(*mlp, {"up_DF": "fc1", "down_FD": "fc2"} if names == "nanochat" else MLP)
+    found += _gpt_oss(config, layer) if names == "gpt_oss" else _experts(names, layer)
     norms = {"attention_norm.scale": "input_layernorm", "mlp_norm.scale": "post_attention_layernorm"}
     return found + _named("blocks.", layer, NORMS.get(names, norms))
+
+
+def _experts(names: str, layer: str) -> list[Part]:
+    where, experts = f"{layer}mlp.", ("gate_proj", "up_proj", "down_proj")
+    if names == "mixtral":
+        where, experts = f"{layer}block_sparse_moe.", ("w1", "w3", "w2")
+    matrices = dict(zip(("gate_EDF", "up_EDF", "down_EFD"), experts, strict=True))
+    router = _named("blocks.mlp.", where, {"router_DE": "gate"})
+    return router + _named("blocks.mlp.", f"{where}experts.{{expert}}.", matrices)
+
+
+def _gpt_oss(config: ModelConfig, layer: str) -> list[Part]:
+    """Gate and up of a hidden unit lie beside each other, in one tensor of all experts."""
+    how: dict[str, Any] = {"transposed": False, "is_stack": True}
+    mlp = f"{layer}mlp."
+    found = _named("blocks.mlp.", mlp, {("router_DE", "router_bias_E"): "router"})
+    found.append(Part("blocks.attention.sinks_N", f"{layer}self_attn.sinks"))
+    for n, one in enumerate(("gate", "up")):
+        place = {"piece": (n, 1, 2), "groups": config.d_hidden}
+        found.append(Part(f"blocks.mlp.{one}_EDF", f"{mlp}experts.gate_up_proj", **how, **place))
+        found.append(Part(f"blocks.mlp.{one}_bias_EF", f"{mlp}experts.gate_up_proj_bias", **how, **place))
+    found.append(Part("blocks.mlp.down_EFD", f"{mlp}experts.down_proj", **how))
+    return [*found, Part("blocks.mlp.down_bias_ED", f"{mlp}experts.down_proj_bias", **how)]
 
 
 def _qkv(config: ModelConfig, name: str, transposed: bool = True, by_head: bool = False) -> list[Part]:

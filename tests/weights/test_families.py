@@ -10,11 +10,15 @@ import numpy as np
 import optax
 import pytest
 
+from jaxtrain.decode import slots
 from jaxtrain.decode.generate import sample
+from jaxtrain.model.cache import new_cache
 from jaxtrain.train.losses import token_loss
 from jaxtrain.weights import load_pretrained, save_pretrained
 
 NAMES = sorted(references.CONFIGS)
+OWN_MIXERS = ["gpt_oss", "nanochat"]
+"""Those with layers that the others do not try."""
 forward = jax.jit(lambda model, tokens: model(tokens))
 
 
@@ -74,6 +78,31 @@ def test_a_folder_agrees_with_the_stored_numbers(name, folder):
     agree(load_pretrained(path), expected)
 
 
+@pytest.mark.parametrize("name", OWN_MIXERS)
+def test_meshes_and_caches_change_no_logits(name, folder, make_mesh):
+    path, expected = folder(name)
+    tokens = references.tokens()
+    for axes in ({"fsdp": 2, "tensor": 2}, {"context": 2, "expert": 2}):
+        with jax.set_mesh(make_mesh(**axes)):
+            close(forward(load_pretrained(path), tokens), expected["logits"], 2e-5)
+    model, begun = load_pretrained(path), references.PROMPT
+    parts = [(0, begun), *((n, n + 1) for n in range(begun, references.LENGTH))]
+    logits = jax.jit(lambda model, hidden: model.logits(hidden))
+    append = jax.jit(lambda decoder, *given: slots.append(decoder, *given))
+    extend = jax.jit(lambda model, *given: model.extend(*given))
+    decoder, held = slots.Decoder.of(model), slots.new_slots(model.config, 2, references.LENGTH)
+    cache, whole, found = new_cache(model.config, 2, references.LENGTH), forward(model, tokens), ([], [])
+    for start, stop in parts:
+        part = jnp.asarray(tokens[:, start:stop])
+        hidden, held = append(decoder, held, part, jnp.full(2, stop - start))
+        found[0].append(logits(model, hidden))
+        positions = jnp.broadcast_to(jnp.arange(start, stop), part.shape)
+        hidden, cache = extend(model, part, jnp.ones_like(part), positions, cache)
+        found[1].append(logits(model, hidden))
+    for one in found:
+        close(np.concatenate(one, axis=1), np.asarray(whole), 1e-5)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_saved_is_what_was_loaded(name, folder, tmp_path):
     """Tensor by tensor, bit by bit."""
@@ -85,6 +114,45 @@ def test_what_is_saved_is_what_was_loaded(name, folder, tmp_path):
     assert ours.keys() == theirs.keys()
     for tensor, values in theirs.items():
         np.testing.assert_array_equal(ours[tensor], values, err_msg=tensor)
+
+
+def packed(shape, seed):
+    """Blocks and scales of MXFP4 for [experts, outputs, inputs], and the numbers, one by one."""
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(0, 256, (*shape[:2], shape[2] // 32, 16), np.uint8)
+    scales = rng.integers(120, 126, blocks.shape[:3], np.uint8)
+    numbers = np.zeros(shape, np.float32)
+    for place in np.ndindex(*shape):
+        byte = int(blocks[*place[:2], place[2] // 32, place[2] % 32 // 2])
+        code = byte >> 4 if place[2] % 2 else byte & 15
+        size = [0, 0.5, 1, 1.5, 2, 3, 4, 6][code & 7] * 2.0 ** (int(scales[*place[:2], place[2] // 32]) - 127)
+        numbers[place] = -size if code & 8 else size
+    return blocks, scales, numbers
+
+
+def test_experts_in_mxfp4_are_the_numbers_that_they_stand_for(tmp_path):
+    """As gpt-oss is published: blocks and scales in the place of its experts' matrices."""
+    from safetensors.numpy import load_file, save_file
+
+    meta, _ = references.stored("gpt_oss")
+    config, hidden, experts = meta["config"] | {"intermediate_size": 64}, 64, "mlp.experts."
+    shapes = {n: [4, 2 * hidden] if n.endswith("gate_up_proj_bias") else s for n, s in meta["shapes"].items()}
+    for kind in ("whole", "quantised"):
+        references.write_folder(tmp_path / kind, config, shapes)
+        tensors = load_file(tmp_path / kind / "model.safetensors")
+        for layer in range(3):
+            for name, shape in (("gate_up_proj", (4, 2 * hidden, 32)), ("down_proj", (4, 32, hidden))):
+                name = f"model.layers.{layer}.{experts}{name}"
+                blocks, scales, numbers = packed(shape, layer)
+                tensors[name] = np.ascontiguousarray(numbers.swapaxes(1, 2))
+                if kind == "quantised":
+                    del tensors[name]
+                    tensors |= {f"{name}_blocks": blocks, f"{name}_scales": scales}
+        save_file(tensors, tmp_path / kind / "model.safetensors")
+    said = config | {"quantization_config": {"quant_method": "mxfp4"}}
+    (tmp_path / "quantised" / "config.json").write_text(json.dumps(said))
+    one, other = (load_pretrained(tmp_path / kind) for kind in ("whole", "quantised"))
+    jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
 @pytest.mark.peers
