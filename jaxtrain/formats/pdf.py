@@ -21,6 +21,7 @@ _MARGIN = 0.15  # share of the page's height in which they are
 _HYPHEN = "\ufffe"
 """What PDFium writes for a hyphen at the end of a line, and no line break behind it."""
 _HYPHENS = ("-", "\u2010", "\xad")
+_FROM_RIGHT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 _LIGATURE = re.compile("[اأإآ]ل")
 _NUMBER = re.compile(
     r"[\W_]*(?:[\w.]+ )?[\W_]*(?:\d+|[ivxlcdm]+)(?: ?(?:/|of|von|de|sur|из) ?\d+)?[\W_]*", re.I
@@ -89,25 +90,34 @@ def _pages(document: Any, name: str, unread: Unread) -> Iterator[list[Line]]:
 
 
 def _lines(page: Any, width: float, height: float) -> Iterator[Line]:
-    whole = page.get_text_range()
     at, last = 0, page.count_chars() - 1
-    for line in re.split(r"(?<=\n)", whole):
+    for line in re.split(r"(?<=\n)", page.get_text_range()):
         for found in _LIGATURE.finditer(line):
             # One glyph for two letters, which PDFium turns round with the line.
             if page.get_charbox(at + found.start()) == page.get_charbox(at + found.start() + 1):
                 line = line[: found.start()] + found[0][::-1] + line[found.end() :]
-        text = " ".join(line.replace("\0", "").split())
-        if text:
-            begin = at + len(line) - len(line.lstrip())
-            first = page.get_charbox(min(begin, last))
-            final = page.get_charbox(min(at + len(line.rstrip()) - 1, last))
-            yield Line(
-                _LEADERS.sub("", text),
-                min(first[0], final[0]) / width,
-                max(first[2], final[2]) / width,
-                final[1] / height,
-            )
+        for start, row in _rows(page, at, line) if _FROM_RIGHT.search(line) else [(at, line)]:
+            if text := " ".join(row.replace("\0", "").split()):
+                first = page.get_charbox(min(start + len(row) - len(row.lstrip()), last))
+                final = page.get_charbox(min(start + len(row.rstrip()) - 1, last))
+                left, right = min(first[0], final[0]) / width, max(first[2], final[2]) / width
+                yield Line(_LEADERS.sub("", text), left, right, final[1] / height)
         at += len(line)
+
+
+def _rows(page: Any, at: int, line: str) -> list[tuple[int, str]]:
+    """Rows, from the top, that PDFium takes for one line where it turns letters round, with their places."""
+    cuts: list[tuple[float, int]] = []
+    before = 0.0
+    for place, letter in enumerate(line):
+        if letter.isalnum():
+            _, bottom, _, top = page.get_charbox(at + place, loose=True)
+            if not cuts or abs(bottom - before) > (top - bottom) / 2:
+                cuts.append((bottom, place if cuts else 0))
+            before = bottom
+    ends = [*(place for _, place in cuts[1:]), len(line)]
+    rows = sorted(zip(cuts, ends, strict=True), reverse=True) if cuts else [((0.0, 0), len(line))]
+    return [(at + begin, line[begin:end]) for (_, begin), end in rows]
 
 
 def _without_furniture(pages: list[list[Line]]) -> list[list[Line]]:
