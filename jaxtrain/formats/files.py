@@ -12,7 +12,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -25,8 +25,9 @@ Unread = Counter[str]
 
 MAX_RECORD = 64_000_000  # bytes of one record, page or text file
 TOO_LONG = f"longer than {MAX_RECORD // 1_000_000} MB"
-NO_OBJECT = "not a JSON object"
-HIDDEN = (".", "_")  # how names of files begin that belong to a program
+_NO_TEXT = re.compile(rb"[\0-\x08\x0e-\x1f]")
+HIDDEN = (".", "_")
+"""How names of files begin that belong to a program."""
 
 
 class Unreadable(ValueError):
@@ -40,29 +41,24 @@ def find(source: str, paths: tuple[str, ...], ends: tuple[str, ...] = ()) -> lis
     """
     found: set[str] = set()
     for pattern in paths:
-        matches = [pattern, *glob.glob(pattern, recursive=True)]  # noqa: PTH207 (Path.glob: relative only)
+        matches = {pattern, *glob.glob(pattern, recursive=True)}  # noqa: PTH207 (Path.glob: relative only)
         files = {name for name in matches if Path(name).is_file()}
-        for folder in filter(os.path.isdir, set(matches) if not files else ()):
+        for folder in filter(os.path.isdir, matches if not files else ()):
             files |= {str(path) for path in _in_folder(Path(folder), ends)}
         if not files:
             kinds = f" that ends in {', '.join(ends)}" if ends and Path(pattern).is_dir() else ""
-            raise UserError(
-                f"source {source!r}: no file at {pattern}{kinds}; paths are relative to where you run "
-                "jaxtrain"
-            )
-        found.update(files)
+            where = "paths are relative to where you run jaxtrain"
+            raise UserError(f"source {source!r}: no file at {pattern}{kinds}; {where}")
+        found |= files
     if not found:
         raise UserError(f"source {source!r} has no paths; name at least one file or folder")
     return [Path(name) for name in sorted(found)]
 
 
 def _in_folder(folder: Path, ends: tuple[str, ...]) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(HIDDEN):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            yield from _in_folder(path, ends)
-        elif path.is_file() and (not ends or kind_of(path.name) in ends):
+    for path in folder.rglob("*"):
+        is_hidden = any(part.startswith(HIDDEN) for part in path.relative_to(folder).parts)
+        if not is_hidden and path.is_file() and (not ends or kind_of(path.name) in ends):
             yield path
 
 
@@ -117,10 +113,10 @@ def stretches(path: Path | str, unread: Unread) -> Iterator[Stretch]:
 
 def stretches_of(file: IO[bytes], name: str, unread: Unread) -> Iterator[Stretch]:
     """The stretches of a file that is open, as of one within a zip archive."""
-    start = file.read(8)
+    start = file.read(512)
     codec, at = codec_of(start), cast(int | None, 0)
-    if codec is None and not start.decode("latin-1").isprintable() and (codec := named(name)):
-        # The first bytes may be what is damaged; of text they are not.
+    if codec is None and _NO_TEXT.search(start) and (codec := named(name)):
+        # The first bytes may be what is damaged.
         at = next_member(file, codec, 0)
         if at is not None:
             unread[f"{name} is damaged at a place: its beginning"] += 1
@@ -147,17 +143,13 @@ def open_bytes(path: Path | str) -> Iterator[Stretch]:
         yield next(found)
 
 
-@contextmanager
-def opened(path: Path | str) -> Iterator[IO[bytes]]:
+def opened(path: Path | str) -> IO[bytes]:
     """A file or fsspec URL as it is."""
     if not is_url(str(path)):
-        with Path(path).open("rb") as file:
-            yield file
-        return
+        return Path(path).open("rb")
     import fsspec
 
-    with cast(IO[bytes], fsspec.open(str(path), "rb").open()) as file:
-        yield file
+    return cast(IO[bytes], fsspec.open(str(path), "rb").open())
 
 
 def read_bytes(path: Path | str, unread: Unread) -> bytes:
@@ -197,11 +189,8 @@ def as_utf8(file: Stretch) -> Stretch:
     if mark in ("", "utf-8-sig"):
         file.read(3 if mark else 0)
         return file
-    text = codecs.getincrementaldecoder(mark)("replace")
-    recoded = (
-        text.decode(piece).encode("utf-8", "replace") for piece in iter(lambda: file.read(1 << 16), b"")
-    )
-    return Stretch(filter(None, recoded))
+    pieces = codecs.iterdecode(iter(lambda: file.read(1 << 16), b""), mark, "replace")
+    return Stretch(filter(None, (piece.encode("utf-8", "replace") for piece in pieces)))
 
 
 def json_records(path: Path | str, unread: Unread) -> Iterator[dict[str, Any]]:
@@ -209,19 +198,18 @@ def json_records(path: Path | str, unread: Unread) -> Iterator[dict[str, Any]]:
     for stretch in stretches(path, unread):
         text = as_utf8(stretch)
         is_array = text.peek(4096).lstrip(b" \t\r\n").startswith(b"[")
-        for record in _array(text, shown(path), unread) if is_array else _parsed(text, unread):
+        for record in _array(text, shown(path), unread) if is_array else map(_value, lines(text, unread)):
             if isinstance(record, dict):
                 yield record
             else:
-                unread[NO_OBJECT] += 1
+                unread["not a JSON object"] += 1
 
 
-def _parsed(text: Stretch, unread: Unread) -> Iterator[Any]:
-    for line in lines(text, unread):
-        try:
-            yield json.loads(line)
-        except (ValueError, RecursionError):
-            yield None
+def _value(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _array(file: Stretch, name: str, unread: Unread) -> Iterator[Any]:
@@ -231,18 +219,16 @@ def _array(file: Stretch, name: str, unread: Unread) -> Iterator[Any]:
     known: set[str] = set()
     opening = re.compile(r"[\s,\[]*")
     while True:
-        at = opening.match(text, at).end()  # type: ignore[union-attr]
-        try:
+        at += len(opening.match(text, at)[0])  # type: ignore[index]
+        element, end = None, 0
+        with suppress(ValueError, RecursionError):
             element, end = decoder.raw_decode(text, at)
-            if end < len(text) or ended:
-                if not known or not isinstance(element, dict) or known & element.keys():
-                    yield element
-                known = known or (set(element) if isinstance(element, dict) else set())
-                at, size, opening = end, 1 << 16, re.compile(r"[\s,]*")
-                continue
-        except (ValueError, RecursionError):
-            pass
-        if not ended and len(text) - at <= MAX_RECORD:
+        if end and (end < len(text) or ended):
+            names = set(element) if isinstance(element, dict) else set[str]()
+            if not known or not isinstance(element, dict) or known & names:
+                yield element
+            known, at, size, opening = known or names, end, 1 << 16, re.compile(r"[\s,]*")
+        elif not ended and len(text) - at <= MAX_RECORD:
             data = file.read(size)
             text, at = text[at:] + reading.decode(data, not data), 0
             # Twice as much each time, so that an element of any length is begun a few times only.
