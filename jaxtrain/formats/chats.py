@@ -6,25 +6,18 @@ from. What cannot be kept is a ValueError with the reason.
 
 import json
 import re
+from contextlib import suppress
 from typing import Any
 
 from jaxtrain.conversation import Message, is_empty, is_learned, order_fault, read_calls
 
-ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "model": "assistant",
-    "bot": "assistant",
-    "chatbot": "assistant",
-    "function_call": "assistant",
-    "tool": "tool",
-    "observation": "tool",
+_NAMES = {
+    "system": "system developer",
+    "user": "user human prompter",
+    "assistant": "assistant gpt model bot chatbot function_call",
+    "tool": "tool observation",
 }
+ROLES = {name: role for role, names in _NAMES.items() for name in names.split()}
 TURNS = ("messages", "conversations", "conversation")
 SYSTEM = ("system", "system_prompt")
 QUESTIONS, INPUTS = ("instruction", "prompt", "question", "query"), ("input", "context")
@@ -76,10 +69,8 @@ def _turns(record: dict[str, Any]) -> list[Message]:
 def turns(value: Any) -> list[Message]:
     """Messages of a list of turns, `{"role", "content"}` or `{"from", "value"}`, or of its JSON text."""
     if isinstance(value, str):
-        try:
+        with suppress(ValueError):
             value = json.loads(value)
-        except ValueError:
-            raise ValueError("turns that are no list") from None
     if not isinstance(value, list):
         raise ValueError("turns that are no list")
     return [_turn(turn) for turn in value]
@@ -111,35 +102,31 @@ def _said(role: str, value: Any) -> Message:
 def _turn(turn: Any) -> Message:
     if not isinstance(turn, dict):
         raise ValueError("a turn that is not an object")
-    role = turn.get("role") or turn.get("from")
-    if not isinstance(role, str) or role not in ROLES:
-        raise ValueError(f"a turn of role {str(role)[:40]}")
+    name = turn.get("role") or turn.get("from")
+    role = ROLES.get(name) if isinstance(name, str) else None
+    if role is None:
+        raise ValueError(f"a turn of role {str(name)[:40]}")
     content, calls = turn.get("content") if "content" in turn else turn.get("value"), turn.get("tool_calls")
-    if role == "function_call":
+    if name == "function_call":
         content, calls = "", _functions(content)
     if isinstance(turn.get("function_call"), dict):
         raise ValueError("a call in OpenAI's older form, function_call")
-    if calls and ROLES[role] != "assistant":
-        raise ValueError(f"tool calls of role {role}")
-    message = _said(ROLES[role], "" if calls and content is None else content)
+    if calls and role != "assistant":
+        raise ValueError(f"tool calls of role {name}")
+    message = _said(role, "" if calls and content is None else content)
     if reasoning := next((turn[field] for field in REASONING if turn.get(field)), ""):
         # As the templates of models that reason write it.
         message["content"] = f"<think>\n{text(reasoning)}\n</think>\n\n{message['content']}"
-    if ROLES[role] == "assistant" and _weight(turn) == 0:
+    if turn.get("weight") not in (None, 0, 1):
+        raise ValueError(f"a turn of weight {str(turn['weight'])[:20]}")
+    # Not to be learned from: OpenAI's `weight`, or ShareGPT's `train`.
+    if role == "assistant" and (turn.get("weight") == 0 or turn.get("train") is False):
         message["weight"] = 0
     if calls:
         message["tool_calls"] = read_calls(calls)
-    if ROLES[role] == "tool" and turn.get("tool_call_id"):
+    if role == "tool" and turn.get("tool_call_id"):
         message["tool_call_id"] = text(turn["tool_call_id"])
     return message
-
-
-def _weight(turn: dict[str, Any]) -> int:
-    """1, or 0 where the turn is not to be learned from: OpenAI's `weight`, or ShareGPT's `train`."""
-    weight = turn.get("weight")
-    if weight not in (None, 0, 1):
-        raise ValueError(f"a turn of weight {str(weight)[:20]}")
-    return int(weight != 0 and turn.get("train") is not False)
 
 
 def _functions(value: Any) -> list[Message]:

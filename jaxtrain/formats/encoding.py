@@ -8,12 +8,11 @@ import codecs
 
 from jaxtrain.runtime.errors import UserError
 
+# Those of UTF-32 begin with those of UTF-16.
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
+    **dict.fromkeys((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-32"),
+    **dict.fromkeys((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-16"),
 }
 _SUPERSETS = {"gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949", "iso8859-11": "cp874"}
 # Text in these may by chance be valid UTF-8; in an encoding of one byte a character it is not.
@@ -39,11 +38,10 @@ def codec(label: str) -> str:
 
 def declared(source: str, label: str) -> str:
     """Python's name of the encoding that a config declares; empty: it is to be detected."""
-    if label and not codec(label):
-        raise UserError(
-            f"source {source!r}: no encoding {label!r}; examples are utf-8, windows-1252, gb18030"
-        )
-    return codec(label) if label else ""
+    name = codec(label)
+    if label and not name:
+        raise UserError(f"source {source!r}: no encoding {label!r}; one is utf-8, windows-1252, gb18030, …")
+    return name
 
 
 def decode(data: bytes, encoding: str = "", html: bool = False) -> str:

@@ -20,8 +20,25 @@ from jaxtrain.formats.files import MAX_RECORD, TOO_LONG, Unread, Unreadable, rea
 
 MAX_RATIO = 200  # a page that unpacks to more than this many times its size is a bomb
 _CONTAINER, _ENCRYPTION = "META-INF/container.xml", "META-INF/encryption.xml"
-_PARAGRAPHS = {"p", "head", "l", "sp", "ab", "quote", "item", "stage", "speaker"}
+_LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
+# Elements of TEI that stand alone, and those that are no text of the work.
+_PARAGRAPHS = {
+    "p",
+    "head",
+    "l",
+    "lg",
+    "sp",
+    "ab",
+    "quote",
+    "item",
+    "stage",
+    "speaker",
+    "div",
+    "row",
+    "trailer",
+}
 _APPARATUS = {"note", "fw", "figDesc", "bibl", "gap", "orig", "sic", "abbr"}
+_BREAK = "\0"  # which no XML can hold
 _XML_ENCODING = re.compile(rb"""\A<\?xml[^>]{0,200}?encoding=["']([\w.:-]+)""")
 # XHTML may close any element so, HTML none of those that have an end tag.
 _SELF_CLOSED = re.compile(
@@ -32,7 +49,10 @@ _SELF_CLOSED = re.compile(
 def read_epub(path: Path, unread: Unread) -> Iterator[dict[str, Any]]:
     """The work in an EPUB file as a record; pages that cannot be read are counted."""
     with zipfile.ZipFile(path) as archive:
-        package_name = _package_name(_member(archive, _CONTAINER))
+        container = _all(_xml(_member(archive, _CONTAINER)), "rootfile")
+        package_name = next((found.get("full-path") for found in container), None)
+        if not package_name:
+            raise Unreadable("no package file")
         package = _xml(_member(archive, package_name))
         locked = _encrypted(archive)
         pages: list[str] = []
@@ -50,49 +70,45 @@ def read_epub(path: Path, unread: Unread) -> Iterator[dict[str, Any]]:
             size += len(pages[-1]) if pages else 0
             if size > MAX_RECORD:
                 raise Unreadable(TOO_LONG)
-    yield {
-        "title": _metadata(package, "title") or Path(shown(path)).stem,
-        "author": _metadata(package, "creator"),
-        "lang": _metadata(package, "language"),
-        "text": "\n\n".join(filter(None, pages)),
-    }
+    title, author, language = (
+        next(((found.text or "").strip() for found in _all(package, name)), "")
+        for name in ("title", "creator", "language")
+    )
+    text = "\n\n".join(filter(None, pages))
+    yield {"title": title or Path(shown(path)).stem, "author": author, "lang": language, "text": text}
+
+
+def _all(root: ElementTree.Element, name: str) -> Iterator[ElementTree.Element]:
+    return (element for element in root.iter() if _name(element) == name)
+
+
+def _name(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
 
 
 def _encrypted(archive: zipfile.ZipFile) -> set[str]:
     """Names of what rights management has encrypted."""
     if _ENCRYPTION not in archive.namelist():
         return set()
-    found = _xml(_member(archive, _ENCRYPTION)).iter()
-    return {unquote(e.get("URI", "")) for e in found if e.tag.endswith("CipherReference")}
+    found = _all(_xml(_member(archive, _ENCRYPTION)), "CipherReference")
+    return {unquote(element.get("URI", "")) for element in found}
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     """A file of the archive, never more of it than is allowed, whatever its header says."""
     if name.startswith(("/", "..")) or "\\" in name or ".." in name.split("/"):
         raise Unreadable("a path that leaves the archive")
-    try:
-        entry = archive.getinfo(name)
-    except KeyError:
-        # Some writers made them on file systems that do not tell letters apart.
-        same = (entry for entry in archive.infolist() if entry.filename.lower() == name.lower())
-        if (entry := next(same, None)) is None:
-            raise Unreadable("a page that is not in the archive") from None
+    entry = archive.NameToInfo.get(name)
+    if entry is None:  # some writers made them on file systems that do not tell letters apart
+        entry = next((e for e in archive.infolist() if e.filename.lower() == name.lower()), None)
+    if entry is None:
+        raise Unreadable("a page that is not in the archive")
     limit = min(MAX_RECORD, max(entry.compress_size * MAX_RATIO, 1 << 16))
     with archive.open(entry) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise Unreadable("a page that unpacks without end")
     return data
-
-
-def _package_name(container: bytes) -> str:
-    root = _xml(container)
-    found = next(
-        (element.get("full-path") for element in root.iter() if element.tag.endswith("rootfile")), None
-    )
-    if not found:
-        raise Unreadable("no package file")
-    return found
 
 
 def _xml(data: bytes) -> ElementTree.Element:
@@ -105,17 +121,13 @@ def _spine(package: ElementTree.Element, folder: str) -> Iterator[str]:
     """Names of the pages in reading order, without the table of contents."""
     items = {
         element.get("id"): element.get("href", "")
-        for element in package.iter()
-        if _name(element) == "item" and "nav" not in element.get("properties", "").split()
+        for element in _all(package, "item")
+        if "nav" not in element.get("properties", "").split()
     }
-    for element in package.iter():
-        if _name(element) == "itemref" and element.get("idref") in items:
+    for element in _all(package, "itemref"):
+        if element.get("idref") in items:
             href = unquote(items[element.get("idref")]).partition("#")[0]
             yield posixpath.normpath(posixpath.join(folder, href))
-
-
-def _metadata(package: ElementTree.Element, name: str) -> str:
-    return next(((e.text or "").strip() for e in package.iter() if e.tag.rpartition("}")[2] == name), "")
 
 
 def _page(data: bytes) -> str:
@@ -126,52 +138,29 @@ def _page(data: bytes) -> str:
 
 
 def read_tei(path: Path, unread: Unread) -> dict[str, Any]:
-    """The work in a TEI file: its paragraphs, heads and verses, without notes and apparatus."""
+    """The work in a TEI file: all of its text without notes and apparatus."""
     root = _xml(read_bytes(path, unread))
-    body = next((element for element in root.iter() if _name(element) == "text"), root)
+    title, author = (" ".join(_paragraphs(next(_all(root, name), None))) for name in ("title", "author"))
     return {
-        "title": next((_text(e) for e in root.iter() if _name(e) == "title"), "") or Path(shown(path)).stem,
-        "author": next((_text(e) for e in root.iter() if _name(e) == "author"), ""),
-        "lang": root.get("{http://www.w3.org/XML/1998/namespace}lang", ""),
-        "text": "\n\n".join(filter(None, _paragraphs(body))),
+        "title": title or Path(shown(path)).stem,
+        "author": author,
+        "lang": root.get(_LANGUAGE, ""),
+        "text": "\n\n".join(_paragraphs(next(_all(root, "text"), root))),
     }
 
 
-def _name(element: ElementTree.Element) -> str:
-    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
-
-
-def _paragraphs(body: ElementTree.Element) -> Iterator[str]:
-    """Texts of the paragraphs that have none within them, in order."""
-    outer = set[ElementTree.Element]()
-    for element in reversed(list(body.iter())):  # children before their parents
-        if any(_name(child) in _PARAGRAPHS or child in outer for child in element):
-            outer.add(element)
-    waiting = [body]
-    while waiting:
-        element = waiting.pop()
-        if _name(element) in _PARAGRAPHS and element not in outer:
-            yield _text(element)
-        elif _name(element) not in _APPARATUS:
-            waiting += reversed(element)
-
-
-def _text(element: ElementTree.Element) -> str:
-    return " ".join("".join(_pieces(element)).split())
-
-
-def _pieces(element: ElementTree.Element) -> Iterator[str]:
-    """The text of an element without its apparatus; without recursion, so that any depth will do."""
-    waiting: list[ElementTree.Element | str] = [element]
+def _paragraphs(element: ElementTree.Element | None) -> list[str]:
+    """What stands alone in an element, in order; without recursion, so that any depth will do."""
+    waiting: list[ElementTree.Element | str] = [] if element is None else [element]
+    pieces: list[str] = []
     while waiting:
         item = waiting.pop()
         if isinstance(item, str):
-            yield item
+            pieces.append(item)
             continue
-        yield item.text or ""
+        pieces.append(item.text or "")
         for child in reversed(item):
-            waiting.append(child.tail or "")
-            if _name(child) in ("lb", "pb"):
-                waiting.append(" ")
-            elif _name(child) not in _APPARATUS:
-                waiting.append(child)
+            name = _name(child)
+            around = _BREAK if name in _PARAGRAPHS else " " * (name in ("lb", "pb", "cell"))
+            waiting += [child.tail or "", around, *[child] * (name not in _APPARATUS), around]
+    return [" ".join(part.split()) for part in "".join(pieces).split(_BREAK) if part.strip()]

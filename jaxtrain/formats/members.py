@@ -9,6 +9,8 @@ import lzma
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
 from typing import IO, Any, NamedTuple
 
 from jaxtrain.runtime.errors import UserError
@@ -44,14 +46,11 @@ def _zstandard(file: IO[bytes]) -> Any:
 
 
 _ZSTANDARD = b"\x28\xb5\x2f\xfd"
-GZIP = Codec(".gz", b"\x1f\x8b\x08", lambda file: zlib.decompressobj(16 + zlib.MAX_WBITS), 1 << 16)
 # A kilobyte of Zstandard may hold 32 MB: the object has no other bound.
 CODECS = (
-    GZIP,
+    Codec(".gz", b"\x1f\x8b\x08", lambda file: zlib.decompressobj(16 + zlib.MAX_WBITS), 1 << 16),
     Codec(".bz2", b"BZh", lambda file: bz2.BZ2Decompressor(), 1 << 10),
-    Codec(
-        ".xz", b"\xfd7zXZ\x00", lambda file: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=1 << 28), 1 << 12
-    ),
+    Codec(".xz", b"\xfd7zXZ\x00", lambda file: lzma.LZMADecompressor(memlimit=1 << 28), 1 << 12),
     Codec(".zst", _ZSTANDARD, _zstandard, 1 << 10),
     *(Codec("", struct.pack("<I", 0x184D2A50 + n), _zstandard, 1 << 10) for n in range(16)),
 )
@@ -104,50 +103,26 @@ class Members:
                 return
 
     def _pieces(self, member: Any, data: bytes) -> Iterator[bytes]:
-        if not hasattr(member, "copy"):  # zlib alone can be asked again
-            yield from _drained(member, data)
-            return
-        before = member.copy()
+        before, given = member.copy() if hasattr(member, "copy") else None, 0
         try:
-            yield from _inflated(member, data, _PIECE)
+            for piece in _pieces(member, data, _PIECE):
+                given += len(piece)
+                yield piece
         except zlib.error:
             # The piece in which the damage lies is lost with the error: byte by byte it is not.
-            given = sum(len(piece) for piece in _whole(before.copy(), data, _PIECE))
-            for piece in _whole(before, data, 1):
-                given -= 1
-                if given < 0:
-                    yield piece
+            with suppress(zlib.error):
+                yield from islice(_pieces(before, data, 1), given, None)
             raise
 
 
-def _inflated(member: Any, data: bytes, most: int) -> Iterator[bytes]:
+def _pieces(member: Any, data: bytes, most: int) -> Iterator[bytes]:
+    """What a decompressor makes of some bytes, `most` at a time; that of Zstandard knows no bound."""
+    bound = (most,) if hasattr(member, "copy") or hasattr(member, "needs_input") else ()
     while True:
-        piece = member.decompress(data, most)
-        data = member.unconsumed_tail
-        if piece:
+        if piece := member.decompress(data, *bound):
             yield piece
-        if member.eof or not data and len(piece) < most:
-            return
-
-
-def _whole(member: Any, data: bytes, most: int) -> Iterator[bytes]:
-    """The pieces of `_inflated` before the damage."""
-    try:
-        yield from _inflated(member, data, most)
-    except zlib.error:
-        return
-
-
-def _drained(member: Any, data: bytes) -> Iterator[bytes]:
-    if not hasattr(member, "needs_input"):
-        if piece := member.decompress(data):
-            yield piece
-        return
-    while True:
-        if piece := member.decompress(data, _PIECE):
-            yield piece
-        data = b""
-        if member.eof or member.needs_input:
+        data = getattr(member, "unconsumed_tail", b"")
+        if member.eof or not bound or getattr(member, "needs_input", not data and len(piece) < most):
             return
 
 
@@ -167,8 +142,7 @@ def next_member(file: IO[bytes], codec: Codec, offset: int) -> int | None:
 
 
 def _begins(member: Any, data: bytes) -> bool:
-    pieces = _inflated(member, data, _PIECE) if hasattr(member, "copy") else _drained(member, data)
     try:
-        return sum(map(len, pieces)) > 0 or not member.eof
+        return sum(map(len, _pieces(member, data, _PIECE))) > 0 or not member.eof
     except Exception:  # each library has its own
         return False

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,23 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jaxtrain.formats import encoding as encodings
-from jaxtrain.formats.files import (
-    MAX_RECORD,
-    TOO_LONG,
-    Unread,
-    Unreadable,
-    json_records,
-    kind_of,
-    lines,
-    open_bytes,
-    opened,
-    shown,
-    stretches,
-)
+from jaxtrain.formats import files
+from jaxtrain.formats.files import MAX_RECORD, TOO_LONG, Unread, Unreadable, shown, stretches
 
 Row = dict[str, Any]
 ENDS = (".jsonl", ".json", ".ndjson", ".parquet", ".csv", ".tsv")
-BROKEN_ROW = "not a row of CSV"
 _OTHERS = {
     b"PK\x03\x04": "a zip archive; unpack it",
     b"\x04\x22\x4d\x18": "compressed by LZ4; unpack it",
@@ -44,22 +32,22 @@ def rows(path: Path | str, unread: Unread, columns: Collection[str], encoding: s
 
     encoding: Python's name of that of a CSV file; empty: it is detected.
     """
-    with open_bytes(path) as file:
+    with files.open_bytes(path) as file:
         start = file.peek(8)[:8]
     if other := next((what for magic, what in _OTHERS.items() if start.startswith(magic)), ""):
         raise Unreadable(f"{shown(path)} is {other}")
-    kind = kind_of(PurePosixPath(str(path).partition("?")[0]).name)
+    kind = files.kind_of(PurePosixPath(str(path).partition("?")[0]).name)
     if start.startswith(b"PAR1"):
         yield from _parquet(path, unread, columns)
     elif kind in (".csv", ".tsv"):
         yield from _csv(path, kind, unread, columns, encoding)
     else:
-        yield from json_records(path, unread)
+        yield from files.json_records(path, unread)
 
 
 def _parquet(path: Path | str, unread: Unread, columns: Collection[str]) -> Iterator[Row]:
     """Row by row: neither a column that is not asked for nor a bad cell costs another."""
-    with opened(path) as file, pq.ParquetFile(file) as table:
+    with files.opened(path) as file, pq.ParquetFile(file) as table:
         known = set(table.schema_arrow.names)
         wanted = [name for name in dict.fromkeys(columns) if name in known]
         for group in range(table.num_row_groups):
@@ -76,29 +64,23 @@ def _cells(batch: pa.RecordBatch, unread: Unread) -> Iterator[Row]:
         rows = batch.to_pylist()
     except (ValueError, OverflowError):
         # Some cell cannot be said in Python: the rows are taken cell by cell, and the bad ones counted.
-        rows = None
-    if rows is not None:
-        yield from map(_with_text, rows)
-        return
-    for number in range(batch.num_rows):
-        row: Row = {}
-        for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            try:
-                row[name] = column[number].as_py()
-            except (ValueError, OverflowError) as error:
-                unread[f"a cell of column {name!r}: {type(error).__name__}"] += 1
-        yield _with_text(row)
+        names = batch.schema.names
+        rows = [{name: _cell(batch, name, n, unread) for name in names} for n in range(batch.num_rows)]
+    for row in rows:
+        for name, value in row.items():
+            if isinstance(value, bytes):  # text that a writer left unmarked
+                with suppress(UnicodeDecodeError):
+                    value = value.decode()
+                row[name] = value if isinstance(value, str) else None
+        yield row
 
 
-def _with_text(row: Row) -> Row:
-    """Text that a writer left unmarked is bytes."""
-    for name, value in row.items():
-        if isinstance(value, bytes):
-            try:
-                row[name] = value.decode()
-            except UnicodeDecodeError:
-                row[name] = None
-    return row
+def _cell(batch: pa.RecordBatch, name: str, number: int, unread: Unread) -> Any:
+    try:
+        return batch[name][number].as_py()
+    except (ValueError, OverflowError) as error:
+        unread[f"a cell of column {name!r}: {type(error).__name__}"] += 1
+        return None
 
 
 def _csv(
@@ -122,7 +104,7 @@ def _encoding_of(path: Path | str) -> str:
         for stretch in found:
             if mark := encodings.mark_of(stretch.peek(4)[:4]):
                 return mark
-            for line in lines(stretch, Unread()):
+            for line in files.lines(stretch, Unread()):
                 if not line.isascii() and len(sample) < 1 << 17:
                     sample += line
     try:
@@ -156,9 +138,8 @@ class _Lines:
         self._source, self._again = iter(source), list[str]()
         self.taken: list[str] = []
         """The lines of the row that is being read."""
-        self.most = MAX_RECORD
-        """Characters that it may have."""
-        self._left = self.most
+        self.most = self._left = MAX_RECORD
+        """Characters that it may have, and that it may have still."""
 
     def __iter__(self) -> "_Lines":
         return self
@@ -200,7 +181,7 @@ def _records(text: _Lines, delimiter: str, unread: Unread) -> Iterator[list[str]
             if len(text.taken) == 1 and line.count('"') % 2 == 0:
                 yield next(csv.reader([line], delimiter=delimiter), [])
                 continue
-            unread[TOO_LONG if len(line) > text.most else BROKEN_ROW] += 1
+            unread[TOO_LONG if len(line) > text.most else "not a row of CSV"] += 1
             text.again()
             continue
         if cells is None:

@@ -12,22 +12,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jaxtrain.formats.files import (
-    MAX_RECORD,
-    TOO_LONG,
-    Stretch,
-    Unread,
-    Unreadable,
-    kind_of,
-    shown,
-    stretches,
-    stretches_of,
-)
-from jaxtrain.runtime.errors import UserError
+import brotli
+import zstandard
+
+from jaxtrain.formats import files
+from jaxtrain.formats.files import MAX_RECORD, TOO_LONG, Stretch, Unread, Unreadable, shown
 
 _MAX_HEAD = 1 << 20
+_BLANK = re.compile(rb"\r?\n\r?\n")
 _NEXT = re.compile(rb"(?:\A|\n)(?=WARC/[01]\.\d+\r?\n)")
 _ARC = re.compile(rb"[a-z]+:\S+ \S+ \d{14} \S+ \d+\r?\n")
+_CHUNK = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]{0,1000})?\r?\n")
 _BEGINS = re.compile(rb"WARC/|[a-z]+:\S+ ")
 CUT = "record cut short or wrongly encoded"
 
@@ -56,15 +51,15 @@ class Http:
 def records(path: Path, unread: Unread) -> Iterator[Warc]:
     """Every record that is whole, in the order of the file; of a WACZ file those of its archives."""
     if path.suffix.lower() != ".wacz":
-        for stretch in stretches(path, unread):
+        for stretch in files.stretches(path, unread):
             yield from _records(_Buffer(stretch), shown(path), unread)
         return
     with zipfile.ZipFile(path) as package:
-        for name in sorted(package.namelist()):
-            if kind_of(name) == ".warc":
-                with package.open(name) as file:
-                    for stretch in stretches_of(file, f"{shown(path)} {name}", unread):
-                        yield from _records(_Buffer(stretch), f"{shown(path)} {name}", unread)
+        for member in sorted(name for name in package.namelist() if files.kind_of(name) == ".warc"):
+            name = f"{shown(path)} {member}"
+            with package.open(member) as file:
+                for stretch in files.stretches_of(file, name, unread):
+                    yield from _records(_Buffer(stretch), name, unread)
 
 
 class _Buffer:
@@ -78,12 +73,11 @@ class _Buffer:
         while self._back and size:
             top = self._back.pop()
             pieces.append(bytes(top[:size]))
-            if size < len(top):
-                self._back.append(top[size:])
+            self.put_back(top[size:])
             size -= len(pieces[-1])
-        return b"".join([*pieces, self.stream.read(size)]) if size else b"".join(pieces)
+        return b"".join([*pieces, self.stream.read(size)])
 
-    def put_back(self, data: bytes) -> None:
+    def put_back(self, data: bytes | memoryview) -> None:
         if data:
             self._back.append(memoryview(data))
 
@@ -109,12 +103,10 @@ def _records(file: _Buffer, name: str, unread: Unread) -> Iterator[Warc]:
             continue
         file.put_back(data)
         length = headers.get("content-length", "")
-        if not (length.isascii() and length.isdigit()):
+        if sound := length.isascii() and length.isdigit():
+            yield from _with_block(file, headers, int(length), unread)
+        else:
             unread[f"{name} is damaged at a place: a record without its length"] += 1
-            sound = False
-            continue
-        sound = True
-        yield from _with_block(file, headers, int(length), unread)
 
 
 def _with_block(file: _Buffer, headers: dict[str, str], length: int, unread: Unread) -> Iterator[Warc]:
@@ -154,10 +146,7 @@ def _of_arc(line: re.Match[bytes]) -> dict[str, str]:
 
 def _head(file: _Buffer, data: bytes) -> tuple[bytes, bytes]:
     """The lines up to an empty one, and what was read behind it."""
-    while not (end := re.search(rb"\r?\n\r?\n", data)) and len(data) < _MAX_HEAD:
-        more = file.read(1 << 14)
-        if not more:
-            break
+    while not (end := _BLANK.search(data)) and len(data) < _MAX_HEAD and (more := file.read(1 << 14)):
         data += more
     return (data[: end.start()], data[end.end() :]) if end else (data, b"")
 
@@ -184,7 +173,7 @@ def _text(data: bytes) -> str:
 
 def http(block: bytes) -> Http:
     """The response in a record's block; Unreadable where its body cannot be decoded."""
-    end = re.search(rb"\r?\n\r?\n", block[:_MAX_HEAD])
+    end = _BLANK.search(block, 0, _MAX_HEAD)
     head, body = (block[: end.start()], block[end.end() :]) if end else (block[:_MAX_HEAD], b"")
     status = re.match(rb"HTTP/[\d.]+ +(\d{3})\b", head)
     headers = _headers(head)
@@ -200,7 +189,7 @@ def _dechunked(body: bytes) -> bytes:
     chunks: list[bytes] = []
     at = 0
     while at < len(body):
-        size = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]{0,1000})?\r?\n").match(body, at)
+        size = _CHUNK.match(body, at)
         if size is None:
             return b"".join(chunks) + body[at:] if chunks else body
         at, length = size.end(), int(size[1], 16)
@@ -228,42 +217,32 @@ def _decoded(body: bytes, label: str) -> bytes:
 
 def _inflate(bits: int) -> Callable[[bytes], bytes]:
     def inflate(body: bytes) -> bytes:
-        pieces: list[bytes] = []
-        size = 0
-        while body and size <= MAX_RECORD:
+        data = b""
+        while body and len(data) <= MAX_RECORD:
             member = zlib.decompressobj(bits)
             try:
-                pieces.append(member.decompress(body, MAX_RECORD + 1 - size))
+                data += member.decompress(body, MAX_RECORD + 1 - len(data))
             except zlib.error:
                 break
-            size += len(pieces[-1])
             body = member.unused_data
-        return b"".join(pieces)
+        return data
 
     return inflate
 
 
 def _brotli(body: bytes) -> bytes:
+    member, data, more = brotli.Decompressor(), b"", body
     try:
-        import brotli
-    except ImportError as error:
-        raise UserError("pages in Brotli need pip install 'jaxtrain[data]'") from error
-    member = brotli.Decompressor()
-    try:
-        data = member.process(body, output_buffer_limit=MAX_RECORD + 1)
-        while len(data) <= MAX_RECORD and not member.is_finished():
-            more = member.process(b"", output_buffer_limit=MAX_RECORD + 1)
-            if not more:
+        while piece := member.process(more, output_buffer_limit=MAX_RECORD + 1):
+            data, more = data + piece, b""
+            if len(data) > MAX_RECORD or member.is_finished():
                 break
-            data += more
     except brotli.error:
         return b""
     return data
 
 
 def _zstandard(body: bytes) -> bytes:
-    import zstandard
-
     try:
         with zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=True) as stream:
             return stream.read(MAX_RECORD + 1)

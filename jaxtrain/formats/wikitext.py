@@ -6,14 +6,14 @@ written. Boxes, tables, footnotes, pictures, categories and the link lists at th
 
 import html
 import re
-from collections.abc import Iterator
+from collections import Counter
 
 import mwparserfromhell
 from mwparserfromhell import nodes
 from mwparserfromhell.wikicode import Wikicode
 
 DROPPED_TAGS = {"ref", "references", "table", "gallery", "timeline", "score", "imagemap", "hiero", "chem"}
-VERBATIM = ("nowiki", "pre", "syntaxhighlight", "source", "math", "code", "tt", "kbd")
+_VERBATIM = re.compile(r"<(nowiki|pre|syntaxhighlight|source|math|code|tt|kbd)\b([^<>]*)>", re.I)
 VOID = {"br", "hr", "wbr", "references"}
 # Templates that stand for words of the sentence ({1}: first parameter, {-1}: last). Those that say a number
 # are known by it; all others are boxes and footnotes.
@@ -36,28 +36,14 @@ PICTURE = re.compile(
 )
 """A file in any language: namespaces have aliases that a dump does not name."""
 NUMBER = re.compile(r"[-−+±~≈]?\d[\d\s.,'’/:\xa0\u202f]*")
-NUMBERED = {
-    "rp",
-    "r",
-    "p",
-    "pp",
-    "page",
-    "sfn",
-    "ref",
-    "note",
-    "refn",
-    "coord",
-    "coordinate",
-    "age",
-    "isbn",
-    "issn",
-}
+NUMBERED = re.compile("r|rp|p|pp|page|sfn|ref|refn|note|coord|coordinate|age|isbn|issn")
 """Templates whose number is none of the sentence."""
 CENTURY = re.compile(r"(?:[IVXLC]+|\d+)(?:er|re|e|ère|ème|º|ª)?(?:[ _]\w+)?")
 _OUT = "\x03"
 """Stands where something was taken out."""
 _CODE = "\ue100"
 """Stands for a piece of code, with its number and another one behind it."""
+_OPENS = {"}}": "{{", "]]": "[[", "|}": "{|"}
 _DEEP = 30  # elements within each other; the parser gives up at 40, and takes long for it
 _TOKEN = re.compile(
     r"(?P<open>\{\{|\[\[|^[ :*#]*\{\|)|(?P<close>\}\}|\]\]|^[ \t]*\|\}(?!\}))"
@@ -87,9 +73,8 @@ def plain_text(markup: str, hidden_namespaces: set[str]) -> str:
     markup = re.sub("[\x00-\x08\ue100-\ue10f]", "", markup)
     markup = _balanced(_without_code(_without_comments(markup), code))
     text = _render(mwparserfromhell.parse(markup, skip_style_tags=True), hidden_namespaces)
-    text = re.sub(
-        r"'{2,5}", lambda quotes: "'" if len(quotes[0]) == 4 else "", re.sub(r"'{3}(?=s\b)", "'", text)
-    )
+    text = re.sub(r"'{3}(?=s\b)", "'", text)
+    text = re.sub(r"'{2,5}", lambda quotes: "'" * (len(quotes[0]) == 4), text)
     text = _BRACKETS.sub(_mended_brackets, text).replace(_OUT, "")
     for pattern, mended in _MENDS:
         text = pattern.sub(mended, text)
@@ -104,26 +89,22 @@ def _without_comments(markup: str) -> str:
 
 def _without_code(markup: str, code: list[str]) -> str:
     """The markup with a mark for each piece of code, which goes to `code` as a reader sees it."""
-    tag = re.compile(rf"<({'|'.join(VERBATIM)})\b([^<>]*)>", re.I)
     unclosed = set[str]()
     pieces: list[str] = []
-    at = 0
-    lower = markup.lower()
-    while found := tag.search(markup, at):
-        name = found[1].lower()
-        end = -1 if name in unclosed or found[2].endswith("/") else lower.find(f"</{name}", found.end())
+    at, lower = 0, markup.lower()
+    while found := _VERBATIM.search(markup, at):
+        name, is_single = found[1].lower(), found[2].endswith("/")
+        end = -1 if name in unclosed or is_single else lower.find(f"</{name}", found.end())
         if end < 0:
-            unclosed |= {name} if not found[2].endswith("/") else set()
+            unclosed |= set() if is_single else {name}
             pieces.append(markup[at : found.end()])
             at = found.end()
             continue
         inside = markup[found.end() : end]
-        pieces.append(markup[at : found.start()])
-        if name in ("code", "tt", "kbd") and re.search(r"\[\[|\{\{|'{2}", inside):  # these may hold markup
-            pieces.append(inside)
-        else:
-            pieces.append(f"{_CODE}{len(code)}{_CODE}")
-            code.append(_as_seen(name, inside))
+        # Some of these may hold markup.
+        is_code = name not in ("code", "tt", "kbd") or not re.search(r"\[\[|\{\{|'{2}", inside)
+        pieces += [markup[at : found.start()], f"{_CODE}{len(code)}{_CODE}" if is_code else inside]
+        code += [_as_seen(name, inside)] * is_code
         at = lower.find(">", end) + 1 or len(markup)
     return "".join([*pieces, markup[at:]])
 
@@ -140,48 +121,36 @@ def _balanced(markup: str) -> str:
     """The markup without brackets and tags that lack their other half, which cost the parser square time."""
     dropped: list[tuple[int, int]] = []
     stack: list[tuple[str, re.Match[str]]] = []
-    opened: dict[str, int] = {}
+    opened: Counter[str] = Counter()
     outward: list[re.Match[str]] = []
-
-    def close(kind: str, token: re.Match[str]) -> None:
-        if not opened.get(kind):
-            dropped.append(token.span())
-            return
-        while True:
-            top, other = stack.pop()
-            opened[top] -= 1
-            if top == kind:
-                break
-            dropped.append(other.span())
-        if len(stack) >= _DEEP:
-            dropped.extend([other.span(), token.span()])
-
     for token in _TOKEN.finditer(markup):
         kind = (token["open"] or token["close"] or "").strip(" :*#\n") or (token["tag"] or "").lower()
-        if token["line"] or token["end"]:
-            if token["end"] and outward:
-                outward.pop()
-            dropped.extend(other.span("out") for other in outward if token["line"])
-            outward = [] if token["line"] else outward
-        elif token["stray"]:
-            dropped.append(token.span())
+        if token["line"]:
+            dropped += [other.span("out") for other in outward]
+            outward.clear()
+        elif token["end"]:
+            del outward[-1:]
         elif token["out"]:
             outward.append(token)
-        elif token["close"] or token["slash"]:
-            close({"}}": "{{", "]]": "[[", "|}": "{|"}.get(kind, kind), token)
-        elif token["open"] or not token["single"] and kind not in VOID:
+        elif token["open"] or token["tag"] and not (token["slash"] or token["single"] or kind in VOID):
             stack.append((kind, token))
-            opened[kind] = opened.get(kind, 0) + 1
+            opened[kind] += 1
+        elif not (token["stray"] or token["close"] or token["slash"]):  # <br/>
+            continue
+        elif token["stray"] or not opened[kind := _OPENS.get(kind, kind)]:
+            dropped.append(token.span())
+        else:
+            while (top := stack.pop())[0] != kind:
+                opened[top[0]] -= 1
+                dropped.append(top[1].span())
+            opened[kind] -= 1
+            dropped += [top[1].span(), token.span()] * (len(stack) >= _DEEP)
     dropped += [token.span() for _, token in stack] + [token.span("out") for token in outward]
-    return "".join(_kept(markup, sorted(dropped)))
-
-
-def _kept(text: str, dropped: list[tuple[int, int]]) -> Iterator[str]:
-    at = 0
-    for begin, end in dropped:
-        yield text[at:begin]
+    kept, at = [], 0
+    for begin, end in sorted(dropped):
+        kept.append(markup[at:begin])
         at = max(at, end)
-    yield text[at:]
+    return "".join([*kept, markup[at:]])
 
 
 def _mended_brackets(match: re.Match[str]) -> str:
@@ -237,7 +206,7 @@ def _template(node: nodes.Template, hidden: set[str], inline: bool) -> str:
         )
     if not inline:  # a box, or the layout of what follows
         return ""
-    return _number(name, values, hidden) if values else written if CENTURY.fullmatch(written) else ""
+    return _number(name, values, hidden) if values else written * bool(CENTURY.fullmatch(written))
 
 
 def _converted(values: dict[str, Wikicode], hidden: set[str]) -> str:
@@ -251,7 +220,7 @@ def _converted(values: dict[str, Wikicode], hidden: set[str]) -> str:
 
 def _number(name: str, values: dict[str, Wikicode], hidden: set[str]) -> str:
     """What a template of any name says that begins with a number: `2000 m` of {{unité|2000|m}}."""
-    if name.rstrip("-") in NUMBERED or not 1 <= len(values) <= 6 or "1" not in values:
+    if NUMBERED.fullmatch(name.rstrip("-")) or not 1 <= len(values) <= 6 or "1" not in values:
         return ""
     words = [_render(values[key], hidden).strip() for key in "12345" if key in values]
     if not NUMBER.fullmatch(words[0]) or len(words) > 4:
