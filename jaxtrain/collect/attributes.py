@@ -6,7 +6,6 @@ there on. Of several lines that match the last counts, and files deeper down cou
 
 import fnmatch
 import re
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -39,56 +38,43 @@ class Attributes:
         path = self._root / folder / FILE
         if path.is_symlink() or not path.is_file():
             return []
-        text = path.read_bytes()[:MOST_BYTES].decode("utf-8", "replace")
-        return list(_parsed(text))
-
-
-def _parsed(text: str) -> Iterator[tuple[Pattern, dict[str, bool]]]:
-    for line in text.splitlines():
-        pattern, *words = line.split() or [""]
-        said = dict(filter(None, map(_said, words)))
-        if said and not pattern.startswith(("#", "[attr]")):
-            yield _pattern(pattern.strip('"')), said
+        lines = []
+        for line in path.read_bytes()[:MOST_BYTES].decode("utf-8", "replace").splitlines():
+            pattern, *words = line.split() or [""]
+            said = dict(filter(None, map(_said, words)))
+            if said and not pattern.startswith(("#", "[attr]")):
+                lines.append((_pattern(pattern.strip('"')), said))
+        return lines
 
 
 def _said(word: str) -> tuple[str, bool] | None:
     """`linguist-generated`, `linguist-generated=true`, `-linguist-generated`, `linguist-generated=false`."""
     name, _, value = word.lstrip("-").partition("=")
-    if name not in NAMES:
-        return None
-    return NAMES[name], not word.startswith("-") and value not in ("false", "0", "no")
+    is_so = not word.startswith("-") and value not in ("false", "0", "no")
+    return (NAMES[name], is_so) if name in NAMES else None
 
 
 def _pattern(text: str) -> Pattern:
-    """A regular expression a folder; those of fnmatch take time that grows with the name alone."""
+    r"""A regular expression a folder, of git's `[^a]` and `\*` in the words of fnmatch.
+
+    Those of fnmatch take time that grows with the name alone.
+    """
     parts = text.removeprefix("/").split("/") if "/" in text.rstrip("/") else ["**", text]
     if parts[-1] == "**":  # what is in the folder, not the folder
         parts.append("*")
-    return [_ANY if part == "**" else re.compile(fnmatch.translate(_plain(part))) for part in parts]
-
-
-def _plain(part: str) -> str:
-    r"""Git's `[^a]` and `\*` in the words of fnmatch."""
-    return re.sub(r"\\(.)", r"[\1]", part.replace("[^", "[!"))
+    plain = [re.sub(r"\\(.)", r"[\1]", part.replace("[^", "[!")) for part in parts]
+    return [_ANY if part == "**" else re.compile(fnmatch.translate(part)) for part in plain]
 
 
 def _matches(pattern: Pattern, names: list[str]) -> bool:
     """Whether the pattern fits all the names; each is looked at once for each part that may be next."""
-    states = _with_skipped(pattern, {0})
-    for name in names:
-        following = set[int]()
-        for state in states:
-            if state < len(pattern):
-                part = pattern[state]
-                following |= {state} if part is _ANY else {state + 1} if part.match(name) else set()
-        states = _with_skipped(pattern, following)
+    states = {0}
+    for name in [*names, None]:
+        for state in sorted(states):
+            while state < len(pattern) and pattern[state] is _ANY:  # a `**` may stand for no folder
+                state += 1
+                states.add(state)
+        if name is not None:
+            parts = [(state, pattern[state]) for state in states if state < len(pattern)]
+            states = {n if part is _ANY else n + 1 for n, part in parts if part is _ANY or part.match(name)}
     return len(pattern) in states
-
-
-def _with_skipped(pattern: Pattern, states: set[int]) -> set[int]:
-    """With the states behind a `**` that stands for no folder."""
-    for state in sorted(states):
-        while state < len(pattern) and pattern[state] is _ANY:
-            state += 1
-            states.add(state)
-    return states

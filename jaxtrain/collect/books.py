@@ -19,8 +19,6 @@ HEADING = re.compile(
     re.IGNORECASE,
 )
 PROJECT_GUTENBERG = re.compile(r"\*\*\* ?(?:START|END) OF (?:THE|THIS) PROJECT GUTENBERG[^\n]*\n?")
-
-
 _SENTENCE = re.compile(r"(?<=[.!?…。！？])[\"'”’»)\]]*\s+|(?<=[。！？])")
 
 
@@ -60,10 +58,9 @@ def sections(text: str) -> list[str]:
     """Cut a work at its chapter headings, and where a chapter is long at a paragraph, a line, a sentence."""
     body = PROJECT_GUTENBERG.split(text.replace("\r\n", "\n"))
     found = re.split(r"\n\s*\n", body[1] if len(body) > 2 else body[0])
-    paragraphs = [part for p in found if p.strip() for part in _parts(p.strip("\n"), "\n")]
     cut: list[list[str]] = []
     size = MAX_BYTES
-    for paragraph in paragraphs:
+    for paragraph in (part for p in found if p.strip() for part in _parts(p.strip("\n"))):
         after_heading = bool(cut) and HEADING.fullmatch(cut[-1][-1]) is not None
         starts = HEADING.fullmatch(paragraph) is not None and size >= MIN_BYTES and not after_heading
         bytes_ = len(paragraph.encode())
@@ -77,23 +74,27 @@ def sections(text: str) -> list[str]:
     return ["\n\n".join(section) for section in cut]
 
 
-def _parts(text: str, at: str) -> list[str]:
+def _parts(text: str) -> list[str]:
     """The text itself, or, longer than a section, its lines joined to such as are not; then its sentences."""
     if len(text.encode()) <= MAX_BYTES:
         return [text]
-    pieces = text.split("\n") if at == "\n" else _sentences(text)
-    parts: list[str] = []
-    waiting: list[str] = []
-    size = 0
+    lines = _joined(text.split("\n"), "\n")
+    texts = ([line] if len(line.encode()) <= MAX_BYTES else _joined(_sentences(line), " ") for line in lines)
+    return [part for parts in texts for part in parts]
+
+
+def _joined(pieces: list[str], between: str) -> list[str]:
+    """Pieces one after the other, joined to texts of half a section's bytes."""
+    texts: list[list[str]] = []
+    size = MAX_BYTES
     for piece in pieces:
         bytes_ = len(piece.encode()) + 1
-        if waiting and size + bytes_ > MAX_BYTES // 2:
-            parts.append(at.join(waiting))
-            waiting, size = [], 0
-        waiting.append(piece)
+        if size + bytes_ > MAX_BYTES // 2:
+            texts.append([])
+            size = 0
+        texts[-1].append(piece)
         size += bytes_
-    parts.append(at.join(waiting))
-    return [part for long in parts for part in (_parts(long, " ") if at == "\n" else [long])]
+    return [between.join(text) for text in texts]
 
 
 def _sentences(text: str) -> list[str]:
@@ -101,8 +102,7 @@ def _sentences(text: str) -> list[str]:
     pieces: list[str] = []
     for sentence in _SENTENCE.split(text):
         while len(sentence) > MAX_BYTES // 4:
-            at = sentence.rfind(" ", 1, MAX_BYTES // 4)
-            at = at if at > 0 else MAX_BYTES // 4
+            at = max(sentence.rfind(" ", 1, MAX_BYTES // 4), 0) or MAX_BYTES // 4
             pieces.append(sentence[:at])
             sentence = sentence[at:].lstrip(" ")
         pieces.append(sentence)

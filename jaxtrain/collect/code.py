@@ -11,37 +11,16 @@ from pathlib import Path
 from jaxtrain.collect.attributes import Attributes
 from jaxtrain.collect.source import Item, Source
 from jaxtrain.document import Document, record_id
-from jaxtrain.formats.files import Unread
+from jaxtrain.formats.files import Unread, Unreadable
 from jaxtrain.runtime.errors import UserError
 
 STDLIB = "stdlib"
-LANGUAGES = {
-    ".py": "python",
-    ".c": "c",
-    ".h": "c",
-    ".cc": "c++",
-    ".cpp": "c++",
-    ".hpp": "c++",
-    ".rs": "rust",
-    ".go": "go",
-    ".java": "java",
-    ".js": "javascript",
-    ".ts": "typescript",
-    ".rb": "ruby",
-    ".sh": "shell",
-    ".sql": "sql",
-    ".jl": "julia",
-    ".lua": "lua",
-    ".scala": "scala",
-    ".kt": "kotlin",
-    ".cs": "c#",
-    ".hs": "haskell",
-    ".ml": "ocaml",
-    ".el": "lisp",
-    ".pl": "perl",
-    ".php": "php",
-    ".swift": "swift",
-}
+_ENDINGS = """
+python .py; c .c .h; c++ .cc .cpp .hpp; c# .cs; rust .rs; go .go; java .java; javascript .js; typescript .ts
+ruby .rb; shell .sh; sql .sql; julia .jl; lua .lua; scala .scala; kotlin .kt; haskell .hs; ocaml .ml; lisp .el
+perl .pl; php .php; swift .swift
+"""
+LANGUAGES = {end: name for name, *ends in map(str.split, re.split("[;\n]", _ENDINGS.strip())) for end in ends}
 TESTS = {"test", "tests", "testing", "idle_test", "testdata"}
 VENDORED = {"vendor", "_vendor", "vendored", "third_party", "node_modules", "_bundled", "build", "dist"}
 INSTALLED = {"site-packages", "dist-packages", "__pycache__"}  # beside the folder's code, not of it
@@ -84,39 +63,36 @@ class CodeSource(Source):
         return [root]
 
     def read(self, unread: Unread) -> Iterator[Item]:
-        return read_code(self, unread)
-
-
-def read_code(source: CodeSource, unread: Unread) -> Iterator[Item]:
-    """A document a file, by path; `unread` counts the files left out by reason."""
-    (root,) = source.files()
-    paths = [p.relative_to(root).as_posix() for p in _walk(root, unread) if language_of(p.name)]
-    own_license = source.license or _license_of(root)
-    attributes = Attributes(root)
-    taken: dict[str, str] = {}
-    left = source.max_bytes
-    for path in sorted(paths, key=lambda p: blake2b(os.fsencode(p)).digest()):
-        yield None
-        reason, text = _read(root, path, attributes.of(path))
-        if not reason and len(text.encode()) > left:
-            reason = f"beyond {source.max_bytes:,} bytes"
-        if reason:
-            unread[reason] += 1
-        else:
+        """A document a file, by path; `unread` counts the files left out by reason."""
+        (root,) = self.files()
+        paths = [p.relative_to(root).as_posix() for p in _walk(root, unread) if language_of(p.name)]
+        own_license = self.license or _license_of(root)
+        attributes = Attributes(root)
+        taken: dict[str, str] = {}
+        left = self.max_bytes
+        for path in sorted(paths, key=lambda p: blake2b(os.fsencode(p)).digest()):
+            yield None
+            try:
+                text = _read(root, path, attributes.of(path))
+                if len(text.encode()) > left:
+                    raise Unreadable(f"beyond {self.max_bytes:,} bytes")
+            except Unreadable as error:
+                unread[str(error)] += 1
+                continue
             taken[path] = text
             left -= len(text.encode())
-    for path, text in sorted(taken.items()):
-        stated = SPDX.search(text[:HEAD])
-        named = path.encode("utf-8", "backslashreplace").decode()
-        yield Document(
-            id=record_id(source.name, named),
-            text=text,
-            source=source.name,
-            url=f"{Path(source.folder).name}/{named}",
-            language=language_of(path),
-            license=stated[1] if stated else own_license,
-            meta={"path": named},
-        )
+        for path, text in sorted(taken.items()):
+            stated = SPDX.search(text[:HEAD])
+            named = path.encode("utf-8", "backslashreplace").decode()
+            yield Document(
+                id=record_id(self.name, named),
+                text=text,
+                source=self.name,
+                url=f"{Path(self.folder).name}/{named}",
+                language=language_of(path),
+                license=stated[1] if stated else own_license,
+                meta={"path": named},
+            )
 
 
 def language_of(path: str) -> str:
@@ -137,33 +113,33 @@ def _walk(folder: Path, unread: Unread) -> Iterator[Path]:
 
 def _license_of(root: Path) -> str:
     """SPDX identifier of the licence file in the folder; empty where there is none that is known."""
-    names = (p for p in sorted(root.iterdir()) if p.is_file() and re.match(r"(?i)licen[sc]e|copying", p.name))
-    for path in names:
-        start = " ".join(path.read_bytes()[:8000].decode("utf-8", "replace").split())
-        for pattern, identifier in LICENSES:
-            if re.search(pattern, start, re.I):
-                return identifier
+    for path in sorted(root.iterdir()):
+        if path.is_file() and re.match(r"(?i)licen[sc]e|copying", path.name):
+            start = " ".join(path.read_bytes()[:8000].decode("utf-8", "replace").split())
+            if known := next((name for words, name in LICENSES if re.search(words, start, re.I)), ""):
+                return known
     return ""
 
 
-def _read(root: Path, path: str, said: dict[str, bool]) -> tuple[str, str]:
-    """(why the file is left out, "") or ("", its text). said: what `.gitattributes` say comes first."""
+def _read(root: Path, path: str, said: dict[str, bool]) -> str:
+    """The text of a file, or Unreadable with why it is left out. What `.gitattributes` say comes first."""
     *folders, name = Path(path).parts
-    named = set(folders)
-    looks_vendored = any(folder.startswith(".") for folder in folders) or not named.isdisjoint(VENDORED)
+    looks_vendored = any(folder.startswith(".") for folder in folders) or VENDORED.intersection(folders)
     if said.get("vendored", looks_vendored):
-        return "vendored", ""
-    if not named.isdisjoint(TESTS) or name.startswith("test_") or Path(name).stem.endswith("_test"):
-        return "test", ""
-    if not named.isdisjoint(APPLICATIONS):
-        return "application", ""
+        raise Unreadable("vendored")
+    if TESTS.intersection(folders) or name.startswith("test_") or Path(name).stem.endswith("_test"):
+        raise Unreadable("test")
+    if APPLICATIONS.intersection(folders):
+        raise Unreadable("application")
     if (root / path).stat().st_size > MAX_FILE_BYTES:
-        return f"longer than {MAX_FILE_BYTES:,} bytes", ""
+        raise Unreadable(f"longer than {MAX_FILE_BYTES:,} bytes")
     try:
         text = (root / path).read_text(encoding="utf-8")
     except (UnicodeDecodeError, OSError) as error:
-        return f"not readable as UTF-8: {type(error).__name__}", ""
+        raise Unreadable(f"not readable as UTF-8: {type(error).__name__}") from None
     looks_generated = GENERATED.search(text[:HEAD]) or max(map(len, text.splitlines()), default=0) > 1000
     if said.get("generated", looks_generated):
-        return "generated", ""
-    return ("", text.strip("\n") + "\n") if text.strip() else ("empty", "")
+        raise Unreadable("generated")
+    if not text.strip():
+        raise Unreadable("empty")
+    return text.strip("\n") + "\n"

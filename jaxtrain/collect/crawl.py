@@ -4,21 +4,20 @@ The stage reads the WARC files afterwards (web.py), so a crawl is made once and 
 """
 
 import gzip
-import hashlib
 import html
-import io
 import json
 import re
 import time
-import urllib.robotparser
+import uuid
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urldefrag, urljoin, urlsplit
+from urllib.robotparser import RobotFileParser
 
 from jaxtrain.collect.download import AGENT, FAULTS, Politeness, Refused, fetch, get
 from jaxtrain.collect.source import Item, Source, Step
@@ -120,13 +119,13 @@ def crawl(source: SiteSource, file: Path, sleep: Callable[[float], Any] = time.s
     reasons: Unread = Unread()
     waiting = deque((urldefrag(url)[0], 0) for url in source.start)
     seen = {url for url, _ in waiting}
-    robots: dict[str, urllib.robotparser.RobotFileParser] = {}
+    rules_at = cache(lambda robots: _rules(robots, source.politeness, hosts))
     file.parent.mkdir(parents=True, exist_ok=True)
     partial, asked = file.with_name(file.name + ".part"), 0
     with partial.open("wb") as out:
         while waiting and asked < source.most_pages:
             url, depth = waiting.popleft()
-            rules = robots.setdefault(urlsplit(url).netloc, _robots(url, source.politeness, robots, hosts))
+            rules = rules_at(urljoin(url, "/robots.txt"))
             if not rules.can_fetch(AGENT, url):
                 reasons["robots.txt does not allow it"] += 1
                 continue
@@ -134,11 +133,9 @@ def crawl(source: SiteSource, file: Path, sleep: Callable[[float], Any] = time.s
             asked += 1
             try:
                 status, at, kind, body = get(url, source.politeness, MAX_RECORD, hosts)
-            except Refused as error:
-                reasons[str(error)] += 1
-                continue
-            except FAULTS as error:
-                reasons[f"no answer: {type(error).__name__}"] += 1
+            except (Refused, *FAULTS) as error:
+                refused = isinstance(error, Refused)
+                reasons[str(error) if refused else f"no answer: {type(error).__name__}"] += 1
                 continue
             out.write(_record(at, status, kind, body))
             if depth < source.depth and status == 200 and "html" in kind:
@@ -147,40 +144,28 @@ def crawl(source: SiteSource, file: Path, sleep: Callable[[float], Any] = time.s
                         seen.add(link)
                         waiting.append((link, depth + 1))
     reasons["beyond most_pages"] += len(waiting)
-    file.with_name("unread.json").write_text(
-        json.dumps({k: n for k, n in reasons.items() if n}, sort_keys=True)
-    )
+    file.with_name("unread.json").write_text(json.dumps(+reasons, sort_keys=True))
     partial.replace(file)
 
 
-def _robots(
-    url: str,
-    politeness: Politeness,
-    known: dict[str, urllib.robotparser.RobotFileParser],
-    hosts: set[str],
-) -> urllib.robotparser.RobotFileParser:
-    """The rules of a host; where they cannot be read, nothing is allowed (RFC 9309)."""
-    if (host := urlsplit(url).netloc) in known:
-        return known[host]
-    rules = urllib.robotparser.RobotFileParser()
+def _rules(robots: str, politeness: Politeness, hosts: set[str]) -> RobotFileParser:
+    """What a robots.txt says; where it cannot be read, nothing is allowed (RFC 9309)."""
+    rules = RobotFileParser()
     try:
-        status, _, _, body = get(urljoin(url, "/robots.txt"), politeness, 500_000, hosts)
+        status, _, _, body = get(robots, politeness, 500_000, hosts)
     except (Refused, *FAULTS):
         status, body = 503, b""
-    if status >= 500:
-        rules.disallow_all = True
-    else:
-        text = body.decode("utf-8", "replace") if status == 200 else ""
-        rules.parse(_CRAWL_DELAY.sub(_bounded, line) for line in text.splitlines())
+    rules.disallow_all = status >= 500
+    text = body.decode("utf-8", "replace") if status == 200 else ""
+    rules.parse(_CRAWL_DELAY.sub(_bounded, line) for line in text.splitlines())
     return rules
 
 
 def _bounded(line: re.Match[str]) -> str:
     """A delay that the parser understands, of at most ten seconds."""
     digits = line[2].strip()
-    if not (digits.isascii() and digits.isdigit()):
-        return line[1]
-    return f"{line[1]} {min(int(digits[:9]), MOST_DELAY)}"
+    is_number = digits.isascii() and digits.isdigit()
+    return f"{line[1]} {min(int(digits[:9]), MOST_DELAY)}" if is_number else line[1]
 
 
 def _links(body: bytes, base: str) -> list[str]:
@@ -200,16 +185,10 @@ def _links(body: bytes, base: str) -> list[str]:
 
 def _record(url: str, status: int, kind: str, body: bytes) -> bytes:
     """One WARC response record as a gzip member (ISO 28500)."""
-    http = (
-        f"HTTP/1.1 {status} \r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
-    )
-    name = hashlib.blake2b(url.encode(), digest_size=16).hexdigest()
+    answer = f"HTTP/1.1 {status} \r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     head = (
         f"WARC/1.1\r\nWARC-Type: response\r\nWARC-Target-URI: {url}\r\nWARC-Date: {_DATE}\r\n"
-        f"WARC-Record-ID: <urn:uuid:{name[:8]}-{name[8:12]}-{name[12:16]}-{name[16:20]}-{name[20:]}>\r\n"
-        f"Content-Type: application/http; msgtype=response\r\nContent-Length: {len(http)}\r\n\r\n"
+        f"WARC-Record-ID: <{uuid.uuid5(uuid.NAMESPACE_URL, url).urn}>\r\n"
+        f"Content-Type: application/http; msgtype=response\r\nContent-Length: {len(answer + body)}\r\n\r\n"
     )
-    packed = io.BytesIO()
-    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as member:
-        member.write(head.encode() + http + b"\r\n\r\n")
-    return packed.getvalue()
+    return gzip.compress(head.encode() + answer + body + b"\r\n\r\n", mtime=0)

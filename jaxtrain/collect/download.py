@@ -4,14 +4,14 @@ What was fetched is kept in the source's folder, so a second run asks for nothin
 """
 
 import http.client
-import io
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -68,13 +68,11 @@ def fetch(url: str, path: Path, politeness: Politeness, sleep: Callable[[float],
 def _append(url: str, partial: Path, politeness: Politeness) -> None:
     have = partial.stat().st_size if partial.exists() else 0
     headers = {"User-Agent": AGENT} | ({"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(
-        urllib.request.Request(url, headers=headers), timeout=politeness.timeout
-    ) as answer:
-        resumed = answer.status == 206
+    asked = urllib.request.Request(url, headers=headers)
+    with urllib.request.urlopen(asked, timeout=politeness.timeout) as answer:
         expected = answer.headers.get("Content-Length")
         got, deadline = 0, time.monotonic() + politeness.longest
-        with partial.open("ab" if resumed else "wb") as file:
+        with partial.open("ab" if answer.status == 206 else "wb") as file:
             while data := answer.read1(_CHUNK):
                 file.write(data)
                 got += len(data)
@@ -90,13 +88,22 @@ def get(url: str, politeness: Politeness, most: int, hosts: Collection[str]) -> 
     hosts: where a redirect may lead; Refused for another one, which is not asked.
     Errors: TimeoutError where all of it takes longer than four times the politeness' timeout.
     """
-    until = time.monotonic() + 4 * politeness.timeout
-    opener = urllib.request.build_opener(_Within(hosts), _Http(until), _Https(until))
-    request = urllib.request.Request(url, headers={"User-Agent": AGENT})
+    opener = urllib.request.build_opener(_Within(hosts))
+    asked = urllib.request.Request(url, headers={"User-Agent": AGENT})
+    found: Future[tuple[int, str, str, bytes]] = Future()
+
+    def ask() -> None:
+        try:
+            with opener.open(asked, timeout=politeness.timeout) as answer:
+                kind = answer.headers.get("Content-Type", "")
+                found.set_result((answer.status, answer.url, kind, answer.read(most)))
+        except BaseException as error:
+            found.set_exception(error)
+
+    # A server that sends a byte now and then keeps `ask` waiting in the head as well as in the body.
+    Thread(target=ask, daemon=True).start()
     try:
-        with opener.open(request, timeout=politeness.timeout) as answer:
-            body = answer.read(most)
-            return answer.status, answer.url, answer.headers.get("Content-Type", ""), body
+        return found.result(4 * politeness.timeout)
     except urllib.error.HTTPError as error:
         error.close()
         return error.code, url, "", b""
@@ -112,57 +119,3 @@ class _Within(urllib.request.HTTPRedirectHandler):
         if urlsplit(newurl).netloc not in self._hosts:
             raise Refused("a redirect to another site")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-class _Until(io.RawIOBase):
-    """What a socket sends, up to a moment: a byte now and then is a stalled server too."""
-
-    def __init__(self, stream: io.RawIOBase, sock: Any, until: float) -> None:
-        self._stream, self._sock, self._until = stream, sock, until
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        left = self._until - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self._sock.settimeout(min(left, self._sock.gettimeout() or left))
-        return self._stream.readinto(buffer)
-
-    def close(self) -> None:
-        self._stream.close()
-        super().close()
-
-
-class _Response(http.client.HTTPResponse):
-    def __init__(self, sock: Any, *args: Any, until: float, **named: Any) -> None:
-        super().__init__(sock, *args, **named)
-        self.fp.close()
-        self.fp = io.BufferedReader(_Until(sock.makefile("rb", buffering=0), sock, until))
-
-
-class _Http(urllib.request.HTTPHandler):
-    """Whose answers, head and body, are there by a moment."""
-
-    def __init__(self, until: float) -> None:
-        super().__init__()
-        self._until = until
-
-    def http_open(self, req: Any) -> Any:
-        return self.do_open(partial(_connection, http.client.HTTPConnection, self._until), req)
-
-
-class _Https(urllib.request.HTTPSHandler):
-    def __init__(self, until: float) -> None:
-        super().__init__()
-        self._until = until
-
-    def https_open(self, req: Any) -> Any:
-        return self.do_open(partial(_connection, http.client.HTTPSConnection, self._until), req)
-
-
-def _connection(kind: Callable[..., Any], until: float, *args: Any, **named: Any) -> Any:
-    connection = kind(*args, **named)
-    connection.response_class = partial(_Response, until=until)
-    return connection

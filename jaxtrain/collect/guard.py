@@ -12,16 +12,17 @@ what else the machine does.
 import faulthandler
 import json
 import mmap
-import os
+import multiprocessing
 import resource
 import signal
 import time
-import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import count
-from typing import IO, Any
+from multiprocessing.connection import Connection
+from typing import Any
 
 from jaxtrain.collect.source import Source, Step
 from jaxtrain.document import Conversation, Document, Record
@@ -34,6 +35,7 @@ MOST_REASONS = 1000  # of one source; beyond them a reason is counted without it
 _AT_ONCE = 1 << 18  # bytes of records that are sent together
 _PLACE = 64  # bytes for the place that the process is at
 _END: Any = object()
+_FORK = multiprocessing.get_context("fork")
 
 Verdicts = dict[str, str]
 """Place -> why the reading ended there."""
@@ -56,28 +58,43 @@ def read(
     done: Place = ()
     while True:
         with mmap.mmap(-1, _PLACE) as at:
-            worker, pipe = _start(source, verdicts, done, at)
-            left = True
+            reading, writing = _FORK.Pipe(duplex=False)
+            worker = _FORK.Process(
+                target=_work, args=(source, verdicts, done, at, reading, writing), daemon=True
+            )
+            with warnings.catch_warnings():
+                # Python and JAX warn of threads, which the process that reads has none of and needs none of.
+                warnings.simplefilter("ignore")
+                worker.start()
+            writing.close()
+            ended = False
             try:
-                for line in pipe:
-                    message = json.loads(line)
+                for message in _messages(reading):
                     done = tuple(message["done"])
                     _count(unread, message["unread"])
                     if "error" in message:
                         raise UserError(message["error"])
-                    yield from map(_record, message["records"])
-                left = False
+                    for row in message["records"]:
+                        yield Conversation(**row) if "messages" in row else Document(**row)
+                ended = True
             finally:
-                pipe.close()
-                if left:  # whoever asked for the records wants no more of them
-                    os.kill(worker, signal.SIGKILL)
-                _, status = os.waitpid(worker, 0)
-            if status == 0:
+                reading.close()
+                if not ended:  # whoever asked for the records wants no more of them
+                    worker.kill()
+                worker.join()
+            if worker.exitcode == 0:
                 return
             place = at[:].rstrip(b"\0").decode()
         assert place not in verdicts, f"the verdict on {place} is not kept to"
-        verdicts[place] = _verdict(source, os.waitstatus_to_exitcode(status), place)
+        verdicts[place] = _verdict(source, worker.exitcode or 0, place)
         save()
+
+
+def _messages(pipe: Connection) -> Iterator[dict[str, Any]]:
+    """What the process that reads sends, until it ends."""
+    with suppress(EOFError, OSError):
+        while True:
+            yield json.loads(pipe.recv_bytes())
 
 
 def read_here(source: Source, unread: Unread) -> Iterator[Record]:
@@ -106,50 +123,25 @@ def _count(unread: Unread, more: dict[str, int]) -> None:
         unread[reason if known else "other reasons"] += number
 
 
-def _record(row: dict[str, Any]) -> Record:
-    return Conversation(**row) if "messages" in row else Document(**row)
-
-
-def _start(source: Source, verdicts: Verdicts, done: Place, at: mmap.mmap) -> tuple[int, IO[bytes]]:
-    """The process that reads, and the pipe through which its messages come."""
-    reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        # Python and JAX warn of threads, which the process that reads has none of and needs none of.
-        warnings.simplefilter("ignore")
-        worker = os.fork()
-    if worker:
-        os.close(writing)
-        return worker, os.fdopen(reading, "rb", 1 << 20)
-    status = 1
-    try:
-        os.close(reading)
-        faulthandler.disable()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        with os.fdopen(writing, "wb") as pipe:
-            _work(source, verdicts, done, at, pipe)
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(status)
-
-
-def _work(source: Source, verdicts: Verdicts, done: Place, at: mmap.mmap, pipe: IO[bytes]) -> None:
+def _work(
+    source: Source, verdicts: Verdicts, done: Place, at: mmap.mmap, reading: Connection, pipe: Connection
+) -> None:
+    """Read in this process, write down at which place it is, and send what is found."""
+    reading.close()  # so that this process ends with the other
+    faulthandler.disable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     unread: Unread = Counter()
     waiting: list[str] = []
-    sent = time.monotonic()
-    limit = 0.0
+    sent, size, limit = time.monotonic(), 0, 0.0
+    most = resource.getrlimit(resource.RLIMIT_CPU)[1]
 
     def send(done: Place, **more: Any) -> None:
-        nonlocal sent
         head = json.dumps({"done": done, "unread": unread, **more})
-        pipe.write(f'{head[:-1]}, "records": [{", ".join(waiting)}]}}\n'.encode())
-        pipe.flush()
+        pipe.send_bytes(f'{head[:-1]}, "records": [{", ".join(waiting)}]}}'.encode())
         waiting.clear()
         unread.clear()
-        sent = time.monotonic()
 
     def begin(place: str, size: int) -> None:
         nonlocal limit
@@ -162,17 +154,15 @@ def _work(source: Source, verdicts: Verdicts, done: Place, at: mmap.mmap, pipe: 
             soft = seconds if most == resource.RLIM_INFINITY else min(seconds, most)
             resource.setrlimit(resource.RLIMIT_CPU, (soft, most))
 
-    walk = _Walk(unread, verdicts, done, begin)
-    most = resource.getrlimit(resource.RLIMIT_CPU)[1]
     _bound_memory()
+    walk = _Walk(unread, verdicts, done, begin)
     try:
-        size = 0
         for place, _, row in walk.items(source.read(unread), (), ""):
             waiting.append(row)
             size += len(row)
             if size > _AT_ONCE or time.monotonic() - sent > 1:
                 send(place)
-                size = 0
+                sent, size = time.monotonic(), 0
         send(walk.done)
     except UserError as error:
         send(walk.done, error=str(error))
@@ -202,28 +192,29 @@ class _Walk:
         """Place, record and its JSON, of each record that is found."""
         iterator = iter(found)
         for number in count(1):
-            place = (*step, number)
-            text = "/".join(map(str, place))
+            place, item, row = (*step, number), _END, ""
+            text, behind = "/".join(map(str, place)), f"{name} behind {number - 1}".strip()
             # Looking for an item can fail as its own step can; then what is behind it is lost, too.
-            if self._judged(f"{text} on", f"{name} behind {number - 1}".strip()):
+            if self._judged(f"{text} on", behind):
                 return
             self._begin(f"{text} on", 0)
-            try:
+            with self._counting(behind if number > 1 else name):
                 item = next(iterator, _END)
-            except UserError:
-                raise
-            except Exception as error:
-                self._lost(error, f"{name} behind {number - 1}" if number > 1 else name)
-                return
             if item is _END:
                 return
             if isinstance(item, Step):
                 named = f"{name} {item.place}".strip()
                 if not self._is_done(place) and not self._judged(text, named):
                     self._begin(text, item.size)
-                    yield from self._run(item, place, named)
-            elif item and not self._is_done(place) and (row := self._row(item, f"{name} {number}")):
-                yield place, item, row
+                    inner: Iterable[Any] = ()
+                    with self._counting(named):
+                        inner = item.run()
+                    yield from self.items(inner, place, named)
+            elif item and not self._is_done(place):
+                with self._counting(f"{name} {number}"):
+                    row = json.dumps(vars(item), ensure_ascii=False)
+                    row.encode()
+                    yield place, item, row
             if place == self._behind:
                 self._unread.clear()  # what was counted up to here was sent by the process before
             if place >= self._behind:
@@ -233,38 +224,23 @@ class _Walk:
         """Whether it, and not only what it begins with, was finished by a process before."""
         return place == self._behind or place < self._behind and place != self._behind[: len(place)]
 
-    def _run(self, step: Step, place: Place, name: str) -> Iterator[tuple[Place, Record, str]]:
-        try:
-            found = step.run()
-        except UserError:
-            raise
-        except Exception as error:
-            self._lost(error, name)
-            return
-        yield from self.items(found, place, name)
-
     def _judged(self, place: str, name: str) -> bool:
         if verdict := self._verdicts.get(place):
             self._unread[f"{name}: {verdict}"] += 1
         return bool(verdict)
 
-    def _lost(self, error: Exception, name: str) -> None:
-        if isinstance(error, Unreadable):
-            self._unread[str(error)] += 1
-        elif isinstance(error, MemoryError):
-            self._unread[f"{name} needs more memory than {MEMORY // 10**9} GB"] += 1
-        else:
-            self._unread[f"{name} cannot be read: {type(error).__name__}"] += 1
-
-    def _row(self, record: Record, name: str) -> str:
-        """The record as JSON; empty, and counted, where it is none."""
+    @contextmanager
+    def _counting(self, name: str) -> Iterator[None]:
+        """What fails within is counted; UserError is for the user."""
         try:
-            row = json.dumps(vars(record), ensure_ascii=False)
-            row.encode()
+            yield
+        except UserError:
+            raise
+        except Unreadable as error:
+            self._unread[str(error)] += 1
         except UnicodeEncodeError:
             self._unread["half of a surrogate pair, which is no text"] += 1
-            return ""
+        except MemoryError:
+            self._unread[f"{name} needs more memory than {MEMORY // 10**9} GB"] += 1
         except Exception as error:
-            self._lost(error, name)
-            return ""
-        return row
+            self._unread[f"{name} cannot be read: {type(error).__name__}"] += 1

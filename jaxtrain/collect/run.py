@@ -46,11 +46,6 @@ def run(config: CollectConfig) -> Path:
     return artifact.produce(config, inputs, write=lambda folder: _write(config, folder), resume=True)
 
 
-def read(source: Source, unread: Unread) -> Iterator[Record]:
-    """The records of any source; `unread` counts by reason what could not be read."""
-    return guard.read(source, unread)
-
-
 def _inputs(source: Source) -> Iterator[tuple[str, Path]]:
     for number, path in enumerate(source.files(), 1):
         yield f"{source.name}/{number}/{shown(path)}", path
@@ -75,24 +70,22 @@ def _write(config: CollectConfig, folder: Path) -> dict[str, Any]:
         place = "conversations" if source.record_type is Conversation else "documents"
         found = guard.read(source, reasons, verdicts.setdefault(source.name, {}), save)
         records = track(_counted(found, reasons, total), f"collect {source.name}")
-        write_records(folder / place / f"{source.name}.parquet", source.record_type, records)
-        counts[source.name] = {place: total["records"], "bytes": total["bytes"], "unread": reasons.total()}
+        number = write_records(folder / place / f"{source.name}.parquet", source.record_type, records)
+        counts[source.name] = {place: number, "bytes": total["bytes"], "unread": reasons.total()}
         unread[source.name] = dict(sorted(reasons.items()))
-        say(
-            f"collect {source.name}: {total['records']:,} {place}, {total['bytes'] / 1e6:.1f} MB"
-            + "".join(f"; {count:,} × {reason}" for reason, count in reasons.most_common(3))
-            + (f"; {len(reasons) - 3} more reasons in unread.json" if len(reasons) > 3 else "")
-        )
+        lost = [f"{count:,} × {reason}" for reason, count in reasons.most_common(3)]
+        lost += [f"{len(reasons) - 3} more reasons in unread.json"] * (len(reasons) > 3)
+        size = f"{total['bytes'] / 1e6:.1f} MB"
+        say("; ".join([f"collect {source.name}: {number:,} {place}, {size}", *lost]))
     if not any(c.get("documents") or c.get("conversations") for c in counts.values()):
         raise UserError(f"nothing could be read from any source: {json.dumps(unread)}")
-    (folder / "unread.json").write_text(
-        json.dumps(unread, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    )
+    found = json.dumps(unread, indent=2, sort_keys=True, ensure_ascii=False)
+    (folder / "unread.json").write_text(found + "\n")
     return counts
 
 
 def _counted(records: Iterator[Record], unread: Unread, total: Counter[str]) -> Iterator[Record]:
-    """Pass each id once, and count records and bytes of UTF-8."""
+    """Pass each id once, and count the bytes of UTF-8."""
     seen: set[str] = set()
     for record in records:
         if record.id in seen and isinstance(record, Document):
@@ -102,6 +95,5 @@ def _counted(records: Iterator[Record], unread: Unread, total: Counter[str]) -> 
             record = replace(record, id=record_id(record.source, f"{record.id}\0{len(seen)}"))
         seen.add(record.id)
         texts = [record.text] if isinstance(record, Document) else [m["content"] for m in record.messages]
-        total["records"] += 1
         total["bytes"] += sum(len(text.encode()) for text in texts)
         yield record

@@ -4,7 +4,7 @@ From paths and from any URL that fsspec reads: s3://, gs://, https://, and hf://
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ from jaxtrain.collect.source import FileSource, Item, Step
 from jaxtrain.document import Document, record_id
 from jaxtrain.formats.encoding import codec
 from jaxtrain.formats.files import Unread, Unreadable, is_url, shown
-from jaxtrain.formats.rows import ENDS, rows
+from jaxtrain.formats.rows import ENDS, Row, rows
 from jaxtrain.runtime.errors import UserError
 
 
@@ -33,18 +33,16 @@ class TableSource(FileSource):
     """Column of the text."""
     url: str = "url"
     """Column of the URL; its rows need not have it."""
-    meta: tuple[str, ...] = field(default=())
+    meta: tuple[str, ...] = ()
     """Columns to keep as `meta`."""
 
     def files(self) -> list[Path]:
         # What lies behind a URL counts by its name.
-        if local := tuple(path for path in self.paths if not is_url(path)):
-            return FileSource.files(replace(self, paths=local))
-        return [] if self.paths else super().files()
+        local = tuple(path for path in self.paths if not is_url(path))
+        return FileSource.files(replace(self, paths=local)) if local or not self.paths else []
 
     def read(self, unread: Unread) -> Iterator[Item]:
-        for path in self.files():
-            yield Step(shown(path), partial(self.read_file, path, unread), path.stat().st_size)
+        yield from super().read(unread)
         for url in self._urls():
             yield Step(shown(url), partial(self.read_file, url, unread))
 
@@ -65,7 +63,7 @@ class TableSource(FileSource):
         for number, row in enumerate(rows(path, unread, (*fixed, *self.meta), codec(self.encoding))):
             yield Step(f"row {number + 1}", partial(self._document, row, f"{shown(path)}\0{number}"))
 
-    def _document(self, row: dict[str, Any], place: str) -> Iterator[Document]:
+    def _document(self, row: Row, place: str) -> Iterator[Document]:
         text, url = row.get(self.text), str(row.get(self.url) or "")
         if not isinstance(text, str) or not text.strip():
             raise Unreadable(f"no text in column {self.text!r}")

@@ -6,7 +6,7 @@ footers and advertisements; nothing is judged here beyond that: quality is the n
 
 import importlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,10 +22,7 @@ from jaxtrain.formats.files import Unread, Unreadable, kind_of, read_bytes, show
 from jaxtrain.formats.warc import CUT, Http, Warc, http, records
 from jaxtrain.runtime.errors import UserError
 
-Page = tuple[str, str]
-"""(main text, title)"""
 HTML = ("text/html", "application/xhtml+xml")
-NO_TEXT = "no main text on the page"
 _DEED = re.compile(r"/(licenses|publicdomain)/([a-z-]+)/(\d\.\d)")
 _TAG, _BEFORE = 1000, 120  # characters of a tag, and before it, in which a licence is looked for
 _REL = re.compile(r"""\brel=("[^"]*"|'[^']*'|[^\s>]*)""")
@@ -53,12 +50,11 @@ def read_archive(path: Path, source: WebSource, unread: Unread) -> Iterator[Item
         page = Http(200, read_bytes(path, unread), {"content-type": HTML[0]})
         yield from _page(page, {"warc-target-uri": shown(path)}, source)
         return
+    readers = {"response": _response, "resource": _response, "conversion": _plain_text}
     number = 0
     for number, record in enumerate(records(path, unread), 1):
-        if record.type in ("response", "resource"):
-            yield Step(f"record {number}", partial(_response, record, source), len(record.block))
-        elif record.type == "conversion":
-            yield Step(f"record {number}", partial(_plain_text, record, source), len(record.block))
+        if reader := readers.get(record.type):
+            yield Step(f"record {number}", partial(reader, record, source), len(record.block))
         else:
             unread[f"{record.type or 'unnamed'} record"] += 1
     if not number:
@@ -66,10 +62,8 @@ def read_archive(path: Path, source: WebSource, unread: Unread) -> Iterator[Item
 
 
 def _response(record: Warc, source: WebSource) -> Iterator[Document]:
-    if record.type == "resource" or not record.block.startswith(b"HTTP/"):
-        response = Http(200, record.block, record.headers)
-    else:
-        response = http(record.block)
+    is_http = record.type == "response" and record.block.startswith(b"HTTP/")
+    response = http(record.block) if is_http else Http(200, record.block, record.headers)
     kind = response.headers.get("content-type", "").split(";")[0].strip().lower() or "no content type"
     if response.status != 200:
         raise Unreadable(f"HTTP status {response.status}")
@@ -86,8 +80,8 @@ def _page(response: Http, headers: dict[str, str], source: WebSource) -> Iterato
     page = encodings.decode(response.body, charset, html=True)
     text, title = EXTRACTORS[source.extractor](_flat(page))
     if not text:
-        raise Unreadable(NO_TEXT)
-    yield _document(headers, source, text, license=stated_license(page) or source.license, title=title)
+        raise Unreadable("no main text on the page")
+    yield _document(headers, source, text, stated_license(page) or source.license, title)
 
 
 def _flat(page: str) -> str:
@@ -112,12 +106,10 @@ def _plain_text(record: Warc, source: WebSource) -> Iterator[Document]:
     text = encodings.decode(record.block, "utf-8", html=True).strip()
     if not text:
         raise Unreadable("no text in the record")
-    yield _document(record.headers, source, text, license=source.license)
+    yield _document(record.headers, source, text, source.license, "")
 
 
-def _document(
-    headers: dict[str, str], source: WebSource, text: str, license: str, title: str = ""
-) -> Document:
+def _document(headers: dict[str, str], source: WebSource, text: str, license: str, title: str) -> Document:
     url = headers.get("warc-target-uri", "").strip("<>")  # WARC 1.0 tools wrote the brackets
     return Document(
         id=record_id(source.name, url),
@@ -130,14 +122,14 @@ def _document(
     )
 
 
-def main_text(page: str) -> Page:
+def main_text(page: str) -> tuple[str, str]:
     """Resiliparse's main content of an HTML page, and its title."""
     tree = HTMLTree.parse(page)
     text = extract_plain_text(tree, main_content=True, alt_texts=False, comments=False).strip()
     return text, (tree.title or "").strip()
 
 
-def main_text_trafilatura(page: str) -> Page:
+def main_text_trafilatura(page: str) -> tuple[str, str]:
     """Trafilatura's; ten times slower, and stricter about what is an article."""
     try:
         trafilatura = importlib.import_module("trafilatura")
@@ -148,10 +140,7 @@ def main_text_trafilatura(page: str) -> Page:
     return text.strip(), (HTMLTree.parse(page).title or "").strip()
 
 
-EXTRACTORS: dict[str, Callable[[str], Page]] = {
-    "resiliparse": main_text,
-    "trafilatura": main_text_trafilatura,
-}
+EXTRACTORS = {"resiliparse": main_text, "trafilatura": main_text_trafilatura}
 
 
 def stated_license(page: str) -> str:
@@ -172,6 +161,5 @@ def stated_license(page: str) -> str:
 
 def _spdx(deed: re.Match[str]) -> str:
     kind, name, version = deed.groups()
-    if kind == "licenses":
-        return f"CC-{name.upper()}-{version}"
-    return "CC0-1.0" if name == "zero" else "public-domain"
+    public = "CC0-1.0" if name == "zero" else "public-domain"
+    return f"CC-{name.upper()}-{version}" if kind == "licenses" else public

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import IO, ClassVar
 from urllib.parse import quote
@@ -19,17 +20,8 @@ from jaxtrain.formats.files import Unread, Unreadable, as_utf8, shown, stretches
 from jaxtrain.formats.wikitext import plain_text
 
 ENGLISH_NAMESPACES = {"file", "image", "media", "category"}  # understood by the MediaWiki of every language
-APPARATUS = {
-    "see also",
-    "references",
-    "external links",
-    "further reading",
-    "notes",
-    "footnotes",
-    "citations",
-    "notes and references",
-    "sources",
-}
+_TITLES = "see also|references|external links|further reading|notes|footnotes|citations|notes and references"
+APPARATUS = {*_TITLES.split("|"), "sources"}
 REDIRECT = re.compile(r"\s*#[^\W\d_][\w-]*\s*:?\s*\[\[")
 """`#REDIRECT [[Page]]` in any language."""
 MAY_REFER_TO = re.compile(r"^.*'{3}.*[:：]\s*\n[*#]", re.M)
@@ -54,14 +46,12 @@ class WikiSource(FileSource):
 
     def read_file(self, path: Path, unread: Unread) -> Iterator[Item]:
         """A document an article (namespace 0), in the order of the dump."""
+        pages = chain.from_iterable(_pages(as_utf8(part), unread) for part in stretches(path, unread))
         wiki: _Wiki | None = None
-        number = 0
-        for stretch in stretches(path, unread):
-            for head, page in _pages(as_utf8(stretch), unread):
-                wiki = wiki or _Wiki.of(head)
-                number += 1
-                yield Step(f"page {number}", partial(_article, page, wiki, self), len(page))
-        if not number:
+        for number, (head, page) in enumerate(pages, 1):
+            wiki = wiki or _Wiki.of(head)
+            yield Step(f"page {number}", partial(_article, page, wiki, self), len(page))
+        if wiki is None:
             raise Unreadable(f"{shown(path)} holds no page of MediaWiki")
 
 
@@ -90,19 +80,19 @@ def _pages(file: IO[bytes], unread: Unread) -> Iterator[tuple[str, bytes]]:
         data += more
         while found := _BEGIN.search(data):
             head = head or data[: found.start()].decode("utf-8", "replace")
-            pieces, size, tail = [data[found.start() :]], len(data), data[-len(_END) :]
-            while _END not in (tail if len(pieces) > 1 else pieces[0]):
+            data, at, is_long = data[found.start() :], 0, False
+            while (end := data.find(_END, at)) < 0:
                 if not (more := file.read(_CHUNK)):
                     unread["a page that is cut"] += 1
                     return
-                tail = pieces[-1][-len(_END) :] + more
-                size += len(more)
-                pieces = [*pieces[-1:], more] if size > MAX_PAGE else [*pieces, more]
-            if size > MAX_PAGE:
+                is_long |= len(data) + len(more) > MAX_PAGE
+                data = data[-len(_END) :] if is_long else data
+                at = max(0, len(data) - len(_END))
+                data += more
+            page, data = data[:end], data[end + len(_END) :]
+            if is_long:
                 unread[f"a page longer than {MAX_PAGE // 1_000_000} MB"] += 1
-                data = (pieces[-2] + pieces[-1]).partition(_END)[2]
                 continue
-            page, _, data = b"".join(pieces).partition(_END)
             # A page whose end was damaged: the next one begins within it.
             begun = [match.start() for match in _BEGIN.finditer(page)]
             if len(begun) > 1:
@@ -148,8 +138,9 @@ def article_text(markup: str, hidden_namespaces: set[str]) -> str:
     kept: list[tuple[int, str]] = []
     for level, title, body in reversed(list(zip(rest[::3], rest[1::3], rest[2::3], strict=True))):
         body = body.strip("\n")
-        last_lists = not kept and not _has_prose(body)  # link lists at the end, whatever their language
-        apparatus = last_lists or title.strip().lower() in APPARATUS
+        has_prose = any(line and not line.startswith("- ") for line in body.split("\n"))
+        # Without prose it is a link list at the end, whatever its language.
+        apparatus = not kept and not has_prose or title.strip().lower() in APPARATUS
         above_kept = bool(kept) and kept[-1][0] > int(level)
         if not apparatus and (body or above_kept):
             kept.append((int(level), f"{title.strip()}\n\n{body}"))
@@ -157,7 +148,3 @@ def article_text(markup: str, hidden_namespaces: set[str]) -> str:
         return ""
     joined = "\n\n".join([lead, *(section for _, section in reversed(kept))])
     return re.sub(r"\n{3,}", "\n\n", joined).strip("\n").rstrip()
-
-
-def _has_prose(body: str) -> bool:
-    return any(line and not line.startswith("- ") for line in body.split("\n"))

@@ -1,5 +1,6 @@
 """Files of one text each, and JSON records of such, as works: `text`, `title`, `author`, `language`, …"""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,9 @@ from jaxtrain.formats.rows import rows
 
 Work = dict[str, Any]
 PLAIN = (".txt", ".md", ".markdown", ".rst")
-ENDS = (*PLAIN, ".epub", ".xml", ".tei", ".pdf", ".jsonl", ".json", ".parquet")
+ALONE = (*PLAIN, ".epub", ".xml", ".tei", ".pdf")
+"""Files of one work each."""
+ENDS = (*ALONE, ".jsonl", ".json", ".parquet")
 FIELDS = ("text", "title", "author", "lang", "language", "url", "id", "first_edition")
 """Fields of a record that are read."""
 # ISO 639-2 codes, of which both forms are in use, and their ISO 639-1.
@@ -33,7 +36,7 @@ _SHORT = dict(pair.split("=") for pair in _CODES.split())
 class TextSource(FileSource):
     """Files of one text each: plain text, Markdown, PDF, EPUB, TEI. A document a file."""
 
-    ends: ClassVar = tuple(end for end in ENDS if end not in (".jsonl", ".json", ".parquet"))
+    ends: ClassVar = ALONE
 
     def read_file(self, path: Path, unread: Unread) -> Iterator[Document]:
         for work in read_works(path, unread, self.encoding):
@@ -54,9 +57,7 @@ def read_works(path: Path, unread: Unread, encoding: str) -> Iterator[Work]:
         if not isinstance(work.get("text"), str) or not work["text"].strip():
             unread["a work without text"] += 1
             continue
-        language = (
-            str(work.get("language") or work.get("lang") or "").replace("_", "-").partition("-")[0].lower()
-        )
+        language = re.split("[-_]", str(work.get("language") or work.get("lang") or ""))[0].lower()
         language = _SHORT.get(language, language if len(language) == 2 else "")
         yield {**work, "number": number, "language": language}
 
