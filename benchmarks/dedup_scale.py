@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jaxtrain.clean import dedup
-from jaxtrain.clean.shards import Facts, Shard, _write_facts, list_shards
+from jaxtrain.clean.shards import Facts, Shard, list_shards, write_facts
 from jaxtrain.document import Document, record_id, write_records
 from jaxtrain.engine import run_tasks
 
@@ -68,13 +68,13 @@ def sketch_shard(task: dict) -> dict:
     rows = shard.collected().to_pylist()
     results = [{"text": row["text"], "reason": ""} for row in rows]
     shard.file("").parent.mkdir(parents=True, exist_ok=True)
-    _write_facts(shard, rows, results, [dedup.sketch(row["text"]) for row in rows])
+    write_facts(shard, rows, results)
     pq.write_table(pa.table({"reason": [""] * len(rows)}), shard.file("parquet"))
     return {}
 
 
 def deduplicate(folder: Path) -> None:
-    found = list_shards("documents", folder / "made.parquet", folder / "working")
+    found = list_shards(folder, "documents", ["made"], folder / "working")
     tasks = [{"path": str(s.path), "group": s.group, "working": str(s.working)} for s in found]
     run_tasks(sketch_shard, tasks, workers=2, what="sketches")
     facts = Facts(found, {"made": 0})
@@ -87,7 +87,7 @@ def deduplicate(folder: Path) -> None:
 def measure(count: int) -> dict:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_records(folder / "made.parquet", Document, documents(count))
+        write_records(folder / "documents/made.parquet", Document, documents(count))
         begun, most = time.monotonic(), 0
         process = subprocess.Popen([sys.executable, __file__, "--deduplicate", name])
         while process.poll() is None:

@@ -7,17 +7,15 @@ run.py            the config and the order of the steps
 shards.py         records examined shard by shard, and the facts of all together
 filter.py         what a filter is; one record on its way through a list of them
 presets.py        lists of filters for pages, prose, code and conversations
-text.py           encoding, Unicode and whitespace normal form; boilerplate lines
+text.py           filters: encoding, Unicode and whitespace normal form; boilerplate lines
 signals.py        words, and numbers measured on a text; stop_words.txt
-quality.py        filters: normal form, the published rules
+quality.py        filters: the published rules
 writing.py        filter: running text or shuffled words, broken encoding
 language.py       filter: which language a text is in
 turns.py          filter: the order of a conversation, refusals
-urls.py           filters: blocked domains and words of a URL, licences
-toxicity.py       filter: listed words
+lists.py          filters: blocked URLs, licences, listed words, quoted benchmarks
 gibberish.py      filter: perplexity of characters
 classifier.py     filter: probabilities of a classifier
-contamination.py  filter: texts that quote a benchmark
 personal.py       filter: addresses, numbers and keys replaced by placeholders
 dedup.py          exact and near duplicates
 substrings.py     repeated paragraphs, lines and passages
@@ -27,54 +25,19 @@ write.py          what is kept, held out, dropped
 """
 
 from jaxtrain.clean.classifier import Classifier
-from jaxtrain.clean.contamination import Quotes
 from jaxtrain.clean.filter import Filter, Range, Record, Verdict, judge, limit
 from jaxtrain.clean.gibberish import Gibberish
 from jaxtrain.clean.language import Language
+from jaxtrain.clean.lists import BlockedUrls, License, ListedWords, Quotes
 from jaxtrain.clean.personal import Personal
 from jaxtrain.clean.presets import chat, code, prose, web
-from jaxtrain.clean.quality import (
-    C4,
-    Boilerplate,
-    C4Lines,
-    Code,
-    FineWeb,
-    GopherQuality,
-    GopherRepetition,
-    Normalize,
-)
-from jaxtrain.clean.toxicity import ListedWords
+from jaxtrain.clean.quality import C4, Code, FineWeb, GopherQuality, GopherRepetition
+from jaxtrain.clean.text import Boilerplate, C4Lines, Normalize
 from jaxtrain.clean.turns import Turns
-from jaxtrain.clean.urls import BlockedUrls, License
 from jaxtrain.clean.writing import Writing
 
-__all__ = [
-    "C4",
-    "BlockedUrls",
-    "Boilerplate",
-    "C4Lines",
-    "Classifier",
-    "Code",
-    "Filter",
-    "FineWeb",
-    "Gibberish",
-    "GopherQuality",
-    "GopherRepetition",
-    "Language",
-    "License",
-    "ListedWords",
-    "Normalize",
-    "Personal",
-    "Quotes",
-    "Range",
-    "Record",
-    "Turns",
-    "Verdict",
-    "Writing",
-    "chat",
-    "code",
-    "judge",
-    "limit",
-    "prose",
-    "web",
-]
+__all__ = ["Filter", "Range", "Record", "Verdict", "judge", "limit"]
+__all__ += ["chat", "code", "prose", "web"]
+__all__ += ["Boilerplate", "C4Lines", "Normalize", "Personal"]
+__all__ += ["C4", "Code", "FineWeb", "GopherQuality", "GopherRepetition", "Turns", "Writing"]
+__all__ += ["BlockedUrls", "Classifier", "Gibberish", "Language", "License", "ListedWords", "Quotes"]

@@ -40,9 +40,9 @@ def plan(weights: dict[str, float], kept_bytes: dict[str, int], balance: Balance
     """The mixture of training: weights by temperature, then under the caps; tells what is read too often."""
     total = sum(kept_bytes.values())
     if balance.temperature is not None:
-        power = 1 / balance.temperature
+        shares = {name: kept_bytes.get(name, 0) / total for name in weights}
         weights = {
-            name: weight * (kept_bytes.get(name, 0) / total) ** power for name, weight in weights.items()
+            name: weight * shares[name] ** (1 / balance.temperature) for name, weight in weights.items()
         }
     shares = mixture(weights, kept_bytes)
     repeats = math.inf if balance.most_repeats is None else balance.most_repeats
@@ -79,13 +79,9 @@ def heldout_shares(
 ) -> dict[str, int]:
     """Bytes to hold out of each source: by its weight, code at most a fifth of all."""
     code = sum(weight for source, weight in mixture.items() if is_code(source))
-    scale_code, scale_rest = 1.0, 1.0
-    if MOST_CODE < code < 1:
-        scale_code, scale_rest = MOST_CODE / code, (1 - MOST_CODE) / (1 - code)
-    return {
-        source: round(heldout_bytes * weight * (scale_code if is_code(source) else scale_rest))
-        for source, weight in mixture.items()
-    }
+    scales = (MOST_CODE / code, (1 - MOST_CODE) / (1 - code)) if MOST_CODE < code < 1 else (1.0, 1.0)
+    scaled = {source: weight * scales[not is_code(source)] for source, weight in mixture.items()}
+    return {source: round(heldout_bytes * weight) for source, weight in scaled.items()}
 
 
 def group_key(url_or_id: str) -> int:

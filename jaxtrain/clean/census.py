@@ -6,6 +6,7 @@ but those of the excerpts, and neither engine nor workers can change a number.
 Legend: R records.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,10 +19,9 @@ from jaxtrain.clean.shards import Facts, Filters, signal_names
 
 SHARES = np.linspace(0, 1, 41)
 COUNTS = np.array([0.0, *(2.0**n for n in range(21))])
-BINS = dict.fromkeys(
-    ("words", "sentences", "curly_brackets", "longest_line", "mean_line_length", "character_perplexity"),
-    COUNTS,
-) | {"mean_word_length": np.linspace(0, 20, 41), "stop_words": np.arange(10.0)}
+_COUNTED = "words sentences curly_brackets longest_line mean_line_length character_perplexity"
+BINS = dict.fromkeys(_COUNTED.split(), COUNTS)
+BINS |= {"mean_word_length": np.linspace(0, 20, 41), "stop_words": np.arange(10.0)}
 """Edges of the bins of a signal; of any other `SHARES`. What is beyond the last edge is in the last bin."""
 LARGEST, EXCERPT = 5, 200  # clusters that are described; characters of their text
 Found = dict[str, Any]
@@ -104,33 +104,24 @@ def copies(kind: str, facts: Facts) -> list[Found]:
         gone = np.flatnonzero(facts.reason_R == reason)
         kept, counts = np.unique(facts.copy_of_R[gone], return_counts=True)
         sizes, clusters = np.unique(counts + 1, return_counts=True)
-        largest = np.lexsort((facts.id_R[kept], -counts))[:LARGEST].tolist()
-        if len(gone):
-            found.append(
-                {
-                    "kind": kind,
-                    "reason": reason,
-                    "copies": len(gone),
-                    "sizes": dict(zip(map(str, sizes.tolist()), clusters.tolist(), strict=True)),
-                    "largest": [
-                        _described(facts, int(kept[i]), gone[facts.copy_of_R[gone] == kept[i]])
-                        for i in largest
-                    ],
-                }
-            )
+        largest = kept[np.lexsort((facts.id_R[kept], -counts))[:LARGEST]].tolist()
+        about = {"kind": kind, "reason": reason, "copies": len(gone)}
+        about["sizes"] = dict(zip(map(str, sizes.tolist()), clusters.tolist(), strict=True))
+        about["largest"] = [_described(facts, row, gone[facts.copy_of_R[gone] == row]) for row in largest]
+        found += [about] * bool(len(gone))
     return found
 
 
 def _described(facts: Facts, kept: int, gone: np.ndarray) -> Found:
     """The record that stays of a cluster, its beginning, and the records of the cluster by source."""
-    shard, place = facts.place(kept)
-    text = " ".join(shard.examined()["text"][place].as_py().split())
-    sources = [facts.place(row)[0].source for row in (kept, *gone.tolist())]
+    number, place = facts.place(kept)
+    text = " ".join(facts.shards[number].examined()["text"][place].as_py().split())
+    sources = Counter(facts.shards[facts.place(row)[0]].source for row in (kept, *gone.tolist()))
     return {
-        "size": len(sources),
+        "size": sources.total(),
         "id": f"{facts.id_R[kept]:016x}",
-        "source": shard.source,
-        "sources": {source: sources.count(source) for source in sorted(set(sources))},
+        "source": facts.shards[number].source,
+        "sources": dict(sorted(sources.items())),
         "excerpt": text[:EXCERPT] + ("…" if len(text) > EXCERPT else ""),
     }
 

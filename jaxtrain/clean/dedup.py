@@ -76,19 +76,16 @@ def long_shingles(text: str) -> np.ndarray:
 
 def jaccard(one: np.ndarray, two: np.ndarray) -> float:
     """Shared shingles of all shingles of two sorted arrays; 0 where there are none."""
-    both = np.concatenate([one, two])
-    both.sort()
-    shared = int((both[1:] == both[:-1]).sum())
-    return shared / max(len(both) - shared, 1)
+    shared = len(np.intersect1d(one, two, assume_unique=True))
+    return shared / max(len(one) + len(two) - shared, 1)
 
 
 def exact_copies(digests: np.ndarray) -> np.ndarray:
     """For each row of uint64[n, 2] digests the first row that has its digest, int64."""
-    order = np.lexsort((np.arange(len(digests)), digests[:, 1], digests[:, 0]))
-    again = np.zeros(len(order), bool)
-    again[1:] = (digests[order[1:]] == digests[order[:-1]]).all(axis=1)
-    first = np.empty(len(digests), np.int64)
-    first[order] = order[np.maximum.accumulate(np.where(again, 0, np.arange(len(order))))]
+    order = np.lexsort(digests.T)  # which leaves rows of one digest in their order
+    is_first = np.append(True, (digests[order[1:]] != digests[order[:-1]]).any(axis=1))[: len(order)]
+    first = np.empty_like(order)
+    first[order] = order[is_first][np.cumsum(is_first) - 1]
     return first
 
 
@@ -114,16 +111,11 @@ def near_copies(
         pairs = np.setdiff1d(pairs, checked, assume_unique=True)
         checked = np.union1d(checked, pairs)
         one, two = np.divmod(pairs, rows)
-        similar = np.fromiter(
-            (similarity(a, b) >= least for a, b in zip(one.tolist(), two.tolist(), strict=True)),
-            bool,
-            len(pairs),
-        )
+        similar = np.array([similarity(*pair) >= least for pair in np.stack([one, two], axis=1).tolist()])
         if not similar.any():
             return first
-        first = components(
-            rows, np.concatenate([first, one[similar]]), np.concatenate([np.arange(rows), two[similar]])
-        )
+        known = np.append(first, one[similar]), np.append(np.arange(rows), two[similar])
+        first = components(rows, *known)
         alive &= first == np.arange(rows)
 
 
@@ -131,16 +123,12 @@ def _candidates(keys: np.ndarray, alive: np.ndarray) -> np.ndarray:
     """Pairs of rows of one bucket as row × rows + row, the smaller first."""
     living = np.flatnonzero(alive)
     order = living[np.argsort(keys[living], kind="stable")]
-    same = np.zeros(len(order), bool)
-    same[1:] = keys[order[1:]] == keys[order[:-1]]
+    same = np.append(False, keys[order[1:]] == keys[order[:-1]])[: len(order)]
     places = np.arange(len(order))
     starts = np.maximum.accumulate(np.where(same, 0, places))  # of the bucket of each place
     members = places[same]
-    pairs = [
-        order[starts[members]] * len(keys) + order[members],
-        order[members - 1] * len(keys) + order[members],
-    ]
-    return np.unique(np.concatenate(pairs))
+    before = np.concatenate([order[starts[members]], order[members - 1]])
+    return np.unique(before * len(keys) + np.tile(order[members], 2))
 
 
 def components(rows: int, one: np.ndarray, two: np.ndarray) -> np.ndarray:

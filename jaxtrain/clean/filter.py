@@ -17,13 +17,15 @@ own a field that you change with the code.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from jaxtrain.clean.signals import Words
 from jaxtrain.conversation import map_texts, transcript, with_arguments, without_nulls
+from jaxtrain.runtime.errors import UserError
 
 Row = dict[str, Any]
 Range = tuple[float | None, float | None]
@@ -120,12 +122,8 @@ class Filter:
 
     def limits(self) -> Mapping[str, Limit]:
         """By signal; in the order in which they are looked at."""
-        found = {}
-        for item in fields(self):
-            if item.metadata.get("below"):
-                low, high = getattr(self, item.name)
-                found[item.name] = Limit(low, high, item.metadata["below"], item.metadata["above"])
-        return found
+        limited = [item for item in fields(self) if "below" in item.metadata]
+        return {item.name: Limit(*getattr(self, item.name), **item.metadata) for item in limited}
 
     def signals(self) -> tuple[str, ...]:
         """Names of what `measure` gives: columns of the artifact."""
@@ -175,3 +173,13 @@ def judge(text: str, *filters: Filter, language: str = "") -> Verdict:
     record = Record({"text": text, "language": language, "url": "", "license": ""})
     reason = examine(record, filters)
     return Verdict(keep=not reason, reason=reason, text=record.text, signals=record.signals)
+
+
+def read_texts(filter: str, paths: Iterable[str]) -> Iterator[str]:
+    """The texts of files, and of folders those of their files; UserError where one cannot be read."""
+    for path in map(Path, paths):
+        for file in sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]:
+            try:
+                yield file.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise UserError(f"{filter}: {file} cannot be read ({error}); mend its path") from error

@@ -11,11 +11,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 
-from jaxtrain.clean.filter import Filter, Range, Record, limit
+from jaxtrain.clean.filter import Filter, Range, Record, limit, read_texts
 from jaxtrain.runtime.errors import UserError
 
 KNOWN = 127
@@ -44,13 +43,7 @@ class CharacterModel:
     @classmethod
     def read(cls, paths: Iterable[str]) -> "CharacterModel":
         """Counted on text files; UserError where one cannot be read or all are too short to count."""
-        parts = []
-        for path in paths:
-            try:
-                parts.append(_plain(Path(path).read_text(encoding="utf-8")))
-            except (OSError, UnicodeDecodeError) as error:
-                raise UserError(f"reference: {path} cannot be read ({error}); mend its path") from error
-        return cls.count("\n".join(parts)[:MOST_REFERENCE])
+        return cls.count("\n".join(map(_plain, read_texts("reference", paths)))[:MOST_REFERENCE])
 
     @classmethod
     def count(cls, text: str) -> "CharacterModel":
@@ -87,6 +80,9 @@ def _codes(text: str, alphabet: str) -> np.ndarray:
     return np.where(known[places] == points, places + 1, 0).astype(np.int64)
 
 
+_counted = cache(CharacterModel.read)
+
+
 @dataclass(frozen=True)
 class Gibberish(Filter):
     """Measures how the characters of a text surprise after a reference."""
@@ -101,8 +97,3 @@ class Gibberish(Filter):
 
     def measure(self, record: Record) -> Mapping[str, float | None]:
         return {"character_perplexity": _counted(self.reference).perplexity(record.text)}
-
-
-@cache
-def _counted(paths: tuple[str, ...]) -> CharacterModel:
-    return CharacterModel.read(paths)

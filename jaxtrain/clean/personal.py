@@ -4,6 +4,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from jaxtrain.clean.filter import Filter, Record
 from jaxtrain.runtime.errors import UserError
@@ -86,11 +87,8 @@ def _is_card(match: re.Match[str]) -> bool:
     """Luhn's check digit (ISO/IEC 7812), which chance passes once in ten, and the first digit of a card."""
     digits = [int(character) for character in match[0] if character.isdigit()]
     doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
-    return (
-        digits[0] in (2, 3, 4, 5, 6)
-        and len(set(digits)) > 1
-        and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
-    )
+    checked = (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+    return checked and digits[0] in (2, 3, 4, 5, 6) and len(set(digits)) > 1
 
 
 def _is_iban(match: re.Match[str]) -> bool:
@@ -100,65 +98,60 @@ def _is_iban(match: re.Match[str]) -> bool:
     return 15 <= len(compact) <= 34 and int(digits) % 97 == 1
 
 
-def _is_dni(match: re.Match[str]) -> bool:
-    """The letter is that of the number's remainder by 23."""
+def _is_national_id(match: re.Match[str]) -> bool:
+    """Of a Spanish one, the only with a letter at the end alone, that is the number's remainder by 23."""
     compact = match[0].replace("-", "")
+    if match.re is not _DNI:
+        return True
     number = compact[:-1].translate(str.maketrans("XYZ", "012"))
     return "TRWAGMYFPDXBNJZSQVHLCKE"[int(number) % 23] == compact[-1]
 
 
 def _is_secret(match: re.Match[str]) -> bool:
-    """Letters and digits mixed: a word or a placeholder is none."""
-    value = match["value"]
+    """Of a value letters and digits mixed: a word or a placeholder is none. Of a key a digit or a change of
+    case: `sk-learn-based-classification` has neither."""
+    value = match.groupdict().get("value")
+    if value is None:
+        return any(map(str.isdigit, match[0])) or not (match[0].islower() or match[0].isupper())
     return any(map(str.isdigit, value)) and any(map(str.isalpha, value)) and len(set(value)) > 6
 
 
-def _is_key(match: re.Match[str]) -> bool:
-    """A digit or a change of case: `sk-learn-based-classification` has neither."""
-    value = match[0]
-    return any(map(str.isdigit, value)) or not (value.islower() or value.isupper())
+class Kind(NamedTuple):
+    """How one kind of personal data is found."""
+
+    patterns: tuple[re.Pattern[str], ...]
+    is_one: Callable[[re.Match[str]], bool]
+    """Whether a match is such data, and not only looks like it."""
+    needs: str = ""
+    """What a text must have for a search to be worth it: most have not."""
 
 
-def _always(match: re.Match[str]) -> bool:
-    return True
-
-
-IsOne = Callable[[re.Match[str]], bool]
-_KINDS: dict[str, tuple[tuple[re.Pattern[str], IsOne], ...]] = {
-    "secret": ((_KEY, _is_key), (_ASSIGNED, _is_secret)),
-    "email": ((_EMAIL, _is_email),),
-    "ip": ((_IPV4, _is_public_address), (_IPV6, _is_public_address)),
-    "account": ((_IBAN, _is_iban),),
-    "card": ((_CARD, _is_card),),
-    "national_id": ((_SSN, _always), (_NINO, _always), (_DNI, _is_dni)),
-    "phone": ((_PHONE, _is_phone),),
+_KINDS = {
+    "secret": Kind((_KEY, _ASSIGNED), _is_secret),
+    "email": Kind((_EMAIL,), _is_email, "@"),
+    "ip": Kind((_IPV4, _IPV6), _is_public_address, r"\d\.\d{1,3}\.\d|[0-9A-Fa-f]:[0-9A-Fa-f:]"),
+    "account": Kind((_IBAN,), _is_iban, r"[A-Z]{2}\d\d"),
+    "card": Kind((_CARD,), _is_card, r"\d{4}[ -]?\d{4}"),
+    "national_id": Kind((_SSN, _NINO, _DNI), _is_national_id, r"\d\d[- ]?\d\d"),
+    "phone": Kind((_PHONE,), _is_phone, r"\d[\d ().+-]{6}"),
 }
 KINDS = tuple(_KINDS)
-# What a text must have for a kind to be worth a search: most have neither.
-_NEEDS = {
-    "email": re.compile("@"),
-    "ip": re.compile(r"\d\.\d{1,3}\.\d|[0-9A-Fa-f]:[0-9A-Fa-f:]"),
-    "account": re.compile(r"[A-Z]{2}\d\d"),
-    "card": re.compile(r"\d{4}[ -]?\d{4}"),
-    "national_id": re.compile(r"\d\d[- ]?\d\d"),
-    "phone": re.compile(r"\d[\d ().+-]{6}"),
-}
 
 
 def redact(text: str, kinds: tuple[str, ...] = KINDS) -> tuple[str, dict[str, int]]:
     """`text` with `<email>`, `<ip>`, … in place of each, and the count of each kind."""
     counts = dict.fromkeys(kinds, 0)
-    possible = {kind for kind in kinds if kind not in _NEEDS or _NEEDS[kind].search(text)}
-    for kind in (kind for kind in KINDS if kind in possible):
-        for pattern, is_one in _KINDS[kind]:
+    for name in [name for name in KINDS if name in kinds and re.search(_KINDS[name].needs, text)]:
+        kind = _KINDS[name]
 
-            def replace(match: re.Match[str], kind: str = kind, is_one: IsOne = is_one) -> str:
-                if not is_one(match):
-                    return match[0]
-                counts[kind] += 1
-                found = match.groupdict().get("value")
-                return match[0].replace(found, f"<{kind}>") if found else f"<{kind}>"
+        def replace(match: re.Match[str], name: str = name, kind: Kind = kind) -> str:
+            if not kind.is_one(match):
+                return match[0]
+            counts[name] += 1
+            found = match.groupdict().get("value")
+            return match[0].replace(found, f"<{name}>") if found else f"<{name}>"
 
+        for pattern in kind.patterns:
             text = pattern.sub(replace, text)
     return text, counts
 

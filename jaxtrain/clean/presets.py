@@ -3,15 +3,8 @@
 from jaxtrain.clean.filter import Filter
 from jaxtrain.clean.language import Language
 from jaxtrain.clean.personal import Personal
-from jaxtrain.clean.quality import (
-    C4,
-    Boilerplate,
-    Code,
-    FineWeb,
-    GopherQuality,
-    GopherRepetition,
-    Normalize,
-)
+from jaxtrain.clean.quality import C4, Code, FineWeb, GopherQuality, GopherRepetition
+from jaxtrain.clean.text import Boilerplate, Normalize
 from jaxtrain.clean.turns import Turns
 from jaxtrain.clean.writing import Writing
 

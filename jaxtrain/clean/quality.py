@@ -11,39 +11,8 @@ the differences). In other languages words, stop words and ends of sentences are
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jaxtrain.clean import text as texts
 from jaxtrain.clean.filter import Filter, Range, Record, limit
 from jaxtrain.clean.signals import count_sentences
-
-
-@dataclass(frozen=True)
-class Normalize(Filter):
-    """Repaired encoding, Unicode NFC and plain whitespace; turns of a conversation keep their indentation."""
-
-    code: bool = False
-    """Change line ends alone: code may mean every other character."""
-
-    def change(self, record: Record) -> None:
-        if record.messages is not None:
-            record.edit(texts.normalize_turn)
-        else:
-            record.edit(texts.normalize_code if self.code else texts.normalize_prose)
-
-
-@dataclass(frozen=True)
-class Boilerplate(Filter):
-    """Takes out lines of fewer than three words, and those on cookies, policies or JavaScript."""
-
-    def change(self, record: Record) -> None:
-        record.edit(texts.remove_boilerplate)
-
-
-@dataclass(frozen=True)
-class C4Lines(Filter):
-    """Takes out the lines that C4 takes out: those of `Boilerplate`, and those that end no sentence."""
-
-    def change(self, record: Record) -> None:
-        record.edit(lambda text: texts.c4_lines(text, record.language))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -16,11 +16,11 @@ import numpy as np
 import tyro
 
 from jaxtrain import artifact
-from jaxtrain.clean import balance, contamination, dedup, presets, shards, substrings
+from jaxtrain.clean import balance, dedup, presets, shards, substrings
 from jaxtrain.clean.balance import Balance
 from jaxtrain.clean.census import Census
-from jaxtrain.clean.contamination import Quotes
 from jaxtrain.clean.filter import Filter
+from jaxtrain.clean.lists import Quotes
 from jaxtrain.clean.quality import Code
 from jaxtrain.clean.shards import Facts, Filters, signal_names
 from jaxtrain.clean.write import write_source
@@ -66,6 +66,7 @@ class CleanConfig:
 
 
 configs: tuple[type, ...] = (CleanConfig,)
+WORKING = "working"
 
 
 def run(config: CleanConfig) -> Path:
@@ -77,52 +78,43 @@ def run(config: CleanConfig) -> Path:
 
 
 def _write(config: CleanConfig, folder: Path) -> artifact.Counts:
-    working = folder / "working"
     of_documents, of_conversations = _filters(config)
-    benchmarks = [step for of in of_documents.values() for step in of if isinstance(step, Quotes)]
-    for paths in dict.fromkeys(step.benchmarks for step in benchmarks):
-        say(f"clean: {len(contamination.load(paths)):,} benchmark phrases")
-    documents = _step("examine documents", lambda: _examine(config, "documents", of_documents, working))
-    conversations = _step(
-        "examine conversations", lambda: _examine(config, "conversations", of_conversations, working)
-    )
-    both = (documents, conversations)
+    quotes = [step for of in of_documents.values() for step in of if isinstance(step, Quotes)]
+    for phrases in {step.benchmarks: step.phrases()[0] for step in quotes}.values():
+        say(f"clean: {len(phrases):,} benchmark phrases")
     census = Census(of_documents)
+    documents, conversations = both = [
+        _step(f"examine {kind}", lambda kind=kind, filters=filters: _examine(config, kind, filters, folder))
+        for kind, filters in (("documents", of_documents), ("conversations", of_conversations))
+    ]
+
+    def counted(step: str) -> None:
+        census.step(step, [(facts, facts.alive_R) for facts in both])
+
     census.step("collected", [(facts, np.ones(len(facts.id_R), bool)) for facts in both], collected=True)
-    census.step("examined", _alive(both))
+    counted("examined")
     for facts in both:
         _step("exact duplicates", facts.drop_exact)
-    census.step("exact duplicates removed", _alive(both))
+    counted("exact duplicates removed")
     for facts in both:
         _step("near duplicates", lambda facts=facts: facts.drop_near(config.similarity))
-    census.step("near duplicates removed", _alive(both))
+    counted("near duplicates removed")
     for name, units in _repeats(config):
         _step(f"repeated {name}", lambda units=units: substrings.cut_repeats(documents, units))
-        census.step(f"repeated {name} removed", _alive(both))
+        counted(f"repeated {name} removed")
     for facts in both:
         _tell(config, facts)
     heldout_R, mixture = _step("hold out", lambda: _hold_out(config, documents, of_documents))
-    kept_R = documents.alive_R & ~heldout_R
-    census.step("kept", [(documents, kept_R), (conversations, conversations.alive_R)])
-    counts = _step(
-        "write",
-        lambda: _write_all(
-            folder,
-            [(documents, heldout_R, signal_names(of_documents)),
-             (conversations, np.zeros(len(conversations.id_R), bool), signal_names(of_conversations))],
-            census,
-        ),
-    )  # fmt: skip
+    census.step("kept", [(documents, documents.alive_R & ~heldout_R), (conversations, conversations.alive_R)])
+    none_R = np.zeros(len(conversations.id_R), bool)
+    of_both = ((documents, heldout_R, of_documents), (conversations, none_R, of_conversations))
+    counts = _step("write", lambda: _write_all(folder, of_both, census))
+    found = census.found(documents, conversations)
     (folder / "mixture.json").write_text(json.dumps(mixture, indent=2, sort_keys=True) + "\n")
     (folder / "funnel.json").write_text(json.dumps(counts["funnel"], indent=2, sort_keys=True) + "\n")
-    found = census.found(documents, conversations)
     (folder / "census.json").write_text(json.dumps(found, sort_keys=True, ensure_ascii=False) + "\n")
-    shutil.rmtree(working)
+    shutil.rmtree(folder / WORKING)
     return counts
-
-
-def _alive(kinds: tuple[Facts, ...]) -> list[tuple[Facts, np.ndarray]]:
-    return [(facts, facts.alive_R) for facts in kinds]
 
 
 def _filters(config: CleanConfig) -> tuple[Filters, Filters]:
@@ -137,30 +129,24 @@ def _filters(config: CleanConfig) -> tuple[Filters, Filters]:
         )
     for name, known in (("filters", documents + chats), ("mixture", documents)):
         if unknown := sorted(set(getattr(config, name)) - set(known)):
-            raise UserError(
-                f"`{name}` names {', '.join(unknown)}, but {config.documents} has {', '.join(sorted(known))}"
-            )
+            has = f"{config.documents} has {', '.join(sorted(known))}"
+            raise UserError(f"`{name}` names {', '.join(unknown)}, but {has}")
     if missing := sorted(set(documents) - set(config.mixture)):
         raise UserError(f"{config.documents} has {', '.join(missing)}, which `mixture` does not name; add it")
     weights = config.mixture.values()
     if documents and (min(weights) < 0 or not sum(weights)):
         raise UserError("`mixture` needs weights of at least 0, and one above 0")
-    named = [*config.filters, *documents, *chats]
-    ordered = sorted({*documents, *chats}, key=named.index)
+    ordered = sorted({*documents, *chats}, key=[*config.filters, *documents, *chats].index)
     return (
         {source: config.filters.get(source, presets.prose()) for source in ordered if source in documents},
         {source: config.filters.get(source, presets.chat()) for source in ordered if source in chats},
     )
 
 
-def _examine(config: CleanConfig, kind: str, filters: Filters, working: Path) -> Facts:
-    parts = [
-        shard
-        for source in filters
-        for shard in shards.list_shards(kind, Path(config.documents) / kind / f"{source}.parquet", working)
-    ]
-    shards.examine_all(parts, filters, config.engine, config.workers, f"clean: shards of {kind}")
-    return Facts(parts, {source: i for i, source in enumerate(filters)})
+def _examine(config: CleanConfig, kind: str, filters: Filters, folder: Path) -> Facts:
+    found = shards.list_shards(Path(config.documents), kind, filters, folder / WORKING)
+    shards.examine_all(found, filters, config.engine, config.workers, f"clean: shards of {kind}")
+    return Facts(found, {source: i for i, source in enumerate(filters)})
 
 
 def _tell(config: CleanConfig, facts: Facts) -> None:
@@ -227,15 +213,14 @@ def _bytes(documents: Facts, rows_R: np.ndarray) -> dict[str, int]:
 
 
 def _write_all(
-    folder: Path, kinds: list[tuple[Facts, np.ndarray, tuple[str, ...]]], census: Census
+    folder: Path, kinds: Iterable[tuple[Facts, np.ndarray, Filters]], census: Census
 ) -> artifact.Counts:
-    """kinds: of each the facts, which rows are held out, and the names of the signal columns."""
-    counts: dict[str, dict[str, Any]] = {"funnel": {}, "personal": {}, "benchmarks": {}}
-    for facts, held_R, signals in kinds:
+    """kinds: of each the facts, which rows are held out, and the filters of its sources."""
+    counts: dict[str, dict[str, Any]] = {"funnel": {}, "personal": {}}
+    quoted: Counter[str] = Counter()
+    for facts, held_R, filters in kinds:
         for source in facts.sources:
-            counts["funnel"][source], counts["personal"][source], quoted = write_source(
-                folder, facts, source, held_R, signals, census
-            )
-            for benchmark, number in quoted.items():
-                counts["benchmarks"][benchmark] = counts["benchmarks"].get(benchmark, 0) + number
-    return counts
+            written = write_source(folder, facts, source, held_R, signal_names(filters), census)
+            counts["funnel"][source], counts["personal"][source], quotes = written
+            quoted += quotes
+    return {**counts, "benchmarks": dict(quoted)}

@@ -7,8 +7,8 @@ one. Of all records together only facts of some 80 bytes each are in memory, nev
 Legend: R records, S shards.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -26,14 +26,16 @@ from jaxtrain.runtime.files import flush, publish
 
 SMALL = 2_000_000  # bytes of Parquet that one process has done before two have started
 FACTS = {
-    "id": np.zeros(0, np.uint64),
-    "group": np.zeros(0, np.uint64),
-    "url": np.zeros(0, bool),
-    "bytes": np.zeros(0, np.int64),
-    "bytes_in": np.zeros(0, np.int64),
-    "worded": np.zeros(0, bool),
-    "digest": np.zeros((0, 2), np.uint64),
+    "id": "u8",
+    "group": "u8",
+    "url": "?",
+    "bytes": "i8",
+    "bytes_in": "i8",
+    "worded": "?",
+    "digest": "2u8",
 }
+"""Arrays of a value a record, and their types."""
+Filters = Mapping[str, tuple[Filter, ...]]
 
 
 @dataclass(frozen=True)
@@ -70,46 +72,37 @@ def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
         return file.read(columns)
 
 
-def list_shards(kind: str, path: Path, working: Path) -> list[Shard]:
-    with parquet(path) as file:
-        return [Shard(kind, path.stem, path, group, working) for group in range(file.num_row_groups)]
-
-
-Filters = Mapping[str, tuple[Filter, ...]]
+def list_shards(collected: Path, kind: str, sources: Iterable[str], working: Path) -> list[Shard]:
+    """The shards of some sources of a kind of records, in order."""
+    found = []
+    for source in sources:
+        path = collected / kind / f"{source}.parquet"
+        with parquet(path) as file:
+            found += [Shard(kind, source, path, group, working) for group in range(file.num_row_groups)]
+    return found
 
 
 def signal_names(filters: Filters) -> tuple[str, ...]:
     """The signal columns of a kind of records: what the filters of any of its sources measure."""
-    names = (name for of in filters.values() for step in of for name in step.signals())
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys(name for of in filters.values() for step in of for name in step.signals()))
 
 
 def examine_all(shards: list[Shard], filters: Filters, engine_name: str, workers: int, what: str) -> None:
-    """Examine every shard that is not examined yet, on the engine.
-
-    filters: of each source.
-    """
-    tasks = [
-        {key: str(value) for key, value in asdict(shard).items()}
-        for shard in shards
-        if not shard.file("parquet").exists()
-    ]
+    """Examine every shard that is not examined yet, on the engine. filters: of each source."""
+    tasks = [{"shard": n} for n, shard in enumerate(shards) if not shard.file("parquet").exists()]
     size = sum(path.stat().st_size for path in {shard.path for shard in shards})
     if tasks:
-        workers = workers or int(size < SMALL)
-        engine.run_tasks(partial(_examine, filters), tasks, engine_name, workers, what)
+        work = partial(_examine, shards, filters)
+        engine.run_tasks(work, tasks, engine_name, workers or int(size < SMALL), what)
 
 
-def _examine(filters: Filters, names: dict[str, str]) -> dict[str, str]:
+def _examine(shards: list[Shard], filters: Filters, task: dict[str, int]) -> dict[str, int]:
     """Runs on a worker, which reads the files of its filters once: one shard to its working files."""
-    shard = Shard(
-        names["kind"], names["source"], Path(names["path"]), int(names["group"]), Path(names["working"])
-    )
+    shard = shards[task["shard"]]
     rows = shard.collected().to_pylist()
     results = [_result(row, filters[shard.source]) for row in rows]
-    sketches = [dedup.sketch(result["text"]) if not result["reason"] else None for result in results]
     shard.file("").parent.mkdir(parents=True, exist_ok=True)
-    _write_facts(shard, rows, results, sketches)
+    write_facts(shard, rows, results)
     columns = [(name, pa.string()) for name in ("text", "language", "reason", "detail")]
     columns += [(f"personal_{kind}", pa.int32()) for kind in KINDS]
     columns += [(name, pa.float32()) for name in signal_names(filters)]
@@ -135,34 +128,29 @@ def _result(row: Row, filters: tuple[Filter, ...]) -> Row:
     }
 
 
-def _write_facts(
-    shard: Shard, rows: list[Row], results: list[Row], sketches: list[dedup.Sketch | None]
-) -> None:
-    texts = [row["text"] if "text" in row else transcript(row["messages"]) for row in rows]
-    urls = [row.get("url", "") for row in rows]
-    nothing = np.zeros(2, np.uint64), np.zeros(dedup.BANDS, np.uint64), np.zeros(0, np.uint32)
-    digests, bands, shingles = zip(
-        *((s.digest, s.bands, s.shingles) if s is not None else nothing for s in sketches), strict=True
-    )
-    compared = {"shingles": shingles}
+def write_facts(shard: Shard, rows: list[Row], results: list[Row]) -> None:
+    """What is needed of all records together. rows: as collected. results: what examining gave."""
+    sketches = [dedup.sketch(result["text"]) if not result["reason"] else None for result in results]
+    nothing = dedup.Sketch(np.zeros(2, np.uint64), np.zeros(dedup.BANDS, np.uint64), np.zeros(0, np.uint32))
+    known = [sketch or nothing for sketch in sketches]
+    compared = {"shingles": [sketch.shingles for sketch in known]}
     if shard.kind == "conversations":
-        compared["answers"] = tuple(
-            dedup.long_shingles(turns.answers(result["messages"])) for result in results
-        )
-    np.savez(
-        shard.file("npz"),
-        id=np.array([int(row["id"], 16) for row in rows], np.uint64),
-        group=np.array(
-            [balance.group_key(url or row["id"]) for url, row in zip(urls, rows, strict=True)], np.uint64
-        ),
-        url=np.array([bool(url) for url in urls]),
-        bytes=np.array([len(result["text"].encode()) for result in results], np.int64),
-        bytes_in=np.array([len(text.encode()) for text in texts], np.int64),
-        worded=np.array([s is not None for s in sketches]),
-        digest=np.stack(digests),
-        **{name: np.cumsum([0, *map(len, of)]) for name, of in compared.items()},
-    )
-    np.save(shard.file("bands.npy"), np.stack(bands, axis=1))
+        answers = (turns.answers(result["messages"]) for result in results)
+        compared["answers"] = list(map(dedup.long_shingles, answers))
+    texts = (row["text"] if "text" in row else transcript(row["messages"]) for row in rows)
+    columns = {
+        "id": [int(row["id"], 16) for row in rows],
+        "group": [balance.group_key(row.get("url") or row["id"]) for row in rows],
+        "url": [bool(row.get("url")) for row in rows],
+        "bytes": [len(result["text"].encode()) for result in results],
+        "bytes_in": [len(text.encode()) for text in texts],
+        "worded": [sketch is not None for sketch in sketches],
+        "digest": [sketch.digest for sketch in known],
+    }
+    arrays = {name: np.array(column, np.dtype(FACTS[name]).base) for name, column in columns.items()}
+    ends = {name: np.cumsum([0, *map(len, of)]) for name, of in compared.items()}
+    np.savez(shard.file("npz"), **arrays, **ends)
+    np.save(shard.file("bands.npy"), np.stack([sketch.bands for sketch in known], axis=1))
     for name, of in compared.items():
         np.concatenate(of).tofile(shard.file(name))
 
@@ -170,12 +158,6 @@ def _write_facts(
 def _load(path: Path) -> dict[str, np.ndarray]:
     with np.load(path) as arrays:
         return dict(arrays)
-
-
-def _band(path: Path, number: int) -> np.ndarray:
-    """One row of the [band, record] array at `path`."""
-    rows = np.load(path, mmap_mode="r")
-    return np.array(rows[number])
 
 
 class Facts:
@@ -187,22 +169,16 @@ class Facts:
             shard.file("cut").unlink(missing_ok=True)  # of a killed run
         loaded = [_load(shard.file("npz")) for shard in shards]
         self.starts_S = np.cumsum([0, *(len(facts["id"]) for facts in loaded)])
-        of = {
-            name: np.concatenate([empty, *(facts[name] for facts in loaded)]) for name, empty in FACTS.items()
-        }
-        self.id_R, self.group_R, self.url_R, self.bytes_R = of["id"], of["group"], of["url"], of["bytes"]
-        self.bytes_in_R, self.worded_R, self.digest_R2 = of["bytes_in"], of["worded"], of["digest"]
-        self._ends = {
-            name: [facts[name] for facts in loaded]
-            for name in ("shingles", "answers")
-            if all(name in facts for facts in loaded)
-        }
+        self.id_R, self.group_R, self.url_R, self.bytes_R, self.bytes_in_R, self.worded_R, self.digest_R2 = (
+            np.concatenate([np.zeros(0, kind), *(facts[name] for facts in loaded)])
+            for name, kind in FACTS.items()
+        )
+        compared = loaded[0].keys() - FACTS.keys() if loaded else ()
+        self._ends = {name: [facts[name] for facts in loaded] for name in sorted(compared)}
         reasons = [_read(shard.file("parquet"), ["reason"])["reason"] for shard in shards]
         self.reason_R = np.array([text for column in reasons for text in column.to_pylist()], object)
-        priority_R = np.repeat(
-            np.array([priorities[shard.source] for shard in shards], np.int64), np.diff(self.starts_S)
-        )
-        self.order_R = np.lexsort((self.id_R, priority_R))
+        own_S = np.array([priorities[shard.source] for shard in shards], np.int64)
+        self.order_R = np.lexsort((self.id_R, np.repeat(own_S, np.diff(self.starts_S))))
         """Row numbers in the order in which copies are preferred."""
         self.copy_of_R = np.full(len(self.id_R), -1, np.int64)
         """The row that stays in place of a dropped copy; -1 for all others."""
@@ -230,8 +206,8 @@ class Facts:
         alive = (self.alive_R & self.worded_R)[self.order_R]
 
         def band(number: int) -> np.ndarray:
-            bands = [_band(shard.file("bands.npy"), number) for shard in self.shards]
-            return np.concatenate(bands)[self.order_R]
+            files = (np.load(shard.file("bands.npy"), mmap_mode="r") for shard in self.shards)
+            return np.concatenate([np.array(bands[number]) for bands in files])[self.order_R]
 
         def alike(one: int, two: int) -> float:
             return self._similarity(self.order_R[one], self.order_R[two])
@@ -244,13 +220,10 @@ class Facts:
         self.reason_R[rows[copies]] = reason
         self.copy_of_R[rows[copies]] = rows[first[copies]]
 
-    def place(self, row: int) -> tuple[Shard, int]:
-        """The shard of a row, and which of its records it is."""
-        number = self._number(row)
-        return self.shards[number], row - int(self.starts_S[number])
-
-    def _number(self, row: int) -> int:
-        return int(np.searchsorted(self.starts_S, row, "right")) - 1
+    def place(self, row: int) -> tuple[int, int]:
+        """The number of the shard of a row, and which of its records it is."""
+        number = int(np.searchsorted(self.starts_S, row, "right")) - 1
+        return number, row - int(self.starts_S[number])
 
     def _similarity(self, one: int, two: int) -> float:
         """Of two texts; of two conversations that of their answers where it is less.
@@ -260,9 +233,9 @@ class Facts:
         return min(dedup.jaccard(self._shingles(name, one), self._shingles(name, two)) for name in self._ends)
 
     def _shingles(self, name: str, row: int) -> np.ndarray:
-        number = self._number(row)
-        start, end = self._ends[name][number][row - self.starts_S[number] :][:2]
-        return np.fromfile(self.shards[number].file(name), np.uint32, int(end - start), offset=4 * int(start))
+        number, place = self.place(row)
+        start, end = self._ends[name][number][place : place + 2].tolist()
+        return np.fromfile(self.shards[number].file(name), np.uint32, end - start, offset=4 * start)
 
     def each_shard(self, source: str) -> Iterator[tuple[Shard, slice]]:
         """The shards of a source with their rows."""

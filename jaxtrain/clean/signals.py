@@ -1,18 +1,15 @@
 """Signals: numbers measured on a text in one pass, over words that are split once.
 
 They are columns of the output, so limits can be changed and judged against them without reading the texts
-again. The definitions are those by which the published limits are applied to the web (datatrove 0.10):
-  Gopher   Rae et al. 2021, appendix A.1.1, arXiv 2112.11446
-  C4       Raffel et al. 2020, section 2.2, arXiv 1910.10683
-  FineWeb  Penedo et al. 2024, sections 3.3 to 3.6, arXiv 2406.17557
-  code     Chen et al. 2021 (line lengths), arXiv 2107.03374; Kocetkov et al. 2022, arXiv 2211.15533
+again. The definitions are those by which the published limits (quality.py) are applied to the web (datatrove
+0.10).
 """
 
 import re
 import string
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -152,17 +149,17 @@ class Words:
 
     def quality(self) -> dict[str, float | None]:
         """Signals of Gopher's rules of quality."""
-        text, real = self.text, self._features & np.uint64(2) > 0
-        count, real_count = max(self.count, 1), int(real.sum())
-        lines = text.splitlines()
+        text, lines = self.text, self.text.splitlines()
+        real = self._features & np.uint64(2) > 0
+        count, real_count, line_count = max(self.count, 1), int(real.sum()), max(len(lines), 1)
         mean = int(self._lengths[real].sum()) / max(real_count, 1)
         return {
             "words": self._as_words(real_count),
             "mean_word_length": None if self.language in SYLLABIC else mean,
             "hash_ratio": text.count("#") / count,
             "ellipsis_ratio": (text.count("...") + text.count("…")) / count,
-            "bullet_lines": sum(line.lstrip().startswith(_BULLETS) for line in lines) / max(len(lines), 1),
-            "ellipsis_lines": sum(line.rstrip().endswith(_ELLIPSES) for line in lines) / max(len(lines), 1),
+            "bullet_lines": sum(line.lstrip().startswith(_BULLETS) for line in lines) / line_count,
+            "ellipsis_lines": sum(line.rstrip().endswith(_ELLIPSES) for line in lines) / line_count,
             "alphabetic_words": int((self._features & np.uint64(1)).sum()) / max(len(self.split), 1),
             "stop_words": self._stop_words(),
         }
@@ -184,8 +181,7 @@ class Words:
             return None
         if self.units > 1:
             return common_share(self.text, unspaced(known.words)) / known.share
-        hits = sum(map(known.words.__contains__, map(str.lower, self.split)))
-        return hits / len(self.split) / known.share
+        return sum(map(known.words.__contains__, map(str.lower, self.split))) / len(self.split) / known.share
 
     def lines(self) -> dict[str, float | None]:
         """Signals of FineWeb's rules."""
@@ -213,12 +209,10 @@ class Words:
 
     def repetition(self) -> dict[str, float]:
         """Signals of Gopher's rules of repetition."""
-        text = self.text
-        signals, size = {}, max(len(text), 1)
-        paragraphs = _PARAGRAPH_END.split(text.strip())
+        text, signals, size = self.text, {}, max(len(self.text), 1)
         lines = [line for line in text.split("\n") if line]
         lines += [""] * (text.startswith("\n") + text.endswith("\n"))  # no other blank line is counted
-        for name, parts in (("paragraph", paragraphs), ("line", lines)):
+        for name, parts in (("paragraph", _PARAGRAPH_END.split(text.strip())), ("line", lines)):
             count, characters = _duplicates(parts)
             signals[f"duplicate_{name}s"] = count / max(len(parts), 1)
             signals[f"duplicate_{name}_characters"] = characters / size
@@ -255,8 +249,7 @@ class Words:
         return signals
 
 
-@dataclass(frozen=True)
-class CommonWords:
+class CommonWords(NamedTuple):
     """The commonest words of a language."""
 
     words: frozenset[str]
@@ -268,12 +261,13 @@ class CommonWords:
 def common_words() -> dict[str, CommonWords]:
     """By ISO 639-1 code; stop_words.txt says whence."""
     text = Path(__file__).with_name("stop_words.txt").read_text(encoding="utf-8")
-    lines = [line.partition(":") for line in text.splitlines() if line and not line.startswith("#")]
-    heads = [head.split() for head, _, _ in lines]
-    return {
-        code: CommonWords(frozenset(words.split()), float(share))
-        for (code, share), (_, _, words) in zip(heads, lines, strict=True)
-    }
+    found = {}
+    for line in text.splitlines():
+        head, _, words = line.partition(":")
+        if not line.startswith("#"):
+            code, share = head.split()
+            found[code] = CommonWords(frozenset(words.split()), float(share))
+    return found
 
 
 @cache

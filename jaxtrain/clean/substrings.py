@@ -6,7 +6,7 @@ are preferred, keeps its text. Keys are sorted a part at a time: memory is bound
 (400 MB), the working folder takes 16 bytes a word.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -76,26 +76,18 @@ def cut_repeats(facts: Facts, units: Callable[[str], Units]) -> None:
         pq.write_table(pa.table({"text": pa.array(texts, pa.string())}), shard.file("cut"), **PARQUET)
 
 
-def _units(
-    facts: Facts, rank_R: np.ndarray, units: Callable[[str], Units]
-) -> Iterator[tuple[np.ndarray, ...]]:
-    """(keys, rank << 32 | number of the unit) of each document that is alive."""
-    for shard, start in zip(facts.shards, facts.starts_S, strict=False):
-        for row, text in enumerate(shard.examined()["text"].to_pylist(), start):
-            if facts.reason_R[row] == "":
-                keys, _ = units(text)
-                yield keys, np.arange(len(keys)) + (rank_R[row] << 32)
-
-
 def _repeated(folder: Path, facts: Facts, rank_R: np.ndarray, units: Callable[[str], Units]) -> np.ndarray:
-    """The places, sorted, whose key stands at an earlier place."""
+    """The places (rank << 32 | number of the unit), sorted, whose key stands at an earlier place."""
     folder.mkdir(exist_ok=True)
     parts = max(1, int(facts.bytes_R[facts.alive_R].sum()) // 4 // PART)  # hardly a word has fewer bytes
     files = [(folder / f"{part}.units").open("wb") for part in range(parts)]
-    for keys, places in _units(facts, rank_R, units):
-        pairs = np.stack([keys, places.view(np.uint64)], axis=1)
-        for part, file in enumerate(files):
-            pairs[keys % np.uint64(parts) == part].tofile(file)
+    for shard, start in zip(facts.shards, facts.starts_S, strict=False):
+        for row, text in enumerate(shard.examined()["text"].to_pylist(), start):
+            keys, _ = units(text if facts.reason_R[row] == "" else "")
+            places = np.arange(len(keys)) + (rank_R[row] << 32)
+            pairs = np.stack([keys, places.view(np.uint64)], axis=1)
+            for part, file in enumerate(files):
+                pairs[keys % np.uint64(parts) == part].tofile(file)
     found = []
     for file in files:
         file.close()

@@ -1,11 +1,13 @@
-"""Normal forms of text: repaired encoding, Unicode NFC, plain whitespace. Each is idempotent."""
+"""Filters that mend: encoding, Unicode NFC, whitespace; lines of menus and warnings. Each is idempotent."""
 
 import re
 import unicodedata
+from dataclasses import dataclass
 
 import ftfy
 
 from jaxtrain.classify.words import NO_SPACES
+from jaxtrain.clean.filter import Filter, Record
 from jaxtrain.clean.signals import TERMINAL
 
 # Curled quotes and the wide marks of Chinese and Japanese are meant.
@@ -78,12 +80,9 @@ def remove_boilerplate(text: str) -> str:
     C4's demand that each line ends in punctuation is left out: it costs 30 % of the web for little
     (FineWeb, arXiv 2406.17557, section 3.5).
     """
-    kept = [line for line in text.split("\n") if not line or _is_content(line)]
+    lines = text.split("\n")
+    kept = [line for line in lines if not line or _is_long(line) and not _POLICY.search(line)]
     return _BLANK_LINES.sub("\n\n", "\n".join(kept)).strip()
-
-
-def _is_content(line: str) -> bool:
-    return _is_long(line) and not _POLICY.search(line)
 
 
 def _is_long(line: str) -> bool:
@@ -101,18 +100,41 @@ def c4_lines(text: str, language: str = "") -> str:
     for line in map(str.strip, text.splitlines()):
         longest = max(map(len, line.split()), default=0)
         line = _CITATION.sub("", line)
-        if (
-            not _is_long(line)
-            or not line.endswith(ends)
-            or line.endswith("...")
-            or longest > LONGEST_WORD
-            and not _UNSPACED.search(line)
-        ):
+        if not _is_long(line) or not line.endswith(ends) or line.endswith("..."):
             continue
         low = line.lower()
-        if "lorem ipsum" not in low and (
-            _JAVASCRIPT in low or "{" not in low and any(words in low for words in _POLICY_WORDS)
-        ):
-            continue
-        kept.append(line)
+        warns = _JAVASCRIPT in low or "{" not in low and any(words in low for words in _POLICY_WORDS)
+        is_word = longest <= LONGEST_WORD or _UNSPACED.search(line)
+        if is_word and (not warns or "lorem ipsum" in low):
+            kept.append(line)
     return "\n".join(kept).strip()
+
+
+@dataclass(frozen=True)
+class Normalize(Filter):
+    """Repaired encoding, Unicode NFC and plain whitespace; turns of a conversation keep their indentation."""
+
+    code: bool = False
+    """Change line ends alone: code may mean every other character."""
+
+    def change(self, record: Record) -> None:
+        if record.messages is not None:
+            record.edit(normalize_turn)
+        else:
+            record.edit(normalize_code if self.code else normalize_prose)
+
+
+@dataclass(frozen=True)
+class Boilerplate(Filter):
+    """Takes out lines of fewer than three words, and those on cookies, policies or JavaScript."""
+
+    def change(self, record: Record) -> None:
+        record.edit(remove_boilerplate)
+
+
+@dataclass(frozen=True)
+class C4Lines(Filter):
+    """Takes out the lines that C4 takes out: those of `Boilerplate`, and those that end no sentence."""
+
+    def change(self, record: Record) -> None:
+        record.edit(lambda text: c4_lines(text, record.language))

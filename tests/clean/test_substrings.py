@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxtrain.clean import shards, substrings
-from jaxtrain.clean.quality import Normalize
+from jaxtrain.clean.text import Normalize
 from jaxtrain.document import Document, record_id, write_records
 
 
@@ -17,7 +17,7 @@ def facts_of(folder: Path, texts: list[str]) -> shards.Facts:
     ids = sorted(record_id("web", str(i)) for i in range(len(texts)))
     documents = [Document(id=id, text=text, source="web") for id, text in zip(ids, texts, strict=True)]
     write_records(folder / "documents/web.parquet", Document, documents)
-    parts = shards.list_shards("documents", folder / "documents/web.parquet", folder / "working")
+    parts = shards.list_shards(folder, "documents", ["web"], folder / "working")
     shards.examine_all(parts, {"web": (Normalize(code=True),)}, "embedded", 1, "shards")
     facts = shards.Facts(parts, {"web": 0})
     return facts

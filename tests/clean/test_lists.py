@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from jaxtrain.clean.toxicity import WordLists
-from jaxtrain.clean.urls import Blocklist
+from jaxtrain.clean import BlockedUrls, ListedWords, judge
+from jaxtrain.clean.filter import Record
 from jaxtrain.runtime.errors import UserError
 
 
 @pytest.fixture
-def blocked(tmp_path: Path) -> Blocklist:
+def blocked(tmp_path: Path) -> BlockedUrls:
     (tmp_path / "list.txt").write_text("# bad ones\nbad.example  # why\nwww.worse.example\nCasino\n\n")
-    return Blocklist.read([str(tmp_path / "list.txt")])
+    return BlockedUrls((str(tmp_path / "list.txt"),))
 
 
 @pytest.mark.parametrize(
@@ -29,15 +29,16 @@ def blocked(tmp_path: Path) -> Blocklist:
     ],
 )
 def test_domains_with_those_below_and_words(blocked, url, holds):
-    assert blocked.holds(url) is holds
+    assert blocked.judge(Record({"text": "", "url": url})) == ("blocked url" if holds else "")
 
 
 def test_listed_words_phrases_and_scripts_without_spaces(tmp_path):
     (tmp_path / "en.txt").write_text("Darn\nvery bad thing\n")
     (tmp_path / "zh.txt").write_text("坏人\n")
-    lists = WordLists.read([str(tmp_path)])
+    lists = ListedWords((str(tmp_path),))
     assert lists.count("Darn, a darned darn! A very bad thing.") == (5, 8)
-    assert lists.share("这是坏人") == pytest.approx(2 / 5)  # the run is one word, of four characters
-    assert lists.share("") == 0
+    # the run is one word, of four characters
+    assert judge("这是坏人", lists).signals["listed_words"] == pytest.approx(2 / 5)
+    assert judge("", lists).signals["listed_words"] == 0
     with pytest.raises(UserError, match=r"nowhere\.txt"):
-        WordLists.read([str(tmp_path / "nowhere.txt")])
+        judge("text", ListedWords((str(tmp_path / "nowhere.txt"),)))
