@@ -35,7 +35,7 @@ from jaxtrain.runtime.progress import say
 class CleanConfig:
     """Cleaning of everything that one collect artifact holds."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     documents: str
     """Folder of the collect artifact."""

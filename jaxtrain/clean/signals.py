@@ -77,7 +77,7 @@ _DENSE_WORD = re.compile(
     r"|(?<!\S)[^\w\s]+(?!\S)"
 )
 _UNSPACED = re.compile(f"[{NO_SPACES}]")
-_CLAUSE_END = re.compile(f"(?<=[{NO_SPACES}]) (?=[{NO_SPACES}])")
+CLAUSE_END = re.compile(f"(?<=[{NO_SPACES}]) (?=[{NO_SPACES}])")
 
 
 class _Words(dict[str, int]):
@@ -112,7 +112,7 @@ def count_sentences(text: str, language: str = "en") -> int:
     else:
         marks, ends = len(_ANY_SENTENCE_END.findall(text)), _ANY_LINE_END
         if language in UNMARKED:
-            marks += len(_CLAUSE_END.findall(text))
+            marks += len(CLAUSE_END.findall(text))
     tails = (line.rstrip().rstrip(_CLOSING) for line in text.split("\n") if line.strip())
     return marks + sum(not tail.endswith(ends) for tail in tails)
 

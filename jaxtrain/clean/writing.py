@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jaxtrain.clean.filter import Filter, Range, Record, limit
-from jaxtrain.clean.signals import IDEOGRAPHIC, TERMINAL, UNMARKED, Words, common_words
+from jaxtrain.clean.signals import CLAUSE_END, IDEOGRAPHIC, TERMINAL, UNMARKED, Words, common_words
 
 _ENDS = (*TERMINAL, *"…:：\"'”’»«“›」』)）]")
 _LINE = " \n "
 _LONG = 100  # characters of a paragraph that ought to end a sentence
 _SENTENCE = re.compile("[。！？]")
+# No sentence of Japanese ends in these particles, in a noun hardly one.
+_ODD_END = re.compile("[をはがにへっァ-ヺ一-鿿a-zA-Z]。")
+_BRACKET = re.compile("[「『（《“」』）》”]")
 _MISPLACED = re.compile("[。！？，、；：][。！？，、；：]|^[。！？，、；：]")
 # What is left of UTF-8 that was read as Latin: two-byte letters and the marks of three bytes.
 _DEBRIS = re.compile("\ufffd|[ÃÂÐÑØÙÎÏ][\u0080-\u00bf\u0152-\u0192\u02c6-\u2122]|â€|ï¿½")
@@ -45,7 +48,10 @@ def broken_sentences(words: Words) -> float | None:
     ended = text.endswith(_ENDS) or "/" in text.rsplit(None, 1)[-1]  # an address may stand last
     if language in IDEOGRAPHIC and language != "ko":
         # Few marks come to stand side by side in shuffled text, so one counts for three.
-        return 3 * (len(_MISPLACED.findall(text)) + (not ended)) / (len(_SENTENCE.findall(text)) + 2)
+        misplaced = 3 * (len(_MISPLACED.findall(text)) + _unpaired(text) + (not ended))
+        misplaced += len(_ODD_END.findall(text)) if language == "ja" else 0
+        spaces = len(CLAUSE_END.findall(text)) / len(text)  # a list has one behind each word, prose none
+        return max(4 * spaces, misplaced / (len(_SENTENCE.findall(text)) + 2))
     if not _has_capitals(text, language):
         parts = [part for part in map(str.strip, text.split("\n")) if len(part) >= _LONG]
         return sum(not part.endswith(_ENDS) for part in parts) / len(parts) if parts else None
@@ -57,6 +63,16 @@ def broken_sentences(words: Words) -> float | None:
     inside = [before[-1].isalpha() or before[-1] == "," for before, after in pairs if after in capitals]
     begins_small = next((letter for letter in text if letter.isalpha()), "A").islower()
     return (sum(behind) + sum(inside) + begins_small + (not ended)) / (len(behind) + len(inside) + 2)
+
+
+def _unpaired(text: str) -> int:
+    """Brackets and quotation marks without their other half."""
+    depth = lonely = 0
+    for mark in _BRACKET.findall(text):
+        opens = mark in "「『（《“"
+        lonely += not opens and not depth
+        depth = max(0, depth + (1 if opens else -1))
+    return lonely + depth
 
 
 def _has_capitals(text: str, language: str) -> bool:

@@ -25,7 +25,7 @@ VERDICTS = "verdicts.json"
 class CollectConfig:
     """What to read."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     sources: Annotated[tuple[Source, ...], tyro.conf.Suppress]
     """The sources; edit them in the file, they are no options of the command line."""

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jaxtrain.clean import judge, prose
+from jaxtrain.clean import Writing, judge, prose
 from jaxtrain.clean.signals import Words, common_words, count_sentences
+from jaxtrain.clean.writing import broken_sentences
 
 BENCHMARK = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks/languages.py"))
 LINES = Path(__file__).with_name("paragraphs.txt").read_text(encoding="utf-8").splitlines()
@@ -22,6 +23,19 @@ def test_prose_is_kept_and_noise_is_dropped_or_mended(language):
     assert judge(text, *prose()).keep, "in any language"
     found = BENCHMARK["outcome"](text, language, BENCHMARK["vocabulary"]([text], language), random.Random(0))
     assert set(found.values()) == {True}, found
+
+
+@pytest.mark.parametrize(
+    ("language", "sound", "broken"),
+    [
+        ("zh", "他说：「我明天去。」她笑了。", "」他说：我明「天去。她笑了。"),
+        ("zh", "船又多又慢。我们等着。", "船 又 多 又 慢。 我 们 等 着。"),
+        ("ja", "船は遅かった。私たちは待っている。", "船遅かったは。待っている私たちは。"),
+    ],
+)
+def test_spaces_lonely_brackets_and_particles_at_an_end_tell_lists_and_shuffled_words(language, sound, broken):
+    assert broken_sentences(Words(sound, language)) == 0
+    assert broken_sentences(Words(broken, language)) > Writing().broken_sentences[1]
 
 
 def test_at_least_thirty_languages_have_common_words():
