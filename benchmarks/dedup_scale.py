@@ -77,7 +77,7 @@ def deduplicate(folder: Path) -> None:
     found = list_shards(folder, "documents", ["made"], folder / "working")
     tasks = [{"path": str(s.path), "group": s.group, "working": str(s.working)} for s in found]
     run_tasks(sketch_shard, tasks, workers=2, what="sketches")
-    facts = Facts(found, {"made": 0})
+    facts = Facts(found, {"made": ()})
     facts.drop_exact()
     facts.drop_near(dedup.SIMILARITY)
     counts = Counter(facts.reason_R.tolist())

@@ -53,23 +53,16 @@ class GopherRepetition(Filter):
     duplicate_line_characters: Range = limit("duplicate lines", high=0.2)
     """Share of characters in lines that stood before."""
     top_2_gram: Range = limit("one 2-gram too often", high=0.2)
-    """Share of characters in the most frequent run of 2 words."""
     top_3_gram: Range = limit("one 3-gram too often", high=0.18)
-    """Share of characters in the most frequent run of 3 words."""
     top_4_gram: Range = limit("one 4-gram too often", high=0.16)
-    """Share of characters in the most frequent run of 4 words."""
+    """Share of characters in the most frequent run of so many words."""
     duplicate_5_grams: Range = limit("duplicate 5-grams", high=0.15)
-    """Share of characters in runs of 5 words that stood before."""
     duplicate_6_grams: Range = limit("duplicate 6-grams", high=0.14)
-    """Share of characters in runs of 6 words that stood before."""
     duplicate_7_grams: Range = limit("duplicate 7-grams", high=0.13)
-    """Share of characters in runs of 7 words that stood before."""
     duplicate_8_grams: Range = limit("duplicate 8-grams", high=0.12)
-    """Share of characters in runs of 8 words that stood before."""
     duplicate_9_grams: Range = limit("duplicate 9-grams", high=0.11)
-    """Share of characters in runs of 9 words that stood before."""
     duplicate_10_grams: Range = limit("duplicate 10-grams", high=0.1)
-    """Share of characters in runs of 10 words that stood before."""
+    """Share of characters in runs of so many words that stood before."""
 
     def measure(self, record: Record) -> Mapping[str, float | None]:
         return record.words.repetition()

@@ -7,7 +7,8 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -22,7 +23,7 @@ from jaxtrain.clean.census import Census
 from jaxtrain.clean.filter import Filter
 from jaxtrain.clean.lists import Quotes
 from jaxtrain.clean.quality import Code
-from jaxtrain.clean.shards import Facts, Filters, signal_names
+from jaxtrain.clean.shards import Facts, Filters
 from jaxtrain.clean.write import write_source
 from jaxtrain.document import source_files
 from jaxtrain.engine import EMBEDDED
@@ -78,37 +79,34 @@ def run(config: CleanConfig) -> Path:
 
 
 def _write(config: CleanConfig, folder: Path) -> artifact.Counts:
-    of_documents, of_conversations = _filters(config)
-    quotes = [step for of in of_documents.values() for step in of if isinstance(step, Quotes)]
+    filters = _filters(config)
+    quotes = [step for of in filters["documents"].values() for step in of if isinstance(step, Quotes)]
     for phrases in {step.benchmarks: step.phrases()[0] for step in quotes}.values():
         say(f"clean: {len(phrases):,} benchmark phrases")
-    census = Census(of_documents)
-    documents, conversations = both = [
-        _step(f"examine {kind}", lambda kind=kind, filters=filters: _examine(config, kind, filters, folder))
-        for kind, filters in (("documents", of_documents), ("conversations", of_conversations))
-    ]
-
-    def counted(step: str) -> None:
-        census.step(step, [(facts, facts.alive_R) for facts in both])
-
+    census = Census(filters["documents"])
+    with _timed("examine"):
+        documents, conversations = both = [_examine(config, kind, folder, of) for kind, of in filters.items()]
     census.step("collected", [(facts, np.ones(len(facts.id_R), bool)) for facts in both], collected=True)
-    counted("examined")
-    for facts in both:
-        _step("exact duplicates", facts.drop_exact)
-    counted("exact duplicates removed")
-    for facts in both:
-        _step("near duplicates", lambda facts=facts: facts.drop_near(config.similarity))
-    counted("near duplicates removed")
+    census.step("examined", _left(both))
+    with _timed("exact duplicates"):
+        for facts in both:
+            facts.drop_exact()
+    census.step("exact duplicates removed", _left(both))
+    with _timed("near duplicates"):
+        for facts in both:
+            facts.drop_near(config.similarity)
+    census.step("near duplicates removed", _left(both))
     for name, units in _repeats(config):
-        _step(f"repeated {name}", lambda units=units: substrings.cut_repeats(documents, units))
-        counted(f"repeated {name} removed")
+        with _timed(f"repeated {name}"):
+            substrings.cut_repeats(documents, units)
+        census.step(f"repeated {name} removed", _left(both))
     for facts in both:
         _tell(config, facts)
-    heldout_R, mixture = _step("hold out", lambda: _hold_out(config, documents, of_documents))
-    census.step("kept", [(documents, documents.alive_R & ~heldout_R), (conversations, conversations.alive_R)])
-    none_R = np.zeros(len(conversations.id_R), bool)
-    of_both = ((documents, heldout_R, of_documents), (conversations, none_R, of_conversations))
-    counts = _step("write", lambda: _write_all(folder, of_both, census))
+    with _timed("hold out"):
+        mixture = _hold_out(config, documents)
+    census.step("kept", _left(both))
+    with _timed("write"):
+        counts = _write_all(folder, both, census)
     found = census.found(documents, conversations)
     (folder / "mixture.json").write_text(json.dumps(mixture, indent=2, sort_keys=True) + "\n")
     (folder / "funnel.json").write_text(json.dumps(counts["funnel"], indent=2, sort_keys=True) + "\n")
@@ -117,12 +115,22 @@ def _write(config: CleanConfig, folder: Path) -> artifact.Counts:
     return counts
 
 
-def _filters(config: CleanConfig) -> tuple[Filters, Filters]:
+@contextmanager
+def _timed(step: str) -> Iterator[None]:
+    begun = time.monotonic()
+    yield
+    say(f"clean: {step}, {time.monotonic() - begun:.1f} s")
+
+
+def _left(both: list[Facts]) -> list[tuple[Facts, np.ndarray]]:
+    return [(facts, facts.alive_R & ~facts.heldout_R) for facts in both]
+
+
+def _filters(config: CleanConfig) -> dict[str, Filters]:
     """Of the sources of documents and of conversations; UserError where the config does not fit them."""
-    documents, chats = (
-        [path.stem for path in source_files(Path(config.documents) / kind)]
-        for kind in ("documents", "conversations")
-    )
+    kinds = {"documents": presets.prose(), "conversations": presets.chat()}
+    sources = {kind: [path.stem for path in source_files(Path(config.documents) / kind)] for kind in kinds}
+    documents, chats = sources.values()
     if both := sorted(set(chats) & set(documents)):
         raise UserError(
             f"{both[0]} names documents and conversations; give one of them another name in collect"
@@ -136,17 +144,17 @@ def _filters(config: CleanConfig) -> tuple[Filters, Filters]:
     weights = config.mixture.values()
     if documents and (min(weights) < 0 or not sum(weights)):
         raise UserError("`mixture` needs weights of at least 0, and one above 0")
-    ordered = sorted({*documents, *chats}, key=[*config.filters, *documents, *chats].index)
-    return (
-        {source: config.filters.get(source, presets.prose()) for source in ordered if source in documents},
-        {source: config.filters.get(source, presets.chat()) for source in ordered if source in chats},
-    )
+    order = [*config.filters, *documents, *chats].index
+    return {
+        kind: {source: config.filters.get(source, usual) for source in sorted(sources[kind], key=order)}
+        for kind, usual in kinds.items()
+    }
 
 
-def _examine(config: CleanConfig, kind: str, filters: Filters, folder: Path) -> Facts:
+def _examine(config: CleanConfig, kind: str, folder: Path, filters: Filters) -> Facts:
     found = shards.list_shards(Path(config.documents), kind, filters, folder / WORKING)
     shards.examine_all(found, filters, config.engine, config.workers, f"clean: shards of {kind}")
-    return Facts(found, {source: i for i, source in enumerate(filters)})
+    return Facts(found, filters)
 
 
 def _tell(config: CleanConfig, facts: Facts) -> None:
@@ -166,13 +174,6 @@ def _tell(config: CleanConfig, facts: Facts) -> None:
             say(f"clean: {source} LOSES MORE THAN HALF; look at dropped/{source}.parquet and its `filters`")
 
 
-def _step(name: str, work: Callable[[], Any]) -> Any:
-    begun = time.monotonic()
-    result = work()
-    say(f"clean: {name}, {time.monotonic() - begun:.1f} s")
-    return result
-
-
 def _repeats(config: CleanConfig) -> Iterator[tuple[str, Callable[[str], substrings.Units]]]:
     if config.repeated_paragraphs:
         yield "paragraphs", substrings.parts_between("\n\n")
@@ -182,28 +183,25 @@ def _repeats(config: CleanConfig) -> Iterator[tuple[str, Callable[[str], substri
         yield "passages", substrings.runs_of(config.repeated_words)
 
 
-def _hold_out(config: CleanConfig, documents: Facts, filters: Filters) -> tuple[np.ndarray, dict[str, float]]:
-    """Which rows are held out, and the mixture of what is left; the rest of their urls is dropped."""
-    heldout_R = np.zeros(len(documents.id_R), bool)
+def _hold_out(config: CleanConfig, documents: Facts) -> dict[str, float]:
+    """Choose what is held out, and drop the rest of its urls; the mixture of what is left."""
     mixture = balance.mixture(config.mixture, _bytes(documents, documents.alive_R))
-    shares = balance.heldout_shares(
-        mixture, config.heldout_bytes, lambda source: any(isinstance(step, Code) for step in filters[source])
-    )
+    is_code = {source: any(isinstance(step, Code) for step in of) for source, of in documents.filters.items()}
     held = [np.zeros(0, np.uint64)]
-    for source, share in shares.items():
+    for source, share in balance.heldout_shares(mixture, config.heldout_bytes, is_code.__getitem__).items():
         own = documents.rows_of(source)
         rows = np.arange(own.start, own.stop)[documents.alive_R[own]]
         chosen, is_part = balance.hold_out(source, documents.group_R[rows], documents.bytes_R[rows], share)
-        heldout_R[rows[chosen]] = True
+        documents.heldout_R[rows[chosen]] = True
         if not is_part:
             held.append(documents.group_R[rows[chosen]])
-    surplus_R = documents.alive_R & ~heldout_R & documents.url_R
+    surplus_R = documents.alive_R & ~documents.heldout_R & documents.url_R
     surplus_R &= np.isin(documents.group_R, np.concatenate(held))
     if surplus_R.any():
         say(f"clean: {surplus_R.sum():,} more documents of the works held out are dropped: heldout surplus")
     documents.reason_R[surplus_R] = "heldout surplus"
-    left = _bytes(documents, documents.alive_R & ~heldout_R)
-    return heldout_R, balance.plan(config.mixture, left, config.balance) if left else {}
+    left = _bytes(documents, documents.alive_R & ~documents.heldout_R)
+    return balance.plan(config.mixture, left, config.balance) if left else {}
 
 
 def _bytes(documents: Facts, rows_R: np.ndarray) -> dict[str, int]:
@@ -212,15 +210,13 @@ def _bytes(documents: Facts, rows_R: np.ndarray) -> dict[str, int]:
     return {source: int(documents.bytes_R[own][rows_R[own]].sum()) for source, own in slices.items()}
 
 
-def _write_all(
-    folder: Path, kinds: Iterable[tuple[Facts, np.ndarray, Filters]], census: Census
-) -> artifact.Counts:
-    """kinds: of each the facts, which rows are held out, and the filters of its sources."""
+def _write_all(folder: Path, kinds: list[Facts], census: Census) -> artifact.Counts:
     counts: dict[str, dict[str, Any]] = {"funnel": {}, "personal": {}}
     quoted: Counter[str] = Counter()
-    for facts, held_R, filters in kinds:
+    for facts in kinds:
         for source in facts.sources:
-            written = write_source(folder, facts, source, held_R, signal_names(filters), census)
-            counts["funnel"][source], counts["personal"][source], quotes = written
+            counts["funnel"][source], counts["personal"][source], quotes = write_source(
+                folder, facts, source, census
+            )
             quoted += quotes
     return {**counts, "benchmarks": dict(quoted)}

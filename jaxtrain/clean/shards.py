@@ -163,8 +163,9 @@ def _load(path: Path) -> dict[str, np.ndarray]:
 class Facts:
     """What is known of every record of one kind, in the order of the shards."""
 
-    def __init__(self, shards: list[Shard], priorities: dict[str, int]) -> None:
-        self.shards = shards
+    def __init__(self, shards: list[Shard], filters: Filters) -> None:
+        """filters: of each source, in the order in which copies of it are preferred."""
+        self.shards, self.filters = shards, filters
         for shard in shards:
             shard.file("cut").unlink(missing_ok=True)  # of a killed run
         loaded = [_load(shard.file("npz")) for shard in shards]
@@ -177,11 +178,12 @@ class Facts:
         self._ends = {name: [facts[name] for facts in loaded] for name in sorted(compared)}
         reasons = [_read(shard.file("parquet"), ["reason"])["reason"] for shard in shards]
         self.reason_R = np.array([text for column in reasons for text in column.to_pylist()], object)
-        own_S = np.array([priorities[shard.source] for shard in shards], np.int64)
+        own_S = np.array([list(filters).index(shard.source) for shard in shards], np.int64)
         self.order_R = np.lexsort((self.id_R, np.repeat(own_S, np.diff(self.starts_S))))
         """Row numbers in the order in which copies are preferred."""
         self.copy_of_R = np.full(len(self.id_R), -1, np.int64)
         """The row that stays in place of a dropped copy; -1 for all others."""
+        self.heldout_R = np.zeros(len(self.id_R), bool)
 
     @property
     def alive_R(self) -> np.ndarray:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from jaxtrain.clean import personal
 from jaxtrain.clean.census import Census
 from jaxtrain.clean.lists import QUOTED
-from jaxtrain.clean.shards import Facts, Shard
+from jaxtrain.clean.shards import Facts, Shard, signal_names
 from jaxtrain.conversation import transcript
 from jaxtrain.document import Conversation, Document, TableWriter, schema
 
@@ -20,27 +20,22 @@ DROPPED = pa.schema([(name, pa.string()) for name in ("id", "source", "url", "re
 
 
 def write_source(
-    folder: Path,
-    facts: Facts,
-    source: str,
-    heldout_R: np.ndarray,
-    signals: tuple[str, ...],
-    census: Census,
+    folder: Path, facts: Facts, source: str, census: Census
 ) -> tuple[dict[str, Any], dict[str, int], Counter[str]]:
     """Write the files of one source; (its line of the funnel, personal data by kind, quotes by benchmark).
 
-    signals: names of the signal columns. census: counts the records.
+    census: counts the records.
     """
     kind, name = facts.shards[0].kind, f"{source}.parquet"
     record = Document if kind == "documents" else Conversation
-    columns = schema(record, dict.fromkeys(signals, pa.float32()))
+    columns = schema(record, dict.fromkeys(signal_names(facts.filters), pa.float32()))
     redacted: Counter[str] = Counter(dict.fromkeys(personal.KINDS, 0))
     quoted: Counter[str] = Counter()
     licenses_in: Counter[str] = Counter()
     licenses: Counter[str] = Counter()
     languages: Counter[str] = Counter()
     own = facts.rows_of(source)
-    kept_R, dropped_R = facts.alive_R & ~heldout_R, ~facts.alive_R
+    heldout_R, kept_R, dropped_R = facts.heldout_R, facts.alive_R & ~facts.heldout_R, ~facts.alive_R
     sizes_R2 = np.stack([facts.bytes_in_R, facts.bytes_R], axis=1)
     held_path = folder / "heldout" / name
     held_path.unlink(missing_ok=True)  # of a killed run

@@ -22,21 +22,7 @@ MAX_RATIO = 200  # a page that unpacks to more than this many times its size is 
 _CONTAINER, _ENCRYPTION = "META-INF/container.xml", "META-INF/encryption.xml"
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 # Elements of TEI that stand alone, and those that are no text of the work.
-_PARAGRAPHS = {
-    "p",
-    "head",
-    "l",
-    "lg",
-    "sp",
-    "ab",
-    "quote",
-    "item",
-    "stage",
-    "speaker",
-    "div",
-    "row",
-    "trailer",
-}
+_PARAGRAPHS = {"p", "head", "l", "lg", "sp", "ab", "item", "stage", "speaker", "div", "row", "trailer"}
 _APPARATUS = {"note", "fw", "figDesc", "bibl", "gap", "orig", "sic", "abbr"}
 _BREAK = "\0"  # which no XML can hold
 _XML_ENCODING = re.compile(rb"""\A<\?xml[^>]{0,200}?encoding=["']([\w.:-]+)""")

@@ -113,7 +113,7 @@ def stretches(path: Path | str, unread: Unread) -> Iterator[Stretch]:
 
 def stretches_of(file: IO[bytes], name: str, unread: Unread) -> Iterator[Stretch]:
     """The stretches of a file that is open, as of one within a zip archive."""
-    start = file.read(512)
+    start = file.read(128)  # behind as many bytes a plain WARC file may hold a packed page
     codec, at = codec_of(start), cast(int | None, 0)
     if codec is None and _NO_TEXT.search(start) and (codec := named(name)):
         # The first bytes may be what is damaged.

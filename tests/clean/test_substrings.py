@@ -19,7 +19,7 @@ def facts_of(folder: Path, texts: list[str]) -> shards.Facts:
     write_records(folder / "documents/web.parquet", Document, documents)
     parts = shards.list_shards(folder, "documents", ["web"], folder / "working")
     shards.examine_all(parts, {"web": (Normalize(code=True),)}, "embedded", 1, "shards")
-    facts = shards.Facts(parts, {"web": 0})
+    facts = shards.Facts(parts, {"web": ()})
     return facts
 
 

@@ -174,11 +174,14 @@ def test_tei_without_its_notes_and_entities_that_grow(tmp_path):
     (tmp_path / "work.xml").write_text(
         '<TEI xmlns="http://www.tei-c.org/ns/1.0"><teiHeader><fileDesc><titleStmt><title>Ode</title>'
         "<author>A. B.</author></titleStmt></fileDesc></teiHeader><text><body><head>I</head>"
-        "<p>One <hi>line</hi><note>no</note>, and<lb/>more.</p>"
+        "<p>One <hi>line</hi><note>no</note>, and<lb/>more, <quote>as said</quote>.</p>"
+        "<item>Of a list<list><item>in a list</item></list></item>"
         "<lg><l>A verse,</l><l>another.</l></lg></body></text></TEI>"
     )
     found, unread = books(tmp_path / "work.xml")
-    assert [d.text for d in found] == ["I\n\nOne line, and more.\n\nA verse,\n\nanother."] and not unread
+    assert [d.text for d in found] == [
+        "I\n\nOne line, and more, as said.\n\nOf a list\n\nin a list\n\nA verse,\n\nanother."
+    ] and not unread
     assert found[0].meta["title"] == "Ode"
     (tmp_path / "laughs.xml").write_text(
         '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]><TEI><text><p>&b;</p></text></TEI>'
