@@ -127,11 +127,13 @@ def read_tei(path: Path, unread: Unread) -> dict[str, Any]:
     """The work in a TEI file: all of its text without notes and apparatus."""
     root = _xml(read_bytes(path, unread))
     title, author = (" ".join(_paragraphs(next(_all(root, name), None))) for name in ("title", "author"))
+    body = next(_all(root, "text"), root)
+    is_tei = any(_name(element) in _PARAGRAPHS for element in body.iter())
     return {
         "title": title or Path(shown(path)).stem,
         "author": author,
         "lang": root.get(_LANGUAGE, ""),
-        "text": "\n\n".join(_paragraphs(next(_all(root, "text"), root))),
+        "text": "\n\n".join(_paragraphs(body)) if is_tei else "",
     }
 
 
