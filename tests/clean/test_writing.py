@@ -33,7 +33,7 @@ def test_prose_is_kept_and_noise_is_dropped_or_mended(language):
         ("ja", "船は遅かった。私たちは待っている。", "船遅かったは。待っている私たちは。"),
     ],
 )
-def test_spaces_lonely_brackets_and_particles_at_an_end_tell_lists_and_shuffled_words(language, sound, broken):
+def test_spaces_lonely_brackets_and_last_particles_tell_lists_and_shuffled_words(language, sound, broken):
     assert broken_sentences(Words(sound, language)) == 0
     assert broken_sentences(Words(broken, language)) > Writing().broken_sentences[1]
 
