@@ -1,15 +1,21 @@
-"""Comparisons of a rate artifact as rows for a model.
+"""Comparisons of a rate artifact, or of a file of preferences, as rows for a model.
 
 B comparisons, K answers of each, T time
 """
 
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from jaxtrain.conversation import transcript
 from jaxtrain.document import read_rows
+from jaxtrain.formats import preferences as foreign
+from jaxtrain.formats.files import Unread
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.progress import say
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 
@@ -51,9 +57,46 @@ def answer_rows(tokens: list[list[int]], length: int, pad: int) -> dict[str, np.
     return rows
 
 
-def read_comparisons(path: Path, tokenizer: Tokenizer, length: int) -> Comparisons:
-    """Comparisons of one file of a rate artifact; all have the same number of answers."""
-    found = list(read_rows(path))
+HELD_OUT = 0.1
+"""Share of the prompts of a file of preferences."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The comparisons of a file of preferences that are learned from, or those held out."""
+
+    name: str
+    rows: list[dict[str, Any]]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def parts_of(ratings: str, preferences: str) -> list[Path | Part]:
+    """What is learned from and what is held out: of a rate artifact its two files, of a file of preferences
+    (formats/preferences.py) all but a tenth of its prompts, which their hashes choose, and that tenth."""
+    if not preferences:
+        return [Path(ratings) / "train.parquet", Path(ratings) / "heldout.parquet"]
+    unread: Unread = Unread()
+    rows = list(foreign.read_comparisons(Path(preferences), unread))
+    for reason, count in unread.most_common():
+        say(f"align: {count:,} records of {preferences} are left out: {reason}")
+    keys = [blake2b(transcript(row["prompt"]).encode("utf-8", "surrogatepass")).digest() for row in rows]
+    known = sorted(set(keys))
+    heldout = set(known[: round(HELD_OUT * len(known)) or 1])
+    pairs = list(zip(rows, keys, strict=True))
+    kept, held = ([row for row, key in pairs if (key in heldout) is side] for side in (False, True))
+    return [Part(f"{preferences}, its training part", kept), Part(f"{preferences}, its held-out part", held)]
+
+
+def rows_of(part: Path | Part) -> list[dict[str, Any]]:
+    """`prompt`, `completions`, `completion_ids`, `ranks`, `simulated` of each comparison."""
+    return part.rows if isinstance(part, Part) else list(read_rows(part))
+
+
+def read_comparisons(path: Path | Part, tokenizer: Tokenizer, length: int) -> Comparisons:
+    """Comparisons of one part; all have the same number of answers."""
+    found = rows_of(path)
     if not found:
         raise UserError(f"{path} holds no comparisons; rate more prompts or change heldout_share")
     counts = {len(row["ranks"]) for row in found}

@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxtrain import weights
 from jaxtrain.align import losses
-from jaxtrain.document import read_rows
+from jaxtrain.align.comparisons import Part, parts_of, rows_of
 from jaxtrain.feed.shuffle import Epochs
 from jaxtrain.fields import Adjustable
 from jaxtrain.model.config import ModelConfig
@@ -52,8 +52,10 @@ class PreferenceConfig:
 
     model: str
     """Folder of the finetune artifact: the first policy and, where the loss has one, the reference."""
-    ratings: str
+    ratings: str = ""
     """Folder of the rate artifact."""
+    preferences: str = ""
+    """In its place a file of preferences or rankings of any publisher (docs/formats.md, 1 collect)."""
     out: str
     """Folder to write."""
     kind: Kind = "sigmoid"
@@ -110,12 +112,12 @@ class Pairs:
         return {name: values[at] for name, values in self.rows.items()}
 
 
-def read_pairs(path: Path, tokenizer: Tokenizer, length: int) -> Pairs:
-    """The pairs of one file of a rate artifact; UserError where it has none."""
+def read_pairs(path: Path | Part, tokenizer: Tokenizer, length: int) -> Pairs:
+    """The pairs of one part of the comparisons; UserError where it has none."""
     end = tokenizer.end
     sequences: list[tuple[list[int], list[int]]] = []
     too_long = 0
-    for row in read_rows(path):
+    for row in rows_of(path):
         prompt = render(row["prompt"], tokenizer, generation_prompt=True)[0]
         answers = []
         for sampled, text in zip(row["completion_ids"], row["completions"], strict=True):
@@ -159,8 +161,7 @@ def train_preferences(config: PreferenceConfig, folder: Path) -> dict[str, Any]:
     tokenizer = weights.open(config.model).tokenizer
     model_config = runs_as(config.train, weights.open(config.model).config)
     kept, heldout = (
-        read_pairs(Path(config.ratings) / name, tokenizer, config.length)
-        for name in ("train.parquet", "heldout.parquet")
+        read_pairs(part, tokenizer, config.length) for part in parts_of(config.ratings, config.preferences)
     )
     say(f"align: {len(kept)} pairs to learn from, {len(heldout)} held out")
     settings = config.train.lasting(max(1, round(config.epochs * len(kept) / config.batch_pairs)))

@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxtrain import artifact, weights
 from jaxtrain.align import judged
-from jaxtrain.align.comparisons import Comparisons, answer_rows, read_comparisons
+from jaxtrain.align.comparisons import Comparisons, answer_rows, parts_of, read_comparisons
 from jaxtrain.align.heads import RewardModel, head_learner, reward_model_of
 from jaxtrain.align.judged import pair_grades
 from jaxtrain.align.losses import plackett_luce, ranking_loss
@@ -50,10 +50,13 @@ class RewardConfig:
 
     model: str
     """Folder of the finetune artifact it starts from."""
-    ratings: str
+    ratings: str = ""
     """Folder of the rate artifact."""
-    human: str
-    """Folder with `comparisons.jsonl.gz`, pairs that people judged; the accuracy on them is reported."""
+    preferences: str = ""
+    """In its place a file of preferences or rankings of any publisher (docs/formats.md, 1 collect)."""
+    human: str = ""
+    """Folder with `comparisons.jsonl.gz`, pairs that people judged; the accuracy on them is reported. Empty:
+    none is."""
     out: str
     """Folder to write."""
     lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(rank=0))
@@ -105,8 +108,8 @@ def train_reward_model(config: RewardConfig, folder: Path) -> dict[str, Any]:
     tokenizer = weights.open(config.model).tokenizer
     model_config = runs_as(config.train, weights.open(config.model).config)
     kept, heldout = (
-        read_comparisons(Path(config.ratings) / name, tokenizer, config.length)
-        for name in ("train.parquet", "heldout.parquet")
+        read_comparisons(part, tokenizer, config.length)
+        for part in parts_of(config.ratings, config.preferences)
     )
     comparisons, answers = kept.ranks_BK.shape
     settings = config.train.lasting(max(1, round(config.epochs * comparisons / config.batch_prompts)))
@@ -151,7 +154,8 @@ def _train(
     assert learner.first is not None
     untrained = pair_grades(score(learner.whole(learner.first()), heldout.rows), heldout.ranks_BK)
     if not len(untrained):
-        raise UserError(f"{config.ratings}: all held-out answers are tied; rate more or raise heldout_share")
+        source = config.ratings or config.preferences
+        raise UserError(f"{source}: all held-out answers are tied; rate more or raise heldout_share")
     trained = train(
         run,
         learner,
@@ -171,7 +175,15 @@ def _train(
         + ("excludes 0" if gain["excludes_zero"] else "does not exclude 0")
     )
     error, table = judged.calibration(scores, heldout.ranks_BK)
-    people = _human_grades(model, config, tokenizer)
+    people = _human_grades(model, config, tokenizer) if config.human else None
+    of_people = (
+        {}
+        if people is None
+        else {
+            "human_accuracy": people.mean(),
+            "human_standard_error": people.std(ddof=1) / len(people) ** 0.5,
+        }
+    )
     return {
         "simulated": kept.simulated and heldout.simulated,
         "steps": trained.step,
@@ -184,8 +196,7 @@ def _train(
         "calibration": table,
         "pairs_train": len(pair_grades(kept.ranks_BK.astype(float).ravel(), kept.ranks_BK)),
         "pairs_heldout": len(grades),
-        "human_accuracy": people.mean(),
-        "human_standard_error": people.std(ddof=1) / len(people) ** 0.5,
+        **of_people,
     }
 
 
@@ -201,7 +212,7 @@ def _scores(model: RewardModel, batch: dict[str, jax.Array]) -> jax.Array:
 
 def _agreement(ratings: str) -> float | None:
     """How often two raters agreed on a pair, where the rate artifact says."""
-    manifest = artifact.read_manifest(ratings)
+    manifest = artifact.read_manifest(ratings) if ratings else None
     return manifest["counts"].get("agreement", {}).get("pairwise") if manifest else None
 
 

@@ -12,6 +12,7 @@ from jaxtrain.align.ppo import PPOConfig, train_policy
 from jaxtrain.align.preference import PreferenceConfig, train_preferences
 from jaxtrain.align.reward_model import RewardConfig, train_reward_model
 from jaxtrain.align.scorer import ScoreConfig, serve
+from jaxtrain.runtime.errors import UserError
 from jaxtrain.tasks import human_preference
 from jaxtrain.train.context import produce
 
@@ -27,8 +28,8 @@ def run(config: Config) -> Path:
     """The artifact of docs/formats.md: a reward model, or a policy improved as the config's type says."""
     match config:
         case RewardConfig():
-            human = human_preference.task.file(config.human)
-            inputs = {"model": config.model, "ratings": config.ratings, "human": human}
+            inputs = {"model": config.model, **_comparisons(config)}
+            inputs |= {"human": human_preference.task.file(config.human)} if config.human else {}
             train = partial(train_reward_model, config)
         case PPOConfig():
             inputs = {"model": config.model, "reward": config.reward, "conversations": config.conversations}
@@ -38,9 +39,15 @@ def run(config: Config) -> Path:
             inputs = {"model": config.model, "problems": config.problems, "heldout": config.heldout}
             train = partial(train_grpo, config)
         case PreferenceConfig():
-            inputs = {"model": config.model, "ratings": config.ratings}
+            inputs = {"model": config.model, **_comparisons(config)}
             train = partial(train_preferences, config)
         case DistillConfig():
             inputs = {"model": config.model, "teacher": config.teacher, "conversations": config.conversations}
             train = partial(train_distilled, config)
     return produce(config, inputs, train)
+
+
+def _comparisons(config: RewardConfig | PreferenceConfig) -> dict[str, str]:
+    if bool(config.ratings) == bool(config.preferences):
+        raise UserError("give `ratings`, a rate artifact, or `preferences`, a file: one of the two")
+    return {"preferences": config.preferences} if config.preferences else {"ratings": config.ratings}

@@ -151,19 +151,19 @@ def headline(results: Results) -> list[dict[str, str]]:
 
 def _reward_rows(results: Results) -> list[dict[str, str]]:
     reward = results["reward"]
-    return [
+    rows = [
         {
             "measure": f"Reward model on held-out comparisons of {raters(results)}",
             "value": share(reward["heldout_accuracy"], reward["standard_error"]),
             "beside": f"untrained {share(reward['untrained_accuracy'])}, longer answer wins "
             f"{share(reward['length_accuracy'])}, ceiling {share(reward['ceiling'])}",
-        },
-        {
-            "measure": "Reward model on held-out comparisons of people",
-            "value": share(reward["human_accuracy"], reward["human_standard_error"]),
-            "beside": "chance 50.0 %",
-        },
+        }
     ]
+    if "human_accuracy" in reward:
+        value = share(reward["human_accuracy"], reward["human_standard_error"])
+        measure = "Reward model on held-out comparisons of people"
+        rows.append({"measure": measure, "value": value, "beside": "chance 50.0 %"})
+    return rows
 
 
 def _ppo_row(results: Results) -> dict[str, str]:
