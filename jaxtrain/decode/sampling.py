@@ -179,5 +179,5 @@ def _likeliest(logits_BV: jax.Array, weight_BV: jax.Array, enough_B: jax.Array) 
         found_B = jnp.sum(weight_BV, axis=-1, where=ordered_BV >= higher_B[:, None])
         return jnp.where(found_B >= enough_B, higher_B, bound_B)
 
-    bound_B = jax.lax.fori_loop(0, 32, with_bit, jnp.zeros_like(ordered_BV[:, 0]))
+    bound_B = jax.lax.fori_loop(0, 32, with_bit, jnp.zeros_like(enough_B, jnp.uint32))
     return jnp.where(ordered_BV >= bound_B[:, None], logits_BV, -jnp.inf)
