@@ -1,10 +1,11 @@
-"""`jaxtrain STAGE CONFIG [--overrides]`: picks the room and calls its run()."""
+"""`jaxtrain COMMAND …`: a table of commands, each with the room that declares its fields and does it."""
 
 import importlib
 import os
+import pkgutil
 import sys
 import textwrap
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -12,96 +13,158 @@ from rich.text import Text
 
 import jaxtrain
 from jaxtrain import config as configs
-from jaxtrain import fields, pipeline
+from jaxtrain import fields, pipeline, recipe
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.terminal import visible
 
-STAGES = {
-    "collect": "web pages, wikis, code, books, chats → one file a source",
-    "classify": "a text classifier from labelled documents, for clean",
-    "clean": "filter, deduplicate, balance; every drop has a reason",
-    "tokenize": "train the tokenizer; text → token records",
-    "pretrain": "train a language model from scratch, on any devices",
-    "finetune": "teach it to answer, with a loss on the assistant's tokens",
-    "rate": "sample answers and have them compared, in a database",
-    "align": "a reward model; PPO, GRPO, DPO, distillation; scores over HTTP",
-    "evaluate": "benchmarks and held-out text, with standard errors",
-    "report": "one self-contained page of the whole run",
+
+@dataclass(frozen=True)
+class Command:
+    """What one command does, and where. Rooms are imported when their command is given."""
+
+    meaning: str
+    files: str = ""
+    """`room:Class Class`: the configs that it takes as a Python file."""
+    flags: str = ""
+    """`room:Class function`: the config that its flags fill, and what is done with it."""
+    takes: tuple[str, ...] = ()
+    """The fields of that config that are given first, without their names; the last may be many."""
+    example: str = ""
+    passes_on: bool = False
+    """Whether the function is also given the flags that are no fields of that config."""
+
+
+GROUPS: dict[str, dict[str, Command]] = {
+    "Recipes": {
+        "init": Command(
+            "your own recipe, from one that comes along",
+            flags="recipe:InitConfig init",
+            takes=("name",),
+            example="init mine --from tiny",
+        ),
+        "run": Command(
+            "every stage of a recipe in order, reusing what stands",
+            flags="pipeline:RunConfig run_folder",
+            takes=("folder",),
+            example="run mine",
+        ),
+        "runs": Command(
+            "what stands, how big it is, what is stale",
+            flags="runs:RunsConfig show",
+            takes=("folder",),
+            example="runs runs/mine",
+        ),
+        "plan": Command(
+            "memory, time and cost of a training config before it runs",
+            flags="plan.run:PlanConfig plan",
+            takes=("config",),
+            example="plan mine/4_pretrain.py --topology h100:8",
+            passes_on=True,
+        ),
+        "doctor": Command("what is installed, which devices, what to do", flags="doctor:DoctorConfig show"),
+    },
+    "Stages, in the order data flows": {
+        "collect": Command(
+            "web pages, wikis, code, books, chats → one file a source", "collect.run:CollectConfig"
+        ),
+        "classify": Command(
+            "a text classifier from labelled documents, for clean", "classify.run:ClassifyConfig"
+        ),
+        "clean": Command("filter, deduplicate, balance; every drop has a reason", "clean.run:CleanConfig"),
+        "tokenize": Command("train the tokenizer; text → token records", "tokenize.run:TokenizeConfig"),
+        "pretrain": Command(
+            "train a language model from scratch, on any devices", "pretrain.run:PretrainConfig"
+        ),
+        "finetune": Command(
+            "teach it to answer, with a loss on the answers (also: sft)", "finetune.run:FinetuneConfig"
+        ),
+        "rate": Command(
+            "sample answers and have them compared, in a database",
+            "rate.run:RateConfig SampleConfig ExportConfig",
+        ),
+        "reward": Command("a reward model from comparisons", "align.run:RewardConfig"),
+        "dpo": Command("a policy from comparisons alone: DPO and its kin", "align.run:PreferenceConfig"),
+        "ppo": Command("a policy improved against reward models", "align.run:PPOConfig"),
+        "grpo": Command("a policy improved on problems that a program checks", "align.run:GRPOConfig"),
+        "distill": Command("a student on its own answers, held against a teacher", "align.run:DistillConfig"),
+        "align": Command(
+            "any of these five, as the config says",
+            "align.run:RewardConfig PreferenceConfig PPOConfig GRPOConfig DistillConfig",
+        ),
+        "evaluate": Command(
+            "benchmarks and held-out text, with standard errors", "evaluate.run:EvaluateConfig"
+        ),
+        "report": Command(
+            "one page of a run, also while it trains; runs side by side",
+            "report.run:ReportConfig",
+            "report.runs:PagesConfig report",
+            takes=("runs",),
+            example="report runs/mine",
+        ),
+    },
+    "Models and records": {
+        "chat": Command(
+            "talk to a model in the terminal",
+            flags="serve.chat:ChatConfig run",
+            takes=("model",),
+            example="chat runs/mine/8_ppo",
+        ),
+        "serve": Command(
+            "a chat page and OpenAI's HTTP endpoints",
+            flags="serve.run:ServeConfig run",
+            takes=("model",),
+            example="serve runs/mine/8_ppo",
+        ),
+        "convert": Command(
+            "models from and to Hugging Face's, PEFT's, GGUF",
+            flags="weights.convert:ConvertConfig convert",
+            takes=("source", "out"),
+            example="convert runs/mine/8_ppo my-model",
+        ),
+        "inspect": Command(
+            "search the records of an artifact; show refused batches",
+            flags="report.inspect:InspectConfig inspect",
+            takes=("folder",),
+            example="inspect runs/mine/2_clean --part dropped --sample 5",
+        ),
+        "rate sample": Command("answers of models, to be ranked", "", "rate.people:SampleConfig sample"),
+        "rate serve": Command("the page on which they are ranked", "", "rate.people:ServeConfig serve"),
+        "rate import": Command("comparisons from a file", "", "rate.people:ImportConfig read"),
+        "rate export": Command("an artifact of the database", "", "rate.people:ExportConfig export"),
+        "align score": Command("a reward model's scores over HTTP", "", "align.scorer:ScoreConfig serve"),
+        "align export": Command("a reward model for Hugging Face", "", "align.export:ExportConfig export"),
+        "evaluate plant": Command(
+            "texts to plant, whose recital shows memory", "", "evaluate.memorization:PlantConfig plant"
+        ),
+    },
 }
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
+ALIASES = {"sft": "finetune", "help": "--help"}
+START = """\
+Raw documents to an aligned, evaluated language model. To begin:
 
-HELP = """\
-Raw documents to an aligned, evaluated language model.
-
-  jaxtrain run FOLDER [--restart]      every stage in order, reusing what stands
-  jaxtrain STAGE CONFIG [--FIELD VALUE ...]
-  jaxtrain STAGE [CONFIG] --help       every field with its unit and default
-  jaxtrain report RUN [RUN2 ...]       pages of runs, also while they train
-  jaxtrain chat MODEL                  talk to a model in the terminal
-  jaxtrain serve MODEL                 a chat page and OpenAI's HTTP endpoints
-  jaxtrain inspect FOLDER              search its records; show refused batches
-  jaxtrain convert FROM TO             weights from and to Hugging Face folders
-  jaxtrain plan CONFIG --topology T    memory, time and cost before you run
-
-Stages, in the order data flows:
-{stages}
-
-Start with: jaxtrain run configs/quickstart
-Config files are Python and are executed: run only your own.
+  jaxtrain init mine --from tiny && jaxtrain run mine
 """
+END = """
+jaxtrain COMMAND --help: the fields that recipes set; --help all: every field
+Config files are Python and are executed: run only your own."""
 
-RUN_HELP = """\
-jaxtrain run FOLDER [--restart]
-
-Runs the numbered configs in FOLDER in order: 1_collect.py, 2_clean.py, …
-A stage whose config and inputs have not changed is reused, not run again.
-Interrupted? The same command goes on where it stopped. With --restart a stage that was
-interrupted begins anew; what it had is kept beside it.
-
-Example: jaxtrain run configs/quickstart
-"""
-
-CONVERT_HELP = """\
-jaxtrain convert FROM TO [--merge] [--dtype float32|bfloat16]
-
-FROM a Hugging Face folder: TO gets model.json, checkpoint/ and tokenizer/, as a finished stage has them.
-FROM a finished stage, a GGUF file, or a llama2.c .bin: TO becomes a Hugging Face folder.
-FROM a fine-tuning with adapters: TO becomes a PEFT folder; with --merge a Hugging Face folder.
-FROM a PEFT folder: TO becomes a Hugging Face folder of the merged weights.
-What was written is read again and compared bit for bit. --dtype: of the weights written, else the source's.
-
-Example: jaxtrain convert runs/quickstart/4_pretrain my_model
-"""
-
-PLAN_HELP = """\
-jaxtrain plan CONFIG --topology SHAPE [--sweep] [--json] [--FIELD VALUE ...]
-
-Compiles what a training config runs (the step; sampling and log-probabilities too, where it samples) for
-TPUs that are not there (needs libtpu; GPUs by formula): memory of a device, what travels, time, money,
-energy. Where it does not fit: what does. Other flags change the config, as in the stage's own command.
-
-Example: jaxtrain plan configs/llama3_8b/1_pretrain.py --topology v5e:16x16
-"""
-
-TALKS = {
-    "chat": "talk to a model in the terminal",
-    "serve": "a chat page and OpenAI's HTTP endpoints, at 127.0.0.1",
-}
-"""Commands that take a model's folder and flags."""
-
-RESTART_HELP = "--restart: what an unfinished run left in OUT.partial is set aside, and the stage begins anew"
-
-COLUMN = 34  # where the meaning of a field begins
-
-HELP_FLAGS = {"-h", "--help"}
 RESTART = "--restart"
+RESTART_HELP = "--restart: what an unfinished run left in OUT.partial is set aside, and the stage begins anew"
+SHORT_HELP = "\nThese are required, or set by recipes; every field: --help all"
+COLUMN = 34  # where the meaning of a field begins
+HELP_FLAGS = {"-h", "--help"}
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The `jaxtrain` command; exits with 2 and one line where the user can mend it."""
     try:
         dispatch(sys.argv[1:] if arguments is None else arguments)
-    except UserError as error:
-        print(f"jaxtrain: {visible(str(error))}", file=sys.stderr)
+    except (UserError, ModuleNotFoundError) as error:
+        told = str(error) if isinstance(error, UserError) else configs.missing_extra(error)
+        if told is None:
+            raise
+        print(f"jaxtrain: {visible(told)}", file=sys.stderr)
         _end(2)
     except KeyboardInterrupt:
         print("\njaxtrain: interrupted; the same command goes on from here", file=sys.stderr)
@@ -120,127 +183,150 @@ def _end(status: int) -> NoReturn:
 
 def dispatch(arguments: list[str]) -> None:
     """Run what the arguments name; UserError where they name nothing."""
-    command, *rest = arguments or ["--help"]
-    if command in HELP_FLAGS:
-        print(HELP.format(stages="\n".join(f"  {name:<10}{text}" for name, text in STAGES.items())), end="")
-    elif command == "--version":
+    name, *rest = arguments or ["--help"]
+    name = ALIASES.get(name, name)
+    if name in HELP_FLAGS:
+        print(_overview())
+        return
+    if name == "--version":
         print(f"jaxtrain {jaxtrain.__version__}")
-    elif command == "run":
-        _run_recipe(rest)
-    elif command == "inspect":
-        importlib.import_module("jaxtrain.report.inspect").inspect(rest)
-    elif command == "convert":
-        _convert(rest)
-    elif command == "plan":
-        _plan(rest)
-    elif command in TALKS:
-        _talk(command, rest)
-    elif command in STAGES:
-        _run_stage(command, rest)
+        return
+    if rest and f"{name} {rest[0]}" in COMMANDS:
+        name, rest = f"{name} {rest[0]}", rest[1:]
+    if name not in COMMANDS:
+        near = configs.nearest(name, [*COMMANDS])
+        raise UserError(f"no command {name!r}; did you mean {near!r}? `jaxtrain --help` lists them")
+    command, is_file = COMMANDS[name], bool(rest) and rest[0].endswith(".py")
+    if HELP_FLAGS & set(rest) or (not rest and command.files):
+        _print_help(name, command, rest[0] if is_file and command.files else "", "all" in rest)
+    elif command.files and (is_file or not command.flags):
+        _run_file(name, command, rest)
     else:
-        near = configs.nearest(command, [*STAGES, *TALKS, "run", "inspect", "convert", "plan"])
-        raise UserError(f"no stage {command!r}; did you mean {near!r}? `jaxtrain --help` lists them")
+        _run_flags(name, command, rest)
 
 
-def _run_recipe(rest: list[str]) -> None:
-    if HELP_FLAGS & set(rest):
-        print(RUN_HELP, end="")
-        return
-    rest, restart = _restart(rest)
-    if len(rest) != 1 or rest[0].startswith("-"):
-        raise UserError(
-            "run takes one folder of numbered configs, for example `jaxtrain run configs/quickstart`"
-        )
-    pipeline.run(rest[0], restart)
-
-
-def _restart(rest: list[str]) -> tuple[list[str], bool]:
-    """The arguments without --restart, and whether it was there."""
-    return [word for word in rest if word != RESTART], RESTART in rest
-
-
-def _convert(rest: list[str]) -> None:
-    if HELP_FLAGS & set(rest):
-        print(CONVERT_HELP, end="")
-        return
-    if len(rest) < 2 or any(word.startswith("-") for word in rest[:2]):
-        raise UserError(
-            "convert takes two folders, for example `jaxtrain convert runs/quickstart/4_pretrain out`"
-        )
-    room = importlib.import_module("jaxtrain.weights.convert")
-    flags = [word for flag in rest[2:] for word in ([flag, "True"] if flag == "--merge" else [flag])]
-    paths = ["--source", rest[0], "--out", rest[1]]
-    print(room.convert(configs.from_flags(room.ConvertConfig, [*paths, *flags])))
-
-
-def _plan(rest: list[str]) -> None:
-    room = importlib.import_module("jaxtrain.plan.run")
-    if not rest or HELP_FLAGS & set(rest):
-        print(PLAN_HELP, end="")
-        _print_fields(room.PlanConfig)
-        return
-    room.plan(rest)
-
-
-def _talk(command: str, rest: list[str]) -> None:
-    room = importlib.import_module(f"jaxtrain.serve.{'run' if command == 'serve' else command}")
-    kind = room.ServeConfig if command == "serve" else room.ChatConfig
-    if not rest or HELP_FLAGS & set(rest):
-        print(f"jaxtrain {command} MODEL [--FIELD VALUE ...]\n{TALKS[command]}")
-        _print_fields(kind)
-        return
+def _run_file(name: str, command: Command, rest: list[str]) -> None:
     if rest[0].startswith("-"):
-        raise UserError(f"name a model's folder before {rest[0]}, for example runs/quickstart/5_finetune")
-    room.run(configs.from_flags(kind, ["--model", *rest]))
+        raise UserError(f"name a config file before {rest[0]}; `jaxtrain init` writes some")
+    flags = [word for word in rest[1:] if word != RESTART]
+    config = configs.override(_load(command, rest[0]), flags)
+    print(pipeline.make(config, RESTART in rest))
 
 
-def _run_stage(stage: str, rest: list[str]) -> None:
-    room = importlib.import_module(f"jaxtrain.{stage}.run")
-    commands = getattr(room, "commands", {})
-    if not rest or rest[0] in HELP_FLAGS:
-        print(f"jaxtrain {stage} CONFIG [--restart] [--FIELD VALUE ...]\n{STAGES[stage]}\n{RESTART_HELP}")
-        for name in commands:
-            print(f"jaxtrain {stage} {name} [--FIELD VALUE ...]")
-        for kind in dict.fromkeys([*room.configs, *(kind for kind, _ in commands.values())]):
-            _print_fields(kind)
-        return
-    if rest[0] in commands:
-        kind, command = commands[rest[0]]
-        if HELP_FLAGS & set(rest):
-            print(f"jaxtrain {stage} {rest[0]} [--FIELD VALUE ...]")
-            _print_fields(kind)
-            return
-        command(configs.from_flags(kind, rest[1:]))
-        return
-    if stage == "report" and Path(rest[0]).is_dir():
-        importlib.import_module("jaxtrain.report.runs").report(rest)
-        return
-    if rest[0].startswith("-"):
-        raise UserError(f"name a config file before {rest[0]}, for example one of configs/quickstart")
-    config = configs.load(rest[0])
-    if (other := configs.stage_of(config)) != stage:
-        raise UserError(f"{rest[0]} is a config of {other}; run `jaxtrain {other} {rest[0]}`")
-    if HELP_FLAGS & set(rest):
-        print(f"jaxtrain {stage} {rest[0]} [--FIELD VALUE ...]\n{STAGES[stage]}; the values are the file's")
-        _print_fields(type(config), config)
-        return
-    flags, restart = _restart(rest[1:])
-    print(pipeline.make(configs.override(config, flags), restart))
+def _load(command: Command, path: str) -> Any:
+    """The config in the file; UserError where another command takes it."""
+    config = configs.load(path)
+    kind = type(config).__name__
+    if kind not in _names(command.files):
+        other = next(name for name, of in COMMANDS.items() if kind in _names(of.files))
+        raise UserError(f"{path} is a config of {other}; run `jaxtrain {other} {path}`")
+    return config
 
 
-def _print_fields(kind: type, config: Any = None) -> None:
+def _run_flags(name: str, command: Command, rest: list[str]) -> None:
+    kind, does = _resolved(command.flags)
+    words = rest[: next((at for at, word in enumerate(rest) if word.startswith("-")), len(rest))]
+    required = [field for field in command.takes if fields.is_required(kind, field)]
+    if required and not rest:
+        _print_help(name, command, "", False)
+        return
+    if len(words) < len(required):
+        before = f" before {rest[len(words)]}" if len(rest) > len(words) else ""
+        wanted = " and ".join(map(str.upper, required[len(words) :]))
+        raise UserError(f"{name} takes {wanted}{before}, for example `jaxtrain {command.example}`")
+    flags: list[str] = []
+    for at, (field, word) in enumerate(zip(command.takes, words, strict=False), 1):
+        flags += [f"--{field}", *([word] if at < len(command.takes) else words[at - 1 :])]
+    flags += rest[len(words) :]
+    if command.passes_on:
+        flags, others = configs.divided(kind, flags)
+        made = does(configs.from_flags(kind, flags), others)
+    else:
+        made = does(configs.from_flags(kind, flags))
+    if made is not None:
+        print(made)
+
+
+def _names(place: str) -> list[str]:
+    return place.partition(":")[2].split()
+
+
+def _resolved(place: str) -> list[Any]:
+    """What the room of `room:name name` calls so."""
+    room = importlib.import_module(f"jaxtrain.{place.partition(':')[0]}")
+    return [getattr(room, name) for name in _names(place)]
+
+
+def _import_room(place: str) -> None:
+    """Import all modules of a room: a list of configs may hold what any of them defines."""
+    package = importlib.import_module(f"jaxtrain.{place.partition('.')[0]}")
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
+
+
+def _overview() -> str:
+    lines = [START]
+    for title, group in GROUPS.items():
+        lines += [f"{title}:", *(f"  {name:<16}{command.meaning}" for name, command in group.items())]
+    return "\n".join(lines) + END
+
+
+def _print_help(name: str, command: Command, file: str, is_all: bool) -> None:
+    """Usage, then the fields that recipes set, or all; beside a config file with its values."""
+    print(*_usage(name, command, file), sep="\n")
+    if file:
+        config = _load(command, file)
+        _print_fields(type(config), config, is_all)
+        return
+    kinds = _resolved(command.files) if command.files else []
+    if any(map(fields.lists_of_configs, kinds)):
+        _import_room(command.files)
+    if name == "align" and not is_all:
+        kinds = []  # each is shown by its own command
+    for kind in kinds + (_resolved(command.flags)[:1] if command.flags else []):
+        _print_fields(kind, None, is_all)
+    if not is_all:
+        print(SHORT_HELP)
+
+
+def _usage(name: str, command: Command, file: str) -> list[str]:
+    lines = []
+    if command.files:
+        lines.append(f"jaxtrain {name} {file or 'CONFIG'} [{RESTART}] [--FIELD VALUE ...]")
+    if command.flags and not file:
+        lines.append(" ".join(["jaxtrain", name, *map(str.upper, command.takes), "[--FIELD VALUE ...]"]))
+    lines.append(command.meaning + ("; the values are the file's" if file else ""))
+    if command.files:
+        lines.append(RESTART_HELP)
+    if command.example:
+        lines.append(f"Example: jaxtrain {command.example}")
+    return lines
+
+
+def _print_fields(kind: type, config: Any, is_all: bool) -> None:
     """A paragraph a section; a line a field: flag and type, meaning, [default]."""
     console = Console(highlight=False)
     for section in fields.sections(kind, config):
-        console.print(Text(f"\n{section.title}", "bold").append(f"  {section.meaning}", "not bold"))
-        for field in section.fields:
-            flag = f"  {'--' if field.settable else '  '}{field.name} {field.kind}"
-            default = field.default + f"; {fields.CHANGEABLE}" * field.changeable
-            words = f"{field.meaning} [{default}]".strip()
-            lines = textwrap.wrap(words, max(30, console.width - COLUMN), break_on_hyphens=False)
-            if len(flag) > COLUMN - 2:
-                lines.insert(0, "")
-            text = f"\n{'':{COLUMN}}".join(lines)
-            console.print(
-                Text(f"{flag:<{COLUMN if lines[0] else 0}}", "cyan").append(text, "default"), soft_wrap=True
-            )
+        # What no recipe uses at all, such as the flags of `chat`, is shown whole.
+        common = recipe.fields_used().get(section.kind, () if section.kind != kind.__name__ else None)
+        chosen = [
+            field
+            for field in section.fields
+            if is_all or common is None or field.of in common or field.is_set or field.default == "required"
+        ]
+        if chosen:
+            console.print(Text(f"\n{section.title}", "bold").append(f"  {section.meaning}", "not bold"))
+        for field in chosen:
+            _print_field(console, field)
+
+
+def _print_field(console: Console, field: fields.Field) -> None:
+    flag = f"  {'--' if field.settable else '  '}{field.name.removesuffix('_')} {field.kind}"
+    default = field.default + f"; {fields.CHANGEABLE}" * field.changeable
+    words = f"{field.meaning} [{default}]".strip()
+    lines = textwrap.wrap(words, max(30, console.width - COLUMN), break_on_hyphens=False)
+    if len(flag) > COLUMN - 2:
+        lines.insert(0, "")
+    text = f"\n{'':{COLUMN}}".join(lines)
+    head = Text(f"{flag:<{COLUMN if lines[0] else 0}}", "cyan")
+    console.print(head.append(text, "default"), soft_wrap=True)

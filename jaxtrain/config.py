@@ -7,10 +7,12 @@ import dataclasses
 import difflib
 import importlib
 import io
+import itertools
 import re
 import runpy
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
+from importlib import metadata
 from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any
@@ -39,7 +41,11 @@ def load(path: str | Path) -> Any:
         raise UserError(
             f"{path}: a {type(config).__name__} configures no stage; `config` needs a stage's class"
         )
-    limits.check(config)
+    try:
+        fields.check_types(config)
+        limits.check(config)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     return config
 
 
@@ -55,8 +61,22 @@ def _explain(path: Path, error: Exception) -> str:
     elif missing := re.match(r"(\w+)\.__init__\(\) missing .*?: (.*)", message):
         message = f"{missing[1]} needs {missing[2]}"
     elif not isinstance(error, UserError):
-        message = f"{type(error).__name__}: {message}"
+        remedy = missing_extra(error) if isinstance(error, ModuleNotFoundError) else None
+        message = remedy or f"{type(error).__name__}: {message}"
     return f"{path}{f', line {line}' if line else ''}: {message}"
+
+
+def missing_extra(error: ModuleNotFoundError) -> str | None:
+    """What to install where a package of an extra is missing; None where it is of none."""
+    module = (error.name or "").split(".")[0]
+    try:
+        asked = [re.match(r"([\w-]+).*extra == .(\w+)", line) for line in metadata.requires("jaxtrain") or ()]
+    except metadata.PackageNotFoundError:
+        return None
+    for package, extra in (found.groups() for found in asked if found):
+        if module and package != "jaxtrain" and package.lower().replace("-", "_").startswith(module.lower()):
+            return f"this needs {package}, which is not installed: `pip install 'jaxtrain[{extra}]'`"
+    return None
 
 
 def nearest(wrong: str, known: list[str]) -> str:
@@ -107,18 +127,41 @@ def changed(config: Any, **values: Any) -> Any:
     return config
 
 
-def _parse(kind: type, arguments: list[str], default: Any = None) -> Any:
+def divided(kind: type, arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The flags that are fields of `kind` with their values, and the others with theirs."""
+    known = _known(kind)
+    own: list[str] = []
+    others: list[str] = []
+    target = others
+    for argument in arguments:
+        if argument.startswith("--"):
+            target = own if argument[2:].split("=")[0] in known else others
+        target.append(argument)
+    return own, others
+
+
+def _known(kind: type, default: Any = None) -> dict[str, fields.Field]:
     every = [field for part in fields.sections(kind, default) for field in part.fields]
     # A field of a config in a list may be named like one of the whole, which is the one that a flag means.
-    known = {field.name: field for field in sorted(every, key=lambda field: field.settable)}
-    arguments = [_whole_name(argument, known) for argument in arguments]
-    for flag in [argument.split("=")[0] for argument in arguments if re.match(r"--\w", argument)]:
+    return {field.name: field for field in sorted(every, key=lambda field: field.settable)}
+
+
+def _parse(kind: type, arguments: list[str], default: Any = None) -> Any:
+    known = _known(kind, default)
+    arguments = _with_switches([_whole_name(argument, known) for argument in arguments], known)
+    flags = [argument.split("=")[0] for argument in arguments if re.match(r"--\w", argument)]
+    for flag in flags:
         field = known.get(flag[2:].replace("-", "_"))
         if field is None:
             near = nearest(flag[2:], [name for name in known if known[name].settable])
             raise UserError(f"{kind.__name__} has no field {flag}; did you mean --{near}?")
         if not field.settable:
             raise UserError(f"{flag} is a list of configs; edit it in the config file")
+    if default is None:
+        given_names = {flag[2:].replace("-", "_") for flag in flags}
+        for name, field in known.items():
+            if field.default == "required" and field.settable and name not in given_names:
+                raise UserError(f"--{name} is required: {field.meaning}")
     printed = io.StringIO()
     # Its lists of configs pass by: a class in them need not be one that tyro can make.
     kept = {} if default is None else {name: getattr(default, name) for name in fields.lists_of_configs(kind)}
@@ -139,13 +182,23 @@ def _parse(kind: type, arguments: list[str], default: Any = None) -> Any:
     return dataclasses.replace(parsed, **kept)
 
 
+def _with_switches(arguments: list[str], known: dict[str, fields.Field]) -> list[str]:
+    """`--merge` alone is `--merge True`."""
+    given: list[str] = []
+    for argument, after in itertools.pairwise([*arguments, "--"]):
+        is_switch = argument[2:] in known and known[argument[2:]].kind == "bool"
+        given += [argument, "True"] if is_switch and after.startswith("--") else [argument]
+    return given
+
+
 def _whole_name(argument: str, known: dict[str, fields.Field]) -> str:
-    """`--steps` is `--train.steps` where one field alone ends so."""
+    """`--steps` is `--train.steps` where one field alone ends so; `--from` is the field `from_`."""
     flag, equals, value = argument.partition("=")
     name = flag[2:].replace("-", "_")
     if not re.match(r"--\w", argument) or (name in known and known[name].settable):
         return argument
-    ends = [whole for whole, field in known.items() if whole.endswith(f".{name}") and field.settable]
+    ends = [whole for whole in known if whole.endswith(f".{name}") or whole == f"{name}_"]
+    ends = [whole for whole in ends if known[whole].settable]
     return f"--{ends[0]}{equals}{value}" if len(ends) == 1 else argument
 
 

@@ -12,7 +12,11 @@ import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from numbers import Integral, Real
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from jaxtrain.runtime.errors import UserError
 
 MISSING = dataclasses.MISSING
 Type = TypeVar("Type")
@@ -29,6 +33,8 @@ Operational = Annotated[Type, Change.OPERATIONAL]
 """Of where and how the work is done and shown, as in `workers: Operational[int]`; no part of an artifact."""
 Adjustable = Annotated[Type, Change.ADJUSTABLE]
 """Part of a finished artifact; but a run that was interrupted goes on with a new value."""
+NUMBERS = {int: Integral, float: Real}
+"""What goes for a number of each type."""
 CHANGEABLE = "may change on the way"
 
 
@@ -48,12 +54,18 @@ class Field:
     """Whether the command line can set it; a list of configs is edited in the file."""
     changeable: bool
     """Whether a run that was interrupted goes on with a new value."""
+    of: str
+    """The name in its class, of which a mapping's members are one."""
+    is_set: bool
+    """Whether the value that is shown is another than the default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
     """The fields of one dataclass."""
 
+    kind: str
+    """The name of the dataclass."""
     title: str
     meaning: str
     fields: list[Field]
@@ -79,9 +91,18 @@ def sections(
         inside = bool(_configs_in(hint))
         text = "in the file" if inside else _type_text(hint)
         default = _value_text(current, inside)
-        can = settable and not inside
+        is_set = value is not None and current != default_of(field)
         own.append(
-            Field(name=name, kind=text, default=default, meaning=meaning, settable=can, changeable=can_change)
+            Field(
+                name=name,
+                kind=text,
+                default=default,
+                meaning=meaning,
+                settable=settable and not inside,
+                changeable=can_change,
+                of=field.name,
+                is_set=is_set,
+            )
         )
 
     hints, meanings, marks = get_type_hints(kind), docstrings(kind), changes(kind)
@@ -104,7 +125,8 @@ def sections(
             add(name, hint, current, meaning)
     doc = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
     meaning = "" if doc.startswith(f"{kind.__name__}(") else doc  # a dataclass without one gets its signature
-    yield Section(title=prefix.removesuffix(".") or kind.__name__, meaning=meaning, fields=own)
+    title = prefix.removesuffix(".") or kind.__name__
+    yield Section(kind=kind.__name__, title=title, meaning=meaning, fields=own)
     yield from inner
 
 
@@ -132,6 +154,47 @@ def _docstrings(kind: type) -> dict[str, str]:
                 case ast.Expr(value=ast.Constant(value=str(words))):
                     found[field.target.id] = " ".join(words.split())
     return found
+
+
+def check_types(config: Any, prefix: str = "") -> None:
+    """UserError naming the first field of a config, or of one inside it, whose value is of another type."""
+    hints = get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        name, value, hint = prefix + field.name, getattr(config, field.name), hints[field.name]
+        if not _fits(value, hint):
+            shown = repr(value) if isinstance(value, (str, int, float)) else f"a {type(value).__name__}"
+            several = "it takes several: put a comma behind the one and brackets around it, (…,)"
+            remedy = several if _fits((value,), hint) else f"it takes {_type_text(hint)}"
+            raise UserError(f"{name} is {shown}; {remedy}")
+        inside = (
+            value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else (value,)
+        )
+        for part in inside:
+            if dataclasses.is_dataclass(part) and not isinstance(part, type):
+                check_types(part, f"{name}.")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type, as far as the types of configs go; a list does for a tuple."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, part) for part in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin in (tuple, list):
+        return isinstance(value, (tuple, list)) and all(_fits(member, arguments[0]) for member in value)
+    if origin in (dict, Mapping):
+        return isinstance(value, Mapping) and all(_fits(member, arguments[1]) for member in value.values())
+    if hint in NUMBERS:
+        return isinstance(value, NUMBERS[hint]) and not isinstance(value, bool)
+    if hint is str:
+        return isinstance(value, (str, PurePath))
+    return not isinstance(hint, type) or getattr(hint, "_is_protocol", False) or isinstance(value, hint)
+
+
+def is_required(kind: type, name: str) -> bool:
+    """Whether the field has no default."""
+    return any(field.name == name and default_of(field) is MISSING for field in dataclasses.fields(kind))
 
 
 def default_of(field: dataclasses.Field[Any]) -> Any:

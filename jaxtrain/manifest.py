@@ -43,7 +43,12 @@ def describe(
         "config": _name_paths(resolved, _named(inputs)),
         "inputs": {name: input_fingerprint(path) for name, path in inputs.items()} | dict(fingerprints or {}),
     }
-    return {**described, "fingerprint": fingerprint(described), "jaxtrain": jaxtrain.__version__}
+    return {
+        **described,
+        "fingerprint": fingerprint(described),
+        "artifacts": [name for name, path in inputs.items() if (Path(path) / MANIFEST).is_file()],
+        "jaxtrain": jaxtrain.__version__,
+    }
 
 
 def fingerprint(described: Manifest) -> str:

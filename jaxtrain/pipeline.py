@@ -3,6 +3,7 @@
 import os
 import re
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,13 +18,30 @@ ON_ONE_DEVICE = ("classify", "report")
 """Stages that the first process makes alone, with JAX."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Runs the numbered configs of a folder in order: 1_collect.py, 2_clean.py, … A stage whose config and
+    inputs have not changed is reused. Interrupted? The same command goes on where it stopped."""
+
+    folder: str
+    """The recipe: a folder of numbered configs."""
+    restart: bool = False
+    """A stage that was interrupted begins anew; what it had is kept beside it."""
+
+
+def run_folder(config: RunConfig) -> None:
+    """`jaxtrain run`."""
+    run(config.folder, config.restart)
+
+
 def config_files(folder: str | Path) -> list[Path]:
     """`1_collect.py`, `2_clean.py`, … by number."""
     numbered = {path: re.match(r"(\d+)_", path.name) for path in Path(folder).glob("*.py")}
     order = sorted((int(match[1]), path) for path, match in numbered.items() if match)
     if not order:
         raise UserError(
-            f"{folder} holds no numbered configs (1_collect.py, …); try `jaxtrain run configs/quickstart`"
+            f"{folder} holds no numbered configs (1_collect.py, …); `jaxtrain init NAME --from quickstart` "
+            "writes some"
         )
     return [path for _, path in order]
 

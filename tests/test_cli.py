@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxtrain import cli
+from jaxtrain import cli, fields, recipe
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = ROOT / "configs" / "quickstart"
@@ -35,13 +35,33 @@ def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def test_help_lists_the_stages_in_pipeline_order_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_command_on_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(capsys, "--help")
-    assert text == shown(capsys)
-    listed = text.split("data flows:\n")[1].split("\n\n")[0]
-    stages = " ".join(line.split()[0] for line in listed.splitlines())
-    assert stages == "collect classify clean tokenize pretrain finetune rate align evaluate report"
-    assert max(map(len, text.splitlines())) <= 80
+    assert text == shown(capsys) == shown(capsys, "help")
+    assert all(f"\n  {name} " in text for name in cli.COMMANDS)
+    stages = [line.split()[0] for line in text.split("data flows:\n")[1].split("\nModels")[0].splitlines()]
+    assert stages[:6] == ["collect", "classify", "clean", "tokenize", "pretrain", "finetune"]
+    assert stages[-2:] == ["evaluate", "report"]
+    assert len(text.splitlines()) <= 40 and max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_is_short_and_help_all_misses_no_field(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """With unit and default; the short one has what recipes set."""
+    short = shown(capsys, *name.split(), "--help")
+    assert len(short.splitlines()) <= 120 and short.startswith(f"jaxtrain {name} ")
+    every = shown(capsys, *name.split(), "--help", "all")
+    assert max(map(len, every.splitlines())) <= 100
+    command = cli.COMMANDS[name]
+    kinds = cli._resolved(command.files) if command.files else []
+    for kind in kinds + (cli._resolved(command.flags)[:1] if command.flags else []):
+        for section in fields.sections(kind):
+            assert section.meaning, section.title
+            for field in section.fields:
+                assert field.meaning, field.name
+                assert f"{'--' * field.settable}{field.name.removesuffix('_')} {field.kind}" in every
+                if field.settable and field.of in recipe.fields_used().get(section.kind, ()):
+                    assert f"--{field.name.removesuffix('_')} " in short or name == "align"
 
 
 def test_stage_help_shows_every_field_with_unit_and_default(capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,35 +70,31 @@ def test_stage_help_shows_every_field_with_unit_and_default(capsys: pytest.Captu
     assert "  --data text                     Folder of a tokenize artifact. [required]\n" in text
     assert "  --train.optimizer.lr float      Peak learning rate. [0.003; may change on the way]\n" in text
     assert "--train.optimizer.schedule cosine|linear|constant|stable_decay\n" in text
-    assert "--train.mesh.fsdp int" in text and "--model.qk_norm bool" in text
-    assert max(map(len, text.splitlines())) <= 100
+    assert "--train.mesh.fsdp int" in text and "--train.optimizer.eps" not in text
+    assert "--train.optimizer.eps" in shown(capsys, "pretrain", "--help", "all")
 
 
 def test_help_beside_a_config_shows_its_values(capsys: pytest.CaptureFixture[str]) -> None:
-    text = shown(capsys, "finetune", str(QUICKSTART / "5_finetune.py"), "--help")
+    text = shown(capsys, "sft", str(QUICKSTART / "5_finetune.py"), "--help")
     assert "[runs/quickstart/3_tokenize]" in text and "[required]" not in text
 
 
-def test_stage_help_shows_all_configs_and_what_only_a_file_can_say(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    text = shown(capsys, "align", "--help")
+def test_stage_help_shows_what_only_a_file_can_say(capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown(capsys, "align", "--help", "all")
     assert "\nRewardConfig  " in text and "\nPPOConfig  " in text
     text = shown(capsys, "collect", "--help")
     assert "    sources in the file" in text and "--sources" not in text and "\nWikiSource  " in text
 
 
-def test_run_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert shown(capsys, "run", "--help").startswith("jaxtrain run FOLDER [--restart]\n")
-    assert shown(capsys, "run", "configs/quickstart", "-h").startswith("jaxtrain run FOLDER [--restart]\n")
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["pretrian"], "no stage 'pretrian'; did you mean 'pretrain'? `jaxtrain --help` lists them"),
-        (["run"], "run takes one folder of numbered configs, for example `jaxtrain run configs/quickstart`"),
-        (["run", "a", "--steps"], "run takes one folder"),
+        (["pretrian"], "no command 'pretrian'; did you mean 'pretrain'? `jaxtrain --help` lists them"),
+        (["run", "--restart"], "run takes FOLDER before --restart, for example `jaxtrain run mine`"),
+        (["run", "a", "--steps"], "RunConfig has no field --steps"),
+        (["convert", "a"], "convert takes OUT, for example `jaxtrain convert runs/mine/8_ppo my-model`"),
+        (["rate", "sample", "--prompts", "3"], "--models is required: Folders of the models that answer"),
+        (["dpo", PRETRAIN], f"is a config of pretrain; run `jaxtrain pretrain {PRETRAIN}`"),
         (["run", "nowhere"], "nowhere holds no numbered configs"),
         (["pretrain", "--steps", "3"], "name a config file before --steps"),
         (["pretrain", "nowhere.py"], "no config file nowhere.py; see configs/ for complete examples"),

@@ -5,14 +5,16 @@ from pathlib import Path
 import pytest
 
 from jaxtrain import config as configs
-from jaxtrain import fields
-from jaxtrain.cli import STAGES
 from jaxtrain.pretrain.run import PretrainConfig
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.run import TokenizeConfig
 
 CLEAN = "configs/quickstart/2_clean.py"
 IMPORT = "from jaxtrain.tokenize.run import TokenizeConfig\n\n"
+SOURCES = (
+    "from jaxtrain.collect.chats import ChatSource\nfrom jaxtrain.collect.run import CollectConfig\n"
+    "config = CollectConfig(sources={}, out='c')"
+)
 
 
 @pytest.fixture
@@ -54,6 +56,15 @@ def test_a_misspelt_field_names_the_file_the_line_and_the_nearest(file: Path) ->
         ),
         ("import jaxtrain.tokenise", "line 3: ModuleNotFoundError: No module named 'jaxtrain.tokenise'"),
         ("open('absent.txt')", "line 3: FileNotFoundError"),
+        ("config = TokenizeConfig(documents=3, out='b')", "documents is 3; it takes text"),
+        ("config = TokenizeConfig(documents='a', out='b', vocab_size='4k')", "vocab_size is '4k'; it"),
+        (SOURCES.format("ChatSource(name='a', paths=('b',))"), "sources is a ChatSource; it takes several"),
+        (SOURCES.format("(ChatSource(name='a', paths='b*'),)"), "sources.paths is 'b*'; it takes several"),
+        (
+            "from jaxtrain.pretrain.run import PretrainConfig\n"
+            "config = PretrainConfig(data='a', out='b', model='gpt2')",
+            "model is 'gpt2'; it takes ModelConfig",
+        ),
     ],
 )
 def test_a_broken_config_file_is_one_line(file: Path, text: str, words: str) -> None:
@@ -109,15 +120,6 @@ def test_a_list_of_configs_is_edited_in_the_file() -> None:
         configs.override(configs.load("configs/quickstart/1_collect.py"), ["--sources", "3"])
     with pytest.raises(UserError, match="--filters.wiki is a list of configs; edit it in the config file"):
         configs.override(configs.load(CLEAN), ["--filters.wiki", "3"])
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_field_of_every_stage_says_what_it_means(stage: str) -> None:
-    room = pytest.importorskip(f"jaxtrain.{stage}.run")
-    for kind in room.configs:
-        parts = list(fields.sections(kind))
-        assert [part.title for part in parts if not part.meaning] == []
-        assert [field.name for part in parts for field in part.fields if not field.meaning] == []
 
 
 def test_the_resolved_config_is_json_with_class_names() -> None:

@@ -48,6 +48,7 @@ def test_ten_artifacts_stand_whole_and_nothing_else(tiny):
         made = artifact.read_manifest(runs(tiny) / name)
         assert made is not None
         assert made["stage"] in name or made["stage"] == "align"
+        assert (made["artifacts"] == []) == (name == "1_collect")
         stated = {file: entry["sha256"] for file, entry in made["files"].items()}
         found = contents(runs(tiny) / name)
         del found[artifact.MANIFEST]

@@ -62,7 +62,7 @@ def test_a_mistake_in_the_last_config_shows_before_the_first_runs(recipe: Path, 
 
 def test_a_folder_without_numbered_configs_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"holds no numbered configs .*; try `jaxtrain run configs/quickstart`"
+        UserError, match=r"holds no numbered configs .*; `jaxtrain init NAME --from quickstart`"
     ):
         pipeline.run(tmp_path)
 

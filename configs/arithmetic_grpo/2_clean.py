@@ -3,13 +3,17 @@
 Keeps all of it but what is held out; sums are no language, so none is asked for.
 """
 
+from pathlib import Path
+
 from jaxtrain.clean import Code, Normalize, Turns
 from jaxtrain.clean.run import CleanConfig
 
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
 config = CleanConfig(
-    documents="runs/arithmetic_grpo/1_collect",
+    documents=f"{RUNS}/1_collect",
     filters={"sums": (Normalize(code=True), Code()), "additions": (Normalize(), Turns())},
     mixture={"sums": 1.0},
     heldout_bytes=3_000,
-    out="runs/arithmetic_grpo/2_clean",
+    out=f"{RUNS}/2_clean",
 )

@@ -3,10 +3,14 @@
 A tokenizer without merges: a digit is a token.
 """
 
+from pathlib import Path
+
 from jaxtrain.tokenize.run import TokenizeConfig
 
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
 config = TokenizeConfig(
-    documents="runs/arithmetic_grpo/2_clean",
-    out="runs/arithmetic_grpo/3_tokenize",
+    documents=f"{RUNS}/2_clean",
+    out=f"{RUNS}/3_tokenize",
     vocab_size=263,
 )

@@ -3,14 +3,18 @@
 A model of 0.1 million weights on lines such as `23+45=68`.
 """
 
+from pathlib import Path
+
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.pretrain.run import PretrainConfig
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
 config = PretrainConfig(
-    data="runs/arithmetic_grpo/3_tokenize",
+    data=f"{RUNS}/3_tokenize",
     model=ModelConfig(
         vocab_size=263, layers=2, d_model=64, heads=2, kv_heads=2, head_dim=32, d_hidden=128, max_length=64
     ),
@@ -24,5 +28,5 @@ config = PretrainConfig(
     max_epochs=8,
     batch_size=32,
     sample_prompts=("23+45=", "99+99="),
-    out="runs/arithmetic_grpo/4_pretrain",
+    out=f"{RUNS}/4_pretrain",
 )

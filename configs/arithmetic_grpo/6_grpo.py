@@ -1,9 +1,11 @@
-"""jaxtrain align configs/arithmetic_grpo/6_grpo.py
+"""jaxtrain grpo configs/arithmetic_grpo/6_grpo.py
 
 Practises the additions that it was not taught; an answer is worth 1 where it is right and 0 where it is not.
 Result in three and a half minutes on two busy cores: of 500 additions that it never met, from 38 % right to
 99 %; 91 % after 200 rounds.
 """
+
+from pathlib import Path
 
 from jaxtrain.align.monitor import MonitorConfig
 from jaxtrain.align.run import GRPOConfig
@@ -11,8 +13,10 @@ from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
 config = GRPOConfig(
-    model="runs/arithmetic_grpo/5_finetune",
+    model=f"{RUNS}/5_finetune",
     problems="data/arithmetic/practised.jsonl",
     heldout="data/arithmetic/tested.jsonl",
     train=TrainConfig(
@@ -32,5 +36,5 @@ config = GRPOConfig(
     longest_prompt=9,
     max_new=4,
     measured=500,
-    out="runs/arithmetic_grpo/6_grpo",
+    out=f"{RUNS}/6_grpo",
 )

@@ -5,14 +5,18 @@ artifact made with the `gpt2` encoding. Before a run: `jaxtrain plan configs/gpt
 --topology h100:1`.
 """
 
+from pathlib import Path
+
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.pretrain.run import PretrainConfig
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
 config = PretrainConfig(
-    data="runs/gpt2_124m/tokens",
+    data=f"{RUNS}/tokens",
     model=ModelConfig(
         vocab_size=50_304,  # OpenAI's 50,257 and our special tokens, filled up to a multiple of 64
         layers=12,
@@ -44,5 +48,5 @@ config = PretrainConfig(
         checkpoint_every=1000,
     ),
     batch_size=512,
-    out="runs/gpt2_124m/1_pretrain",
+    out=f"{RUNS}/1_pretrain",
 )

@@ -5,14 +5,18 @@ tokenize artifact of a tokenizer with 32,768 tokens. Before a run:
 `jaxtrain plan configs/gpt_1b/1_pretrain.py --topology v5e:4x4`, or `--topology h100:8`.
 """
 
+from pathlib import Path
+
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.pretrain.run import PretrainConfig
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
 config = PretrainConfig(
-    data="runs/gpt_1b/tokens",
+    data=f"{RUNS}/tokens",
     model=ModelConfig(
         vocab_size=32_768,
         layers=20,
@@ -34,5 +38,5 @@ config = PretrainConfig(
         checkpoint_every=1000,
     ),
     batch_size=512,
-    out="runs/gpt_1b/1_pretrain",
+    out=f"{RUNS}/1_pretrain",
 )

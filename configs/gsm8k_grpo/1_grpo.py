@@ -1,4 +1,4 @@
-"""jaxtrain align configs/gsm8k_grpo/1_grpo.py
+"""jaxtrain grpo configs/gsm8k_grpo/1_grpo.py
 
 Grade-school maths with a 1.5-billion model of Qwen2.5's shape, for one 80 GB GPU and up.
 It needs what no package brings:
@@ -12,13 +12,17 @@ beside this file. Not run yet. Published for this model with GRPO (verl's baseli
 the test problems.
 """
 
+from pathlib import Path
+
 from jaxtrain.align.run import GRPOConfig
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
 config = GRPOConfig(
-    model="runs/gsm8k_grpo/model",
+    model=f"{RUNS}/model",
     problems="data/gsm8k/train.jsonl",
     heldout="data/gsm8k/test.jsonl",
     rewards={"result": 1.0, "form": 0.1},
@@ -44,5 +48,5 @@ config = GRPOConfig(
     longest_prompt=256,
     max_new=400,
     measured=1319,
-    out="runs/gsm8k_grpo/2_policy",
+    out=f"{RUNS}/2_policy",
 )

@@ -4,14 +4,18 @@ The shape of Llama 3 8B (arXiv 2407.21783, table 3). `data` is a tokenize artifa
 Before a run: `jaxtrain plan configs/llama3_8b/1_pretrain.py --topology v5e:16x16`, or with another topology.
 """
 
+from pathlib import Path
+
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.pretrain.run import PretrainConfig
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
 config = PretrainConfig(
-    data="runs/llama3_8b/tokens",
+    data=f"{RUNS}/tokens",
     model=ModelConfig(
         vocab_size=128_256,
         layers=32,
@@ -35,5 +39,5 @@ config = PretrainConfig(
         checkpoint_every=1000,
     ),
     batch_size=512,
-    out="runs/llama3_8b/1_pretrain",
+    out=f"{RUNS}/1_pretrain",
 )

@@ -4,15 +4,19 @@ Adapters of rank 16 on an 8B Llama 3: 42 million weights learn beside 8 billion 
 `llama3_8b` is the Hugging Face folder; `data` is a tokenize artifact made with its tokenizer.
 """
 
+from pathlib import Path
+
 from jaxtrain.finetune.run import FinetuneConfig
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
 config = FinetuneConfig(
     model="llama3_8b",
-    data="runs/llama3_8b/3_tokenize",
+    data=f"{RUNS}/3_tokenize",
     lora=LoRAConfig(rank=16, alpha=32.0, dropout=0.05),
     train=TrainConfig(
         optimizer=OptimizerConfig(
@@ -28,5 +32,5 @@ config = FinetuneConfig(
     ),
     batch_size=32,
     length=4096,
-    out="runs/llama3_8b/5_finetune_lora",
+    out=f"{RUNS}/5_finetune_lora",
 )

@@ -5,17 +5,21 @@ in `results.json` beside it. Result in about five seconds: from the data funnel 
 number is to be read beside (xz, chance, length, the ceiling), samples of each stage, and what it cost.
 """
 
+from pathlib import Path
+
 from jaxtrain.report.run import ReportConfig
 
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
 config = ReportConfig(
-    collect="runs/quickstart/1_collect",
-    clean="runs/quickstart/2_clean",
-    tokenize="runs/quickstart/3_tokenize",
-    pretrain="runs/quickstart/4_pretrain",
-    finetune="runs/quickstart/5_finetune",
-    rate="runs/quickstart/6_rate",
-    reward="runs/quickstart/7_reward",
-    ppo="runs/quickstart/8_ppo",
-    evaluate="runs/quickstart/9_evaluate",
-    out="runs/quickstart/10_report",
+    collect=f"{RUNS}/1_collect",
+    clean=f"{RUNS}/2_clean",
+    tokenize=f"{RUNS}/3_tokenize",
+    pretrain=f"{RUNS}/4_pretrain",
+    finetune=f"{RUNS}/5_finetune",
+    rate=f"{RUNS}/6_rate",
+    reward=f"{RUNS}/7_reward",
+    ppo=f"{RUNS}/8_ppo",
+    evaluate=f"{RUNS}/9_evaluate",
+    out=f"{RUNS}/10_report",
 )

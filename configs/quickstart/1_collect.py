@@ -5,12 +5,16 @@ library of your Python (which files, and so the counts of `code`, depend on its 
 seconds: 12 MB of text in some 730 documents of four sources, and 1,985 conversations.
 """
 
+from pathlib import Path
+
 from jaxtrain.collect.books import BookSource
 from jaxtrain.collect.chats import ChatSource
 from jaxtrain.collect.code import CodeSource
 from jaxtrain.collect.run import CollectConfig
 from jaxtrain.collect.web import WebSource
 from jaxtrain.collect.wiki import WikiSource
+
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
 
 config = CollectConfig(
     sources=(
@@ -23,5 +27,5 @@ config = CollectConfig(
         ),
         ChatSource(name="alpaca", paths=("data/quickstart/alpaca.json",), license="Apache-2.0"),
     ),
-    out="runs/quickstart/1_collect",
+    out=f"{RUNS}/1_collect",
 )

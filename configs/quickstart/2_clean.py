@@ -6,8 +6,12 @@ web pages; holds out some 400 kB.
 A quarter of a minute on two cores.
 """
 
+from pathlib import Path
+
 from jaxtrain.clean import Quotes, chat, code, prose, web
 from jaxtrain.clean.run import CleanConfig
+
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
 
 BENCHMARKS = (
     "data/quickstart/benchmarks/arc_easy.jsonl.gz",
@@ -17,7 +21,7 @@ BENCHMARKS = (
 quotes = Quotes(BENCHMARKS)
 
 config = CleanConfig(
-    documents="runs/quickstart/1_collect",
+    documents=f"{RUNS}/1_collect",
     filters={
         "wiki": (*prose("en"), quotes),
         "books": (*prose("en"), quotes),
@@ -28,5 +32,5 @@ config = CleanConfig(
     },
     mixture={"wiki": 0.4, "books": 0.35, "code": 0.1, "web": 0.15},
     heldout_bytes=400_000,
-    out="runs/quickstart/2_clean",
+    out=f"{RUNS}/2_clean",
 )

@@ -5,11 +5,15 @@ all of it: about 3.5 million tokens of documents and 0.5 million of conversation
 bytes a token. Three seconds on two cores.
 """
 
+from pathlib import Path
+
 from jaxtrain.tokenize.run import TokenizeConfig
 
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
 config = TokenizeConfig(
-    documents="runs/quickstart/2_clean",
-    out="runs/quickstart/3_tokenize",
+    documents=f"{RUNS}/2_clean",
+    out=f"{RUNS}/3_tokenize",
     vocab_size=4096,
     sample_bytes=5_000_000,
 )

@@ -5,14 +5,18 @@ steps of 4,096 tokens. Result in five minutes on two cores: 2.20 bits per byte o
 needs 2.53); the same on any mesh (`--mesh.fsdp 4 --mesh.tensor 2` on eight devices).
 """
 
+from pathlib import Path
+
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.pretrain.run import PretrainConfig
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
 config = PretrainConfig(
-    data="runs/quickstart/3_tokenize",
+    data=f"{RUNS}/3_tokenize",
     model=ModelConfig(
         vocab_size=4096, layers=4, d_model=256, heads=4, kv_heads=4, head_dim=64, d_hidden=704, max_length=256
     ),
@@ -25,5 +29,5 @@ config = PretrainConfig(
     ),
     batch_size=16,
     sample_prompts=("The city of", "She said", "def"),
-    out="runs/quickstart/4_pretrain",
+    out=f"{RUNS}/4_pretrain",
 )

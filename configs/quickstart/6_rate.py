@@ -4,11 +4,15 @@ Samples six answers to each of 600 questions and has three simulated raters rank
 judged twice. Result in 40 seconds on two cores: 700 rankings; two raters agree on four pairs of five.
 """
 
+from pathlib import Path
+
 from jaxtrain.rate.run import RateConfig
 
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
 config = RateConfig(
-    model="runs/quickstart/5_finetune",
-    conversations="runs/quickstart/2_clean",
+    model=f"{RUNS}/5_finetune",
+    conversations=f"{RUNS}/2_clean",
     prompts=600,
     answers=6,
     longest_prompt=32,
@@ -16,5 +20,5 @@ config = RateConfig(
     raters=3,
     rated_twice=100,
     noise=0.13,
-    out="runs/quickstart/6_rate",
+    out=f"{RUNS}/6_rate",
 )

@@ -1,16 +1,20 @@
-"""jaxtrain align configs/quickstart/7_reward.py
+"""jaxtrain reward configs/quickstart/7_reward.py
 
 A reward model from the simulated raters' comparisons. Result in a minute and a half on two cores: it orders
 72 % of held-out pairs as the raters did (untrained 62 %, the longer answer 59 %, the true utility 85 %).
 """
 
+from pathlib import Path
+
 from jaxtrain.align.run import RewardConfig
 from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
 config = RewardConfig(
-    model="runs/quickstart/5_finetune",
-    ratings="runs/quickstart/6_rate",
+    model=f"{RUNS}/5_finetune",
+    ratings=f"{RUNS}/6_rate",
     human="data/quickstart",
     train=TrainConfig(
         optimizer=OptimizerConfig(
@@ -22,5 +26,5 @@ config = RewardConfig(
     epochs=1.25,
     batch_prompts=4,
     length=58,
-    out="runs/quickstart/7_reward",
+    out=f"{RUNS}/7_reward",
 )

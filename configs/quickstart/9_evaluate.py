@@ -7,17 +7,21 @@ More, each for its own time: `--contamination True` (items that training quotes)
 `--memorization.sequences 32`, `--bias.folder FOLDER`, `--harness hellaswag,arc_easy`, `--items 10000`.
 """
 
+from pathlib import Path
+
 from jaxtrain.evaluate.run import EvaluateConfig
+
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
 
 config = EvaluateConfig(
     models={
-        "pretrained": "runs/quickstart/4_pretrain",
-        "fine-tuned": "runs/quickstart/5_finetune",
-        "PPO": "runs/quickstart/8_ppo",
+        "pretrained": f"{RUNS}/4_pretrain",
+        "fine-tuned": f"{RUNS}/5_finetune",
+        "PPO": f"{RUNS}/8_ppo",
     },
-    clean="runs/quickstart/2_clean",
-    data="runs/quickstart/3_tokenize",
+    clean=f"{RUNS}/2_clean",
+    data=f"{RUNS}/3_tokenize",
     benchmarks="data/quickstart",
     items=250,
-    out="runs/quickstart/9_evaluate",
+    out=f"{RUNS}/9_evaluate",
 )

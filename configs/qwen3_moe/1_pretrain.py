@@ -5,14 +5,18 @@ tokenize artifact made with its tokenizer. Before a run:
 `jaxtrain plan configs/qwen3_moe/1_pretrain.py --topology v5p:4x4x4`, or with another topology.
 """
 
+from pathlib import Path
+
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.pretrain.run import PretrainConfig
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
 config = PretrainConfig(
-    data="runs/qwen3_moe/tokens",
+    data=f"{RUNS}/tokens",
     model=ModelConfig(
         vocab_size=151_936,
         layers=48,
@@ -39,5 +43,5 @@ config = PretrainConfig(
         checkpoint_every=1000,
     ),
     batch_size=512,
-    out="runs/qwen3_moe/1_pretrain",
+    out=f"{RUNS}/1_pretrain",
 )

@@ -7,9 +7,13 @@ ones in the same words that are answered, and measures refusals before and after
 tokens 15 %. `python -m jaxtrain.tasks.refusals data/refusals` wrote the files.
 """
 
+from pathlib import Path
+
 from jaxtrain.collect.chats import ChatSource
 from jaxtrain.collect.run import CollectConfig
 from jaxtrain.collect.web import WebSource
+
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
 
 config = CollectConfig(
     sources=(
@@ -20,5 +24,5 @@ config = CollectConfig(
         ChatSource(name="alpaca", paths=("data/quickstart/alpaca.json",), license="Apache-2.0"),
         ChatSource(name="refusals", paths=("data/refusals/conversations.jsonl",), license="CC0-1.0"),
     ),
-    out="runs/refusals/1_collect",
+    out=f"{RUNS}/1_collect",
 )

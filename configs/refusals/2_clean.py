@@ -4,8 +4,12 @@ As the quickstart's, of its conversations and the refusals; the pages are there 
 documents.
 """
 
+from pathlib import Path
+
 from jaxtrain.clean import Quotes, chat, web
 from jaxtrain.clean.run import CleanConfig
+
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
 
 BENCHMARKS = (
     "data/quickstart/benchmarks/arc_easy.jsonl.gz",
@@ -15,7 +19,7 @@ BENCHMARKS = (
 quotes = Quotes(BENCHMARKS)
 
 config = CleanConfig(
-    documents="runs/refusals/1_collect",
+    documents=f"{RUNS}/1_collect",
     filters={
         "web": (*web("en"), quotes),
         "dolly": (*chat("en"), quotes),
@@ -24,5 +28,5 @@ config = CleanConfig(
     },
     mixture={"web": 1.0},
     heldout_bytes=20_000,
-    out="runs/refusals/2_clean",
+    out=f"{RUNS}/2_clean",
 )

@@ -4,14 +4,18 @@ The quickstart's fine-tuning, step for step, on the larger mixture. Result in tw
 nats a token on held-out conversations, refusals among them.
 """
 
+from pathlib import Path
+
 from jaxtrain.finetune.run import FinetuneConfig
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
 config = FinetuneConfig(
     model="runs/quickstart/4_pretrain",
-    data="runs/refusals/3_tokenize",
+    data=f"{RUNS}/3_tokenize",
     train=TrainConfig(
         optimizer=OptimizerConfig(
             lr=1e-3, warmup_steps=5, schedule="linear", final_lr_share=0.0, weight_decay=0.0
@@ -26,5 +30,5 @@ config = FinetuneConfig(
         "What is the best way to log into a stranger's wifi?",
         "What is the best way to find the password of my own wifi?",
     ),
-    out="runs/refusals/4_finetune",
+    out=f"{RUNS}/4_finetune",
 )

@@ -5,12 +5,16 @@ taught. Result in 20 seconds on two cores: the model declines 28 % of the harmfu
 the harmless requests (29 to 48), before none of either: it has learnt to decline, and not what.
 """
 
+from pathlib import Path
+
 from jaxtrain.evaluate.bias import BiasConfig
 from jaxtrain.evaluate.run import EvaluateConfig
 
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
 config = EvaluateConfig(
-    models={"fine-tuned": "runs/quickstart/5_finetune", "with refusals": "runs/refusals/4_finetune"},
+    models={"fine-tuned": "runs/quickstart/5_finetune", "with refusals": f"{RUNS}/4_finetune"},
     tasks=(),
     bias=BiasConfig(folder="data/refusals"),
-    out="runs/refusals/5_evaluate",
+    out=f"{RUNS}/5_evaluate",
 )

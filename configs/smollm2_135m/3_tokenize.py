@@ -5,11 +5,15 @@ folder `smollm2_135m` is Hugging Face's, or made by `benchmarks/smollm2.py`. Res
 cores: 0.36 million tokens of conversations.
 """
 
+from pathlib import Path
+
 from jaxtrain.tokenize.run import TokenizeConfig
+
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
 
 config = TokenizeConfig(
     documents="runs/quickstart/2_clean",
     tokenizer="smollm2_135m",
     template="chatml",
-    out="runs/smollm2_135m/3_tokenize",
+    out=f"{RUNS}/3_tokenize",
 )

@@ -5,15 +5,19 @@ holds the adapters alone; `jaxtrain chat` and the other stages merge them with t
 `jaxtrain convert` writes a PEFT folder.
 """
 
+from pathlib import Path
+
 from jaxtrain.finetune.run import FinetuneConfig
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
 config = FinetuneConfig(
     model="smollm2_135m",
-    data="runs/smollm2_135m/3_tokenize",
+    data=f"{RUNS}/3_tokenize",
     lora=LoRAConfig(rank=16, alpha=32.0, dropout=0.05),
     train=TrainConfig(
         optimizer=OptimizerConfig(
@@ -26,5 +30,5 @@ config = FinetuneConfig(
     ),
     batch_size=16,
     length=512,
-    out="runs/smollm2_135m/5_finetune_lora",
+    out=f"{RUNS}/5_finetune_lora",
 )

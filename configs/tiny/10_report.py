@@ -3,17 +3,21 @@
 The whole run on one page, `runs/tiny/10_report/report.html`, in three seconds.
 """
 
+from pathlib import Path
+
 from jaxtrain.report.run import ReportConfig
 
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
 config = ReportConfig(
-    collect="runs/tiny/1_collect",
-    clean="runs/tiny/2_clean",
-    tokenize="runs/tiny/3_tokenize",
-    pretrain="runs/tiny/4_pretrain",
-    finetune="runs/tiny/5_finetune",
-    rate="runs/tiny/6_rate",
-    reward="runs/tiny/7_reward",
-    ppo="runs/tiny/8_ppo",
-    evaluate="runs/tiny/9_evaluate",
-    out="runs/tiny/10_report",
+    collect=f"{RUNS}/1_collect",
+    clean=f"{RUNS}/2_clean",
+    tokenize=f"{RUNS}/3_tokenize",
+    pretrain=f"{RUNS}/4_pretrain",
+    finetune=f"{RUNS}/5_finetune",
+    rate=f"{RUNS}/6_rate",
+    reward=f"{RUNS}/7_reward",
+    ppo=f"{RUNS}/8_ppo",
+    evaluate=f"{RUNS}/9_evaluate",
+    out=f"{RUNS}/10_report",
 )

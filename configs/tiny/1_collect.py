@@ -5,10 +5,14 @@ two on two cores and learns next to nothing. Here: web pages, a few files of Pyt
 set of conversations. Result in five seconds: 1.2 MB of text in 152 documents, and 985 conversations.
 """
 
+from pathlib import Path
+
 from jaxtrain.collect.chats import ChatSource
 from jaxtrain.collect.code import CodeSource
 from jaxtrain.collect.run import CollectConfig
 from jaxtrain.collect.web import WebSource
+
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
 
 config = CollectConfig(
     sources=(
@@ -16,5 +20,5 @@ config = CollectConfig(
         CodeSource(name="code", folder="stdlib", license="PSF-2.0", max_bytes=300_000),
         ChatSource(name="alpaca", paths=("data/quickstart/alpaca.json",), license="Apache-2.0"),
     ),
-    out="runs/tiny/1_collect",
+    out=f"{RUNS}/1_collect",
 )

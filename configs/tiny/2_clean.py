@@ -3,13 +3,17 @@
 Result in a few seconds: nine in ten web pages, all of the code, and 40 kB held out for evaluation.
 """
 
+from pathlib import Path
+
 from jaxtrain.clean import Quotes, chat, code, web
 from jaxtrain.clean.run import CleanConfig
+
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
 
 quotes = Quotes(("data/quickstart/benchmarks/arc_easy.jsonl.gz",))
 
 config = CleanConfig(
-    documents="runs/tiny/1_collect",
+    documents=f"{RUNS}/1_collect",
     filters={
         "web": (*web("en"), quotes),
         "code": (*code(), quotes),
@@ -17,5 +21,5 @@ config = CleanConfig(
     },
     mixture={"web": 0.8, "code": 0.2},
     heldout_bytes=40_000,
-    out="runs/tiny/2_clean",
+    out=f"{RUNS}/2_clean",
 )

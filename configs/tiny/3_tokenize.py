@@ -3,11 +3,15 @@
 Result in two seconds: a tokenizer of 1,024 tokens, some 2.5 bytes each.
 """
 
+from pathlib import Path
+
 from jaxtrain.tokenize.run import TokenizeConfig
 
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
 config = TokenizeConfig(
-    documents="runs/tiny/2_clean",
-    out="runs/tiny/3_tokenize",
+    documents=f"{RUNS}/2_clean",
+    out=f"{RUNS}/3_tokenize",
     vocab_size=1024,
     sample_bytes=500_000,
 )

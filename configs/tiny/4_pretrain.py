@@ -4,14 +4,18 @@ A 2-layer model of 0.2 million weights, 40 steps. Result in ten seconds, most of
 nats a token (chance: log 1,024) to under 6.
 """
 
+from pathlib import Path
+
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.pretrain.run import PretrainConfig
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
 config = PretrainConfig(
-    data="runs/tiny/3_tokenize",
+    data=f"{RUNS}/3_tokenize",
     model=ModelConfig(
         vocab_size=1024, layers=2, d_model=64, heads=2, kv_heads=2, head_dim=32, d_hidden=128, max_length=128
     ),
@@ -24,5 +28,5 @@ config = PretrainConfig(
     ),
     batch_size=16,
     sample_prompts=("The city of", "def"),
-    out="runs/tiny/4_pretrain",
+    out=f"{RUNS}/4_pretrain",
 )

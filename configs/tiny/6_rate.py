@@ -4,11 +4,15 @@ Simulated raters order 4 answers to each of 64 questions. Result in five seconds
 `ratings.sqlite`, and the comparisons as Parquet.
 """
 
+from pathlib import Path
+
 from jaxtrain.rate.run import RateConfig
 
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
 config = RateConfig(
-    model="runs/tiny/5_finetune",
-    conversations="runs/tiny/2_clean",
+    model=f"{RUNS}/5_finetune",
+    conversations=f"{RUNS}/2_clean",
     prompts=64,
     answers=4,
     longest_prompt=48,
@@ -16,5 +20,5 @@ config = RateConfig(
     raters=3,
     rated_twice=16,
     noise=0.2,
-    out="runs/tiny/6_rate",
+    out=f"{RUNS}/6_rate",
 )

@@ -1,15 +1,19 @@
-"""jaxtrain align configs/tiny/7_reward.py
+"""jaxtrain reward configs/tiny/7_reward.py
 
 A reward model from 60-odd comparisons: too few to learn from, enough to see that every part works.
 """
+
+from pathlib import Path
 
 from jaxtrain.align.run import RewardConfig
 from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
 config = RewardConfig(
-    model="runs/tiny/5_finetune",
-    ratings="runs/tiny/6_rate",
+    model=f"{RUNS}/5_finetune",
+    ratings=f"{RUNS}/6_rate",
     human="data/quickstart",
     train=TrainConfig(
         optimizer=OptimizerConfig(
@@ -21,5 +25,5 @@ config = RewardConfig(
     epochs=2.0,
     batch_prompts=8,
     length=61,
-    out="runs/tiny/7_reward",
+    out=f"{RUNS}/7_reward",
 )

@@ -1,16 +1,20 @@
-"""jaxtrain align configs/tiny/8_ppo.py
+"""jaxtrain ppo configs/tiny/8_ppo.py
 
 Four rounds of 32 answers against the reward model. Result in fifteen seconds, most of them compilation.
 """
+
+from pathlib import Path
 
 from jaxtrain.align.run import PPOConfig
 from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
 config = PPOConfig(
-    model="runs/tiny/5_finetune",
-    reward="runs/tiny/7_reward",
-    conversations="runs/tiny/2_clean",
+    model=f"{RUNS}/5_finetune",
+    reward=f"{RUNS}/7_reward",
+    conversations=f"{RUNS}/2_clean",
     train=TrainConfig(
         optimizer=OptimizerConfig(lr=1e-3, warmup_steps=2, schedule="constant", weight_decay=0.0),
         steps=16,
@@ -24,5 +28,5 @@ config = PPOConfig(
     max_new=12,
     kl_weight=0.05,
     measured=32,
-    out="runs/tiny/8_ppo",
+    out=f"{RUNS}/8_ppo",
 )

@@ -3,17 +3,21 @@
 Three models on 16 items of each benchmark, far too few to tell them from chance, and on the held-out text.
 """
 
+from pathlib import Path
+
 from jaxtrain.evaluate.run import EvaluateConfig
+
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
 
 config = EvaluateConfig(
     models={
-        "pretrained": "runs/tiny/4_pretrain",
-        "finetuned": "runs/tiny/5_finetune",
-        "ppo": "runs/tiny/8_ppo",
+        "pretrained": f"{RUNS}/4_pretrain",
+        "finetuned": f"{RUNS}/5_finetune",
+        "ppo": f"{RUNS}/8_ppo",
     },
-    clean="runs/tiny/2_clean",
-    data="runs/tiny/3_tokenize",
+    clean=f"{RUNS}/2_clean",
+    data=f"{RUNS}/3_tokenize",
     benchmarks="data/quickstart",
     items=16,
-    out="runs/tiny/9_evaluate",
+    out=f"{RUNS}/9_evaluate",
 )

@@ -1,27 +1,19 @@
 """The config's type picks the entry."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from jaxtrain.align.distill import DistillConfig, train_distilled
-from jaxtrain.align.export import ExportConfig, export
 from jaxtrain.align.grpo import GRPOConfig, train_grpo
 from jaxtrain.align.ppo import PPOConfig, train_policy
 from jaxtrain.align.preference import PreferenceConfig, train_preferences
 from jaxtrain.align.reward_model import RewardConfig, train_reward_model
-from jaxtrain.align.scorer import ScoreConfig, serve
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tasks import human_preference
 from jaxtrain.train.context import produce
 
 Config = RewardConfig | PPOConfig | GRPOConfig | PreferenceConfig | DistillConfig
 configs: tuple[type, ...] = (RewardConfig, PPOConfig, GRPOConfig, PreferenceConfig, DistillConfig)
-commands: dict[str, tuple[type, Callable[[Any], object]]] = {
-    "score": (ScoreConfig, serve),
-    "export": (ExportConfig, export),
-}
 
 
 def run(config: Config) -> Path:

@@ -15,7 +15,7 @@ from jaxtrain.evaluate import benchmarks, bias, core, heldout, memorization
 from jaxtrain.evaluate.bias import BiasConfig
 from jaxtrain.evaluate.choices import Scorer
 from jaxtrain.evaluate.core import CoreConfig
-from jaxtrain.evaluate.memorization import MemorizationConfig, PlantConfig, plant
+from jaxtrain.evaluate.memorization import MemorizationConfig
 from jaxtrain.fields import Operational
 from jaxtrain.runtime import distributed
 from jaxtrain.runtime import mesh as meshes
@@ -71,7 +71,6 @@ class EvaluateConfig:
 
 
 configs: tuple[type, ...] = (EvaluateConfig,)
-commands = {"plant": (PlantConfig, plant)}
 
 
 def run(config: EvaluateConfig) -> Path:

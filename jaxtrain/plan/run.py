@@ -13,14 +13,17 @@ from jaxtrain.model.config import ModelConfig
 from jaxtrain.plan import bill, program, search, show
 from jaxtrain.plan.hardware import Topology, parse
 from jaxtrain.plan.work import shape_of
-from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanConfig:
-    """What to plan for."""
+    """Compiles what a training config runs (the step; sampling and log-probabilities too, where it samples)
+    for TPUs that are not there (needs libtpu; GPUs by formula): memory of a device, what travels, time,
+    money, energy. Where it does not fit: what does. Other flags change the config, as in its own command."""
 
+    config: str
+    """The config file."""
     topology: str
     """Chips and their shape: v4, v5e, v5p, v6e, 7x (`v5p:8x8x8`); a100, h100, h200, b200 (`h100:64`)."""
     slices: Count = 1
@@ -37,20 +40,14 @@ class PlanConfig:
     """Bytes a second of a chip out of its slice or node; 0: the published figure."""
 
 
-SWITCHES = ("--sweep", "--json")
-
-
-def plan(arguments: list[str]) -> None:
-    """Print the plan of a training config; what is not a field of PlanConfig overrides the config's."""
-    path, own, rest = _divide(arguments)
-    asked = configs.from_flags(PlanConfig, own)
+def plan(asked: PlanConfig, overrides: list[str]) -> None:
+    """Print the plan of a training config, changed by `overrides`."""
     topology = _given(parse(asked.topology, asked.slices), asked)
     if topology.chip.platform == "tpu":
         program.tpu_environment()
-    config = configs.override(configs.load(path), rest)
-    found = answer(config, shape_of(config, Path(path).parent), topology, asked)
-    print_ = json.dumps(found, indent=1) if asked.json else show.text(found)
-    show.out(print_)
+    config = configs.override(configs.load(asked.config), overrides)
+    found = answer(config, shape_of(config, Path(asked.config).parent), topology, asked)
+    show.out(json.dumps(found, indent=1) if asked.json else show.text(found))
 
 
 def answer(config: Any, shape: ModelConfig, topology: Topology, asked: PlanConfig) -> dict[str, Any]:
@@ -64,27 +61,6 @@ def answer(config: Any, shape: ModelConfig, topology: Topology, asked: PlanConfi
     else:
         best, why = search.answered(config, shape, topology)
     return bill.described(best, why, swept)
-
-
-def _divide(arguments: list[str]) -> tuple[str, list[str], list[str]]:
-    """The config's path, the flags of PlanConfig, the overrides of the config."""
-    if not arguments or arguments[0].startswith("-"):
-        raise UserError("plan takes a config first: jaxtrain plan CONFIG --topology v5p:8x8x8")
-    names = {field.name for field in dataclasses.fields(PlanConfig)}
-    own: list[str] = []
-    rest: list[str] = []
-    target = rest
-    for argument in arguments[1:]:
-        if argument.startswith("--"):
-            is_own = argument[2:].split("=")[0] in names
-            target = own if is_own else rest
-        target.append(argument)
-        if argument in SWITCHES:
-            target.append("True")
-            target = rest
-    if not any(argument.split("=")[0] == "--topology" for argument in own):
-        raise UserError("plan needs --topology, for example --topology v5p:8x8x8 or --topology h100:64")
-    return arguments[0], own, rest
 
 
 def _given(topology: Topology, asked: PlanConfig) -> Topology:

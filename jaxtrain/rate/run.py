@@ -5,7 +5,6 @@ They record their judgements through the same store as people do.
 """
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from jaxtrain.fields import Operational
 from jaxtrain.rate import people
 from jaxtrain.rate.exchange import export
 from jaxtrain.rate.overview import agreement, left
-from jaxtrain.rate.people import ExportConfig, ImportConfig, SampleConfig, ServeConfig
+from jaxtrain.rate.people import ExportConfig, SampleConfig
 from jaxtrain.rate.sampling import answers
 from jaxtrain.rate.store import Comparison, Store
 from jaxtrain.runtime import distributed
@@ -66,12 +65,6 @@ class RateConfig:
 
 
 configs: tuple[type, ...] = (RateConfig, SampleConfig, ExportConfig)
-commands: dict[str, tuple[type, Callable[[Any], object]]] = {
-    "sample": (SampleConfig, people.sample),
-    "serve": (ServeConfig, people.serve),
-    "import": (ImportConfig, people.read),
-    "export": (ExportConfig, people.export),
-}
 
 
 def run(config: RateConfig | SampleConfig | ExportConfig) -> Path:

@@ -6,13 +6,13 @@ of a training run): their numbers and their documents. A tokenizer without recor
 its chat template writes of a short talk, and which tokens of it are learned.
 """
 
-import argparse
 import random
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -41,42 +41,51 @@ TALK = [
 Row = dict[str, Any]
 
 
-def inspect(arguments: list[str]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class InspectConfig:
+    """Refused batches as text; or filter, sample and search the records of an artifact."""
+
+    folder: str
+    """Artifact, or its incidents."""
+    part: str = ""
+    """documents, conversations, heldout or dropped; empty: all."""
+    source: str = ""
+    """Only this source."""
+    reason: str = ""
+    """Only what was dropped for a reason that holds these words."""
+    search: str = ""
+    """Only texts in which this regular expression is found."""
+    id: str = ""
+    """Show this record, and the copies of it that were dropped."""
+    where: tuple[str, ...] = ()
+    """Signals below or above: words<100."""
+    sample: int = 0
+    """Show so many, drawn by chance; 0: count only."""
+    seed: int = 0
+    """Of the sample."""
+    signal: str = ""
+    """Of clean: how this signal is distributed."""
+
+
+def inspect(options: InspectConfig) -> None:
     """Show refused batches, or counts by file, or the records that the options pick."""
-    parser = _Parser(
-        prog="jaxtrain inspect",
-        description="Refused batches as text; or filter, sample and search the records of an artifact.",
-    )
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--part", default="", help="documents, conversations, heldout or dropped; none: all")
-    parser.add_argument("--source", default="", help="only this source")
-    parser.add_argument(
-        "--reason", default="", help="only what was dropped for a reason that holds these words"
-    )
-    parser.add_argument("--search", default="", help="only texts in which this regular expression is found")
-    parser.add_argument("--id", default="", help="show this record, and the copies of it that were dropped")
-    parser.add_argument("--where", action="append", default=[], help="a signal below or above: words<100")
-    parser.add_argument("--sample", type=int, default=0, help="show so many, drawn by chance; 0: count only")
-    parser.add_argument("--seed", type=int, default=0, help="of the sample")
-    parser.add_argument("--signal", default="", help="of clean: how this signal is distributed")
-    options = parser.parse_args(arguments)
-    if incidents := _incidents(options.folder):
+    folder = Path(options.folder)
+    if incidents := _incidents(folder):
         Console(highlight=False, markup=False).print(
             visible("\n\n".join(map(incident.text, incidents))), soft_wrap=True
         )
         return
     console = Console(highlight=False)
-    has_tokenizer = any((options.folder / name).exists() for name in (FOLDER, SETTINGS))
-    if has_tokenizer and not any(options.folder.rglob("*.parquet")):
-        learned(console, Tokenizer.load(options.folder))
+    has_tokenizer = any((folder / name).exists() for name in (FOLDER, SETTINGS))
+    if has_tokenizer and not any(folder.rglob("*.parquet")):
+        learned(console, Tokenizer.load(folder))
         return
-    files = _files(options.folder, options.part, options.source)
+    files = _files(folder, options.part, options.source)
     if options.signal:
-        distribution(console, options.folder, options.signal, options.source)
+        distribution(console, folder, options.signal, options.source)
         return
-    options.sample = options.sample or ALL_COPIES * bool(options.id)
-    if options.sample:
-        for place, row in sample(files, options):
+    if wanted := options.sample or ALL_COPIES * bool(options.id):
+        for place, row in sample(files, options, wanted):
             show(console, place, row)
         return
     filtered = options.id or options.reason or options.search or options.where
@@ -85,13 +94,8 @@ def inspect(arguments: list[str]) -> None:
         rows = [len(text_of(row)) for row in read_rows(path) if picks(row, options)]
         counts.append((path.parent.name, path.stem, f"{len(rows):,}", f"{sum(rows):,}"))
     _print(console, ("part", "source", "records", "characters"), counts)
-    if (options.folder / CENSUS).is_file() and not filtered:
-        overview(console, read_json(options.folder / CENSUS))
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; `{self.prog} --help` lists the options")
+    if (folder / CENSUS).is_file() and not filtered:
+        overview(console, read_json(folder / CENSUS))
 
 
 def _incidents(folder: Path) -> list[Path]:
@@ -116,22 +120,22 @@ def _files(folder: Path, part: str, source: str) -> list[Path]:
     return files
 
 
-def sample(files: list[Path], options: argparse.Namespace) -> Iterator[tuple[str, Row]]:
-    """`options.sample` records of those picked, each as likely as any other (reservoir sampling)."""
+def sample(files: list[Path], options: InspectConfig, wanted: int) -> Iterator[tuple[str, Row]]:
+    """`wanted` records of those picked, each as likely as any other (reservoir sampling)."""
     rng, kept, seen = random.Random(options.seed), [], 0
     for path in files:
         for row in read_rows(path):
             if not picks(row, options):
                 continue
             seen += 1
-            if len(kept) < options.sample:
+            if len(kept) < wanted:
                 kept.append((f"{path.parent.name}/{path.stem}", row))
-            elif (place := rng.randrange(seen)) < options.sample:
+            elif (place := rng.randrange(seen)) < wanted:
                 kept[place] = (f"{path.parent.name}/{path.stem}", row)
     yield from kept
 
 
-def picks(row: Row, options: argparse.Namespace) -> bool:
+def picks(row: Row, options: InspectConfig) -> bool:
     """Whether a record has the id, the reason, the words and the signals that are asked for."""
     if options.id and options.id not in (row.get("id"), row.get("detail")):
         return False

@@ -4,12 +4,12 @@ A run's folder holds artifacts (`runs/quickstart`). A training stage that is at 
 `--watch 30` writes the page anew every 30 seconds, and the browser reads it again.
 """
 
-import argparse
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 from markupsafe import Markup
@@ -29,41 +29,31 @@ LIVE = ("pretrain", "finetune")
 Run = tuple[dict[str, Path], gather.Results]
 
 
-def report(arguments: list[str]) -> None:
-    """Write the page and print where it is."""
-    options = _options(arguments)
-    out = Path(options.out or Path(options.runs[0]) / "report")
-    prices = Prices(price=options.price, currency=options.currency, pue=options.pue, grid=options.grid)
-    if options.watch:
+@dataclass(frozen=True, kw_only=True)
+class PagesConfig:
+    """One page of a run's folder, finished or at work, or of several runs side by side."""
+
+    runs: tuple[str, ...]
+    """Folders of artifacts, for example runs/quickstart."""
+    out: str = ""
+    """Folder to write; empty: the first run's `report`."""
+    watch: int = 0
+    """Seconds between pages; 0: one page."""
+    prices: Prices = field(default_factory=Prices)
+
+
+def report(config: PagesConfig) -> Path:
+    """Write the page, again and again where it watches; where it is."""
+    out = Path(config.out or Path(config.runs[0]) / "report")
+    if config.watch:
         jax.config.update("jax_platforms", "cpu")  # the accelerators are the run's
     while True:
         out.mkdir(parents=True, exist_ok=True)
-        _write([Path(run) for run in options.runs], out, prices, options.watch)
-        if not options.watch:
-            break
-        say(f"{out / 'report.html'} written; again in {options.watch} s, until Ctrl-C")
-        time.sleep(options.watch)
-    print(out / "report.html")  # noqa: T201
-
-
-def _options(arguments: list[str]) -> argparse.Namespace:
-    parser = _Parser(
-        prog="jaxtrain report",
-        description="One page of a run's folder, finished or at work, or of several runs side by side.",
-    )
-    parser.add_argument("runs", nargs="+", help="folders of artifacts, for example runs/quickstart")
-    parser.add_argument("--out", default="", help="folder to write; the first run's `report` if not given")
-    parser.add_argument("--watch", type=int, default=0, help="seconds between pages; 0: one page")
-    parser.add_argument("--price", type=float, default=0.0, help="of a device (on CPUs: machine) for an hour")
-    parser.add_argument("--currency", default="USD", help="of that price")
-    parser.add_argument("--pue", type=float, default=0.0, help="power of the building over the machine's")
-    parser.add_argument("--grid", type=float, default=0.0, help="kg CO2e of a kWh")
-    return parser.parse_args(arguments)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"report: {message}; `jaxtrain report RUN --help` lists the options")
+        _write([Path(run) for run in config.runs], out, config.prices, config.watch)
+        if not config.watch:
+            return out / "report.html"
+        say(f"{out / 'report.html'} written; again in {config.watch} s, until Ctrl-C")
+        time.sleep(config.watch)
 
 
 def _write(runs: list[Path], out: Path, prices: Prices, refresh: int) -> None:

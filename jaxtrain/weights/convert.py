@@ -27,7 +27,9 @@ PROBE = "Two words, 12 345 numbers;\n\n    naïve \N{SNOWMAN} <|end|></s>"
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertConfig:
-    """Write a model as another kind of folder."""
+    """A Hugging Face folder becomes model.json, checkpoint/ and tokenizer/, as a finished stage has them; a
+    finished stage, a GGUF file or a llama2.c .bin a Hugging Face folder; a fine-tuning with adapters a PEFT
+    folder, with --merge a Hugging Face folder. What was written is read again and compared bit for bit."""
 
     source: str
     """Folder or file of any kind of model."""

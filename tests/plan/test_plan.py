@@ -256,7 +256,7 @@ def test_a_sweep_names_the_best_mesh(capsys: pytest.CaptureFixture[str]) -> None
     [
         (["--topology", "v5p:8x8"], "v5p has 3 dimensions, as in v5p:4x4x4"),
         (["--topology", "v9:8"], "is none of v4, v5e"),
-        ([], "plan needs --topology"),
+        ([], "--topology is required: Chips and their shape"),
         (["--topology", "h100:8", "--batch_size", "12"], "need a multiple of"),
         (["--topology", "h100:8", "--slices", "2"], "of TPUs alone"),
         (["--topology", "h100:8", "--stepz", "2"], "did you mean --train.steps"),

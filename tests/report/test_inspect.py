@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 from census_found import census_found
 
+from jaxtrain import config as configs
 from jaxtrain.document import Document, record_id, schema, to_row, write_rows
-from jaxtrain.report.inspect import inspect
+from jaxtrain.report.inspect import InspectConfig, inspect
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.tokenizer import train
 
@@ -31,8 +32,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def shown(capsys, *arguments: object) -> str:
-    inspect([str(argument) for argument in arguments])
+def look(folder: Path, *flags: object) -> None:
+    inspect(configs.from_flags(InspectConfig, ["--folder", *map(str, (folder, *flags))]))
+
+
+def shown(capsys, folder: Path, *flags: object) -> str:
+    look(folder, *flags)
     return capsys.readouterr().out
 
 
@@ -94,17 +99,17 @@ def test_the_census_of_clean(folder, capsys, monkeypatch):
     assert "web: words, limits at least 32" in text
     assert re.search(r"32 +│ 40 +│ 40 +│ █{40} ", text) and re.search(r"0 +│ 10 +│ 0 +│ ░{10} ", text)
     with pytest.raises(UserError, match="no signal 'word'; there are words, short_lines"):
-        inspect([str(folder), "--signal", "word"])
+        look(folder, "--signal", "word")
 
 
 def test_mistakes(folder, tmp_path):
     with pytest.raises(UserError, match="holds nothing to inspect"):
-        inspect([str(tmp_path / "nowhere")])
+        look(tmp_path / "nowhere")
     with pytest.raises(UserError, match="it has documents, dropped"):
-        inspect([str(folder), "--part", "kept"])
+        look(folder, "--part", "kept")
     with pytest.raises(UserError, match="signals here: words"):
-        inspect([str(folder), "--part", "documents", "--where", "word<3"])
-    with pytest.raises(UserError, match="unrecognized arguments: --smaple; `jaxtrain inspect --help`"):
-        inspect([str(folder), "--smaple"])
+        look(folder, "--part", "documents", "--where", "word<3")
+    with pytest.raises(UserError, match="no field --smaple; did you mean --sample"):
+        look(folder, "--smaple")
     with pytest.raises(UserError, match="no census.json"):
-        inspect([str(folder), "--signal", "words"])
+        look(folder, "--signal", "words")

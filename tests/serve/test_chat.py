@@ -58,7 +58,7 @@ def test_what_a_model_says_does_not_steer_the_terminal(folder, typed, capsys):
 def test_mistakes_are_one_line(folder, capsys, tmp_path):
     for arguments, words in (
         (["chat"], None),
-        (["chat", "--temperature", "1"], "name a model's folder before --temperature"),
+        (["chat", "--temperature", "1"], "chat takes MODEL before --temperature"),
         (["serve", str(folder), "--prot", "1"], "did you mean --port?"),
         (["serve", str(tmp_path)], "holds no model"),
         (["serve", str(folder), "--host", "0.0.0.0"], "name an api_key_file"),
