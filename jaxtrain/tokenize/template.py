@@ -1,4 +1,4 @@
-"""A chat template: a conversation as ids, and which of them the assistant said.
+"""What a chat template makes of a conversation, and where in it the assistant speaks.
 
 A template is Jinja that may have come with the weights, so it runs in Jinja's sandbox. What people wrote
 never becomes a special token: where a message contains the text of one, that is encoded as ordinary text.
@@ -6,7 +6,6 @@ never becomes a special token: where a message contains the text of one, that is
 
 import dataclasses
 import datetime
-import json
 import os
 import re
 import threading
@@ -19,7 +18,7 @@ import jinja2
 import jinja2.ext
 import jinja2.nodes
 
-from jaxtrain.conversation import Message, Messages, is_learned, map_texts, texts_in, with_arguments
+from jaxtrain.conversation import Message, Messages, is_learned, map_texts, texts_in
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.bounds import BoundedEnvironment
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
@@ -47,79 +46,9 @@ class _Generation(jinja2.ext.Extension):
         return f"{BEGIN}{caller()}{END}"
 
 
-def render(
-    messages: Messages,
-    tokenizer: Tokenizer,
-    tools: Tools = (),
-    *,
-    generation_prompt: bool = False,
-) -> tuple[list[int], list[int]]:
-    """Ids of a conversation and a mask of the same length: 1 on the assistant's words, calls and turn's end.
-
-    The template gets the arguments of tool calls as objects, and `tools` as they are. Where it writes earlier
-    turns otherwise when later ones follow, the mask has the last answer alone (`renderings` learns all).
-    generation_prompt: end where the assistant's answer begins.
-    Errors: UserError where there is no template, it refuses the messages or leaves tools out, or the
-        assistant's words cannot be found in what it makes.
-    """
-    has_tools = bool(tools) or any(m["role"] == "tool" or m.get("tool_calls") for m in messages)
-    if tokenizer.template and (lost := _lost(tokenizer, False) or (has_tools and _lost(tokenizer, True))):
-        raise UserError(f"the chat template leaves out {lost}")
-    safe, safe_tools, forged = _without_special_text(with_arguments(messages, json.loads), tools, tokenizer)
-    text, spans = _text(safe, safe_tools, tokenizer, generation_prompt)
-    if generation_prompt:
-        spans = []
-    elif not _MARKED.search(tokenizer.template or ""):  # `add_generation_prompt` is no mark
-        spans = _answers(safe, safe_tools, tokenizer, text)[0]
-    else:
-        spans = _learned(spans, [message for message in safe if message["role"] == "assistant"])
-    ids: list[int] = []
-    mask: list[int] = []
-    begin = 0
-    for end in [*(at for at, letter in enumerate(text) if letter in forged), len(text)]:
-        part, places = tokenizer.encode_trusted(text[begin:end])
-        ids += part
-        is_said = {place: _inside(spans, begin + place[0], begin + place[1]) for place in set(places)}
-        mask += map(is_said.__getitem__, places)
-        if end < len(text):
-            ordinary = tokenizer.encode(forged[text[end]])
-            ids += ordinary
-            mask += [_inside(spans, end, end + 1)] * len(ordinary)
-        begin = end + 1
-    if not generation_prompt and not any(mask):
-        raise UserError("a conversation without an assistant message has nothing to learn from")
-    return ids, mask
-
-
-def renderings(
-    messages: Messages, tokenizer: Tokenizer, tools: Tools = ()
-) -> list[tuple[list[int], list[int]]]:
-    """Ids and masks in which every answer is learnt as it is asked for: one, or one for each answer.
-
-    Several where the template writes earlier turns otherwise when later ones follow (Qwen 3 leaves out what
-    was thought): then each answer is the last of its own rendering. Errors: those of `render`.
-    """
-    answers = [n for n, message in enumerate(messages) if message["role"] == "assistant"]
-    if len(answers) > 1 and tokenizer.template and not _MARKED.search(tokenizer.template):
-        safe, safe_tools, _ = _without_special_text(with_arguments(messages, json.loads), tools, tokenizer)
-        text, _ = _text(safe, safe_tools, tokenizer, False)
-        if _answers(safe, safe_tools, tokenizer, text)[1]:
-            return [render(messages[: n + 1], tokenizer, tools) for n in answers if is_learned(messages[n])]
-    return [render(messages, tokenizer, tools)]
-
-
-def end_of_turn(tokenizer: Tokenizer) -> int:
-    """The special token that the template puts behind an answer; `eos` where there is none."""
-    if tokenizer.template is None:
-        return tokenizer.eos
-    said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    try:
-        ids, mask = render(said, tokenizer)
-    except UserError:  # a template for other conversations, or that hides who speaks
-        return tokenizer.eos
-    special = set(tokenizer.special.values())
-    learnt = [index for index, is_said in zip(ids, mask, strict=True) if is_said and index in special]
-    return learnt[-1] if learnt else tokenizer.eos
+def is_marked(tokenizer: Tokenizer) -> bool:
+    """Whether the template says itself what the assistant says; `add_generation_prompt` is no mark."""
+    return bool(_MARKED.search(tokenizer.template or ""))
 
 
 def form_of_calls(tokenizer: Tokenizer) -> Form:
@@ -145,10 +74,6 @@ def named(tokenizer: HuggingFaceTokenizer, name: str) -> HuggingFaceTokenizer:
     if not Path(name).is_file():
         raise UserError(f"template {name!r} is no file and none of {', '.join(TEMPLATES)}")
     return dataclasses.replace(tokenizer, template=Path(name).read_text(encoding="utf-8"))
-
-
-def _inside(spans: list[tuple[int, int]], start: int, stop: int) -> int:
-    return int(any(begin <= start and stop <= end for begin, end in spans))
 
 
 _NAME, _ARGUMENT, _ANSWER, _TOOL = "probed_name", "probed_argument", "probed answer", "probed_tool"
@@ -191,14 +116,14 @@ def sample_text(tokenizer: Tokenizer, with_tools: bool = False) -> str:
     return _probed(tokenizer.template or "", _names(tokenizer), tokenizer.date, with_tools)
 
 
-def _lost(tokenizer: Tokenizer, with_tools: bool) -> str:
+def lost(tokenizer: Tokenizer, with_tools: bool) -> str:
     """What a template does not write of a conversation; nothing for one that refuses it, and says so."""
     text = sample_text(tokenizer, with_tools)
     lost = next((what for probed, what in _WORDS[with_tools].items() if text and probed not in text), "")
     return f"{lost}; use one that has tools: chatml, qwen, llama3" if lost and with_tools else lost
 
 
-def _without_special_text(
+def without_special_text(
     messages: list[Message], tools: Tools, tokenizer: Tokenizer
 ) -> tuple[list[Message], list[Any], dict[str, str]]:
     """Messages and tools with a private letter for each special token's text, and what the letters mean."""
@@ -219,7 +144,7 @@ def _without_special_text(
     )
 
 
-def _answers(
+def answers(
     messages: Messages, tools: Tools, tokenizer: Tokenizer, whole: str
 ) -> tuple[list[tuple[int, int]], bool]:
     """Where in the rendered text the assistant's turns begin and end; whether some are not to be found.
@@ -231,7 +156,7 @@ def _answers(
     for n, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        before, _ = _text(messages[:n], tools, tokenizer, True)
+        before, _ = text_of(messages[:n], tools, tokenizer, True)
         after = _finished(messages[: n + 1], tools, tokenizer)
         if whole.startswith(after) and after.startswith(before):
             spans.append((len(before), len(after)))
@@ -249,7 +174,7 @@ def _answers(
     return [span for span, is_counted in zip(spans, counted, strict=True) if is_counted], is_rewritten
 
 
-def _learned(spans: list[tuple[int, int]], answers: Messages) -> list[tuple[int, int]]:
+def learned(spans: list[tuple[int, int]], answers: Messages) -> list[tuple[int, int]]:
     """The marked turns without those of weight 0."""
     if all(map(is_learned, answers)):
         return spans
@@ -263,9 +188,9 @@ def _finished(messages: Messages, tools: Tools, tokenizer: Tokenizer) -> str:
 
     That stands behind the last answer only, and not where another is asked for (Phi 3).
     """
-    whole = _text(messages, tools, tokenizer, False)[0].rstrip()
+    whole = text_of(messages, tools, tokenizer, False)[0].rstrip()
     try:
-        going_on, _ = _text(messages, tools, tokenizer, True)
+        going_on, _ = text_of(messages, tools, tokenizer, True)
     except UserError:  # a template that asks for an answer behind a question only
         return whole
     said = str(messages[-1].get("content") or "").strip()
@@ -287,7 +212,7 @@ def _begins(before: str, after: str, asked: Mapping[str, Any]) -> int | None:
     return same if question and at >= 0 and at + len(question) <= same < len(after) else None
 
 
-def _text(
+def text_of(
     messages: Messages, tools: Tools, tokenizer: Tokenizer, generation_prompt: bool
 ) -> tuple[str, list[tuple[int, int]]]:
     """What the template makes of messages, and where in it the template marks what the assistant says."""
