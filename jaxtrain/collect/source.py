@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from jaxtrain.document import Document, Record
-from jaxtrain.formats.encoding import declared
+from jaxtrain.formats.encoding import codec
 from jaxtrain.formats.files import Unread, find, shown
+from jaxtrain.runtime.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,9 @@ class FileSource(Source):
     """Encoding of text files, as `windows-1252`; empty: by their mark, as UTF-8, else as detected."""
 
     def files(self) -> list[Path]:
-        declared(self.name, self.encoding)
+        if self.encoding and not codec(self.encoding):
+            known = "one is utf-8, windows-1252, gb18030, …"
+            raise UserError(f"source {self.name!r}: no encoding {self.encoding!r}; {known}")
         return find(self.name, self.paths, self.ends)
 
     def read(self, unread: Unread) -> Iterator[Item]:

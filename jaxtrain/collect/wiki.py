@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import IO, ClassVar
+from typing import IO, ClassVar, NamedTuple
 from urllib.parse import quote
 from xml.etree import ElementTree
 
@@ -49,28 +49,25 @@ class WikiSource(FileSource):
         pages = chain.from_iterable(_pages(as_utf8(part), unread) for part in stretches(path, unread))
         wiki: _Wiki | None = None
         for number, (head, page) in enumerate(pages, 1):
-            wiki = wiki or _Wiki.of(head)
+            wiki = wiki or _siteinfo(head)
             yield Step(f"page {number}", partial(_article, page, wiki, self), len(page))
         if wiki is None:
             raise Unreadable(f"{shown(path)} holds no page of MediaWiki")
 
 
-@dataclass(frozen=True)
-class _Wiki:
+class _Wiki(NamedTuple):
+    """What the siteinfo at the beginning of a dump says."""
+
     base: str
     language: str
-    hidden: frozenset[str]
+    hidden: set[str]
     """Namespaces, in lower case, links to which show no text."""
 
-    @classmethod
-    def of(cls, head: str) -> "_Wiki":
-        """What the siteinfo at the beginning of a dump says."""
-        base, language = _BASE.search(head), _LANGUAGE.search(head)
-        return cls(
-            base[1].rpartition("/")[0] if base else "",
-            language[1] if language else "",
-            frozenset(ENGLISH_NAMESPACES | {name.lower() for name in _NAMESPACE.findall(head)}),
-        )
+
+def _siteinfo(head: str) -> _Wiki:
+    base, language = _BASE.search(head), _LANGUAGE.search(head)
+    hidden = ENGLISH_NAMESPACES | {name.lower() for name in _NAMESPACE.findall(head)}
+    return _Wiki(base[1].rpartition("/")[0] if base else "", language[1] if language else "", hidden)
 
 
 def _pages(file: IO[bytes], unread: Unread) -> Iterator[tuple[str, bytes]]:
@@ -116,7 +113,7 @@ def _article(data: bytes, wiki: _Wiki, source: WikiSource) -> Iterator[Document]
         raise Unreadable(f"namespace {page['ns'][:20]}")
     if not title:
         raise Unreadable("a page without a title")
-    text = article_text(markup, set(wiki.hidden))
+    text = article_text(markup, wiki.hidden)
     if not text:
         raise Unreadable("no prose: a disambiguation or empty page")
     yield Document(

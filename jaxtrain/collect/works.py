@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from jaxtrain.collect.source import FileSource
 from jaxtrain.document import Document, record_id
-from jaxtrain.formats.encoding import codec
+from jaxtrain.formats.encoding import codec, decode
 from jaxtrain.formats.epub import read_epub, read_tei
-from jaxtrain.formats.files import Unread, kind_of, read_text, shown
+from jaxtrain.formats.files import Unread, kind_of, read_bytes, shown
 from jaxtrain.formats.pdf import read_pdf
 from jaxtrain.formats.rows import rows
 
@@ -63,13 +63,9 @@ def read_works(path: Path, unread: Unread, encoding: str) -> Iterator[Work]:
 
 
 def _works(path: Path, unread: Unread, encoding: str) -> Iterable[Work]:
-    match kind_of(path.name):
-        case kind if kind in PLAIN:
-            return [{"title": Path(shown(path)).stem, "text": read_text(path, unread, encoding)}]
-        case ".epub":
-            return read_epub(path, unread)
-        case ".xml" | ".tei":
-            return [read_tei(path, unread)]
-        case ".pdf":
-            return [read_pdf(path, unread)]
-    return rows(path, unread, FIELDS, encoding)
+    kind = kind_of(path.name)
+    if kind in PLAIN:
+        text = decode(read_bytes(path, unread), encoding).replace("\r\n", "\n")
+        return [{"title": Path(shown(path)).stem, "text": text}]
+    reader = {".epub": read_epub, ".xml": read_tei, ".tei": read_tei, ".pdf": read_pdf}.get(kind)
+    return reader(path, unread) if reader else rows(path, unread, FIELDS, encoding)

@@ -6,8 +6,6 @@ Labels are those of the WHATWG Encoding Standard, which browsers go by, and each
 
 import codecs
 
-from jaxtrain.runtime.errors import UserError
-
 # Those of UTF-32 begin with those of UTF-16.
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -34,14 +32,6 @@ def codec(label: str) -> str:
             return ""
         return found.name if found._is_text_encoding and found.name not in ("undefined", "idna") else ""
     return _SUPERSETS.get(name, name)
-
-
-def declared(source: str, label: str) -> str:
-    """Python's name of the encoding that a config declares; empty: it is to be detected."""
-    name = codec(label)
-    if label and not name:
-        raise UserError(f"source {source!r}: no encoding {label!r}; one is utf-8, windows-1252, gb18030, …")
-    return name
 
 
 def decode(data: bytes, encoding: str = "", html: bool = False) -> str:

@@ -123,13 +123,13 @@ def _page(data: bytes) -> str:
     return extract_plain_text(page, main_content=False, alt_texts=False).strip()
 
 
-def read_tei(path: Path, unread: Unread) -> dict[str, Any]:
-    """The work in a TEI file: all of its text without notes and apparatus."""
+def read_tei(path: Path, unread: Unread) -> Iterator[dict[str, Any]]:
+    """The work in a TEI file as a record: all of its text without notes and apparatus."""
     root = _xml(read_bytes(path, unread))
     title, author = (" ".join(_paragraphs(next(_all(root, name), None))) for name in ("title", "author"))
     body = next(_all(root, "text"), root)
     is_tei = any(_name(element) in _PARAGRAPHS for element in body.iter())
-    return {
+    yield {
         "title": title or Path(shown(path)).stem,
         "author": author,
         "lang": root.get(_LANGUAGE, ""),

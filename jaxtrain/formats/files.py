@@ -164,14 +164,6 @@ def read_bytes(path: Path | str, unread: Unread) -> bytes:
     return b""
 
 
-def read_text(path: Path, unread: Unread, encoding: str = "") -> str:
-    """A whole text file; Unreadable, with the reason, where that fails."""
-    try:
-        return encodings.decode(read_bytes(path, unread), encoding).replace("\r\n", "\n")
-    except UnicodeDecodeError:
-        raise Unreadable(f"{shown(path)} is damaged: UnicodeDecodeError") from None
-
-
 def lines(file: IO[bytes], unread: Unread) -> Iterator[bytes]:
     """Lines that are not blank; one beyond `MAX_RECORD` is counted and passed over without holding it."""
     while line := file.readline(MAX_RECORD):

@@ -41,8 +41,8 @@ class Line:
     bottom: float
 
 
-def read_pdf(path: Path, unread: Unread) -> dict[str, Any]:
-    """The work in a PDF file; Unreadable, by name, for one that is locked, broken or of pictures alone."""
+def read_pdf(path: Path, unread: Unread) -> Iterator[dict[str, Any]]:
+    """The work in a PDF file as a record; Unreadable, by name: locked, broken or of pictures alone."""
     try:
         import pypdfium2
     except ImportError as error:
@@ -60,7 +60,7 @@ def read_pdf(path: Path, unread: Unread) -> dict[str, Any]:
         pages = list(_pages(document, name, unread))
     if not any(pages):
         raise Unreadable(f"{name} holds no text, but pictures of pages at most")
-    return {
+    yield {
         "title": found.get("Title") or Path(name).stem,
         "author": found.get("Author", ""),
         "text": _joined(_without_furniture(pages)),
