@@ -150,7 +150,7 @@ class HuggingFaceTokenizer(Tokenizer):
 
     @cached_property
     def end(self) -> int:
-        from jaxtrain.tokenize.chat import end_of_turn  # which knows this class
+        from jaxtrain.tokenize.template import end_of_turn  # which knows this class
 
         return end_of_turn(self)
 

@@ -1,4 +1,4 @@
-"""What a chat template makes of a conversation, and where in it the assistant speaks.
+"""Conversations as ids, in a chat template, and which of them the assistant said.
 
 A template is Jinja that may have come with the weights, so it runs in Jinja's sandbox. What people wrote
 never becomes a special token: where a message contains the text of one, that is encoded as ordinary text.
@@ -6,6 +6,7 @@ never becomes a special token: where a message contains the text of one, that is
 
 import dataclasses
 import datetime
+import json
 import os
 import re
 import threading
@@ -18,12 +19,22 @@ import jinja2
 import jinja2.ext
 import jinja2.nodes
 
-from jaxtrain.conversation import Message, Messages, is_learned, map_texts, texts_in
+from jaxtrain.conversation import (
+    ROLES,
+    Message,
+    Messages,
+    is_learned,
+    map_texts,
+    order_fault,
+    texts_in,
+    with_arguments,
+    without_nulls,
+)
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.bounds import BoundedEnvironment
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
 from jaxtrain.tokenize.templates import TEMPLATES
-from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.tokenize.tokenizer import BytePairTokenizer, Tokenizer
 from jaxtrain.tokenize.tool_text import TAG, Form
 
 Tools = Sequence[Mapping[str, Any]]
@@ -46,7 +57,107 @@ class _Generation(jinja2.ext.Extension):
         return f"{BEGIN}{caller()}{END}"
 
 
-def is_marked(tokenizer: Tokenizer) -> bool:
+def render(
+    messages: Messages, tokenizer: Tokenizer, tools: Tools = (), *, generation_prompt: bool = False
+) -> tuple[list[int], list[int]]:
+    """Ids of a conversation and a mask of the same length: 1 on the assistant's words, calls and turn's end.
+
+    The template gets the arguments of tool calls as objects, and `tools`, which the assistant may call, as
+    they are. Where it writes earlier turns otherwise when later ones follow, the mask has the last answer
+    alone (`renderings` learns all).
+    generation_prompt: end where the assistant's answer begins.
+    Errors: UserError for an unknown role, no assistant to learn from, where there is no template, it refuses
+        the messages or leaves tools out, or the assistant's words cannot be found in what it makes; in this
+        project's own template for a wrong order too: at most one system message first, then user and
+        assistant in turn, with tool calls and what tools answered between them.
+    """
+    messages = without_nulls(messages)
+    _check(messages, tokenizer, generation_prompt)
+    has_tools = bool(tools) or any(m["role"] == "tool" or m.get("tool_calls") for m in messages)
+    kinds = (False, True) if has_tools else (False,)
+    if lost := next(filter(None, (_lost(tokenizer, with_tools) for with_tools in kinds)), ""):
+        raise UserError(f"the chat template leaves out {lost}")
+    messages = with_arguments(messages, json.loads)
+    safe, safe_tools, forged = _without_special_text(messages, tools, tokenizer)
+    text, spans = _text(safe, safe_tools, tokenizer, generation_prompt)
+    if generation_prompt:
+        spans = []
+    elif not _is_marked(tokenizer):
+        spans = _answers(safe, safe_tools, tokenizer, text)[0]
+    else:
+        spans = _learned(spans, [message for message in safe if message["role"] == "assistant"])
+    ids, mask, begin = list[int](), list[int](), 0
+    for end in [*(at for at, letter in enumerate(text) if letter in forged), len(text)]:
+        part, places = tokenizer.encode_trusted(text[begin:end])
+        ids += part
+        is_said = {place: _inside(spans, begin + place[0], begin + place[1]) for place in set(places)}
+        mask += map(is_said.__getitem__, places)
+        if end < len(text):
+            ordinary = tokenizer.encode(forged[text[end]])
+            ids += ordinary
+            mask += [_inside(spans, end, end + 1)] * len(ordinary)
+        begin = end + 1
+    if not generation_prompt and not any(mask):
+        raise UserError("a conversation without an assistant message has nothing to learn from")
+    return ids, mask
+
+
+def _inside(spans: list[tuple[int, int]], start: int, stop: int) -> int:
+    return int(any(begin <= start and stop <= end for begin, end in spans))
+
+
+def renderings(
+    messages: Messages, tokenizer: Tokenizer, tools: Tools = ()
+) -> list[tuple[list[int], list[int]]]:
+    """Ids and masks in which every answer is learnt as it is asked for: one, or one for each answer.
+
+    Several where the template writes earlier turns otherwise when later ones follow (Qwen 3 leaves out what
+    was thought): then each answer is the last of its own rendering. Errors: those of `render`.
+    """
+    messages = without_nulls(messages)
+    answers = [n for n, message in enumerate(messages) if message["role"] == "assistant"]
+    if len(answers) > 1 and tokenizer.template and not _is_marked(tokenizer):
+        _check(messages, tokenizer, False)
+        objects = with_arguments(messages, json.loads)
+        safe, safe_tools, _ = _without_special_text(objects, tools, tokenizer)
+        text, _ = _text(safe, safe_tools, tokenizer, False)
+        if _answers(safe, safe_tools, tokenizer, text)[1]:
+            learned = [n for n in answers if is_learned(messages[n])]
+            return [render(messages[: n + 1], tokenizer, tools=tools) for n in learned]
+    return [render(messages, tokenizer, tools=tools)]
+
+
+def end_of_turn(tokenizer: Tokenizer) -> int:
+    """The special token that the template puts behind an answer; `eos` where there is none."""
+    said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    try:
+        ids, mask = render(said, tokenizer)
+    except UserError:  # there is no template, or one for other conversations, or that hides who speaks
+        return tokenizer.eos
+    special = set(tokenizer.special.values())
+    learnt = [index for index, is_said in zip(ids, mask, strict=True) if is_said and index in special]
+    return learnt[-1] if learnt else tokenizer.eos
+
+
+def _check(messages: Messages, tokenizer: Tokenizer, generation_prompt: bool) -> None:
+    roles = [message["role"] for message in messages]
+    # A template writes a role as it is, so one made up could hold the text of a special token.
+    if unknown := [role for role in roles if role not in ROLES]:
+        raise UserError(f"unknown role {unknown[0]!r} in a conversation; roles are {', '.join(ROLES)}")
+    if not isinstance(tokenizer, BytePairTokenizer):
+        return  # its template checks what it takes
+    if fault := order_fault(messages):
+        raise UserError(
+            f"wrong order of roles in a conversation: {fault}; after an optional system message user and "
+            "assistant take turns, the user first"
+        )
+    if generation_prompt and roles[-1:] not in (["user"], ["tool"]):
+        raise UserError("a generation prompt must end with a user message, or a tool's")
+    if not generation_prompt and "assistant" not in roles:
+        raise UserError("a conversation without an assistant message has nothing to learn from")
+
+
+def _is_marked(tokenizer: Tokenizer) -> bool:
     """Whether the template says itself what the assistant says; `add_generation_prompt` is no mark."""
     return bool(_MARKED.search(tokenizer.template or ""))
 
@@ -116,14 +227,14 @@ def sample_text(tokenizer: Tokenizer, with_tools: bool = False) -> str:
     return _probed(tokenizer.template or "", _names(tokenizer), tokenizer.date, with_tools)
 
 
-def lost(tokenizer: Tokenizer, with_tools: bool) -> str:
+def _lost(tokenizer: Tokenizer, with_tools: bool) -> str:
     """What a template does not write of a conversation; nothing for one that refuses it, and says so."""
     text = sample_text(tokenizer, with_tools)
     lost = next((what for probed, what in _WORDS[with_tools].items() if text and probed not in text), "")
     return f"{lost}; use one that has tools: chatml, qwen, llama3" if lost and with_tools else lost
 
 
-def without_special_text(
+def _without_special_text(
     messages: list[Message], tools: Tools, tokenizer: Tokenizer
 ) -> tuple[list[Message], list[Any], dict[str, str]]:
     """Messages and tools with a private letter for each special token's text, and what the letters mean."""
@@ -144,7 +255,7 @@ def without_special_text(
     )
 
 
-def answers(
+def _answers(
     messages: Messages, tools: Tools, tokenizer: Tokenizer, whole: str
 ) -> tuple[list[tuple[int, int]], bool]:
     """Where in the rendered text the assistant's turns begin and end; whether some are not to be found.
@@ -156,7 +267,7 @@ def answers(
     for n, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        before, _ = text_of(messages[:n], tools, tokenizer, True)
+        before, _ = _text(messages[:n], tools, tokenizer, True)
         after = _finished(messages[: n + 1], tools, tokenizer)
         if whole.startswith(after) and after.startswith(before):
             spans.append((len(before), len(after)))
@@ -174,7 +285,7 @@ def answers(
     return [span for span, is_counted in zip(spans, counted, strict=True) if is_counted], is_rewritten
 
 
-def learned(spans: list[tuple[int, int]], answers: Messages) -> list[tuple[int, int]]:
+def _learned(spans: list[tuple[int, int]], answers: Messages) -> list[tuple[int, int]]:
     """The marked turns without those of weight 0."""
     if all(map(is_learned, answers)):
         return spans
@@ -188,9 +299,9 @@ def _finished(messages: Messages, tools: Tools, tokenizer: Tokenizer) -> str:
 
     That stands behind the last answer only, and not where another is asked for (Phi 3).
     """
-    whole = text_of(messages, tools, tokenizer, False)[0].rstrip()
+    whole = _text(messages, tools, tokenizer, False)[0].rstrip()
     try:
-        going_on, _ = text_of(messages, tools, tokenizer, True)
+        going_on, _ = _text(messages, tools, tokenizer, True)
     except UserError:  # a template that asks for an answer behind a question only
         return whole
     said = str(messages[-1].get("content") or "").strip()
@@ -212,7 +323,7 @@ def _begins(before: str, after: str, asked: Mapping[str, Any]) -> int | None:
     return same if question and at >= 0 and at + len(question) <= same < len(after) else None
 
 
-def text_of(
+def _text(
     messages: Messages, tools: Tools, tokenizer: Tokenizer, generation_prompt: bool
 ) -> tuple[str, list[tuple[int, int]]]:
     """What the template makes of messages, and where in it the template marks what the assistant says."""
