@@ -3,7 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart install test test-slow test-peers check format lock lock-peers
+SECOND ?= python3.13
+
+.PHONY: quickstart install test test-slow test-peers test-second check format lock lock-peers
 
 quickstart: install
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/jaxtrain run configs/quickstart
@@ -35,6 +37,17 @@ test-peers: .venv-peers/.installed
 	.venv-peers/bin/python -m pip install --quiet torch==2.13.0
 	.venv-peers/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-peers.lock
 	.venv-peers/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+# With another Python, for which the lock has a newer jax: whatever runs on devices, sampling and serving first.
+test-second: .venv-second/.installed
+	.venv-second/bin/python -m pytest -n auto --maxprocesses 3 --dist loadfile \
+		tests/decode tests/serve tests/model tests/finetune tests/test_cli.py
+
+.venv-second/.installed: requirements.lock pyproject.toml
+	$(SECOND) -m venv .venv-second
+	.venv-second/bin/python -m pip install --quiet --require-hashes -r requirements.lock
+	.venv-second/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 check: install

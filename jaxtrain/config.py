@@ -66,15 +66,21 @@ def _explain(path: Path, error: Exception) -> str:
     return f"{path}{f', line {line}' if line else ''}: {message}"
 
 
+def extras() -> list[tuple[str, str]]:
+    """Each package that an extra installs, and that extra."""
+    try:
+        lines = metadata.requires("jaxtrain") or ()
+    except metadata.PackageNotFoundError:
+        return []
+    found = [re.match(r"([\w-]+).*extra == .(\w+)", line) for line in lines]
+    return [(match[1], match[2]) for match in found if match and match[1] != "jaxtrain"]
+
+
 def missing_extra(error: ModuleNotFoundError) -> str | None:
     """What to install where a package of an extra is missing; None where it is of none."""
-    module = (error.name or "").split(".")[0]
-    try:
-        asked = [re.match(r"([\w-]+).*extra == .(\w+)", line) for line in metadata.requires("jaxtrain") or ()]
-    except metadata.PackageNotFoundError:
-        return None
-    for package, extra in (found.groups() for found in asked if found):
-        if module and package != "jaxtrain" and package.lower().replace("-", "_").startswith(module.lower()):
+    module = (error.name or "?").split(".")[0].lower()
+    for package, extra in extras():
+        if package.lower().replace("-", "_").startswith(module):
             return f"this needs {package}, which is not installed: `pip install 'jaxtrain[{extra}]'`"
     return None
 

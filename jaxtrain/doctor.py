@@ -2,9 +2,7 @@
 
 import os
 import platform
-import re
 import shutil
-from collections import defaultdict
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +11,7 @@ import jax
 from rich.console import Console
 
 import jaxtrain
+from jaxtrain import config as configs
 from jaxtrain.model import kernels
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.runtime import mesh as meshes
@@ -20,8 +19,7 @@ from jaxtrain.runtime import mesh as meshes
 DRIVERS = {"cuda": "/dev/nvidiactl", "tpu": "/dev/accel0"}
 """Extra by the device file of what it is for."""
 PACKAGES = ("jax", "jaxlib", "flax", "optax")
-IN_PASSING = ("dev", "test")
-"""Extras for those who work on this project."""
+FOR_DEVELOPERS = ("dev", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,15 +73,13 @@ def _training(length: int) -> dict[str, str]:
 
 def _extras() -> dict[str, str]:
     """What each extra lacks, and how to install it."""
-    missing: defaultdict[str, list[str]] = defaultdict(list)
-    for line in metadata.requires("jaxtrain") or ():
-        if found := re.match(r"([\w-]+).*extra == .(\w+)", line):
-            package, extra = found.groups()
-            missing[extra] += [] if package == "jaxtrain" or _is_installed(package) else [package]
+    missing: dict[str, list[str]] = {}
+    for package, extra in configs.extras():
+        missing.setdefault(extra, []).extend([] if _is_installed(package) else [package])
     return {
         extra: f"`pip install 'jaxtrain[{extra}]'` for {', '.join(packages)}" if packages else "installed"
         for extra, packages in missing.items()
-        if extra not in IN_PASSING
+        if extra not in FOR_DEVELOPERS
     }
 
 

@@ -84,11 +84,14 @@ def _pairs(comparison: Comparison) -> Iterator[dict[str, Any]]:
             }
 
 
-def read(store: Store, path: str | Path, rater: str, simulated: bool = False) -> Counter[str]:
+def read(
+    store: Store, path: str | Path, rater: str, simulated: bool = False, gold: bool = False
+) -> Counter[str]:
     """Add the comparisons of a file (formats/preferences.py); counts `added` rows and others by their reason.
 
-    rater: who judged, where a row does not name its `rater`. Nothing is added where a row is no comparison:
-    UserError names it.
+    rater: who judged, where a row does not name its `rater`. gold: nobody has judged, and the ranks are known
+    to be right: raters are shown the answers, and graded by them. Nothing is added where a row is no
+    comparison: UserError names it.
     """
     path, found, counts, unread = Path(path), [], Counter[str](), Counter[str]()
     if not path.is_file():
@@ -108,10 +111,12 @@ def read(store: Store, path: str | Path, rater: str, simulated: bool = False) ->
             f"{path}: {unread.total()} rows are no comparison ({', '.join(unread)}); nothing was added"
         )
     for number, row in enumerate(found):
-        by = store.add_rater(row["rater"] or rater, row["simulated"] or simulated)
         answers = zip(row["completions"], row["completion_ids"], strict=True)
         samples = [Sample(text=text, token_ids=ids, checkpoint=path.name) for text, ids in answers]
-        task = store.add_task(store.add_prompt(row["prompt"]), samples, seed=number)
-        store.judge(task, by, store.in_display_order(task, row["ranks"]), now=number)
+        known = row["ranks"] if gold else None
+        task = store.add_task(store.add_prompt(row["prompt"]), samples, seed=number, gold=known)
+        if not gold:
+            by = store.add_rater(row["rater"] or rater, row["simulated"] or simulated)
+            store.judge(task, by, store.in_display_order(task, row["ranks"]), now=number)
         counts["added"] += 1
     return counts

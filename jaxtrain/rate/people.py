@@ -109,6 +109,9 @@ class ImportConfig:
     """Who judged, where a line does not name its rater."""
     simulated: bool = False
     """Whether that rater is a program, where a line does not say."""
+    gold: bool = False
+    """Whether the order of the file is known to be right: its rows become gold tasks, which every rater is
+    shown and none has judged yet."""
 
 
 def url(database: str) -> str:
@@ -223,7 +226,7 @@ def _export(config: ExportConfig, store: Store, folder: Path) -> dict[str, Any]:
 def read(config: ImportConfig) -> None:
     """Add the file's comparisons, and say how many and what was left out."""
     with Store(url(config.database)) as store:
-        counts = exchange.read(store, config.file, config.rater, config.simulated)
+        counts = exchange.read(store, config.file, config.rater, config.simulated, config.gold)
     added = counts.pop("added", 0)
     said = "".join(f"; {count} left out: {reason}" for reason, count in sorted(counts.items()))
     say(f"rate import: {added} comparisons added to {config.database}{said}")

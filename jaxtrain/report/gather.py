@@ -120,7 +120,7 @@ def models(rows: list[Line]) -> list[str]:
 def headline(results: Results) -> list[dict[str, str]]:
     """The rows on top of the page and on the terminal: `measure`, `value`, what to read it `beside`."""
     rows = []
-    if "heldout" in results:
+    if results.get("heldout"):
         total = next((row for row in results["heldout"] if row["source"] == "all"), None)
         if total is None:
             raise UserError("evaluate's results.json has no held-out row of all sources; run evaluate again")

@@ -45,15 +45,10 @@ class ServeConfig:
 
 def run(config: ServeConfig) -> None:
     """Serve until SIGTERM or Ctrl-C; answers under way may then end."""
-    try:
-        import uvicorn
+    import uvicorn
 
-        from jaxtrain.runtime import web
-        from jaxtrain.serve.app import ServeApp
-    except ImportError as error:
-        raise UserError(
-            f"serving needs {error.name}; install it with `pip install 'jaxtrain[serve]'`"
-        ) from None
+    from jaxtrain.runtime import web
+    from jaxtrain.serve.app import ServeApp
     from jaxtrain.serve.engine import Engine
 
     key = _api_key(config)

@@ -55,6 +55,18 @@ def test_rankings_go_out_and_in(store, tmp_path):
         }
 
 
+def test_gold_rows_are_shown_to_every_rater_and_judged_by_none(store, tmp_path):
+    row = {"prompt": "Two and two?", "chosen": "Four.", "rejected": "Five."}
+    assert exchange.read(store, lines(tmp_path / "known.jsonl", [row]), "file", gold=True) == {"added": 1}
+    assert store.counts()["judgements"] == 0
+    for name in ("ann", "ben"):
+        rater = store.add_rater(name, False)
+        task = store.next_task(rater, now=0, gold_every=1)
+        assert task is not None
+        store.judge(task.task, rater, [1 + (text == "Five.") for text in task.completions], now=1)
+    assert all(one.gold == one.ranks for one in store.comparisons())
+
+
 def test_preferences_are_the_untied_pairs_in_trls_columns(store):
     prompt = store.add_prompt([{"role": "user", "content": "q"}])
     task = store.add_task(prompt, [Sample(text=text) for text in "abc"], seed=1)

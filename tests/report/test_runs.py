@@ -146,6 +146,14 @@ def test_memorisation_and_bias_are_shown_where_they_were_measured(artifacts, rep
     assert "Bias and safety" in page and "finds the stereotype" not in page
 
 
+def test_an_evaluation_of_benchmarks_alone_is_a_page(artifacts, tmp_path):
+    run = copied(artifacts, tmp_path / "run", "evaluate")
+    path = run / artifacts["evaluate"].name / "results.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"heldout": []}))
+    runs.report(runs.PagesConfig(runs=(str(run),)))
+    assert "Benchmarks" in (run / "report" / "report.html").read_text()
+
+
 def test_a_folder_without_artifacts_is_named(tmp_path, capsys):
     with pytest.raises(UserError, match="holds no artifact"):
         runs.find(tmp_path)
