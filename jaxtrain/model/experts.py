@@ -55,6 +55,7 @@ class Experts(nnx.Module):
         weights = [weight[...].astype(x_BTD.dtype) for weight in weights + biases]
 
         def of_device(x_BTD, weight_BTC, choice_BTC, gate_EDF, up_EDF, down_EFD, *biases):
+            gate_bias_EF, up_bias_EF, down_bias_ED = biases or (None, None, None)
             B, T, D = x_BTD.shape
             C = choice_BTC.shape[-1]
             begun = jax.lax.stop_gradient(x_BTD[0, 0, 0])
@@ -67,16 +68,17 @@ class Experts(nnx.Module):
                     jax.lax.all_gather(w, "fsdp", axis=axis, tiled=True)
                     for w, axis in zip(cut, (1, 1, 2), strict=True)
                 ]
-                of_rows = [
-                    jnp.repeat(bias, counts_E, axis=0, total_repeat_length=x_RD.shape[0]) for bias in biases
-                ] or [0, 0, 0]
-                gate_RF, up_RF = (
-                    jax.lax.ragged_dot(x_RD, w, counts_E) + bias
-                    for w, bias in zip(whole[:2], of_rows[:2], strict=True)
-                )
-                out_RD = jax.lax.ragged_dot(gated(self.config, gate_RF, up_RF), whole[2], counts_E)
+
+                def matmul(x_R: jax.Array, weight: jax.Array, bias: jax.Array | None) -> jax.Array:
+                    out_R = jax.lax.ragged_dot(x_R, weight, counts_E)
+                    if bias is None:
+                        return out_R
+                    return out_R + jnp.repeat(bias, counts_E, axis=0, total_repeat_length=len(x_R))
+
+                gate_RF, up_RF = map(partial(matmul, x_RD), whole[:2], (gate_bias_EF, up_bias_EF))
                 # each device of `tensor` has a part of the sum, and so of the bias
-                return out_RD + of_rows[2] / jax.lax.axis_size("tensor")
+                part_ED = None if down_bias_ED is None else down_bias_ED / jax.lax.axis_size("tensor")
+                return matmul(gated(self.config, gate_RF, up_RF), whole[2], part_ED)
 
             x_MD = jnp.repeat(x_BTD.reshape(B * T, D), C, axis=0)
             out_MD = _dispatch(x_MD, choice_BTC.reshape(-1), self.config.experts, experts)
