@@ -13,7 +13,8 @@ _LONG = 100  # characters of a paragraph that ought to end a sentence
 _SENTENCE = re.compile("[。！？]")
 # No sentence of Japanese ends in these particles, in a noun hardly one.
 _ODD_END = re.compile("[をはがにへっァ-ヺ一-鿿a-zA-Z]。")
-_BRACKET = re.compile("[「『（《“」』）》”]")
+_OPENING, _CLOSING = "「『（(《“", "」』）)》”"
+_BRACKET = re.compile(f"[{_OPENING}{_CLOSING}]")
 _MISPLACED = re.compile("[。！？，、；：][。！？，、；：]|^[。！？，、；：]")
 # What is left of UTF-8 that was read as Latin: two-byte letters and the marks of three bytes.
 _DEBRIS = re.compile("\ufffd|[ÃÂÐÑØÙÎÏ][\u0080-\u00bf\u0152-\u0192\u02c6-\u2122]|â€|ï¿½")
@@ -66,13 +67,13 @@ def broken_sentences(words: Words) -> float | None:
 
 
 def _unpaired(text: str) -> int:
-    """Brackets and quotation marks without their other half."""
+    """Brackets and quotation marks without their other half; one may be a slip."""
     depth = lonely = 0
     for mark in _BRACKET.findall(text):
-        opens = mark in "「『（《“"
+        opens = mark in _OPENING
         lonely += not opens and not depth
         depth = max(0, depth + (1 if opens else -1))
-    return lonely + depth
+    return max(0, lonely + depth - 1)
 
 
 def _has_capitals(text: str, language: str) -> bool:
