@@ -10,13 +10,11 @@ from jaxtrain.runtime.errors import UserError
 GIB = 2**30
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Chip:
     """One device as JAX counts them ahead of time (of TPU v4 and 7x two a chip), per second and in bytes."""
 
     name: str
-    platform: str
-    """`tpu` or `gpu`."""
     device_kind: str
     """As JAX calls it; `perf.peak_flops` and `cost.device_watts` look it up."""
     flops: float
@@ -26,156 +24,64 @@ class Chip:
     bandwidth: float
     """Of its memory, bytes/s."""
     link: float
-    """One link in one direction, bytes/s: TPU to each neighbour; GPU into the NVLink switch."""
+    """One link in one direction, bytes/s: TPU to each neighbour; GPU into the NVLink switch, or PCIe."""
     network: float
     """Out of its slice (TPU) or its node of eight (GPU), bytes/s in one direction."""
     watts: Range
     """Of the device and its share of the host, under load."""
     price: float | None
     """US dollars an hour, on demand; None: give one."""
-    sources: str
     dimensions: int = 1
     """Of the torus; 1: GPUs, counted."""
     per_chip: int = 1
     """Devices of a chip."""
 
+    @property
+    def platform(self) -> str:
+        return "gpu" if self.device_kind.startswith("NVIDIA") else "tpu"
 
-UNPUBLISHED = Range(190, 350, 700)
+    @property
+    def sources(self) -> str:
+        return SOURCES[self.name]
+
+
+UNKNOWN = Range(190, 350, 700)
 """Watts where the maker publishes none: from TPU v4's measured maximum (192, Google) to an H100's 700."""
+DGX = Range(700, 1000, 1275)
+"""Of a GPU and its eighth of a DGX H100, at most 10.2 kW."""
 
-CLOUD = "cloud.google.com/tpu/docs (peak, memory, bandwidth)"
-BOOK = "jax-ml.github.io/scaling-book (link, network)"
-PRICES = "cloud.google.com/tpu/pricing, on demand, US, 2025"
-
+# name, kind, FLOP/s, memory, its bandwidth, link, network, watts, dollars an hour, dimensions, devices a chip
 CHIPS = {
     chip.name: chip
     for chip in (
+        Chip("v4", "TPU v4", 137.5e12, 15.38 * GIB, 614e9, 22.5e9, 3.125e9, Range(45, 85, 130), 1.61, 3, 2),
+        Chip("v5e", "TPU v5 lite", 197e12, 15.75 * GIB, 819e9, 45e9, 3.125e9, UNKNOWN, 1.20, 2),
+        Chip("v5p", "TPU v5", 459e12, 95.74 * GIB, 2765e9, 90e9, 6.25e9, UNKNOWN, 4.20, 3),
+        Chip("v6e", "TPU v6 lite", 918e12, 31.25 * GIB, 1638e9, 90e9, 6.25e9, UNKNOWN, 2.70, 2),
+        Chip("7x", "TPU7x", 1153.5e12, 94.75 * GIB, 3690e9, 50e9, 3.125e9, UNKNOWN, None, 3, 2),
         Chip(
-            name="v4",
-            platform="tpu",
-            dimensions=3,
-            per_chip=2,
-            device_kind="TPU v4",
-            flops=275e12 / 2,
-            memory=15.38 * GIB,
-            bandwidth=1228e9 / 2,
-            link=45e9 / 2,
-            network=6.25e9 / 2,
-            watts=Range(45, 85, 130),
-            price=3.22 / 2,
-            sources=f"{CLOUD}; {BOOK}; {PRICES}; 90-170-192 W a chip (Google Cloud), host added",
+            "a100", "NVIDIA A100-SXM4-80GB", 312e12, 80e9, 2039e9, 300e9, 25e9, Range(400, 812.5, 900), 4.10
         ),
-        Chip(
-            name="v5e",
-            platform="tpu",
-            dimensions=2,
-            device_kind="TPU v5 lite",
-            flops=197e12,
-            memory=15.75 * GIB,
-            bandwidth=819e9,
-            link=45e9,
-            network=3.125e9,
-            watts=UNPUBLISHED,
-            price=1.20,
-            sources=f"{CLOUD}; {BOOK}; {PRICES}; no power published",
-        ),
-        Chip(
-            name="v5p",
-            platform="tpu",
-            dimensions=3,
-            device_kind="TPU v5",
-            flops=459e12,
-            memory=95.74 * GIB,
-            bandwidth=2765e9,
-            link=90e9,
-            network=6.25e9,
-            watts=UNPUBLISHED,
-            price=4.20,
-            sources=f"{CLOUD}; {BOOK}; {PRICES}; no power published",
-        ),
-        Chip(
-            name="v6e",
-            platform="tpu",
-            dimensions=2,
-            device_kind="TPU v6 lite",
-            flops=918e12,
-            memory=31.25 * GIB,
-            bandwidth=1638e9,
-            link=90e9,
-            network=6.25e9,
-            watts=UNPUBLISHED,
-            price=2.70,
-            sources=f"{CLOUD}; {BOOK}; {PRICES}; no power published",
-        ),
-        Chip(
-            name="7x",
-            platform="tpu",
-            dimensions=3,
-            per_chip=2,
-            device_kind="TPU7x",
-            flops=2307e12 / 2,
-            memory=94.75 * GIB,
-            bandwidth=7380e9 / 2,
-            link=100e9 / 2,
-            network=6.25e9 / 2,
-            watts=UNPUBLISHED,
-            price=None,
-            sources="Google Cloud, Ironwood: 2,307 TFLOP/s, 192 GiB, 7.38 TB/s, 1.2 TB/s of links a chip",
-        ),
-        Chip(
-            name="a100",
-            platform="gpu",
-            device_kind="NVIDIA A100-SXM4-80GB",
-            flops=312e12,
-            memory=80e9,
-            bandwidth=2039e9,
-            link=300e9,
-            network=25e9,
-            watts=Range(400, 812.5, 900),
-            price=4.10,
-            sources="NVIDIA A100 data sheet; DGX A100: 8 x 200 Gb/s, 6.5 kW of 8; AWS p4d 32.77 $/h of 8",
-        ),
-        Chip(
-            name="h100",
-            platform="gpu",
-            device_kind="NVIDIA H100 80GB HBM3",
-            flops=989e12,
-            memory=80e9,
-            bandwidth=3350e9,
-            link=450e9,
-            network=50e9,
-            watts=Range(700, 1000, 1275),
-            price=3.00,
-            sources="NVIDIA H100 data sheet (SXM); DGX H100: 8 x 400 Gb/s, at most 10.2 kW a server of 8; "
-            "nanochat: 24 $/h of 8",
-        ),
-        Chip(
-            name="h200",
-            platform="gpu",
-            device_kind="NVIDIA H200",
-            flops=989e12,
-            memory=141e9,
-            bandwidth=4800e9,
-            link=450e9,
-            network=50e9,
-            watts=Range(700, 1000, 1275),
-            price=None,
-            sources="NVIDIA H200 data sheet (SXM); power as DGX H100",
-        ),
-        Chip(
-            name="b200",
-            platform="gpu",
-            device_kind="NVIDIA B200",
-            flops=2250e12,
-            memory=180e9,
-            bandwidth=8000e9,
-            link=900e9,
-            network=50e9,
-            watts=Range(1000, 1500, 1790),
-            price=None,
-            sources="NVIDIA DGX B200 data sheet: 8 x 180 GB, 64 TB/s, 14.4 TB/s of NVLink, at most 14.3 kW",
-        ),
+        Chip("h100", "NVIDIA H100 80GB HBM3", 989e12, 80e9, 3350e9, 450e9, 50e9, DGX, 3.00),
+        Chip("h200", "NVIDIA H200", 989e12, 141e9, 4800e9, 450e9, 50e9, DGX, None),
+        Chip("b200", "NVIDIA B200", 2250e12, 180e9, 8000e9, 900e9, 50e9, Range(1000, 1500, 1790), None),
     )
+}
+
+CLOUD = (
+    "cloud.google.com/tpu/docs (peak, memory, bandwidth); jax-ml.github.io/scaling-book (link, network); "
+    "cloud.google.com/tpu/pricing, on demand, US, 2025; "
+)
+SOURCES = {
+    "v4": f"{CLOUD}90-170-192 W a chip (Google Cloud), host added",
+    "v5e": f"{CLOUD}no power published",
+    "v5p": f"{CLOUD}no power published",
+    "v6e": f"{CLOUD}no power published",
+    "7x": "Google Cloud, Ironwood: 2,307 TFLOP/s, 192 GiB, 7.38 TB/s, 1.2 TB/s of links a chip",
+    "a100": "NVIDIA A100 data sheet; DGX A100: 8 x 200 Gb/s, 6.5 kW of 8; AWS p4d 32.77 $/h of 8",
+    "h100": "NVIDIA H100 data sheet (SXM); DGX H100: 8 x 400 Gb/s; nanochat: 24 $/h of 8",
+    "h200": "NVIDIA H200 data sheet (SXM); power as DGX H100",
+    "b200": "NVIDIA DGX B200 data sheet: 8 x 180 GB, 64 TB/s, 14.4 TB/s of NVLink, at most 14.3 kW",
 }
 
 

@@ -11,7 +11,7 @@ from jaxtrain.model.config import ModelConfig
 from jaxtrain.plan.hardware import CHIPS, Chip
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Row:
     """One published speed: tokens/s of a device with the model's shape, or the source's own utilisation."""
 
@@ -54,49 +54,23 @@ def llama(parameters: str, length: int, vocab: int = 128_256) -> ModelConfig:
 
 TIERING = "MaxText, docs: tiering.md (2025)"
 RECIPES = "AI-Hypercomputer tpu-recipes (2025)"
+FIRST = "MaxText, v5e README (2023, counts attention whole)"
 ROWS = (
-    Row(what="Llama 3.1 8B on 256", chip="v6e", model=llama("8B", 8192), tokens=7207, source=TIERING),
-    Row(what="Llama 3.1 70B on 256", chip="v6e", model=llama("70B", 8192), tokens=960, source=TIERING),
-    Row(what="Llama 3.1 405B on 256", chip="v6e", model=llama("405B", 8192), tokens=123, source=TIERING),
-    Row(what="Llama 2 70B on 256", chip="v6e", model=llama("70B", 4096, 32_000), tokens=900, source=TIERING),
-    Row(
-        what="Llama 2 70B on 256 (v5p-512)",
-        chip="v5p",
-        model=llama("70B", 4096, 32_000),
-        tokens=692,
-        source=TIERING,
-    ),
-    Row(what="Llama 3.1 405B", chip="v5p", share=0.685, source=RECIPES),
-    Row(
-        what="16B on 256",
-        chip="v5e",
-        share=0.611,
-        source="MaxText, v5e README (2023, counts attention whole)",
-    ),
-    Row(
-        what="32B on 256",
-        chip="v5e",
-        share=0.669,
-        source="MaxText, v5e README (2023, counts attention whole)",
-    ),
-    Row(
-        what="64B on 256",
-        chip="v5e",
-        share=0.599,
-        source="MaxText, v5e README (2023, counts attention whole)",
-    ),
-    Row(what="Llama 3.1 70B on 64", chip="7x", share=1207 / 2307, source=RECIPES),
-    Row(what="Llama 3.1 405B", chip="7x", share=1261 / 2307, source=RECIPES),
-    Row(
-        what="Llama 2 7B on 8",
-        chip="h100",
-        model=llama("7B", 4096, 32_000),
-        tokens=11362,
-        source="JAX-Toolbox (2025)",
-    ),
-    Row(what="Llama 2 7B on 128", chip="h100", share=375 / 989, source="MaxText, configs/gpu/a3 (2024)"),
-    Row(what="Llama 3 405B on 16,384", chip="h100", share=0.41, source="Llama 3 (arXiv 2407.21783), table 4"),
-    Row(what="Llama 3.1 70B on 256", chip="h200", share=0.514, source="AI-Hypercomputer gpu-recipes (2025)"),
+    Row("Llama 3.1 8B on 256", "v6e", TIERING, llama("8B", 8192), tokens=7207),
+    Row("Llama 3.1 70B on 256", "v6e", TIERING, llama("70B", 8192), tokens=960),
+    Row("Llama 3.1 405B on 256", "v6e", TIERING, llama("405B", 8192), tokens=123),
+    Row("Llama 2 70B on 256", "v6e", TIERING, llama("70B", 4096, 32_000), tokens=900),
+    Row("Llama 2 70B on 256 (v5p-512)", "v5p", TIERING, llama("70B", 4096, 32_000), tokens=692),
+    Row("Llama 3.1 405B", "v5p", RECIPES, share=0.685),
+    Row("16B on 256", "v5e", FIRST, share=0.611),
+    Row("32B on 256", "v5e", FIRST, share=0.669),
+    Row("64B on 256", "v5e", FIRST, share=0.599),
+    Row("Llama 3.1 70B on 64", "7x", RECIPES, share=1207 / 2307),
+    Row("Llama 3.1 405B", "7x", RECIPES, share=1261 / 2307),
+    Row("Llama 2 7B on 8", "h100", "JAX-Toolbox (2025)", llama("7B", 4096, 32_000), tokens=11362),
+    Row("Llama 2 7B on 128", "h100", "MaxText, configs/gpu/a3 (2024)", share=375 / 989),
+    Row("Llama 3 405B on 16,384", "h100", "Llama 3 (arXiv 2407.21783), table 4", share=0.41),
+    Row("Llama 3.1 70B on 256", "h200", "AI-Hypercomputer gpu-recipes (2025)", share=0.514),
 )
 
 
