@@ -6,7 +6,7 @@ config.py          ModelConfig: every shape and choice; the families differ in i
 layers.py          weights with their shardings; norms, rotary embedding, MLP
 attention.py       grouped-query attention
 kernels.py         what computes it: XLA, blocks, a ring over the sequence, splash, cuDNN, Pallas
-cpu_attention.py   attention for CPUs
+block_attention.py attention in blocks of queries
 ring_attention.py  attention over a sharded sequence
 experts.py         mixture of experts
 stack.py           the loop over layers, what is kept of each, the pipeline

@@ -11,7 +11,6 @@ from jaxtrain.model.cache import Cache
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.kernels import Sight, attend
 from jaxtrain.model.layers import Layout, Norm, add, normal, project, rotate, zeros
-from jaxtrain.runtime.mesh import BATCH
 
 
 class Attention(nnx.Module):
@@ -62,7 +61,7 @@ class Attention(nnx.Module):
 
     def turned(self, x_BTD: jax.Array, positions_BT: jax.Array, layout: Layout, is_local: bool):
         """Queries, keys and values of x, as they are compared."""
-        heads = P(BATCH, layout.time, "tensor", None)
+        heads = layout.heads
         q_BTNH = add(project("btd,dnh->btnh", x_BTD, self.q_DNH, heads), self.q_bias_NH)
         k_BTKH = add(project("btd,dkh->btkh", x_BTD, self.k_DKH, heads), self.k_bias_KH)
         v_BTKH = add(project("btd,dkh->btkh", x_BTD, self.v_DKH, heads), self.v_bias_KH)

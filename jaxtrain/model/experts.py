@@ -8,15 +8,15 @@ X devices of the `expert` axis, R = X·M rows that may come
 """
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain.model.config import ModelConfig
-from jaxtrain.model.layers import Layout, add, gated, normal, project, zeros
+from jaxtrain.model.layers import MATMUL, Layout, add, gated, normal, project, zeros
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import BATCH
 
@@ -60,7 +60,7 @@ class Experts(nnx.Module):
             C = choice_BTC.shape[-1]
             begun = jax.lax.stop_gradient(x_BTD[0, 0, 0])
 
-            @partial(jax.checkpoint, policy=_is_matmul)
+            @partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(MATMUL))
             def experts(x_RD: jax.Array, counts_E: jax.Array) -> jax.Array:
                 # What depends on weights alone JAX would gather before a pipeline's turns, for all layers.
                 cut = jax.lax.optimization_barrier((gate_EDF, up_EDF, down_EFD, begun))[:3]
@@ -70,7 +70,7 @@ class Experts(nnx.Module):
                 ]
 
                 def matmul(x_R: jax.Array, weight: jax.Array, bias: jax.Array | None) -> jax.Array:
-                    out_R = jax.lax.ragged_dot(x_R, weight, counts_E)
+                    out_R = checkpoint_name(jax.lax.ragged_dot(x_R, weight, counts_E), MATMUL)
                     if bias is None:
                         return out_R
                     return out_R + jnp.repeat(bias, counts_E, axis=0, total_repeat_length=len(x_R))
@@ -91,11 +91,6 @@ class Experts(nnx.Module):
         out_BTD = meshes.per_device(of_device, specs, layout.between)(x_BTD, weight_BTC, choice_BTC, *weights)
         chosen_BTE = jnp.sum(jax.nn.one_hot(choice_BTC, self.config.experts, dtype=jnp.float32), axis=-2)
         return out_BTD, probability_BTE, chosen_BTE
-
-
-def _is_matmul(primitive: Any, *_: Any, **__: Any) -> bool:
-    """What is kept for the backward pass; it gathers the weights again."""
-    return primitive.name.startswith("ragged_dot")
 
 
 def imbalance(probability_BTE: jax.Array, chosen_BTE: jax.Array, real_BT: jax.Array) -> jax.Array:

@@ -18,11 +18,12 @@ from functools import cache
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain.model import cpu_attention
+from jaxtrain.model import block_attention
 from jaxtrain.model.config import ModelConfig
-from jaxtrain.model.layers import softcap
+from jaxtrain.model.layers import MATMUL, Rule
 from jaxtrain.model.ring_attention import ring
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
@@ -55,8 +56,7 @@ def visible(sight: Sight, window: int) -> jax.Array:
     whole = P(BATCH, None)
     segments_BS, slots_BS = (jax.sharding.reshard(x, whole) for x in (sight.segments_BS, sight.slots_BS))
     behind_BTS = sight.slots_BT[:, :, None] - slots_BS[:, None, :]
-    mask_BTS = (behind_BTS >= 0) & (sight.segments_BT[:, :, None] == segments_BS[:, None, :])
-    return mask_BTS & (behind_BTS < window) if window else mask_BTS
+    return Rule(1.0, window=window).seen(behind_BTS, sight.segments_BT[:, :, None] == segments_BS[:, None, :])
 
 
 def see(
@@ -90,24 +90,23 @@ def attend(
     sinks_N: jax.Array | None = None,
 ) -> jax.Array:
     """Scaled dot-product attention with grouped queries, [B, T, N, H], by the kernel of the sight."""
-    scale = config.attention_scale or config.head_dim**-0.5
-    bound, window = config.attention_softcap, config.window if is_local else 0
+    rule = Rule.of(config, is_local)
     if sight.kernel == "xla":
         assert sight.mask_BTS is not None, "see and advance give xla a mask"
-        return dense(q_BTNH, k_BSKH, v_BSKH, sight.mask_BTS, scale, bound, sinks_N)
+        return dense(rule, q_BTNH, k_BSKH, v_BSKH, sight.mask_BTS, sinks_N)
     if sight.kernel == "ring":
-        return ring(q_BTNH, k_BSKH, v_BSKH, sight.segments_BT, sight.slots_BT, scale, bound, window)
+        return ring(rule, q_BTNH, k_BSKH, v_BSKH, (sight.segments_BT, sight.slots_BT))
 
     def local(q, k, v, q_segments, k_segments):
         match sight.kernel:
             case "blocks":
-                return cpu_attention.attention(cpu_attention.Rule(scale, bound, window), q, k, v, q_segments)
+                return block_attention.attention(rule, q, k, v, q_segments)
             case "splash":
-                return splash(q, k, v, q_segments, k_segments, scale, bound, window)
+                return splash(rule, q, k, v, q_segments, k_segments)
             case "pallas":
-                return pallas(q, k, v, q_segments, scale)
+                return pallas(rule, q, k, v, q_segments)
             case "cudnn":
-                return cudnn(q, k, v, scale, window)
+                return cudnn(rule, q, k, v)
         raise AssertionError(sight.kernel)
 
     # The types of Pallas calls do not say what varies over the mesh, so that is not checked here.
@@ -130,7 +129,7 @@ def refusal(kernel: str, config: ModelConfig, window: int, length: int, packed: 
         case "blocks":
             reasons = [
                 (platform != "cpu", f"it is for CPUs, this is {platform}"),
-                (length < 2 * cpu_attention.SMALLEST, f"{length} tokens are one block"),
+                (length < 2 * block_attention.SMALLEST, f"{length} tokens are one block"),
             ]
         case "cudnn" | "pallas":
             reasons = [
@@ -188,12 +187,11 @@ def not_sunk(score_BKGTS: jax.Array, sinks_KG: jax.Array) -> jax.Array:
 
 
 def dense(
+    rule: Rule,
     q_BTNH: jax.Array,
     k_BSKH: jax.Array,
     v_BSKH: jax.Array,
     mask_BTS: jax.Array,
-    scale: float,
-    bound: float,
     sinks_N: jax.Array | None = None,
 ) -> jax.Array:
     """Scores of all pairs, softmax in float32; keys and values of the whole sequence on every device."""
@@ -204,28 +202,25 @@ def dense(
     heads = P(BATCH, time, "tensor", None, None)
     q_BTKGH = jnp.reshape(q_BTNH, (B, T, K, N // K, H), out_sharding=heads)
     scores = P(BATCH, "tensor", None, time, None)
-    score_BKGTS = jnp.einsum(
-        "btkgh,bskh->bkgts", q_BTKGH, k_BSKH, preferred_element_type=jnp.float32, out_sharding=scores
-    )
-    score_BKGTS = jnp.where(mask_BTS[:, None, None], softcap(score_BKGTS * scale, bound), -1e30)
+    score_BKGTS = rule.score("btkgh,bskh->bkgts", q_BTKGH, k_BSKH, scores)
+    score_BKGTS = jnp.where(mask_BTS[:, None, None], score_BKGTS, -1e30)
     share_BKGTS = jax.nn.softmax(score_BKGTS, axis=-1)
     if sinks_N is not None:
         sinks_KG = jnp.reshape(sinks_N, (K, N // K), out_sharding=P("tensor", None))
         share_BKGTS = share_BKGTS * not_sunk(score_BKGTS, sinks_KG)[..., None]
     share_BKGTS = share_BKGTS.astype(v_BSKH.dtype)
     out_BTKGH = jnp.einsum("bkgts,bskh->btkgh", share_BKGTS, v_BSKH, out_sharding=heads)
+    out_BTKGH = checkpoint_name(out_BTKGH, MATMUL)
     return jnp.reshape(out_BTKGH, (B, T, N, H), out_sharding=P(BATCH, time, "tensor", None))
 
 
 def splash(
+    rule: Rule,
     q_BTNH: jax.Array,
     k_BSKH: jax.Array,
     v_BSKH: jax.Array,
     q_segments_BT: jax.Array,
     k_segments_BS: jax.Array,
-    scale: float,
-    bound: float,
-    window: int,
     interpret: bool = False,
 ) -> jax.Array:
     """Block-sparse flash attention on TPU, on one device's rows and heads."""
@@ -233,7 +228,7 @@ def splash(
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
     _, T, N, _ = q_BTNH.shape
-    one = masks.LocalMask((T, T), (window - 1, 0), 0) if window else masks.CausalMask((T, T))
+    one = masks.LocalMask((T, T), (rule.window - 1, 0), 0) if rule.window else masks.CausalMask((T, T))
     block = next(size for size in (512, 256, 128) if T % size == 0)
     sizes = kernels.BlockSizes(
         block_q=block,
@@ -249,22 +244,23 @@ def splash(
         block_sizes=sizes,
         head_shards=1,
         q_seq_shards=1,
-        attn_logits_soft_cap=bound or None,
+        attn_logits_soft_cap=rule.bound or None,
+        residual_checkpoint_name=MATMUL,
         interpret=interpret,
     )
     heads_first = lambda x: jnp.swapaxes(x, 1, 2)  # noqa: E731
-    q_BNTH = heads_first(q_BTNH * jnp.asarray(scale, q_BTNH.dtype))
+    q_BNTH = heads_first(q_BTNH * jnp.asarray(rule.scale, q_BTNH.dtype))
     segments = kernels.SegmentIds(q_segments_BT, k_segments_BS)
     out_BNTH = jax.vmap(kernel)(q_BNTH, heads_first(k_BSKH), heads_first(v_BSKH), segments)
     return heads_first(out_BNTH).astype(q_BTNH.dtype)
 
 
 def pallas(
+    rule: Rule,
     q_BTNH: jax.Array,
     k_BSKH: jax.Array,
     v_BSKH: jax.Array,
     segments_BT: jax.Array,
-    scale: float,
     interpret: bool = False,
 ) -> jax.Array:
     """Flash attention on NVIDIA that stays inside a document, on one device's rows and heads."""
@@ -272,17 +268,17 @@ def pallas(
 
     groups = q_BTNH.shape[2] // k_BSKH.shape[2]
     k_BSNH, v_BSNH = (jnp.repeat(x, groups, axis=2) for x in (k_BSKH, v_BSKH))
-    return mha(q_BTNH, k_BSNH, v_BSNH, segments_BT, sm_scale=scale, causal=True, interpret=interpret)
+    return mha(q_BTNH, k_BSNH, v_BSNH, segments_BT, sm_scale=rule.scale, causal=True, interpret=interpret)
 
 
-def cudnn(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, scale: float, window: int) -> jax.Array:
+def cudnn(rule: Rule, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array) -> jax.Array:
     """cuDNN's flash attention, on one device's rows and heads: one document a row."""
     return jax.nn.dot_product_attention(
         q_BTNH,
         k_BSKH,
         v_BSKH,
-        scale=scale,
+        scale=rule.scale,
         is_causal=True,
-        local_window_size=(window - 1, 0) if window else None,
+        local_window_size=(rule.window - 1, 0) if rule.window else None,
         implementation="cudnn",
     )

@@ -12,11 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import BATCH, sequence_axes
+
+MATMUL = "matmul"
+"""Name of what a matmul or attention gave, for the policy that keeps it (`stack.remembered`)."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,9 @@ class Layout:
         """x_BTD as the matmuls of a part read it."""
         return jax.sharding.reshard(x_BTD, P(BATCH, self.time, None))
 
+    @property
     def heads(self) -> P:
+        """Sharding of x_BTNH inside attention."""
         return P(BATCH, self.time, "tensor", None)
 
 
@@ -167,6 +173,32 @@ def softcap(x: jax.Array, bound: float) -> jax.Array:
     return bound * jnp.tanh(x / bound) if bound else x
 
 
+@dataclass(frozen=True)
+class Rule:
+    """How attention scores a query and a key, and which pairs it scores."""
+
+    scale: float
+    bound: float = 0.0
+    """Of scores (`softcap`); 0: none."""
+    window: int = 0
+    """Keys that a query sees, itself included; 0: all before it."""
+
+    @staticmethod
+    def of(config: ModelConfig, is_local: bool) -> "Rule":
+        scale = config.attention_scale or config.head_dim**-0.5
+        return Rule(scale, config.attention_softcap, config.window if is_local else 0)
+
+    def seen(self, behind: jax.Array, same: jax.Array) -> jax.Array:
+        """Whether pairs are scored. behind: slots that the key is before the query; same: document."""
+        seen = (behind >= 0) & same
+        return seen & (behind < self.window) if self.window else seen
+
+    def score(self, equation: str, q: jax.Array, k: jax.Array, sharding: P | None = None) -> jax.Array:
+        """`einsum(equation, q, k)`, scaled and bounded, float32."""
+        score = jnp.einsum(equation, q, k, preferred_element_type=jnp.float32, out_sharding=sharding)
+        return softcap(score * self.scale, self.bound)
+
+
 def look_up(table_VD: jax.Array, ids_BT: jax.Array, layout: Layout) -> jax.Array:
     """Rows of a table whose width is cut over `fsdp`, laid out as the residual stream.
 
@@ -284,8 +316,8 @@ class Adapted(nnx.Module):
 def project(equation: str, x: jax.Array, weight: nnx.Param | Adapted, sharding: P) -> jax.Array:
     """A matmul of activations and a weight, in the dtype of the activations, its output sharded as said."""
     if isinstance(weight, Adapted):
-        return weight.project(equation, x, sharding)
-    return contract(equation, sharding, x, weight[...].astype(x.dtype))
+        return checkpoint_name(weight.project(equation, x, sharding), MATMUL)
+    return checkpoint_name(contract(equation, sharding, x, weight[...].astype(x.dtype)), MATMUL)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))

@@ -5,16 +5,16 @@ Liu et al. 2023 (ring attention); the order that balances causal work: Llama 3 (
 B rows of this device, T time of its queries, S time of keys at hand, N query heads, K key heads, G = N / K
 """
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain.model.layers import softcap
+from jaxtrain.model.layers import MATMUL, Rule
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import BATCH
@@ -80,69 +80,42 @@ def _reorder(x: jax.Array, chunk_from: np.ndarray) -> jax.Array:
     return meshes.per_device(exchange, (spec,), spec)(x)
 
 
-def ring(
-    q_BTNH: jax.Array,
-    k_BSKH: jax.Array,
-    v_BSKH: jax.Array,
-    segments_BT: jax.Array,
-    slots_BT: jax.Array,
-    scale: float,
-    bound: float,
-    window: int,
-) -> jax.Array:
+HEADS = P(BATCH, "context", "tensor", None)
+ROWS = P(BATCH, "context")
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def ring(rule: Rule, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, where: Where) -> jax.Array:
     """Attention [B, T, N, H] over a sequence sharded over `context`, in the order of `balanced_order`.
 
     The softmax is summed up block by block in float32 (Milakov and Gimelshein 2018); the backward pass scores
     each block again (Dao 2023) and sends the gradients of keys and values round with them. A block of which
     no pair is seen is left out: with the balanced order that is half of them, on every device.
     """
-    rule = _Rule(scale, bound, window)
-    return _ring(rule, q_BTNH, k_BSKH, v_BSKH, (segments_BT, slots_BT))
-
-
-@dataclass(frozen=True)
-class _Rule:
-    """How a pair is scored."""
-
-    scale: float
-    bound: float
-    window: int
-
-    def mask(self, queries: Where, keys: Where) -> jax.Array:
-        behind_BTS = queries[1][:, :, None] - keys[1][:, None, :]
-        mask_BTS = (behind_BTS >= 0) & (queries[0][:, :, None] == keys[0][:, None, :])
-        return mask_BTS & (behind_BTS < self.window) if self.window else mask_BTS
-
-    def score(self, q_BTKGH: jax.Array, k_BSKH: jax.Array) -> jax.Array:
-        score_BTKGS = jnp.einsum("btkgh,bskh->btkgs", q_BTKGH, k_BSKH, preferred_element_type=jnp.float32)
-        return softcap(score_BTKGS * self.scale, self.bound)
-
-
-HEADS = P(BATCH, "context", "tensor", None)
-ROWS = P(BATCH, "context")
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _ring(rule: _Rule, q_BTNH, k_BSKH, v_BSKH, where: Where) -> jax.Array:
     return _forward(rule, q_BTNH, k_BSKH, v_BSKH, where)[0]
 
 
-def _forward(rule: _Rule, q_BTNH, k_BSKH, v_BSKH, where: Where):
+def _forward(rule: Rule, q_BTNH, k_BSKH, v_BSKH, where: Where):
     run = meshes.per_device(partial(_around, rule), (HEADS, HEADS, HEADS, ROWS), (HEADS, P(*HEADS[:3])))
-    out_BTNH, total_BTN = run(q_BTNH, k_BSKH, v_BSKH, where)
+    out_BTNH, total_BTN = checkpoint_name(run(q_BTNH, k_BSKH, v_BSKH, where), MATMUL)
     return out_BTNH, (q_BTNH, k_BSKH, v_BSKH, where, out_BTNH, total_BTN)
 
 
-def _backward(rule: _Rule, saved, gradient_BTNH: jax.Array):
+def _backward(rule: Rule, saved, gradient_BTNH: jax.Array):
     specs = (HEADS, HEADS, HEADS, ROWS, HEADS, P(*HEADS[:3]), HEADS)
     run = meshes.per_device(partial(_around_back, rule), specs, (HEADS, HEADS, HEADS))
     return *run(*saved, gradient_BTNH), None
 
 
-_ring.defvjp(_forward, _backward)
+ring.defvjp(_forward, _backward)
 
 
-def _around(rule: _Rule, q_BTNH, k_BSKH, v_BSKH, where: Where) -> tuple[jax.Array, jax.Array]:
+def _mask(rule: Rule, queries: Where, keys: Where) -> jax.Array:
+    behind_BTS = queries[1][:, :, None] - keys[1][:, None, :]
+    return rule.seen(behind_BTS, queries[0][:, :, None] == keys[0][:, None, :])
+
+
+def _around(rule: Rule, q_BTNH, k_BSKH, v_BSKH, where: Where) -> tuple[jax.Array, jax.Array]:
     """On one device: its queries' attention and the log of their softmax's denominator [B, T, N], float32."""
     q_BTKGH = _grouped(q_BTNH, k_BSKH)
     out_BTKGH = q_BTKGH.astype(jnp.float32) * 0  # varies over the mesh as q does
@@ -150,12 +123,12 @@ def _around(rule: _Rule, q_BTNH, k_BSKH, v_BSKH, where: Where) -> tuple[jax.Arra
 
     def block(q_BTKGH, queries, sums, travelling):
         k_BSKH, v_BSKH, keys = travelling
-        mask_BTS = rule.mask(queries, keys)
+        mask_BTS = _mask(rule, queries, keys)
 
         def scored(sums):
             most_BTKG, total_BTKG, out_BTKGH = sums
             mask = mask_BTS[:, :, None, None, :]
-            score_BTKGS = jnp.where(mask, rule.score(q_BTKGH, k_BSKH), -1e30)
+            score_BTKGS = jnp.where(mask, rule.score("btkgh,bskh->btkgs", q_BTKGH, k_BSKH), -1e30)
             new_most_BTKG = jnp.maximum(most_BTKG, score_BTKGS.max(axis=-1))
             share_BTKGS = jnp.where(mask, jnp.exp(score_BTKGS - new_most_BTKG[..., None]), 0)
             kept_BTKG = jnp.exp(most_BTKG - new_most_BTKG)
@@ -187,7 +160,7 @@ def _around(rule: _Rule, q_BTNH, k_BSKH, v_BSKH, where: Where) -> tuple[jax.Arra
     ).reshape(flat)
 
 
-def _around_back(rule: _Rule, q_BTNH, k_BSKH, v_BSKH, where: Where, out_BTNH, total_BTN, gradient_BTNH):
+def _around_back(rule: Rule, q_BTNH, k_BSKH, v_BSKH, where: Where, out_BTNH, total_BTN, gradient_BTNH):
     """On one device: gradients of its queries, keys and values."""
     q_BTKGH, do_BTKGH, out_BTKGH = (_grouped(x, k_BSKH) for x in (q_BTNH, gradient_BTNH, out_BTNH))
     total_BTKG = total_BTN.reshape(q_BTKGH.shape[:4])
@@ -196,11 +169,11 @@ def _around_back(rule: _Rule, q_BTNH, k_BSKH, v_BSKH, where: Where, out_BTNH, to
     def block(q_side, dq_BTKGH, travelling):
         q_BTKGH, do_BTKGH, total_BTKG, delta_BTKG, queries = q_side
         k_BSKH, v_BSKH, keys = travelling[:3]
-        mask_BTS = rule.mask(queries, keys)
+        mask_BTS = _mask(rule, queries, keys)
 
         def scored(sums):
             dq_BTKGH, dk_BSKH, dv_BSKH = sums
-            score_BTKGS = rule.score(q_BTKGH, k_BSKH)
+            score_BTKGS = rule.score("btkgh,bskh->btkgs", q_BTKGH, k_BSKH)
             share_BTKGS = jnp.exp(score_BTKGS - total_BTKG[..., None])
             share_BTKGS = jnp.where(mask_BTS[:, :, None, None, :], share_BTKGS, 0)
             wide = partial(jnp.einsum, preferred_element_type=jnp.float32)

@@ -12,6 +12,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain.model.config import ModelConfig
+from jaxtrain.model.layers import MATMUL
 from jaxtrain.runtime.mesh import BATCH
 
 Carry = Any
@@ -67,7 +68,7 @@ def remembered(apply: Callable, remat: str) -> Callable:
         case "full":
             return jax.checkpoint(apply)
         case "dots":
-            return jax.checkpoint(apply, policy=policies.dots_with_no_batch_dims_saveable)
+            return jax.checkpoint(apply, policy=policies.save_only_these_names(MATMUL))
         case "offload":
             policy = policies.save_and_offload_only_these_names(
                 names_which_can_be_saved=[],

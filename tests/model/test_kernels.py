@@ -9,8 +9,9 @@ import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain.model import cpu_attention, kernels
+from jaxtrain.model import block_attention, kernels
 from jaxtrain.model.config import ModelConfig
+from jaxtrain.model.layers import Rule
 from jaxtrain.model.ring_attention import balanced_order, ring
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import BATCH
@@ -34,7 +35,7 @@ def dense(q, k, v, segments, bound, window):
     behind = np.arange(T)[:, None] - np.arange(T)[None]
     mask = (behind >= 0) & (segments[:, :, None] == segments[:, None, :])
     mask = mask & (behind < window) if window else mask
-    return kernels.dense(q, k, v, jnp.asarray(mask), 0.1, bound)
+    return kernels.dense(Rule(0.1, bound), q, k, v, jnp.asarray(mask))
 
 
 def around(q, k, v, segments, bound, window):
@@ -43,20 +44,20 @@ def around(q, k, v, segments, bound, window):
     put = lambda x, *rest: jax.sharding.reshard(jnp.asarray(x)[:, order], P(BATCH, "context", *rest))  # noqa: E731
     heads = [put(x, "tensor", None) for x in (q, k, v)]
     slots = put(np.tile(np.arange(T, dtype=np.int32), (B, 1)))
-    out = ring(*heads, put(segments), slots, 0.1, bound, window)
+    out = ring(Rule(0.1, bound, window), *heads, (put(segments), slots))
     return jax.sharding.reshard(out, P(None, None, None, None))[:, np.argsort(order)]
 
 
 def splash(q, k, v, segments, bound, window):
-    return kernels.splash(q, k, v, segments, segments, 0.1, bound, window, interpret=True)
+    return kernels.splash(Rule(0.1, bound, window), q, k, v, segments, segments, interpret=True)
 
 
 def in_blocks(q, k, v, segments, bound, window):
-    return cpu_attention.attention(cpu_attention.Rule(0.1, bound, window), q, k, v, jnp.asarray(segments))
+    return block_attention.attention(Rule(0.1, bound, window), q, k, v, jnp.asarray(segments))
 
 
 def pallas(q, k, v, segments, bound, window):
-    return kernels.pallas(q, k, v, segments, 0.1, interpret=True)
+    return kernels.pallas(Rule(0.1), q, k, v, segments, interpret=True)
 
 
 KERNELS = {"xla": dense, "blocks": in_blocks, "ring": around, "splash": splash, "pallas": pallas}

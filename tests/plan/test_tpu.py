@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtrain import config as configs
 from jaxtrain.model import kernels
 from jaxtrain.model.config import ModelConfig
+from jaxtrain.model.layers import Rule
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.plan import hardware, program, search
 from jaxtrain.runtime import mesh as meshes
@@ -47,7 +48,7 @@ def test_splash_and_its_gradient_compile(topology: str, bound: float, window: in
     segments = jax.ShapeDtypeStruct((4, 2048), jnp.int32, sharding=NamedSharding(mesh, rows))
 
     def loss(q, k, v, segments):
-        run = partial(kernels.splash, scale=0.1, bound=bound, window=window)
+        run = partial(kernels.splash, Rule(0.1, bound, window))
         local = lambda q, k, v, segments: run(q, k, v, segments, segments)  # noqa: E731
         return (
             meshes.per_device(local, (heads, heads, heads, rows), heads, check=False)(q, k, v, segments)

@@ -1,4 +1,4 @@
-"""Attention for CPUs: a key head at a time, its queries in blocks, so that scores stay in a core's cache.
+"""Attention, a key head at a time, its queries in blocks, so that scores stay in a core's cache.
 
 A block sees no key behind its own. Only the softmax's denominators are kept; the backward pass scores again
 (Dao et al. 2022). Half the arithmetic of the dense kernel, and no [T, T] array goes to memory. The head is
@@ -9,13 +9,13 @@ F = G · H, R = C · G rows of a block
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
-from jaxtrain.model.layers import softcap
+from jaxtrain.model.layers import MATMUL, Rule
 
 SMALLEST, MOST = 64, 8
 """Queries of a block, at least, and blocks of a row, at most: more of them only compile longer."""
@@ -23,33 +23,20 @@ SMALLEST, MOST = 64, 8
 wide = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
-def block_size(length: int) -> int:
-    return max(SMALLEST, -(-length // MOST))
+def _blocks(rule: Rule, length: int) -> Iterator[tuple[slice, slice]]:
+    """Queries, and the keys that one of them may see."""
+    size = max(SMALLEST, -(-length // MOST))
+    for start in range(0, length, size):
+        stop = min(length, start + size)
+        yield slice(start, stop), slice(max(0, start - rule.window + 1) if rule.window else 0, stop)
 
 
-@dataclass(frozen=True)
-class Rule:
-    """How a pair is scored, and which pairs are."""
-
-    scale: float
-    bound: float
-    window: int
-
-    def blocks(self, length: int) -> Iterator[tuple[slice, slice]]:
-        """Queries, and the keys that one of them may see."""
-        size = block_size(length)
-        for start in range(0, length, size):
-            stop = min(length, start + size)
-            yield slice(start, stop), slice(max(0, start - self.window + 1) if self.window else 0, stop)
-
-    def scores(self, q_RH, k_SH, segments_T, queries: slice, keys: slice) -> tuple[jax.Array, jax.Array]:
-        """Scores [R, S], float32, and where they count."""
-        behind_CS = jnp.arange(queries.start, queries.stop)[:, None] - jnp.arange(keys.start, keys.stop)
-        mask_CS = (behind_CS >= 0) & (segments_T[queries, None] == segments_T[None, keys])
-        if self.window:
-            mask_CS &= behind_CS < self.window
-        mask_RS = jnp.repeat(mask_CS, q_RH.shape[0] // mask_CS.shape[0], axis=0)
-        return softcap(wide("rh,sh->rs", q_RH, k_SH) * self.scale, self.bound), mask_RS
+def _scores(rule: Rule, q_RH, k_TH, segments_T, queries: slice, keys: slice) -> tuple[jax.Array, jax.Array]:
+    """Scores [R, S], float32, and where they count."""
+    behind_CS = jnp.arange(queries.start, queries.stop)[:, None] - jnp.arange(keys.start, keys.stop)
+    mask_CS = rule.seen(behind_CS, segments_T[queries, None] == segments_T[None, keys])
+    mask_RS = jnp.repeat(mask_CS, q_RH.shape[0] // mask_CS.shape[0], axis=0)
+    return rule.score("rh,sh->rs", q_RH, k_TH[keys]), mask_RS
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -71,7 +58,7 @@ def _forward(rule: Rule, q_BTNH, k_BTKH, v_BTKH, segments_BT):
         return _put(out_BTKF, b, k, out_TF), jax.lax.dynamic_update_index_in_dim(total_XTG, total_TG, turn, 0)
 
     start = (jnp.zeros_like(q_BTKF), jnp.zeros((B * K, T, N // K), jnp.float32))
-    out_BTKF, total_XTG = jax.lax.fori_loop(0, B * K, one, start)
+    out_BTKF, total_XTG = checkpoint_name(jax.lax.fori_loop(0, B * K, one, start), MATMUL)
     out_BTNH = out_BTKF.reshape(q_BTNH.shape)
     return out_BTNH, (q_BTNH, k_BTKH, v_BTKH, segments_BT, out_BTNH, total_XTG)
 
@@ -109,9 +96,9 @@ def _attend(rule: Rule, q_TF, k_TH, v_TH, segments_T):
     """Attention of a head's queries, and the log of each softmax's denominator [T, G]."""
     H = k_TH.shape[1]
     outs, totals = [], []
-    for queries, keys in rule.blocks(q_TF.shape[0]):
+    for queries, keys in _blocks(rule, q_TF.shape[0]):
         q_RH = q_TF[queries].reshape(-1, H)
-        score_RS, mask_RS = rule.scores(q_RH, k_TH[keys], segments_T, queries, keys)
+        score_RS, mask_RS = _scores(rule, q_RH, k_TH, segments_T, queries, keys)
         score_RS = jnp.where(mask_RS, score_RS, -1e30)
         most_R = score_RS.max(axis=-1)
         share_RS = jnp.exp(score_RS - most_R[:, None])
@@ -129,10 +116,10 @@ def _attend_back(rule: Rule, q_TF, k_TH, v_TH, out_TF, do_TF, segments_T, total_
     delta_TG = product_TGH.sum(axis=-1)
     dqs = []
     dk_TH, dv_TH = jnp.zeros((T, H), jnp.float32), jnp.zeros((T, H), jnp.float32)
-    for queries, keys in rule.blocks(T):
+    for queries, keys in _blocks(rule, T):
         q_RH, do_RH = q_TF[queries].reshape(-1, H), do_TF[queries].reshape(-1, H)
         total_R, delta_R = total_TG[queries].reshape(-1), delta_TG[queries].reshape(-1)
-        score_RS, mask_RS = rule.scores(q_RH, k_TH[keys], segments_T, queries, keys)
+        score_RS, mask_RS = _scores(rule, q_RH, k_TH, segments_T, queries, keys)
         share_RS = jnp.where(mask_RS, jnp.exp(score_RS - total_R[:, None]), 0)
         ds_RS = share_RS * (wide("rh,sh->rs", do_RH, v_TH[keys]) - delta_R[:, None])
         if rule.bound:
