@@ -3,7 +3,9 @@
 In: a training config and a topology. Out: text or JSON; nothing runs, no accelerator is needed.
 hardware.py     chips with their figures and sources
 work.py         what a config trains: model, loss, rows, how they are drawn
-program.py      the real programs: bytes by their shapes, and each compiled ahead of time
+program.py      the real programs, and bytes by their shapes
+compiler.py     each compiled ahead of time
+hlo.py          a compiled program read: computations, loops, FLOPs
 collectives.py  what travels, read from the program
 roofline.py     seconds of a call
 published.py    what others measured

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from jaxtrain.plan import published
+from jaxtrain.plan import compiler, published
 from jaxtrain.plan.program import Memory
 from jaxtrain.plan.search import Outcome, Part, mesh_words
 from jaxtrain.runtime import cost
@@ -39,6 +39,7 @@ def described(found: Outcome, why: str, swept: list[Outcome]) -> dict[str, Any]:
         "microbatches": train.microbatches,
         "steps": train.steps,
         "compiled": found.compiled,
+        "not_compiled_for_want_of": compiler.missing(found.topology),
         "compile_seconds": round(found.compile_seconds, 1),
         "memory": _memory(found.memory) | {"has": int(chip.memory)},
         "programs": [_part(part, each) for part in found.parts],

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxtrain.plan import hlo
+from jaxtrain.plan.hlo import ARRAY
+
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 WIDTHS = {"pred": 1, "bf16": 2, "f16": 2, "f8e4m3fn": 1, "f8e5m2": 1, "c64": 8}
 
-OPENING = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
-CALL = re.compile(r"(calls|to_apply|body|condition)=%?([\w.\-]+)")
-BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 COLLECTIVE = re.compile(rf"= (.*?) ({'|'.join(KINDS)})(-start)?\(")
-ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +39,7 @@ def read(text: str, mesh: dict[str, int]) -> list[Traffic]:
     A loop's body counts as often as its condition says. XLA for TPUs shows an asynchronous collective
     several times, on its start, on its end and in what it is fused with: its channel counts once a loop.
     """
-    computations = _computations(text)
+    computations = hlo.computations(text)
     times = _times(computations)
     sums: dict[tuple, list[int]] = defaultdict(lambda: [0, 0])
     seen = set()
@@ -95,17 +94,6 @@ def axes_of(group: Iterable[int], mesh: dict[str, int], across: bool = False) ->
     return names if across or math.prod(varies) == len(group) else ()
 
 
-def _computations(text: str) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    lines: list[str] = []
-    for line in text.splitlines():
-        if opening := OPENING.match(line):
-            lines = found.setdefault(("ENTRY " if opening[1] else "") + opening[2], [])
-        elif line.startswith(" "):
-            lines.append(line)
-    return found
-
-
 def _times(computations: dict[str, list[str]]) -> dict[str, tuple[str, int]]:
     """Of each computation that is reached: the loop body it is part of, and how often that runs."""
     entry = next(name for name in computations if name.startswith("ENTRY "))
@@ -115,26 +103,13 @@ def _times(computations: dict[str, list[str]]) -> dict[str, tuple[str, int]]:
         name = waiting.pop()
         loop, often = found[name]
         for line in computations[name]:
-            calls = [(how, called) for how, called in CALL.findall(line) if called in computations]
-            if branches := BRANCHES.search(line):
-                calls += [("branch", called.strip(" %")) for called in branches[1].split(",")]
-            for how, called in calls:
+            for how, called in hlo.calls(line, computations):
                 inner = how in ("body", "branch")
-                turns = _trips(line, computations) if how == "body" else 1
+                turns = hlo.trips(line, computations) if how == "body" else 1
                 if called not in found:
                     found[called] = (called if inner else loop, often * turns)
                     waiting.append(called)
     return found
-
-
-def _trips(line: str, computations: dict[str, list[str]]) -> int:
-    """How often a loop runs: XLA's own word, or the constant that its condition compares with; else 1."""
-    if known := re.search(r'known_trip_count":\{"n":"(\d+)"', line):
-        return int(known[1])
-    condition = re.search(r"condition=%?([\w.\-]+)", line)
-    body = "\n".join(computations.get(condition[1], ())) if condition else ""
-    constants = [int(n) for n in re.findall(r"s32\[\]\S* constant\((\d+)\)", body)]
-    return constants[0] if len(constants) == 1 else 1
 
 
 def _size(types: str, started: bool) -> int:

@@ -5,27 +5,21 @@ Nothing is computed and no weight is drawn, so a host without accelerators does 
 
 import dataclasses
 import math
-import os
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AbstractMesh, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain.align.distill import Taught
 from jaxtrain.decode.generate import generate, row_keys
 from jaxtrain.model.config import ModelConfig
-from jaxtrain.plan.hardware import GIB, Topology
 from jaxtrain.plan.work import AnyMesh, Work, drawn, work_of
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.cost import Range
-from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.mesh import AXES, BATCH, MeshConfig
+from jaxtrain.runtime.mesh import AXES, BATCH
 from jaxtrain.train import losses
 from jaxtrain.train import optimizer as optimizers
 from jaxtrain.train.learner import Learner
@@ -86,70 +80,6 @@ class Program:
     """For each step of the optimizer."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Compiled:
-    """A program as XLA makes it."""
-
-    memory: Memory
-    text: str
-    """As XLA prints it, after partitioning and scheduling."""
-    seconds: float
-    """Spent compiling."""
-
-
-class OutOfMemory(Exception):
-    """The compiler refuses. needed: bytes of a device, where it says so."""
-
-    def __init__(self, needed: float | None):
-        super().__init__("out of memory")
-        self.needed = needed
-
-
-def tpu_environment() -> None:
-    """What libtpu needs to compile on a host without TPUs; before JAX is first used."""
-    jax.config.update("jax_platforms", "cpu")  # else JAX looks for the chips of the libtpu that it finds
-    quiet = {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "TPU_STDERR_LOG_LEVEL": "3"}
-    for name, value in {**quiet, "TPU_MIN_LOG_LEVEL": "3", "TPU_LIBRARY_LOG_LEVEL": "3"}.items():
-        os.environ.setdefault(name, value)
-
-
-def devices(topology: Topology) -> list[Any]:
-    """Devices that programs can be compiled for and not run on. UserError where libtpu is missing."""
-    from jax.experimental import topologies
-
-    name = ("tpu" if topology.chip.name == "7x" else "") + topology.name.split(" x ")[-1]
-    more = {"num_slices": topology.slices} if topology.slices > 1 else {}
-    try:
-        return list(topologies.get_topology_desc(platform="tpu", topology_name=name, **more).devices)
-    except Exception as error:  # JAX raises RuntimeError, its own errors and ImportError, by version
-        first = str(error).strip().splitlines()[0][:200]
-        raise UserError(
-            f"topology {topology.name}: {first}; compiling for TPUs needs libtpu, in an environment of its "
-            "own: pip install -e '.[tpu]'"
-        ) from error
-
-
-def mesh_of(config: MeshConfig, topology: Topology) -> AnyMesh:
-    """The mesh of a config: of devices for TPUs; of GPUs an abstract one, which no program is made for."""
-    if topology.chip.platform == "tpu":
-        return meshes.make(config, devices(topology))
-    sizes = meshes.sizes(config, topology.devices)
-    kind = jax.sharding.AbstractDevice(device_kind=topology.chip.device_kind, num_cores=None, platform="gpu")
-    types = (jax.sharding.AxisType.Explicit,) * len(AXES)
-    return AbstractMesh(tuple(sizes), AXES, axis_types=types, abstract_device=kind)
-
-
-@contextmanager
-def set_mesh(mesh: AnyMesh) -> Iterator[None]:
-    """A planned mesh, also where one of this machine's devices is set already, as in a notebook."""
-    if isinstance(mesh, Mesh):
-        with jax.set_mesh(mesh):
-            yield
-    else:  # JAX goes from one size to another through none
-        with jax.sharding.use_abstract_mesh(NO_MESH), jax.sharding.use_abstract_mesh(mesh):
-            yield
-
-
 def check(work: Work) -> None:
     """UserError where the mesh that is set cannot cut rows or tokens."""
     name = "batch_size" if hasattr(work.config, "batch_size") else "the number of rows of a step"
@@ -159,7 +89,7 @@ def check(work: Work) -> None:
 def whole_state(config: Any, shape: ModelConfig) -> int:
     """Bytes of weights and optimizer on all devices together, were nothing held twice."""
     one = AbstractMesh((1,) * len(AXES), AXES, axis_types=(jax.sharding.AxisType.Explicit,) * len(AXES))
-    with set_mesh(one):
+    with jax.sharding.use_abstract_mesh(NO_MESH), jax.sharding.use_abstract_mesh(one):
         work = work_of(config, shape)
         state = _state(work, work.learner(one), one)
     return _bytes((state.model, state.optimizer))
@@ -309,27 +239,6 @@ def keys_and_values(work: Work, mesh: AnyMesh, rows: int, slots: int) -> int:
     return rows * slots * of_token * _width(model)
 
 
-def compiled(program: Program) -> Compiled:
-    """A program for the devices of the mesh that is set; OutOfMemory where the compiler refuses it."""
-    import time
-
-    begun = time.perf_counter()
-    try:
-        made = program.function.lower(*program.arguments).compile()
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise OutOfMemory(_needed(str(error))) from error
-    sizes = made.memory_analysis()
-    memory = dataclasses.replace(
-        program.memory,
-        arguments=sizes.argument_size_in_bytes,
-        peak=sizes.peak_memory_in_bytes,
-        code=sizes.generated_code_size_in_bytes,
-    )
-    return Compiled(memory=memory, text=made.as_text(), seconds=time.perf_counter() - begun)
-
-
 def _bytes(tree: Any) -> int:
     """Of one device."""
 
@@ -364,9 +273,3 @@ def _layer_at_work(work: Work, mesh: AnyMesh, rows: int) -> int:
     mlps = max(1, model.experts // shape["expert"]) * (3 if model.gated else 2)
     gathered = (attention + mlps * model.d_model * model.d_hidden) // shape["tensor"]
     return (2 * gathered + tokens * (4 * hidden + 4 * model.d_model) // shape["tensor"]) * _width(model)
-
-
-def _needed(message: str) -> float | None:
-    found = re.search(r"[Uu]sed ([\d.]+)([GMK]) of [\d.]+[GMK] hbm", message)
-    found = found or re.search(r"\(([\d.]+)([GMK])\) exceeds", message)
-    return float(found[1]) * {"K": 2**10, "M": 2**20, "G": GIB}[found[2]] if found else None

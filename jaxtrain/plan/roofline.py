@@ -36,6 +36,8 @@ class Time:
     """low: arithmetic at the best published share of the peak, links hidden behind it. value: at the median,
     hidden. high: at the lowest, and nothing hidden."""
     flops_per_token: float
+    counted: float
+    """FLOPs of a device and call by the model's count."""
     recompute: float
     """FLOPs done over FLOPs that count."""
     share: float
@@ -48,9 +50,15 @@ class Time:
 
 
 def estimate(
-    program: Program, work: Work, topology: Topology, mesh: AnyMesh, memory: Memory, traffic: list[Traffic]
+    program: Program,
+    work: Work,
+    topology: Topology,
+    mesh: AnyMesh,
+    memory: Memory,
+    traffic: list[Traffic],
+    flops: dict[str, float] | None = None,
 ) -> Time:
-    """Of one call on all devices of the topology."""
+    """Of one call on all devices of the topology. flops: of a device, counted in its program."""
     chip = topology.chip
     per_token, again = work.model.flops_per_token(work.length), 1.0
     if program.name == "step":
@@ -58,7 +66,10 @@ def estimate(
     else:  # forward alone
         per_token /= 3
     tokens = program.rows * work.length / topology.devices
-    peak = tokens * per_token * again / chip.flops
+    counted = tokens * per_token
+    if flops is not None and program.name != "sampling":  # its loop ends with the last answer
+        again = sum(flops.values()) / counted
+    peak = counted * again / chip.flops
     low, value, high = attainable(chip)
     # A pipeline works M of its M + S - 1 turns.
     stages, parts = mesh.shape["stage"], work.model.stage_microbatches
@@ -78,20 +89,21 @@ def estimate(
         links=links,
         step=step,
         flops_per_token=per_token,
+        counted=counted,
         recompute=again,
         share=value,
     )
 
 
 def recompute(work: Work) -> float:
-    """FLOPs done over FLOPs that count, by what the backward pass finds."""
+    """FLOPs done over FLOPs that count, by what the backward pass finds. Not done again: the output head, and
+    of a dense layer the last matmul, whose result no gradient needs."""
     model = work.model
-    if model.remat in ("full", "offload"):
-        return 4 / 3
-    if model.remat == "dots":  # the scores of attention alone
-        scores = 2 * model.layers * work.length * model.heads * model.head_dim
-        return 1 + scores / model.flops_per_token(work.length)
-    return 1.0
+    if model.remat not in ("full", "offload"):
+        return 1.0
+    last = 0 if model.experts or model.norm_placement != "before" else model.layers * model.d_hidden
+    once = 2 * model.d_model * (model.vocab_size + last)
+    return 4 / 3 - once / model.flops_per_token(work.length)
 
 
 def _memory_bytes(program: Program, work: Work, mesh: AnyMesh, memory: Memory) -> float:

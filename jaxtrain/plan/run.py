@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from jaxtrain import config as configs
 from jaxtrain.model.config import ModelConfig
-from jaxtrain.plan import bill, program, search, show
+from jaxtrain.plan import bill, compiler, search, show
 from jaxtrain.plan.hardware import Topology, parse
 from jaxtrain.plan.work import shape_of
 from jaxtrain.runtime.limits import Count
@@ -43,8 +43,8 @@ class PlanConfig:
 def plan(asked: PlanConfig, overrides: list[str]) -> None:
     """Print the plan of a training config, changed by `overrides`."""
     topology = _given(parse(asked.topology, asked.slices), asked)
-    if topology.chip.platform == "tpu":
-        program.tpu_environment()
+    if not compiler.missing(topology):
+        compiler.environment(topology)
     config = configs.override(configs.load(asked.config), overrides)
     found = answer(config, shape_of(config, Path(asked.config).parent), topology, asked)
     show.out(json.dumps(found, indent=1) if asked.json else show.text(found))

@@ -10,10 +10,11 @@ from jax.sharding import Mesh
 
 from jaxtrain import config as configs
 from jaxtrain.model.config import ModelConfig
-from jaxtrain.plan import program, roofline
+from jaxtrain.plan import compiler, program, roofline
 from jaxtrain.plan.collectives import Traffic, read
+from jaxtrain.plan.compiler import Compiled, OutOfMemory
 from jaxtrain.plan.hardware import Topology
-from jaxtrain.plan.program import Memory, OutOfMemory, Program
+from jaxtrain.plan.program import Memory, Program
 from jaxtrain.plan.roofline import Time
 from jaxtrain.plan.work import AnyMesh, Work, work_of
 from jaxtrain.runtime.cost import Range
@@ -36,6 +37,7 @@ class Part:
     memory: Memory
     traffic: list[Traffic]
     time: Time
+    compiled: Compiled | None = None
 
     @property
     def seconds(self) -> Range:
@@ -79,9 +81,9 @@ class Outcome:
 
 def measured(config: Any, shape: ModelConfig, topology: Topology, changes: tuple[str, ...] = ()) -> Outcome:
     """By shapes and formulas alone. UserError where mesh, rows and model do not go together."""
-    mesh = program.mesh_of(config.train.mesh, topology)
+    mesh = compiler.mesh_of(config.train.mesh, topology)
     parts = []
-    with program.set_mesh(mesh):
+    with compiler.set_mesh(mesh):
         work = work_of(config, shape)
         program.check(work)
         for one in program.programs(work, mesh):
@@ -91,19 +93,22 @@ def measured(config: Any, shape: ModelConfig, topology: Topology, changes: tuple
     return Outcome(work=work, shape=shape, topology=topology, mesh=mesh, changes=changes, parts=tuple(parts))
 
 
-def compiled(found: Outcome) -> Outcome:
-    """The same by its compiled programs; OutOfMemory where one of them is refused, or has no room."""
+def compiled(found: Outcome, fits: bool = True) -> Outcome:
+    """The same by its compiled programs; OutOfMemory where one is refused, or has no room and is to fit."""
     assert isinstance(found.mesh, Mesh), "an abstract mesh has no compiler"
     parts, seconds = [], 0.0
     for part in found.parts:
         say(f"compiling the {part.program.name} for {found.topology.name}, mesh {mesh_words(found)} …")
-        with program.set_mesh(found.mesh):
-            made = program.compiled(part.program)
-        if made.memory.total > found.topology.chip.memory:
+        with compiler.set_mesh(found.mesh):
+            made = compiler.compiled(part.program)
+        if fits and made.memory.total > found.topology.chip.memory:
             raise OutOfMemory(made.memory.total)
         traffic = read(made.text, dict(found.mesh.shape))
-        time = roofline.estimate(part.program, found.work, found.topology, found.mesh, made.memory, traffic)
-        parts.append(Part(program=part.program, memory=made.memory, traffic=traffic, time=time))
+        time = roofline.estimate(
+            part.program, found.work, found.topology, found.mesh, made.memory, traffic, made.flops
+        )
+        one = dataclasses.replace(part, memory=made.memory, traffic=traffic, time=time, compiled=made)
+        parts.append(one)
         seconds += made.seconds
     return dataclasses.replace(found, parts=tuple(parts), compiled=True, compile_seconds=seconds)
 

@@ -34,6 +34,8 @@ def _setting(found: dict[str, Any]) -> str:
         lines.append(f"What was asked for does not fit: {found['asked_for_does_not_fit']}.")
         lines.append(f"The nearest that does: {changed} on {found['topology']}. Of that:")
     how = f"compiled in {found['compile_seconds']:.0f} s" if found["compiled"] else "by formula, not compiled"
+    if found["not_compiled_for_want_of"]:
+        how += f"; that needs {found['not_compiled_for_want_of']}"
     lines += [
         f"{found['topology']}: {found['devices']} devices, mesh {found['mesh']} ({how})",
         f"{model['matmul_parameters'] / 1e9:.3g} billion matmul weights, {model['layers']} layers, rows of "
@@ -98,7 +100,11 @@ def _step(found: dict[str, Any]) -> str:
             _span(step["mfu"], lambda x: f"{x:.1%}"),
             f"{step['flops_per_token']:.3e} FLOP a token",
         ),
-        ("FLOPs over those that count", f"{step['recompute']:.2f}", "remat"),
+        (
+            "FLOPs over those that count",
+            f"{step['recompute']:.3f}",
+            "read from the program" if found["compiled"] else f"remat {found['model']['remat']}",
+        ),
     ]
     return "From one step of the optimizer to the next\n" + _table(rows)
 

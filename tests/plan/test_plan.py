@@ -20,7 +20,7 @@ from jaxtrain.finetune.run import FinetuneConfig
 from jaxtrain.model import kernels
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.lora import LoRAConfig
-from jaxtrain.plan import collectives, hardware, program, published, roofline, search, work
+from jaxtrain.plan import collectives, compiler, hardware, program, published, roofline, search, work
 from jaxtrain.plan.collectives import Traffic
 from jaxtrain.pretrain.run import PretrainConfig
 from jaxtrain.runtime import mesh as meshes
@@ -52,17 +52,17 @@ TINY = PretrainConfig(
 
 def step_of(config, mesh) -> program.Program:
     """The optimizer's step by its shapes."""
-    with program.set_mesh(mesh):
+    with compiler.set_mesh(mesh):
         return program.programs(work.work_of(config, work.shape_of(config)), mesh)[-1]
 
 
 @pytest.fixture(scope="module")
-def made() -> tuple[program.Memory, program.Compiled, dict[str, int]]:
+def made() -> tuple[program.Memory, compiler.Compiled, dict[str, int]]:
     """The tiny step's shapes and its program, on fsdp 4 x tensor 2 of emulated devices."""
     mesh = meshes.make(TINY.train.mesh)
     step = step_of(TINY, mesh)
-    with program.set_mesh(mesh):
-        return step.memory, program.compiled(step), dict(mesh.shape)
+    with compiler.set_mesh(mesh):
+        return step.memory, compiler.compiled(step), dict(mesh.shape)
 
 
 def test_weights_and_optimizer_are_the_programs_to_the_byte(made) -> None:
@@ -166,9 +166,30 @@ def test_what_the_backward_pass_finds_grows_without_remat(make_abstract) -> None
     assert full.weights == none.weights
 
 
+def test_remat_keeps_and_repeats_what_its_help_says() -> None:
+    """On one device: dots repeats no matmul and keeps less than none; full repeats the forward pass."""
+    done, kept = {}, {}
+    for remat in ("none", "dots", "full"):
+        shape = ModelConfig(layers=4, d_model=64, head_dim=16, d_hidden=176, max_length=128, remat=remat)
+        config = dataclasses.replace(
+            TINY, model=shape, train=dataclasses.replace(TINY.train, mesh=MeshConfig(), microbatches=1)
+        )
+        mesh = meshes.make(MeshConfig(), jax.devices()[:1])
+        step = step_of(config, mesh)
+        with compiler.set_mesh(mesh):
+            flops = compiler.compiled(step).flops
+        assert flops is not None
+        done[remat], kept[remat] = sum(flops.values()), step.memory.kept
+        expected = roofline.recompute(work.work_of(config, shape))
+        assert done[remat] / done["none"] == pytest.approx(expected, rel=0.03)
+    assert done["none"] == pytest.approx(8 * 128 * shape.flops_per_token(), rel=0.08)
+    assert done["dots"] <= 1.025 * done["none"] and done["full"] > 1.1 * done["none"]
+    assert kept["full"] < kept["dots"] < kept["none"]
+
+
 @pytest.fixture
 def make_abstract():
-    return program.mesh_of(TINY.train.mesh, hardware.parse("h100:8"))
+    return compiler.mesh_of(TINY.train.mesh, hardware.parse("h100:8"))
 
 
 def test_a_mesh_that_is_set_already_does_not_matter(make_abstract) -> None:
@@ -184,13 +205,14 @@ def test_a_roofline_by_hand(make_abstract) -> None:
     topology = hardware.parse("h100:8")
     step = step_of(TINY, make_abstract)
     traffic = [Traffic(kind="all-gather", axes=("fsdp",), devices=4, count=1, size=0, sent=450_000_000)]
-    with program.set_mesh(make_abstract):
+    with compiler.set_mesh(make_abstract):
         of = work.work_of(TINY, MODEL)
         time = roofline.estimate(step, of, topology, make_abstract, step.memory, traffic)
     matmuls = 3 * (4 * 32 * 32 + 3 * 32 * 64) + 32 * 96
     per_token = 6 * matmuls + 6 * 3 * 16 * 32
     assert time.flops_per_token == per_token
-    assert time.compute == pytest.approx(8 * 16 / 8 * per_token * 4 / 3 / 989e12)
+    once = 2 * (32 * 96 + 3 * 32 * 64)  # the head, and the last matmul of a layer
+    assert time.compute == pytest.approx(8 * 16 / 8 * (per_token * 4 / 3 - once) / 989e12)
     assert time.links == pytest.approx(1e-3)  # 450 MB over NVLink's 450 GB/s
     assert time.bound == "links" and time.step.value == pytest.approx(1e-3)
     far = dataclasses.replace(traffic[0], axes=("fsdp", "tensor"), devices=16)
@@ -375,7 +397,7 @@ def test_no_recipe_for_accelerators_holds_the_scores_of_all_pairs(path: Path, pl
         axis_types=(AxisType.Explicit,) * len(AXES),
         abstract_device=AbstractDevice(device_kind=platform, num_cores=None, platform=platform),
     )
-    with program.set_mesh(mesh):
+    with compiler.set_mesh(mesh):
         of = work.work_of(config, shape)
         for is_local in set(of.model.is_local):
             window = of.model.window if is_local else 0

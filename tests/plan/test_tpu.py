@@ -17,7 +17,7 @@ from jaxtrain.model import kernels
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.layers import Rule
 from jaxtrain.model.transformer import Transformer
-from jaxtrain.plan import hardware, program, search
+from jaxtrain.plan import compiler, hardware, search
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import BATCH, MeshConfig
 
@@ -32,14 +32,14 @@ pytestmark = [
 
 @pytest.fixture(autouse=True, scope="module")
 def _environment() -> None:
-    program.tpu_environment()
+    compiler.environment(hardware.parse("v5e:2x2"))
 
 
 @pytest.mark.parametrize("topology", ["v5e:2x2", "v5p:2x2x1", "v6e:2x2"])
 @pytest.mark.parametrize(("bound", "window"), [(0.0, 0), (30.0, 512)])
 def test_splash_and_its_gradient_compile(topology: str, bound: float, window: int) -> None:
     """Packed rows, on fsdp 2 x tensor 2, with and without soft-cap and window."""
-    mesh = meshes.make(MeshConfig(fsdp=2, tensor=2), program.devices(hardware.parse(topology)))
+    mesh = meshes.make(MeshConfig(fsdp=2, tensor=2), compiler.devices(hardware.parse(topology)))
     heads, rows = P(BATCH, "context", "tensor", None), P(BATCH, "context")
     shapes = [
         jax.ShapeDtypeStruct((4, 2048, n, 128), jnp.bfloat16, sharding=NamedSharding(mesh, heads))
@@ -69,7 +69,7 @@ def test_splash_and_its_gradient_compile(topology: str, bound: float, window: in
 def test_a_stage_gathers_in_its_turns(changes: dict[str, Any]) -> None:
     """No matrix of a block is gathered before the turns, where no loop over layers holds the gathers back."""
     config = ModelConfig(vocab_size=256, d_model=256, d_hidden=512, window=64, global_every=2, **changes)
-    mesh = meshes.make(MeshConfig(stage=2, fsdp=2, tensor=2), program.devices(hardware.parse("v5p:2x2x2")))
+    mesh = meshes.make(MeshConfig(stage=2, fsdp=2, tensor=2), compiler.devices(hardware.parse("v5p:2x2x2")))
     rows = jax.ShapeDtypeStruct((16, 128), jnp.int32, sharding=NamedSharding(mesh, P(BATCH, "context")))
     with jax.set_mesh(mesh):
         model = meshes.abstract(lambda: Transformer(config, jax.random.key(0)), mesh)
