@@ -18,14 +18,14 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtrain.model.layers import MATMUL, Rule
 
 SMALLEST, MOST = 64, 8
-"""Queries of a block, at least, and blocks of a row, at most: more of them only compile longer."""
+"""Queries of a block, at least, and blocks of a row, about: more of them only compile longer."""
 
 wide = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
-def _blocks(rule: Rule, length: int) -> Iterator[tuple[slice, slice]]:
+def _blocks(rule: Rule, length: int, groups: int) -> Iterator[tuple[slice, slice]]:
     """Queries, and the keys that one of them may see."""
-    size = max(SMALLEST, -(-length // MOST))
+    size = max(SMALLEST, -(-length // max(MOST, 2 * groups)))
     for start in range(0, length, size):
         stop = min(length, start + size)
         yield slice(start, stop), slice(max(0, start - rule.window + 1) if rule.window else 0, stop)
@@ -42,10 +42,11 @@ def _scores(rule: Rule, q_RH, k_TH, segments_T, queries: slice, keys: slice) -> 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def attention(rule: Rule, q_BTNH, k_BTKH, v_BTKH, segments_BT) -> jax.Array:
     """[B, T, N, H] on one device, rows in natural order."""
-    return _forward(rule, q_BTNH, k_BTKH, v_BTKH, segments_BT)[0]
+    return forward(rule, q_BTNH, k_BTKH, v_BTKH, segments_BT)[0]
 
 
-def _forward(rule: Rule, q_BTNH, k_BTKH, v_BTKH, segments_BT):
+def forward(rule: Rule, q_BTNH, k_BTKH, v_BTKH, segments_BT) -> tuple[jax.Array, jax.Array]:
+    """Attention, and the log of each softmax's denominator [B, T, N], float32."""
     B, T, N, _ = q_BTNH.shape
     K = k_BTKH.shape[2]
     q_BTKF = q_BTNH.reshape(B, T, K, -1)
@@ -58,14 +59,21 @@ def _forward(rule: Rule, q_BTNH, k_BTKH, v_BTKH, segments_BT):
         return _put(out_BTKF, b, k, out_TF), jax.lax.dynamic_update_index_in_dim(total_XTG, total_TG, turn, 0)
 
     start = (jnp.zeros_like(q_BTKF), jnp.zeros((B * K, T, N // K), jnp.float32))
-    out_BTKF, total_XTG = checkpoint_name(jax.lax.fori_loop(0, B * K, one, start), MATMUL)
-    out_BTNH = out_BTKF.reshape(q_BTNH.shape)
-    return out_BTNH, (q_BTNH, k_BTKH, v_BTKH, segments_BT, out_BTNH, total_XTG)
+    out_BTKF, total_XTG = jax.lax.fori_loop(0, B * K, one, start)
+    total_BTKG = jnp.moveaxis(total_XTG.reshape(B, K, T, -1), 1, 2)
+    return out_BTKF.reshape(q_BTNH.shape), total_BTKG.reshape(B, T, N)
 
 
-def _backward(rule: Rule, saved, gradient_BTNH):
-    q_BTNH, k_BTKH, v_BTKH, segments_BT, out_BTNH, total_XTG = saved
+def _forward(rule: Rule, *inputs):
+    out_BTNH, total_BTN = checkpoint_name(forward(rule, *inputs), MATMUL)
+    return out_BTNH, (*inputs, out_BTNH, total_BTN)
+
+
+def backward(rule: Rule, saved, gradient_BTNH) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Gradients of queries, keys and values. saved: they, segments, and what `forward` gave."""
+    q_BTNH, k_BTKH, v_BTKH, segments_BT, out_BTNH, total_BTN = saved
     B, T, K, _ = k_BTKH.shape
+    total_XTG = jnp.moveaxis(total_BTN.reshape(B, T, K, -1), 2, 1).reshape(B * K, T, -1)
     q_BTKF, out_BTKF, do_BTKF = (x.reshape(B, T, K, -1) for x in (q_BTNH, out_BTNH, gradient_BTNH))
 
     def one(turn, gradients):
@@ -76,10 +84,10 @@ def _backward(rule: Rule, saved, gradient_BTNH):
 
     start = tuple(jnp.zeros_like(x) for x in (q_BTKF, k_BTKH, v_BTKH))
     dq_BTKF, dk_BTKH, dv_BTKH = jax.lax.fori_loop(0, B * K, one, start)
-    return dq_BTKF.reshape(q_BTNH.shape), dk_BTKH, dv_BTKH, None
+    return dq_BTKF.reshape(q_BTNH.shape), dk_BTKH, dv_BTKH
 
 
-attention.defvjp(_forward, _backward)
+attention.defvjp(_forward, lambda *inputs: (*backward(*inputs), None))
 
 
 def _head(x_BTKF: jax.Array, b: jax.Array, k: jax.Array) -> jax.Array:
@@ -96,7 +104,7 @@ def _attend(rule: Rule, q_TF, k_TH, v_TH, segments_T):
     """Attention of a head's queries, and the log of each softmax's denominator [T, G]."""
     H = k_TH.shape[1]
     outs, totals = [], []
-    for queries, keys in _blocks(rule, q_TF.shape[0]):
+    for queries, keys in _blocks(rule, q_TF.shape[0], q_TF.shape[1] // k_TH.shape[1]):
         q_RH = q_TF[queries].reshape(-1, H)
         score_RS, mask_RS = _scores(rule, q_RH, k_TH, segments_T, queries, keys)
         score_RS = jnp.where(mask_RS, score_RS, -1e30)
@@ -116,7 +124,7 @@ def _attend_back(rule: Rule, q_TF, k_TH, v_TH, out_TF, do_TF, segments_T, total_
     delta_TG = product_TGH.sum(axis=-1)
     dqs = []
     dk_TH, dv_TH = jnp.zeros((T, H), jnp.float32), jnp.zeros((T, H), jnp.float32)
-    for queries, keys in _blocks(rule, T):
+    for queries, keys in _blocks(rule, q_TF.shape[0], q_TF.shape[1] // k_TH.shape[1]):
         q_RH, do_RH = q_TF[queries].reshape(-1, H), do_TF[queries].reshape(-1, H)
         total_R, delta_R = total_TG[queries].reshape(-1), delta_TG[queries].reshape(-1)
         score_RS, mask_RS = _scores(rule, q_RH, k_TH, segments_T, queries, keys)

@@ -129,7 +129,8 @@ class ModelConfig:
     attention: Literal["auto", "xla", "blocks", "ring", "splash", "cudnn", "pallas"] = "auto"
     """Kernel; auto takes the fastest that can do what is asked, and the run says which and why."""
     remat: Literal["none", "dots", "full", "offload"] = "none"
-    """What the backward pass finds: everything; results of matmuls; inputs of layers; those, on the host."""
+    """What the backward pass finds: everything; what matmuls and attention gave; inputs of layers; those, on
+    the host."""
     scan: bool = True
     """Loop over the layers in the compiled program; off: unroll them (compiles longer, same weights)."""
     stage_microbatches: Count = 4

@@ -1,11 +1,11 @@
 """One function for attention, and the kernels behind it.
 
     xla     everywhere, everything; holds the scores of all pairs of tokens
-    blocks  CPU: everything; rows of at least 128 tokens, scores in blocks that stay in the cache
+    blocks  CPU, NVIDIA: everything; rows of at least 128 tokens, scores in blocks that stay in the cache
     ring    everything, over a sharded sequence: keys travel round the `context` axis, scores stay in blocks
     splash  TPU (Pallas): scores never leave the chip; lengths that are multiples of 128
-    pallas  NVIDIA (Pallas): the same, for packed documents; no window and no bound on scores
-    cudnn   NVIDIA: one document a row; no bound on scores
+    cudnn   NVIDIA: no bound on scores; documents in a row on Hopper and newer
+    pallas  NVIDIA (Pallas): documents in a row on older ones; no window and no bound on scores
 
 A kernel that cannot do what is asked is refused by name and never asked to try (`refusal`).
 
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain.model import block_attention
+from jaxtrain.model import block_attention, cudnn_attention
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.layers import MATMUL, Rule
 from jaxtrain.model.ring_attention import ring
@@ -49,6 +49,8 @@ class Sight:
     mask_BTS: jax.Array | None = None
     """All of this as a mask, where the kernel takes one."""
     kernel: str = field(default="xla", metadata={"static": True})
+    packed: bool = field(default=True, metadata={"static": True})
+    """A row may hold several documents."""
 
 
 def visible(sight: Sight, window: int) -> jax.Array:
@@ -73,7 +75,9 @@ def see(
     for is_local in sorted(set(config.is_local)):
         window = config.window if is_local else 0
         kernel = choose(config, window, positions_BT.shape[1], packed)
-        sight = Sight(positions_BT, segments_BT, slots_BT, segments_BT, slots_BT, kernel=kernel)
+        sight = Sight(
+            positions_BT, segments_BT, slots_BT, segments_BT, slots_BT, kernel=kernel, packed=packed
+        )
         if kernel == "xla":
             sight = dataclasses.replace(sight, mask_BTS=visible(sight, window))
         sights[is_local] = sight
@@ -106,7 +110,9 @@ def attend(
             case "pallas":
                 return pallas(rule, q, k, v, q_segments)
             case "cudnn":
-                return cudnn(rule, q, k, v)
+                if not sight.packed:
+                    return cudnn_attention.whole_rows(rule, q, k, v)
+                return cudnn_attention.packed(rule, q, k, v, q_segments)
         raise AssertionError(sight.kernel)
 
     # The types of Pallas calls do not say what varies over the mesh, so that is not checked here.
@@ -128,7 +134,7 @@ def refusal(kernel: str, config: ModelConfig, window: int, length: int, packed: 
             ]
         case "blocks":
             reasons = [
-                (platform != "cpu", f"it is for CPUs, this is {platform}"),
+                (platform == "tpu", "it is for CPUs and GPUs, this is tpu"),
                 (length < 2 * block_attention.SMALLEST, f"{length} tokens are one block"),
             ]
         case "cudnn" | "pallas":
@@ -137,9 +143,15 @@ def refusal(kernel: str, config: ModelConfig, window: int, length: int, packed: 
                 (config.attention_softcap > 0, "it cannot bound scores (attention_softcap)"),
             ]
             if kernel == "cudnn":
+                widest = 256 if meshes.is_hopper() else 128
                 reasons += [
-                    (packed, "it takes no segment ids, and rows are packed with documents"),
+                    (
+                        packed and not meshes.is_hopper(),
+                        "documents in a row need a Hopper GPU or newer",
+                    ),
                     (config.dtype == "float32", "it takes bfloat16 or float16, dtype is float32"),
+                    (config.head_dim > widest, f"head_dim {config.head_dim} is above {widest}"),
+                    (config.head_dim % 8 != 0, f"head_dim {config.head_dim} is no multiple of 8"),
                 ]
             else:
                 reasons += [
@@ -269,16 +281,3 @@ def pallas(
     groups = q_BTNH.shape[2] // k_BSKH.shape[2]
     k_BSNH, v_BSNH = (jnp.repeat(x, groups, axis=2) for x in (k_BSKH, v_BSKH))
     return mha(q_BTNH, k_BSNH, v_BSNH, segments_BT, sm_scale=rule.scale, causal=True, interpret=interpret)
-
-
-def cudnn(rule: Rule, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array) -> jax.Array:
-    """cuDNN's flash attention, on one device's rows and heads: one document a row."""
-    return jax.nn.dot_product_attention(
-        q_BTNH,
-        k_BSKH,
-        v_BSKH,
-        scale=rule.scale,
-        is_causal=True,
-        local_window_size=(rule.window - 1, 0) if rule.window else None,
-        implementation="cudnn",
-    )

@@ -10,6 +10,7 @@ Experts' weights too: there the update is added to the weight of one layer at a 
 A [L, inputs, R], B [L, R, outputs]: L layers, R rank; experts have E behind L
 """
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -86,9 +87,7 @@ def _factors(base: jax.Array, name: str, rank: int, key: jax.Array) -> tuple[jax
     inputs = len(letters) - 1 if letters.endswith("D") else 1
     shape, spec = base.shape, (*jax.typeof(base).sharding.spec, *[None] * base.ndim)[: base.ndim]
     middle = before + inputs
-    width = 1
-    for size in shape[before:middle]:
-        width *= size
+    width = math.prod(shape[before:middle])
     a_shape, a_spec = (*shape[:middle], rank), P(*spec[:middle], None)
     b_shape, b_spec = (*shape[:before], rank, *shape[middle:]), P(*spec[:before], None, *spec[middle:])
     a = width**-0.5 * jax.random.uniform(key, a_shape, jnp.float32, -1, 1, out_sharding=a_spec)

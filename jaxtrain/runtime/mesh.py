@@ -119,6 +119,16 @@ def platform() -> str:
     return jax.default_backend() if device is None else device.platform
 
 
+def is_hopper() -> bool:
+    """Whether the GPUs of the mesh that is set, which may be planned for only, are Hopper or newer."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    kind = jax.devices()[0].device_kind if device is None else device.device_kind
+    real = [one for one in jax.devices() if one.device_kind == kind and hasattr(one, "compute_capability")]
+    if real:
+        return float(real[0].compute_capability) >= 9
+    return any(name in kind for name in ("H100", "H200", "B200", "B300"))
+
+
 def batch_rows() -> int:
     """How many ways the rows of a batch are sharded on the mesh that is set."""
     return math.prod(jax.sharding.get_abstract_mesh().shape[axis] for axis in BATCH)
