@@ -9,6 +9,12 @@ from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count, Positive
 
 
+def seen_keys(length: int, window: int = 0) -> float:
+    """Keys that a query of a row of `length` tokens sees on average, at most `window`."""
+    window = min(window, length)
+    return window - window * (window - 1) / (2 * length) if window else length / 2
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """A decoder. By default: RMSNorm before each part, rotary positions, grouped-query attention, SwiGLU."""
@@ -197,10 +203,6 @@ class ModelConfig:
         A local layer's query sees at most `window` keys.
         """
         length = length or self.max_length
-        window = min(self.window or length, length)
         pattern = self.is_local * -(-self.layers // len(self.is_local))
-        seen = sum(
-            window - window * (window - 1) / (2 * length) if local else length / 2
-            for local in pattern[: self.layers]
-        )
+        seen = sum(seen_keys(length, self.window if local else 0) for local in pattern[: self.layers])
         return cost.flops_per_token(self.matmul_parameters, seen, self.heads * self.head_dim)

@@ -242,15 +242,8 @@ def splash(
     _, T, N, _ = q_BTNH.shape
     one = masks.LocalMask((T, T), (rule.window - 1, 0), 0) if rule.window else masks.CausalMask((T, T))
     block = next(size for size in (512, 256, 128) if T % size == 0)
-    sizes = kernels.BlockSizes(
-        block_q=block,
-        block_kv=block,
-        block_kv_compute=block,
-        block_q_dkv=block,
-        block_kv_dkv=block,
-        block_kv_dkv_compute=block,
-        use_fused_bwd_kernel=True,
-    )
+    cut = ("block_q", "block_kv", "block_kv_compute", "block_q_dkv", "block_kv_dkv", "block_kv_dkv_compute")
+    sizes = kernels.BlockSizes(**dict.fromkeys(cut, block), use_fused_bwd_kernel=True)
     kernel = kernels.make_splash_mha(
         masks.MultiHeadMask([one] * N),
         block_sizes=sizes,

@@ -6,6 +6,8 @@ import re
 from collections import Counter
 from functools import cache
 
+from jaxtrain.model.config import seen_keys
+
 ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
 OPENING = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
 CALL = re.compile(r"(calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)")
@@ -37,7 +39,8 @@ def computations(text: str) -> dict[str, list[str]]:
 def calls(line: str, known: dict[str, list[str]]) -> list[tuple[str, str]]:
     """(how, name) of the computations that a line runs: a loop's `body`, a `branch`, …"""
     found = [(how, called) for how, called in CALL.findall(line) if called in known]
-    found = [("branch" if how.endswith("_computation") else how, called) for how, called in found]
+    # the branch of a true predicate last, as where branches are numbered
+    found = [("branch" if how.endswith("_computation") else how, called) for how, called in reversed(found)]
     if branches := BRANCHES.search(line):
         found += [("branch", called.strip(" %")) for called in branches[1].split(",")]
     return found
@@ -56,8 +59,8 @@ def trips(line: str, known: dict[str, list[str]]) -> int:
 def flops(text: str) -> dict[str, float]:
     """FLOPs of one run on one device: of `dot`, and of each custom call's target by its kernel's formula.
 
-    A loop counts by its trips, of a condition's branches the dearest. UnknownCall where a custom call is no
-    kernel that is known here.
+    A loop counts by its trips, of a condition's branches the last, which is what `lax.cond` does where its
+    predicate is true. UnknownCall where a custom call is no kernel that is known here.
     """
     known = computations(text)
 
@@ -81,16 +84,10 @@ def flops(text: str) -> dict[str, float]:
                 if how != "branch":
                     total += Counter({one: times * n for one, n in of(called).items()})
             if branches := [of(called) for how, called in inner if how == "branch"]:
-                total += max(branches, key=Counter.total)
+                total += branches[-1]
         return total
 
     return dict(of(next(name for name in known if name.startswith("ENTRY "))))
-
-
-def seen_keys(length: int, window: int = 0) -> float:
-    """Keys that a query sees on average, of its own row alone and with half of itself."""
-    window = min(window or length, length)
-    return length / 2 if window == length else window - window * (window - 1) / (2 * length)
 
 
 def _dot(result: tuple[int, ...], left: tuple[int, ...], contracted: list[int]) -> float:

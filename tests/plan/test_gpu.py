@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain.model import cudnn_attention, kernels
-from jaxtrain.model.config import ModelConfig
+from jaxtrain.model.config import ModelConfig, seen_keys
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.plan import compiler, hardware, hlo
 from jaxtrain.runtime import mesh as meshes
@@ -103,7 +103,7 @@ class TestCompiled:
                 jax.grad(lambda q, k, v: loss(q, k, v, None), (0, 1, 2)), mesh, *heads
             ).memory_analysis()
             assert taken <= 1.2 * whole.temp_size_in_bytes
-            counted = 7 * 2 * B * N * T * H * hlo.seen_keys(T, config.window)
+            counted = 7 * 2 * B * N * T * H * seen_keys(T, config.window)
             found = hlo.flops(program.as_text())
             assert sum(n for name, n in found.items() if "cudnn" in name) == pytest.approx(counted)
 
