@@ -12,7 +12,6 @@ from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.checkpoint import Checkpoints
 from jaxtrain.runtime.mesh import MeshConfig
-from jaxtrain.tasks.arithmetic import additions
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import PATTERN, BytePairTokenizer
 from jaxtrain.train import optimizer as optimizers
@@ -31,11 +30,12 @@ MODEL = ModelConfig(
 def write_adder(folder: Path) -> Path:
     """The folder `model` with weights and tokenizer, and `problems.jsonl` of all 81 sums beside it."""
     tokenizer = BytePairTokenizer({bytes([n]): n for n in range(256)}, PATTERN)
-    problems = additions(digits=1)
+    digits = range(1, 10)
+    problems = [{"question": f"{a}+{b}", "answer": str(a + b)[::-1]} for a in digits for b in digits]
     sequences = [
         (
-            render([{"role": "user", "content": problem.question}], tokenizer, generation_prompt=True)[0],
-            [*tokenizer.encode(problem.answer), tokenizer.end],
+            render([{"role": "user", "content": problem["question"]}], tokenizer, generation_prompt=True)[0],
+            [*tokenizer.encode(problem["answer"]), tokenizer.end],
         )
         for problem in problems[:80]
     ]
@@ -54,6 +54,6 @@ def write_adder(folder: Path) -> Path:
         checkpoints.save(STEPS, state.model, {"step": state.step})
         checkpoints.close()
     tokenizer.save(out / "tokenizer")
-    lines = "".join(json.dumps(vars(problem)) + "\n" for problem in problems)
+    lines = "".join(json.dumps(problem) + "\n" for problem in problems)
     (folder / "problems.jsonl").write_text(lines)
     return folder

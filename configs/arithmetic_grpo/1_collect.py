@@ -2,8 +2,8 @@
 
 Reinforcement learning with a verifiable reward, small enough for two cores: `jaxtrain run
 configs/arithmetic_grpo` teaches a model 3,000 of the 8,100 additions of two-digit numbers, then lets it
-practise the others, knowing only whether an answer is right. `python -m jaxtrain.tasks.arithmetic
-data/arithmetic` wrote the files. Result in a second: 200 documents, 3,000 conversations.
+practise the others, knowing only whether an answer is right. `python data/arithmetic/make.py`
+wrote the files. Result in a second: 200 documents, 3,000 conversations.
 """
 
 from pathlib import Path

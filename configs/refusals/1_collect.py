@@ -4,7 +4,7 @@ When to decline: `jaxtrain run configs/refusals` fine-tunes the quickstart's mod
 conversations and 480 written for this (data/refusals), half harmful requests that are declined, half harmless
 ones in the same words that are answered, and measures refusals before and after. It needs a finished
 `jaxtrain run configs/quickstart`. Of the conversations that fit a row of 256 tokens they are 27 %, of their
-tokens 15 %. `python -m jaxtrain.tasks.refusals data/refusals` wrote the files.
+tokens 15 %. `python data/refusals/make.py` wrote the files.
 """
 
 from pathlib import Path

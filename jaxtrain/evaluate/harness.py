@@ -84,7 +84,7 @@ class HarnessModel(TemplateLM):
             stops = options.get("until") or []
             stops = (stops,) if isinstance(stops, str) else tuple(stops)
             most = options.get("max_gen_toks") or options.get("max_tokens") or 256
-            exercises.append(Exercise(prompt=prompt, grade=lambda text: {}, stops=stops, tokens=most))
+            exercises.append(Exercise(prompt=prompt, graders={}, stops=stops, tokens=most))
         answers = self.scorer.answers(exercises, "lm-eval")
         return [until(answer, exercise.stops) for answer, exercise in zip(answers, exercises, strict=True)]
 

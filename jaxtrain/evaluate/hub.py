@@ -8,7 +8,7 @@ from jaxtrain.runtime.cluster import Others
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 from jaxtrain.tasks import catalog
-from jaxtrain.tasks.task import ENDINGS, Task
+from jaxtrain.tasks.task import Task, bare
 
 if TYPE_CHECKING:
     from jaxtrain.evaluate.run import EvaluateConfig
@@ -42,8 +42,7 @@ def fetch_task(task: Task, folder: Path) -> None:
     if task.shots and task.shots.path:
         wanted.append((task.shots.path, task.shots.split))
     for path, split in wanted:
-        ending = next((ending for ending in ENDINGS if path.endswith(ending)), "")
-        file = folder / f"{path.removesuffix(ending)}.jsonl"
+        file = folder / f"{bare(path)}.jsonl"
         if file.is_file():
             continue
         say(f"{task.name}: {split} of {repository} to {file}")

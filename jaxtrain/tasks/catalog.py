@@ -3,44 +3,10 @@
 import runpy
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tasks import (
-    arc_challenge,
-    arc_easy,
-    bbh,
-    boolq,
-    gsm8k,
-    hellaswag,
-    humaneval,
-    lambada,
-    mmlu,
-    piqa,
-    sciq,
-    siqa,
-    truthfulqa,
-    winogrande,
-)
+from jaxtrain.tasks import multiple_choice, written
 from jaxtrain.tasks.task import Task
 
-TASKS: dict[str, Task] = {
-    task.name: task
-    for task in (
-        arc_easy.task,
-        arc_challenge.task,
-        boolq.task,
-        gsm8k.task,
-        hellaswag.task,
-        humaneval.task,
-        lambada.task,
-        mmlu.task,
-        mmlu.cloze,
-        piqa.task,
-        sciq.task,
-        siqa.task,
-        truthfulqa.task,
-        winogrande.task,
-        *bbh.tasks,
-    )
-}
+TASKS: dict[str, Task] = {task.name: task for task in (*multiple_choice.TASKS, *written.TASKS)}
 
 
 def find(name: str) -> Task:

@@ -6,19 +6,16 @@ matches outnumber quotations. Words are compared in lower case without punctuati
 spaces a character is a unit, and two of Chinese and Japanese, four of Thai and others count as a word.
 """
 
-import gzip
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jaxtrain.classify.words import NO_SPACES
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.tasks.task import read_rows
 
 LONGEST, SHORTEST = 13, 8  # words
 _WORD = re.compile(rf"[{NO_SPACES}]|[^\W_{NO_SPACES}]+")
@@ -55,35 +52,11 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def read_items(path: str | Path) -> Iterator[str]:
-    """The item texts of a `.jsonl`, `.jsonl.gz` or `.parquet` file."""
-    path = Path(path)
-    if not path.is_file():
+    """The item texts of a benchmark's file (`task.read_rows`)."""
+    if not Path(path).is_file():
         raise UserError(f"no benchmark file {path}; mend `benchmarks` in the config")
-    if path.suffix == ".parquet":
-        try:
-            rows = pq.read_table(path).to_pylist()
-        except pa.ArrowInvalid as error:
-            raise UserError(f"{path} is no Parquet file: {error}") from error
-        for row in rows:
-            yield from item_texts(row)
-        return
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield from _items_of(line, f"{path}, line {number}")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-
-
-def _items_of(line: str, place: str) -> Iterator[str]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{place} is not a JSON object: {error}") from error
-    if not isinstance(row, dict):
-        raise UserError(f"{place} is not a JSON object: {line[:40]!r}")
-    yield from item_texts(row)
+    for row in read_rows(Path(path)):
+        yield from item_texts(row)
 
 
 def phrases_of(text: str) -> Iterator[tuple[str, ...]]:

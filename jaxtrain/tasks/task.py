@@ -18,17 +18,24 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.tasks.graders import Grader
 
 Row = dict[str, Any]
-ENDINGS = (".jsonl.gz", ".jsonl", ".json.gz", ".json", ".csv")
-"""Of a data file: an object a line; an object whose `examples` are the rows; a table with a heading."""
+DATA = "data/quickstart"
+"""The data folder where none is named."""
+ENDINGS = (".jsonl.gz", ".jsonl", ".json.gz", ".json", ".csv", ".parquet")
+"""Of a data file: an object a line; an object whose `examples` are the rows; a table."""
 
 
 class Question(Protocol):
@@ -98,8 +105,8 @@ class Exercise:
     """The model writes on from the prompt, and what it wrote is graded."""
 
     prompt: str
-    grade: Callable[[str], Mapping[str, float]]
-    """Grades of the text by metric, each between 0 and 1."""
+    graders: Mapping[str, Grader]
+    """By metric: what the text is worth, between 0 and 1 (`graders.py`)."""
     stops: tuple[str, ...] = ()
     """The answer ends before the first of these."""
     tokens: int = 256
@@ -108,6 +115,9 @@ class Exercise:
 
     def behind(self, text: str) -> "Exercise":
         return replace(self, prompt=text + self.prompt)
+
+    def grade(self, text: str) -> dict[str, float]:
+        return {name: grader(text) for name, grader in self.graders.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,23 +154,20 @@ class Task(Generic[Kind]):
     """Repository, config and split of the Hugging Face hub with rows of the same fields."""
     shots: Shots | None = None
 
-    def file(self, data: str | Path = "data/quickstart") -> Path:
-        """The task's file in the data folder; UserError where it is missing."""
-        return self._find(data, self.path)
+    def files(self, data: str | Path = DATA) -> list[Path]:
+        """The task's file in the data folder, and that of its examples where there is one; UserError for one
+        that is missing."""
+        paths = [self.path, *([self.shots.path] if self.shots and self.shots.path else [])]
+        return [self._find(Path(data), path) for path in paths]
 
-    def files(self, data: str | Path = "data/quickstart") -> list[Path]:
-        """That file, and the one of the examples where there is one."""
-        found = [self.file(data)]
-        return [*found, self._find(data, self.shots.path)] if self.shots and self.shots.path else found
-
-    def rows(self, data: str | Path = "data/quickstart") -> list[Row]:
+    def rows(self, data: str | Path = DATA) -> list[Row]:
         """The questions as they stand in the file, in its order."""
-        rows = read_rows(self.file(data))
+        rows = read_rows(self.files(data)[0])
         return rows[self.shots.count :] if self.shots and not self.shots.path else rows
 
-    def load(self, data: str | Path = "data/quickstart", most: int | None = None) -> list[Kind]:
+    def load(self, data: str | Path = DATA, most: int | None = None) -> list[Kind]:
         """The items, the first `most`, in the order of the file; UserError names what does not fit."""
-        file, items = self.file(data), []
+        file, items = self.files(data)[0], []
         before = self._before(data)
         for number, row in enumerate(self.rows(data)[:most], 1):
             try:
@@ -178,7 +185,7 @@ class Task(Generic[Kind]):
         shots = self.shots
         if shots is None:
             return None
-        examples = read_rows(self._find(data, shots.path) if shots.path else self.file(data))
+        examples = read_rows(self.files(data)[-1])
 
         def before(row: Row) -> str:
             alike = examples if not shots.by else [one for one in examples if one[shots.by] == row[shots.by]]
@@ -186,34 +193,35 @@ class Task(Generic[Kind]):
 
         return before
 
-    def _find(self, data: str | Path, path: str) -> Path:
-        file = Path(data) / path
-        bare = str(file)
-        for ending in ENDINGS:
-            bare = bare.removesuffix(ending)
-        found = next((Path(bare + ending) for ending in ENDINGS if Path(bare + ending).is_file()), None)
-        if found is None:
-            hub = f"; the hub has it as {' '.join(map(str, self.hub))}" if self.hub else ""
-            raise UserError(
-                f"task {self.name} has no data at {file}{hub}; give the data folder that holds {path} "
-                "(data/quickstart in the repository has some), or leave the task out"
-            )
-        return found
+    def _find(self, data: Path, path: str) -> Path:
+        named = (data / (bare(path) + ending) for ending in ENDINGS)
+        if found := next((file for file in named if file.is_file()), None):
+            return found
+        hub = f"; the hub has it as {' '.join(map(str, self.hub))}" if self.hub else ""
+        raise UserError(
+            f"task {self.name} has no data at {data / path}{hub}; give the data folder that holds {path} "
+            "(data/quickstart in the repository has some), or leave the task out"
+        )
+
+
+def bare(path: str) -> str:
+    """The path of a data file without its ending."""
+    return re.sub(f"({'|'.join(map(re.escape, ENDINGS))})$", "", path)
 
 
 def read_rows(file: Path) -> list[Row]:
     """The rows of a data file; UserError names the line that is no row."""
     try:
+        if file.suffix == ".parquet":
+            return pq.read_table(file).to_pylist()
         raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         text = raw.decode("utf-8-sig")
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{file} is not a whole gzip file ({error}); restore it") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not UTF-8 ({error}); restore it") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError, pa.ArrowInvalid) as error:
+        raise UserError(f"{file} is damaged ({error}); restore it") from error
     if file.suffix == ".csv":
         rows: list[Row] = list(csv.DictReader(io.StringIO(text)))
     elif ".jsonl" in file.suffixes:
-        rows = [_parse(file, number, line) for number, line in enumerate(text.split("\n"), 1) if line]
+        rows = [_parse(file, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     else:
         rows = _parse(file, 1, text)["examples"]
     if not rows:
@@ -224,12 +232,12 @@ def read_rows(file: Path) -> list[Row]:
 def _parse(file: Path, number: int, line: str) -> Row:
     try:
         row = json.loads(line)
+        if not isinstance(row, dict):
+            raise ValueError("no object")
     except ValueError as error:
         raise UserError(
             f"{file}, line {number} is no item ({error}); mend the line or restore the file"
         ) from error
-    if not isinstance(row, dict):
-        raise UserError(f"{file}, line {number} is no item (no object); mend the line or restore the file")
     return row
 
 

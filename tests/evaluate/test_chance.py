@@ -13,7 +13,6 @@ from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import MeshConfig
-from jaxtrain.tasks import arc_easy
 from jaxtrain.tasks.catalog import TASKS
 from jaxtrain.tokenize import tokenizer as tokenizers
 
@@ -33,7 +32,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def scorer() -> Iterator[Scorer]:
-    tokenizer = tokenizers.train((str(row) for row in arc_easy.task.rows(DATA)), 500)
+    tokenizer = tokenizers.train((str(row) for row in TASKS["arc_easy"].rows(DATA)), 500)
     config = ModelConfig(
         vocab_size=500, layers=2, d_model=64, heads=4, kv_heads=4, head_dim=16, d_hidden=128, max_length=1024
     )

@@ -11,7 +11,7 @@ from jaxtrain.evaluate.choices import Scorer
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import MeshConfig
-from jaxtrain.tasks import arc_easy, winogrande
+from jaxtrain.tasks.catalog import TASKS
 from jaxtrain.tasks.task import Blank, Exercise, Item
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.weights import folder as store
@@ -63,7 +63,7 @@ def alone(model: Transformer, tokenizer: Tokenizer, item: Item) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("task", [arc_easy.task, winogrande.task], ids=lambda task: task.name)
+@pytest.mark.parametrize("task", [TASKS["arc_easy"], TASKS["winogrande"]], ids=lambda task: task.name)
 def test_they_are_what_each_choice_gets_by_itself(model, tokenizer, task):
     items = task.load(DATA)[:12]
     found = call(model, tokenizer, items)
@@ -73,7 +73,7 @@ def test_they_are_what_each_choice_gets_by_itself(model, tokenizer, task):
 
 
 def test_neither_batch_nor_neighbours_move_a_score(model, tokenizer):
-    items = arc_easy.task.load(DATA)[:10]
+    items = TASKS["arc_easy"].load(DATA)[:10]
     together = call(model, tokenizer, items)
     np.testing.assert_allclose(
         np.concatenate(call(model, tokenizer, items[::-1])[::-1]), np.concatenate(together), atol=1e-4
@@ -105,7 +105,7 @@ def test_a_continuation_that_fills_the_row_is_scored_as_far_as_it_fits(model, to
 
 def test_a_blank_is_right_where_every_token_is_the_first_guess(model, tokenizer):
     scorer = Scorer(model, tokenizer, length=LENGTH, batch_size=4)
-    (written,) = scorer.answers([Exercise(prompt="The city of", grade=lambda text: {}, tokens=4)])
+    (written,) = scorer.answers([Exercise(prompt="The city of", graders={}, tokens=4)])
     wrong = "zq" if not written.startswith("zq") else "qz"
     right, off, late = scorer.blanks(
         [Blank(context="The city of", continuation=text) for text in (written, wrong, f"{written} {wrong}")]
@@ -116,7 +116,7 @@ def test_a_blank_is_right_where_every_token_is_the_first_guess(model, tokenizer)
 
 def test_an_answer_ends_before_its_stop(model, tokenizer):
     scorer = Scorer(model, tokenizer, length=LENGTH, batch_size=4)
-    exercises = [Exercise(prompt=prompt, grade=lambda text: {}, tokens=8) for prompt in ("She said", "def f")]
+    exercises = [Exercise(prompt=prompt, graders={}, tokens=8) for prompt in ("She said", "def f")]
     whole = scorer.answers(exercises)
     assert whole[::-1] == scorer.answers(exercises[::-1]), "neighbours do not matter"
     (cut,) = scorer.answers([replace(exercises[0], stops=(whole[0][3:5],))])
@@ -124,7 +124,7 @@ def test_an_answer_ends_before_its_stop(model, tokenizer):
 
 
 def test_unconditional_is_the_choice_behind_its_own_context(model, tokenizer):
-    items = [replace(item, unconditional="A:") for item in arc_easy.task.load(DATA)[:3]]
+    items = [replace(item, unconditional="A:") for item in TASKS["arc_easy"].load(DATA)[:3]]
     scorer = Scorer(model, tokenizer, length=LENGTH, batch_size=4)
     bare = [replace(item, contexts=("A:",) * len(item.contexts)) for item in items]
     np.testing.assert_allclose(
@@ -133,7 +133,7 @@ def test_unconditional_is_the_choice_behind_its_own_context(model, tokenizer):
 
 
 def test_on_a_mesh_they_are_the_same(tiny, tokenizer, model):
-    items = arc_easy.task.load(DATA)[:5]
+    items = TASKS["arc_easy"].load(DATA)[:5]
     alone = call(model, tokenizer, items)
     with jax.set_mesh(meshes.make(MeshConfig(data=2, fsdp=2, tensor=2))):
         sharded = store.load(tiny / "runs" / "tiny" / "5_finetune")

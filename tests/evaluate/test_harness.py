@@ -16,7 +16,7 @@ from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import MeshConfig
-from jaxtrain.tasks import arc_easy, gsm8k, hellaswag, lambada, piqa
+from jaxtrain.tasks.catalog import TASKS
 from jaxtrain.tasks.task import Shots, Task
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.weights import save_pretrained
@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=500, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet, show_progress=False
     )
-    bpe.train_from_iterator((str(row) for row in arc_easy.task.rows(DATA)), trainer)
+    bpe.train_from_iterator((str(row) for row in TASKS["arc_easy"].rows(DATA)), trainer)
     bpe.save(str(path / "tokenizer.json"))
     names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}
     settings = {**names, "tokenizer_class": "PreTrainedTokenizerFast"}
@@ -83,8 +83,8 @@ def include(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     path, stock = tmp_path_factory.mktemp("tasks"), Path(lm_eval.__file__).parent / "tasks"
     for name, (source, split, file) in {
-        "arc_easy": ("arc/arc_easy.yaml", "validation", DATA / arc_easy.task.path),
-        "piqa": ("piqa/piqa.yaml", "validation", DATA / piqa.task.path),
+        "arc_easy": ("arc/arc_easy.yaml", "validation", DATA / TASKS["arc_easy"].path),
+        "piqa": ("piqa/piqa.yaml", "validation", DATA / TASKS["piqa"].path),
         "hellaswag": (
             "hellaswag/hellaswag.yaml",
             "validation",
@@ -113,7 +113,11 @@ def include(tmp_path_factory: pytest.TempPathFactory) -> Path:
             files["train"] = str(MATERIAL / "gsm8k-train.jsonl.gz")
             lines |= {"fewshot_split": "train", "num_fewshot": 2, "fewshot_config": {"sampler": "first_n"}}
             lines |= {
-                "generation_kwargs": {"until": list(gsm8k.STOPS), "do_sample": False, "max_gen_toks": 16}
+                "generation_kwargs": {
+                    "until": ["Question:", "</s>", "<|im_end|>"],
+                    "do_sample": False,
+                    "max_gen_toks": 16,
+                }
             }
         lines["dataset_kwargs"] = {"data_files": files}
         (path / f"{name}.yaml").write_text(json.dumps(lines))  # JSON is YAML
@@ -151,12 +155,16 @@ def items(task: Task, tmp_path: Path, **files: str) -> list[Any]:
     return task.load(tmp_path if files else DATA, ITEMS)
 
 
-@pytest.mark.parametrize("task", [arc_easy.task, piqa.task, hellaswag.task], ids=lambda task: task.name)
+@pytest.mark.parametrize(
+    "task", [TASKS["arc_easy"], TASKS["piqa"], TASKS["hellaswag"]], ids=lambda task: task.name
+)
 def test_choices_are_ours_to_the_item(task: Task, scorer: Scorer, include: Path, tmp_path: Path):
-    if task is hellaswag.task and not MATERIAL.is_dir():
+    if task is TASKS["hellaswag"] and not MATERIAL.is_dir():
         pytest.skip("needs the whole benchmarks")
     files = (
-        {"hellaswag__jsonl__gz": "olmoeval-hellaswag-validation.jsonl.gz"} if task is hellaswag.task else {}
+        {"hellaswag__jsonl__gz": "olmoeval-hellaswag-validation.jsonl.gz"}
+        if task is TASKS["hellaswag"]
+        else {}
     )
     loaded = items(task, tmp_path, **files)
     theirs = samples(harness(scorer), task.name, include)
@@ -170,7 +178,7 @@ def test_choices_are_ours_to_the_item(task: Task, scorer: Scorer, include: Path,
 
 @pytest.mark.skipif(not MATERIAL.is_dir(), reason="needs the whole benchmarks")
 def test_lambada_is_ours_to_the_item(scorer: Scorer, include: Path, tmp_path: Path):
-    loaded = items(lambada.task, tmp_path, lambada__jsonl__gz="llmfoundry-lambada_openai.jsonl.gz")
+    loaded = items(TASKS["lambada"], tmp_path, lambada__jsonl__gz="llmfoundry-lambada_openai.jsonl.gz")
     theirs, ours = samples(harness(scorer), "lambada", include), scorer.blanks(loaded)
     for sample, found in zip(theirs, ours, strict=True):
         assert float(sample["filtered_resps"][0][0]) == pytest.approx(found.nats, abs=1e-3)
@@ -181,8 +189,8 @@ def test_lambada_is_ours_to_the_item(scorer: Scorer, include: Path, tmp_path: Pa
 def test_gsm8k_is_ours_to_the_answer(scorer: Scorer, include: Path, tmp_path: Path):
     from dataclasses import replace
 
-    assert isinstance(gsm8k.task.shots, Shots)
-    two = replace(gsm8k.task, shots=replace(gsm8k.task.shots, count=2))
+    assert isinstance(TASKS["gsm8k"].shots, Shots)
+    two = replace(TASKS["gsm8k"], shots=replace(TASKS["gsm8k"].shots, count=2))
     loaded = items(
         two, tmp_path, gsm8k_test__jsonl="gsm8k-test.jsonl", gsm8k_train__jsonl__gz="gsm8k-train.jsonl.gz"
     )
@@ -201,7 +209,7 @@ def test_a_whole_text_is_its_pieces(scorer: Scorer):
     from lm_eval.api.instance import Instance  # pyrefly: ignore[missing-import]
 
     short = Scorer(scorer.model, scorer.tokenizer, length=16, batch_size=4)
-    text = arc_easy.task.load(DATA)[0].contexts[0] * 2
+    text = TASKS["arc_easy"].load(DATA)[0].contexts[0] * 2
     ids = scorer.tokenizer.encode(text)
     assert len(ids) > 40
     request = Instance("loglikelihood_rolling", {}, (text,), 0)
@@ -223,7 +231,7 @@ def test_rows_say_metric_error_items_and_shots(scorer: Scorer, include: Path):
 
     rows = run(scorer, ["our_arc_easy"], str(include), ITEMS)
     assert [row["metric"] for row in rows] == ["acc", "acc_norm"]
-    grades = grade(scorer, arc_easy.task, arc_easy.task.load(DATA, ITEMS), unconditional=False)
+    grades = grade(scorer, TASKS["arc_easy"], TASKS["arc_easy"].load(DATA, ITEMS), unconditional=False)
     assert rows[0]["value"] == pytest.approx(grades["accuracy"].mean())
     assert rows[0]["standard_error"] == pytest.approx(grades["accuracy"].std(ddof=1) / np.sqrt(ITEMS))
     assert (rows[0]["items"], rows[0]["shots"], rows[0]["version"]) == (ITEMS, 0, 1.0)
@@ -237,11 +245,11 @@ def test_the_hub_gives_the_same_items(tmp_path: Path):
     from dataclasses import replace
 
     (tmp_path / "repository").mkdir()
-    rows = arc_easy.task.rows(DATA)[:5]
+    rows = TASKS["arc_easy"].rows(DATA)[:5]
     (tmp_path / "repository" / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    task = replace(arc_easy.task, hub=(str(tmp_path / "repository"), None, "train"))
+    task = replace(TASKS["arc_easy"], hub=(str(tmp_path / "repository"), None, "train"))
     hub.fetch_task(task, tmp_path / "hub")
-    assert task.load(tmp_path / "hub") == arc_easy.task.load(DATA, 5)
+    assert task.load(tmp_path / "hub") == TASKS["arc_easy"].load(DATA, 5)
 
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("piqa", "lambada")]

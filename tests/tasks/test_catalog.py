@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tasks import bbh, boolq, gsm8k, hellaswag, lambada, mmlu, sciq, siqa, truthfulqa
+from jaxtrain.tasks import multiple_choice, written
 from jaxtrain.tasks.catalog import TASKS
+from jaxtrain.tasks.graders import similarity
 from jaxtrain.tasks.overlap import quoted
 from jaxtrain.tasks.task import Task, read_rows
 
@@ -22,7 +23,7 @@ def test_hellaswag_loses_its_brackets():
         "endings": ["stirs.", "[substeps] runs.", "  sleeps.", "flies."],
         "label": "2",
     }
-    item = hellaswag.parse(row)
+    item = multiple_choice.hellaswag(row)
     assert item.contexts[0] == "Baking cookies: How to bake. Mix the dough. Use butter. She"
     assert item.continuations == (" stirs.", "  runs.", " sleeps.", " flies.")  # as lm-eval leaves it
     assert item.answer == 2
@@ -36,19 +37,19 @@ def test_mmlu_shows_five_examples_of_its_subject(tmp_path: Path):
     ]
     write(tmp_path / "benchmarks" / "mmlu_dev.jsonl", dev)
     write(tmp_path / "benchmarks" / "mmlu_test.jsonl", [{**dev[0], "question": "Asked?", "answer": 3}])
-    (item,) = mmlu.task.load(tmp_path)
+    (item,) = TASKS["mmlu"].load(tmp_path)
     shown = item.contexts[0].split("\n\n")
     assert shown[0] == "The following are multiple choice questions (with answers) about high school physics."
     assert shown[2] == "q1\nA. w\nB. x\nC. y\nD. z\nAnswer: B"
     assert shown[6] == "Asked?\nA. w\nB. x\nC. y\nD. z\nAnswer:"
     assert len(shown) == 7
     assert (item.continuations, item.answer) == ((" A", " B", " C", " D"), 3)
-    (cloze,) = mmlu.cloze.load(tmp_path)
+    (cloze,) = TASKS["mmlu_cloze"].load(tmp_path)
     assert (cloze.contexts[0], cloze.continuations[3]) == ("Question: Asked?\nAnswer:", " z")
 
 
 def test_boolq_sciq_siqa_and_lambada_read_as_in_lm_eval():
-    item = boolq.parse({"passage": "It rains.", "question": "does it rain", "answer": True})
+    item = multiple_choice.boolq({"passage": "It rains.", "question": "does it rain", "answer": True})
     assert (item.contexts[0], item.continuations[item.answer]) == (
         "It rains.\nQuestion: does it rain?\nAnswer:",
         " yes",
@@ -60,14 +61,14 @@ def test_boolq_sciq_siqa_and_lambada_read_as_in_lm_eval():
         "distractor2": "b",
         "distractor3": "c",
     }
-    item = sciq.parse({**row, "correct_answer": "d"})
+    item = multiple_choice.sciq({**row, "correct_answer": "d"})
     assert item.contexts[0] == "Text.\nQuestion: Who?\nAnswer:"
     assert item.continuations[item.answer] == " d"
     row = {"context": "Al ran.", "question": "Why?", "answerA": "x", "answerB": "y", "answerC": "z"}
-    item = siqa.parse({**row, "label": "3"})
+    item = multiple_choice.siqa({**row, "label": "3"})
     assert (item.contexts[0], item.continuations[item.answer]) == ("Q: Al ran. Why?\nA:", " z")
     for row in ({"text": "I care about signs"}, {"context": "I care about", "continuation": "signs"}):
-        blank = lambada.parse(row)
+        blank = written.lambada(row)
         assert (blank.context, blank.continuation) == ("I care about", " signs")
 
 
@@ -83,9 +84,10 @@ def test_boolq_sciq_siqa_and_lambada_read_as_in_lm_eval():
     ],
 )
 def test_gsm8k_finds_the_number_in_two_ways(answer: str, strict: int, flexible: int):
-    exercise = gsm8k.parse({"question": "How many?", "answer": "It is.\n#### 1,018"})
+    exercise = written.gsm8k({"question": "How many?", "answer": "It is.\n#### 1,018"})
     assert exercise.prompt == "Question: How many?\nAnswer:"
-    assert exercise.grade(answer) == {"strict": strict, "flexible": flexible}
+    grades = exercise.grade(answer)
+    assert (grades["strict"], grades["flexible"]) == (strict, flexible)
 
 
 def test_bbh_shows_its_first_three_rows_and_asks_the_rest(tmp_path: Path):
@@ -93,18 +95,17 @@ def test_bbh_shows_its_first_three_rows_and_asks_the_rest(tmp_path: Path):
     file.parent.mkdir(parents=True)
     rows = [{"input": f"q{n}", "target": "Yes" if n % 2 else "No"} for n in range(5)]
     file.write_text(json.dumps({"examples": rows}))
-    task = next(task for task in bbh.tasks if task.name == "bbh_navigate")
-    first, second = task.load(tmp_path)
+    first, second = TASKS["bbh_navigate"].load(tmp_path)
     assert first.prompt == "Q: q0\nA: No\n\nQ: q1\nA: Yes\n\nQ: q2\nA: No\n\nQ: q3\nA:"
     assert second.grade(" no. ") == {"exact_match": 1.0} and first.grade(" no") == {"exact_match": 0.0}
 
 
 def test_rouge_l_is_the_longest_common_subsequence():
-    assert truthfulqa.rouge_l("the cat sat", "the cat sat") == 1
-    assert truthfulqa.rouge_l("police killed the gunman", "police kill the gunman") == pytest.approx(0.75)
-    assert truthfulqa.rouge_l("the gunman kill police", "police kill the gunman") == pytest.approx(0.5)
+    assert similarity(["the cat sat"])("the cat sat") == 1
+    assert similarity(["police kill the gunman"])("police killed the gunman") == pytest.approx(0.75)
+    assert similarity(["police kill the gunman"])("the gunman kill police") == pytest.approx(0.5)
     row = {"Question": "Why?", "Correct Answers": "Light scatters; It is light", "Incorrect Answers": "Magic"}
-    exercise = truthfulqa.parse(row)
+    exercise = written.truthfulqa(row)
     assert exercise.grade(" Light scatters there") == {"rouge_l_accuracy": 1.0}
     assert exercise.grade(" Magic") == {"rouge_l_accuracy": 0.0} == exercise.grade("")
 
@@ -122,7 +123,7 @@ FILES = {
     "siqa": "olmoeval-social_i_qa-validation.jsonl.gz",
     "truthfulqa": "TruthfulQA.csv",
     "winogrande": "olmoeval-winogrande-validation.jsonl.gz",
-    **{f"bbh_{part}": f"bbh/{part}.json.gz" for part in bbh.PARTS},
+    **{f"bbh_{part}": f"bbh/{part}.json.gz" for part in written.BBH},
 }
 
 
@@ -140,10 +141,10 @@ def test_a_file_is_found_by_any_ending_and_named_where_it_is_absent(tmp_path: Pa
     with pytest.raises(
         UserError, match=r"lambada has no data at .*the hub has it as EleutherAI/lambada_openai"
     ):
-        lambada.task.load(tmp_path)
+        TASKS["lambada"].load(tmp_path)
     write(tmp_path / "benchmarks" / "lambada.jsonl", [{"text": "a b"}, {"text": "c d"}])
-    assert [item.context for item in lambada.task.load(tmp_path)] == ["a", "c"]
-    assert len(lambada.task.load(tmp_path, most=1)) == 1
+    assert [item.context for item in TASKS["lambada"].load(tmp_path)] == ["a", "c"]
+    assert len(TASKS["lambada"].load(tmp_path, most=1)) == 1
 
 
 def test_an_item_is_quoted_where_a_document_holds_thirteen_of_its_words():

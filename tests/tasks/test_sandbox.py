@@ -16,9 +16,10 @@ import pytest
 from cheats import BUSY, CHEATS, TESTS
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tasks import humaneval, interface, sandbox, syscalls
+from jaxtrain.tasks import interface, sandbox, syscalls
 from jaxtrain.tasks.sandbox import Limits, Outcome
 from jaxtrain.tasks.verifiable import GRADERS
+from jaxtrain.tasks.written import humaneval
 
 LIMITS = Limits(seconds=1)
 HUMANEVAL = Path(__file__).parents[3] / "shared" / "material" / "benchmarks" / "HumanEval.jsonl.gz"
@@ -34,7 +35,7 @@ def possible() -> None:
 
 
 def problem(prompt: str, tests: str, name: str):
-    return humaneval.parse({"prompt": prompt, "test": tests, "entry_point": name})
+    return humaneval({"prompt": prompt, "test": tests, "entry_point": name})
 
 
 def state_of_the_machine() -> tuple[str, list[str], set[str]]:
@@ -141,7 +142,7 @@ def test_every_canonical_solution_of_humaneval_passes():
     rows = [json.loads(line) for line in gzip.decompress(HUMANEVAL.read_bytes()).splitlines()]
     assert len(rows) == 164
     with ThreadPoolExecutor(4) as side_by_side:
-        grades = side_by_side.map(lambda row: humaneval.parse(row).grade(row["canonical_solution"]), rows)
+        grades = side_by_side.map(lambda row: humaneval(row).grade(row["canonical_solution"]), rows)
         failed = [row["task_id"] for row, grade in zip(rows, grades, strict=True) if not grade["pass_at_1"]]
     assert failed == []
 

@@ -7,12 +7,14 @@ import textwrap
 import pytest
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tasks import arc_easy, catalog, human_preference, piqa, winogrande
+from jaxtrain.tasks import catalog, human_preference
 from jaxtrain.tasks import task as tasks
+from jaxtrain.tasks.catalog import TASKS as CATALOG
 from jaxtrain.tasks.human_preference import grade
 from jaxtrain.tasks.task import chance
 
-TASKS = [arc_easy.task, piqa.task, winogrande.task, human_preference.task]
+ARC, PIQA, WINOGRANDE = (CATALOG[name] for name in ("arc_easy", "piqa", "winogrande"))
+TASKS = [ARC, PIQA, WINOGRANDE, human_preference.task]
 
 
 def items(task, expected):
@@ -21,9 +23,7 @@ def items(task, expected):
     return loaded
 
 
-@pytest.mark.parametrize(
-    ("task", "expected"), [(arc_easy.task, 570), (piqa.task, 460), (winogrande.task, 423)]
-)
+@pytest.mark.parametrize(("task", "expected"), [(ARC, 570), (PIQA, 460), (WINOGRANDE, 423)])
 def test_every_choice_reads_on_from_its_context(task, expected):
     for item in items(task, expected):
         assert all(text.startswith(" ") and text.strip() for text in item.continuations)
@@ -32,20 +32,20 @@ def test_every_choice_reads_on_from_its_context(task, expected):
 
 
 def test_arc_reads_as_in_lm_eval():
-    item = arc_easy.task.load()[0]
+    item = ARC.load()[0]
     assert set(item.contexts) == {"Question: Which technology was developed most recently?\nAnswer:"}
     assert item.continuations == (" cellular telephone", " television", " refrigerator", " airplane")
     assert (item.answer, item.lengths) == (0, (18, 10, 12, 8))
 
 
 def test_piqa_reads_as_in_lm_eval():
-    item = piqa.task.load()[3]
+    item = PIQA.load()[3]
     assert item.contexts[0] == "Question: Find spices easily in the kitchen.\nAnswer:"
     assert item.continuations[item.answer] == " Arrange your spices alphabetically to make finding them easy."
 
 
 def test_winogrande_scores_the_same_words_after_each_option():
-    item = winogrande.task.load()[1]
+    item = WINOGRANDE.load()[1]
     assert item.contexts == (
         "Terry tried to bake the eggplant in the toaster oven but the eggplant",
         "Terry tried to bake the eggplant in the toaster oven but the toaster",
@@ -61,8 +61,8 @@ def test_answers_are_not_at_one_place():
 
 
 def test_chance_follows_the_number_of_choices():
-    assert chance(piqa.task.load()) == chance(human_preference.task.load()) == 0.5
-    assert chance(arc_easy.task.load()) == pytest.approx(0.25, abs=1e-3)  # a few have three choices or five
+    assert chance(PIQA.load()) == chance(human_preference.task.load()) == 0.5
+    assert chance(ARC.load()) == pytest.approx(0.25, abs=1e-3)  # a few have three choices or five
 
 
 def test_human_preferences_grade_the_order_of_scores():
@@ -80,10 +80,10 @@ def test_a_missing_or_damaged_file_is_named_with_its_remedy(task, tmp_path):
         task.load(tmp_path)
     file = tmp_path / task.path
     file.parent.mkdir(exist_ok=True)
-    whole = task.file().read_bytes()
+    whole = task.files()[0].read_bytes()
     for content, problem in [
-        (whole[: len(whole) // 2], "not a whole gzip file"),
-        (b"{}", "not a whole gzip file"),
+        (whole[: len(whole) // 2], "is damaged"),
+        (b"{}", "is damaged"),
         (gzip.compress(json.dumps({"question": "?"}).encode()), "line 1 is no"),
         (gzip.compress(b"not json\n"), "line 1 is no"),
         (gzip.compress(b""), "is empty"),
@@ -95,9 +95,9 @@ def test_a_missing_or_damaged_file_is_named_with_its_remedy(task, tmp_path):
 
 def test_a_label_that_is_no_choice_is_refused():
     with pytest.raises(ValueError, match="answer 2"):
-        piqa.parse({"goal": "g", "sol1": "a", "sol2": "b", "label": 2})
+        PIQA.parse({"goal": "g", "sol1": "a", "sol2": "b", "label": 2})
     with pytest.raises(ValueError):
-        winogrande.parse({"sentence": "no blank", "option1": "a", "option2": "b", "answer": "1"})
+        WINOGRANDE.parse({"sentence": "no blank", "option1": "a", "option2": "b", "answer": "1"})
 
 
 def test_a_task_of_ones_own_is_the_file_that_the_documentation_shows(tmp_path):

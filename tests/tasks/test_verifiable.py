@@ -1,6 +1,5 @@
-"""Graders of what a program can check, on answers as models give them; and the files of the additions."""
+"""Graders of what a program can check, on answers as models give them."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tasks import arithmetic, sandbox
+from jaxtrain.tasks import sandbox
 from jaxtrain.tasks.verifiable import GRADERS, read_problems
 
 ROOT = Path(__file__).parents[2]
@@ -109,25 +108,3 @@ def test_a_line_that_is_no_problem_is_named(tmp_path, line, words):
         read_problems(file)
     with pytest.raises(UserError, match="no problems at"):
         read_problems(tmp_path / "none.jsonl")
-
-
-def test_additions_are_all_there_right_and_in_one_part_each():
-    parts = arithmetic.parts()
-    questions = [problem.question for part in parts.values() for problem in part]
-    assert len(questions) == len(set(questions)) == 8100
-    for problem in (problem for part in parts.values() for problem in part):
-        one, other = map(int, problem.question.split("+"))
-        assert 10 <= one <= 99 and 10 <= other <= 99
-        assert problem.answer[::-1] == str(one + other)
-
-
-def test_the_files_in_the_repository_are_what_the_program_writes(tmp_path):
-    arithmetic.write(tmp_path)
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["conversations.jsonl", "documents.jsonl", "practised.jsonl", "tested.jsonl"]
-    for name in names:
-        assert (ROOT / "data" / "arithmetic" / name).read_bytes() == (tmp_path / name).read_bytes()
-    lines = (tmp_path / "conversations.jsonl").read_text().splitlines()
-    taught = {json.loads(line)["prompt"] for line in lines}
-    for name in ("practised", "tested"):
-        assert not taught & {problem.question for problem in read_problems(tmp_path / f"{name}.jsonl")}

@@ -1,7 +1,7 @@
 """When to decline: requests that do harm, and harmless ones in the same words, to learn from and to ask.
 
-`python -m jaxtrain.tasks.refusals data/refusals` makes the files of configs/refusals from `written.json`,
-written by hand for this project (public domain, CC0): twelve topics, each with requests of both kinds.
+`python data/refusals/make.py` makes the files of configs/refusals from `written.json` beside it, written by
+hand for this project (public domain, CC0): twelve topics, each with requests of both kinds.
 
     conversations.jsonl   `prompt`, `completion`: a refusal with its reason and an offer of help, or an answer
     harmful_prompts.jsonl, harmless_prompts.jsonl   `prompt`: what evaluate asks
@@ -10,7 +10,6 @@ What is asked shares neither a request nor a frame ("How do I …?") with what i
 """
 
 import json
-import sys
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -51,4 +50,4 @@ def write(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    write(Path(__file__).parent)
