@@ -4,14 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
+from jaxtrain.decode.dialogues import graded
 from jaxtrain.document import Document, read_records, source_files
 from jaxtrain.evaluate.choices import Scorer
 from jaxtrain.evaluate.score import centred, choice_accuracy, standard_error
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import track
+from jaxtrain.tasks.environment import Episode
 from jaxtrain.tasks.overlap import item_texts, quoted
 from jaxtrain.tasks.task import Blank, Exercise, Item, Task, chance
 
@@ -53,14 +54,8 @@ def grade(
     scorer: Scorer, task: Task, items: Sequence[Any], unconditional: bool, what: str = ""
 ) -> dict[str, np.ndarray]:
     """Grades of the items by metric, float64 [items]."""
-    if isinstance(items[0], Exercise):
-        texts = scorer.answers(items, what)
-        if (
-            jax.process_index() > 0
-        ):  # a grade may run programs: the first process does, and writes the results
-            return {task.metric: np.zeros(len(items))}
-        graded = [item.grade(text) for item, text in zip(items, texts, strict=True)]
-        return {name: np.array([grades[name] for grades in graded]) for name in graded[0]}
+    if isinstance(items[0], Exercise | Episode):
+        return graded(items, scorer.dialogues(items, what))
     if isinstance(items[0], Blank):
         found = scorer.blanks(items, what)
         return {"accuracy": np.array([float(likelihood.is_greedy) for likelihood in found])}

@@ -1,7 +1,9 @@
 """Benchmark items as ids, and what the model makes of them: choices, blanks, and answers written out."""
 
 from collections.abc import Sequence
+from typing import Any
 
+from jaxtrain.decode.dialogues import Dialogue, Drawn, Played, beginning, ending, opening, play, until
 from jaxtrain.decode.generate import sample
 from jaxtrain.document import batched
 from jaxtrain.evaluate.likelihood import Likelihood, likelihoods
@@ -9,7 +11,6 @@ from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.progress import track
 from jaxtrain.tasks.task import Blank, Exercise, Item
-from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
 from jaxtrain.tokenize.tokenizer import Tokenizer
 
 
@@ -70,24 +71,19 @@ class Scorer:
         tokens, pad = self.batch_size * self.length, self.tokenizer.pad
         return likelihoods(self.model, pairs, tokens=tokens, pad=pad, what=what)
 
-    def answers(self, items: Sequence[Exercise], what: str = "") -> list[str]:
-        """What the model writes after each prompt, greedily, up to a stop."""
-        order = sorted(range(len(items)), key=lambda i: (items[i].tokens, len(items[i].prompt)))
-        answers = [""] * len(items)
-        for batch in track(list(batched(order, self.rows)), what or "answers"):
-            most = min(max(items[i].tokens for i in batch), self.length // 2)
-            prompts = [[*self.start, *self.tokenizer.encode(items[i].prompt)] for i in batch]
-            texts = self.written(prompts, self.rows, ends=(self.tokenizer.eos,), most=most)
-            for i, text in zip(batch, texts, strict=True):
-                answers[i] = until(text, items[i].stops)
-        return answers
-
     @property
     def rows(self) -> int:
         """Of a batch that the devices share evenly."""
         return -(-self.batch_size // meshes.batch_rows()) * meshes.batch_rows()
 
     def written(
+        self, prompts: Sequence[list[int]], rows: int, *, ends: tuple[int, ...], **settings: Any
+    ) -> list[str]:
+        """What follows each prompt, of which the end counts, up to the first of `ends` (`sampled`)."""
+        found = self.sampled(prompts, rows, ends=ends, **settings)
+        return [self.tokenizer.decode(ids[:-1] if ids[-1] in ends else ids) for ids in found]
+
+    def sampled(
         self,
         prompts: Sequence[list[int]],
         rows: int,
@@ -96,12 +92,12 @@ class Scorer:
         most: int,
         temperature: float = 0.0,
         seed: int = 0,
-    ) -> list[str]:
-        """What follows each prompt, of which the end counts, up to the first of `ends`; `most` tokens of it.
+    ) -> list[list[int]]:
+        """Ids that follow each prompt, of which the end counts, up to the first of `ends`; `most` of them.
 
         rows: of a batch; all have one shape.
         """
-        texts, room = [], self.length - most
+        found, room = [], self.length - most
         for first in range(0, len(prompts), rows):
             batch = [prompt[-room:] for prompt in prompts[first : first + rows]]
             ids = sample(
@@ -113,19 +109,33 @@ class Scorer:
                 pad=self.tokenizer.pad,
                 temperature=temperature,
             )
-            for row in ids[: len(batch)]:
-                texts.append(self.tokenizer.decode(row[:-1] if row[-1] in ends else row))
-        return texts
+            found += ids[: len(batch)]
+        return found
 
+    def dialogues(self, items: Sequence[Played], what: str = "") -> list[Dialogue]:
+        """Each item played to its end, by the likeliest tokens."""
+        most = [min(item.tokens, self.length // 2) for item in items]
+        ends = (ending(items[0], self.tokenizer),)
 
-def until(text: str, stops: Sequence[str]) -> str:
-    """`text` before the first stop."""
-    ends = [at for stop in stops if (at := text.find(stop)) >= 0]
-    return text[: min(ends, default=len(text))]
+        def draw(prompts: list[list[int]], numbers: list[int], turn: int) -> list[Drawn]:
+            drawn: dict[int, Drawn] = {}
+            order = sorted(range(len(prompts)), key=lambda i: (most[numbers[i]], len(prompts[i])))
+            for batch in track(list(batched(order, self.rows)), what or "answers"):
+                limit = most[numbers[batch[-1]]]
+                found = self.sampled([prompts[i] for i in batch], self.rows, ends=ends, most=limit)
+                for i, ids in zip(batch, found, strict=True):
+                    kept = ids[: most[numbers[i]]]
+                    drawn[i] = kept, [0.0] * len(kept)
+            return [drawn[i] for i in range(len(prompts))]
 
+        # a prompt that does not fit loses its beginning
+        openings = [
+            opening(item, self.tokenizer)[-(self.length - tokens) :]
+            for item, tokens in zip(items, most, strict=True)
+        ]
+        return play(items, openings, self.tokenizer, draw, tokens=max(most), room=self.length)
 
-def beginning(tokenizer: Tokenizer) -> list[int]:
-    """What stands before a text: `bos` for models of this project, else what the tokenizer puts there."""
-    if isinstance(tokenizer, HuggingFaceTokenizer):
-        return tokenizer.trusting.encode("", add_special_tokens=True).ids
-    return [tokenizer.bos]
+    def answers(self, items: Sequence[Exercise], what: str = "") -> list[str]:
+        """What the model answers to each, up to a stop."""
+        played = self.dialogues(items, what)
+        return [until(one.said, item.stops) for item, one in zip(items, played, strict=True)]

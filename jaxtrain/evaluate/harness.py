@@ -7,7 +7,7 @@ that is set. Text is tokenized as lm-eval's `hf` model does it.
 from collections.abc import Sequence
 from typing import Any
 
-from jaxtrain.evaluate.choices import Scorer, until
+from jaxtrain.evaluate.choices import Scorer
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tasks.task import Exercise
 
@@ -85,8 +85,7 @@ class HarnessModel(TemplateLM):
             stops = (stops,) if isinstance(stops, str) else tuple(stops)
             most = options.get("max_gen_toks") or options.get("max_tokens") or 256
             exercises.append(Exercise(prompt=prompt, graders={}, stops=stops, tokens=most))
-        answers = self.scorer.answers(exercises, "lm-eval")
-        return [until(answer, exercise.stops) for answer, exercise in zip(answers, exercises, strict=True)]
+        return self.scorer.answers(exercises, "lm-eval")
 
 
 def run(scorer: Scorer, tasks: Sequence[str], include: str, items: int) -> list[dict[str, Any]]:

@@ -38,10 +38,9 @@ def fetch_task(task: Task, folder: Path) -> None:
     if task.hub is None:
         raise UserError(f"task {task.name} says no place on the hub; give the folder with its data")
     repository, config, split = task.hub
-    wanted = [(task.path, split)]
-    if task.shots and task.shots.path:
-        wanted.append((task.shots.path, task.shots.split))
-    for path, split in wanted:
+    splits = {"heldout": split, "practice": "train", "examples": task.shots.split if task.shots else ""}
+    for what, path in task.paths.items():
+        split = splits[what]
         file = folder / f"{bare(path)}.jsonl"
         if file.is_file():
             continue

@@ -83,12 +83,7 @@ def run(config: EvaluateConfig) -> Path:
     _check(config)
     inputs = {"clean": config.clean, "data": config.data} if config.clean else {}
     inputs |= {f"model {name}": folder for name, folder in config.models.items()}
-    inputs |= {
-        f"task {task.name}{' examples' * at}": str(file)
-        for task in tasks
-        for at, file in enumerate(task.files(config.benchmarks))
-    }
-    inputs |= {f"task file {name}": name for name in config.tasks if name.endswith(".py")}
+    inputs |= catalog.files(config.tasks, config.benchmarks, without="practice")
     inputs |= config.core.inputs() | config.memorization.inputs() | config.bias.inputs()
     if config.harness_include:
         inputs["harness_include"] = config.harness_include

@@ -1,11 +1,15 @@
 """Benchmarks as data and graders. A grader is also a reward.
 
-In: files of benchmark items. Out: items to score, and functions that grade text or scores.
-task.py              Task (file, prompt, metric) and its items: choices, blanks, exercises
+In: files of benchmark items. Out: items to score, to answer or to act in, and functions that grade.
+task.py              Task (files, prompt, metric) and its items: choices, blanks, exercises
 graders.py           what an answer is worth
+endpoint.py          graders that ask a server: a judge by a rubric, a reward model
+environment.py       worlds that a model acts in turn by turn, and tools that it calls
 catalog.py           every task by name, and the task of a user's file
 multiple_choice.py   ARC, BoolQ, HellaSwag, MMLU, PIQA, SciQ, SIQA, WinoGrande
 written.py           GSM8K, HumanEval, TruthfulQA, BIG-Bench Hard: answers written out; LAMBADA: a last word
+worlds.py            a calculator and its task, a text game
+gym.py               reasoning-gym's tasks
 sandbox.py           runs the code that a model wrote, in a process that walls.py and syscalls.py shut in
 judge.py pipe.py     whether it passes its tests, decided where it is not
 interface.py         what tests may ask of a program

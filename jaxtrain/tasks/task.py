@@ -20,20 +20,28 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
+import jax
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jaxtrain.runtime import distributed
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.tasks.environment import Environment, Reply
 from jaxtrain.tasks.graders import Grader
 
 Row = dict[str, Any]
+Split = Literal["heldout", "practice"]
 DATA = "data/quickstart"
 """The data folder where none is named."""
+GRADED_AT_ONCE = 16
+"""Answers."""
 ENDINGS = (".jsonl.gz", ".jsonl", ".json.gz", ".json", ".csv", ".parquet")
 """Of a data file: an object a line; an object whose `examples` are the rows; a table."""
 
@@ -102,15 +110,23 @@ class Blank:
 
 @dataclass(frozen=True, kw_only=True)
 class Exercise:
-    """The model writes on from the prompt, and what it wrote is graded."""
+    """The model answers in words, and what it wrote is graded."""
 
     prompt: str
     graders: Mapping[str, Grader]
     """By metric: what the text is worth, between 0 and 1 (`graders.py`)."""
+    chat: bool = False
+    """The prompt is a user's message in the model's chat template; else the model writes on from it."""
     stops: tuple[str, ...] = ()
     """The answer ends before the first of these."""
     tokens: int = 256
     """Most tokens of an answer."""
+    tools: tuple[Callable[..., Any], ...] = ()
+    """Functions that the model may call before it answers; a chat then (`environment.described`)."""
+    turns: int = 1
+    """Most answers, calls of tools among them."""
+    seconds: float = 60.0
+    """Most time that the tools take together."""
     chance: float = 0.0
 
     def behind(self, text: str) -> "Exercise":
@@ -118,6 +134,21 @@ class Exercise:
 
     def grade(self, text: str) -> dict[str, float]:
         return {name: grader(text) for name, grader in self.graders.items()}
+
+    def begin(self) -> Environment:
+        """A world in which every answer is the last."""
+        return _Asked(self.prompt)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    prompt: str
+
+    def start(self) -> str:
+        return self.prompt
+
+    def step(self, said: str) -> Reply:
+        return Reply(done=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,36 +177,66 @@ class Task(Generic[Kind]):
     """Raised by one when a change of prompt or grader moves scores."""
     metric: str
     """The number to quote: `accuracy`, `accuracy_per_byte`, `accuracy_unconditional`, or a grade's name."""
-    path: str
+    path: str = ""
     """The data file, relative to the data folder; its ending may be any of ENDINGS."""
+    practice: str = ""
+    """Another like it, of rows that are in no score: what reinforcement learning practises on."""
+    make: Callable[[Split], Iterable[Row]] | None = None
+    """A program that makes the rows, where no files hold them."""
     parse: Callable[[Row], Kind]
     """One row to an item; KeyError, TypeError or ValueError where it does not fit."""
+    reward: Mapping[str, float] = field(default_factory=dict)
+    """Weights of grades in the reward of practice; empty: `metric` alone."""
     hub: tuple[str, str | None, str] | None = None
     """Repository, config and split of the Hugging Face hub with rows of the same fields."""
     shots: Shots | None = None
+    counts: Callable[[], Mapping[str, float]] = dict
+    """What its graders counted so far, such as a judge's questions; logged with the grades."""
 
-    def files(self, data: str | Path = DATA) -> list[Path]:
-        """The task's file in the data folder, and that of its examples where there is one; UserError for one
-        that is missing."""
-        paths = [self.path, *([self.shots.path] if self.shots and self.shots.path else [])]
-        return [self._find(Path(data), path) for path in paths]
+    @property
+    def paths(self) -> dict[str, str]:
+        """The task's data files by what they hold."""
+        found = {"heldout": self.path, "practice": self.practice}
+        return {name: path for name, path in found.items() if path} | (
+            {"examples": self.shots.path} if self.shots and self.shots.path else {}
+        )
 
-    def rows(self, data: str | Path = DATA) -> list[Row]:
+    def file(self, data: str | Path = DATA, which: str = "heldout") -> Path:
+        """A file of `paths` in the data folder; UserError where it is missing."""
+        path = self.paths[which]
+        named = (Path(data) / (bare(path) + ending) for ending in ENDINGS)
+        if found := next((file for file in named if file.is_file()), None):
+            return found
+        hub = f"; the hub has it as {' '.join(map(str, self.hub))}" if self.hub else ""
+        raise UserError(
+            f"task {self.name} has no data at {Path(data) / path}{hub}; give the data folder that holds "
+            f"{path} (data/quickstart in the repository has some), or leave the task out"
+        )
+
+    def rows(self, data: str | Path = DATA, split: Split = "heldout") -> list[Row]:
         """The questions as they stand in the file, in its order."""
-        rows = read_rows(self.files(data)[0])
+        if self.make is not None:
+            return list(self.make(split))
+        if split not in self.paths:
+            raise UserError(
+                f"task {self.name} has nothing to practise on; give it a file beside the one that is "
+                "measured: Task(practice=...)"
+            )
+        rows = read_rows(self.file(data, split))
         return rows[self.shots.count :] if self.shots and not self.shots.path else rows
 
-    def load(self, data: str | Path = DATA, most: int | None = None) -> list[Kind]:
+    def load(self, data: str | Path = DATA, most: int | None = None, split: Split = "heldout") -> list[Kind]:
         """The items, the first `most`, in the order of the file; UserError names what does not fit."""
-        file, items = self.files(data)[0], []
+        items = []
         before = self._before(data)
-        for number, row in enumerate(self.rows(data)[:most], 1):
+        for number, row in enumerate(self.rows(data, split)[:most], 1):
             try:
                 item = self.parse(row)
                 items.append(item.behind(before(row)) if before else item)
             except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+                where = self.name if self.make else self.file(data, split)
                 raise UserError(
-                    f"{file}, line {number} is no {self.name} item ({type(error).__name__}: {error}); "
+                    f"{where}, line {number} is no {self.name} item ({type(error).__name__}: {error}); "
                     "mend the line or restore the file"
                 ) from error
         return items
@@ -185,23 +246,13 @@ class Task(Generic[Kind]):
         shots = self.shots
         if shots is None:
             return None
-        examples = read_rows(self.files(data)[-1])
+        examples = read_rows(self.file(data, "examples" if shots.path else "heldout"))
 
         def before(row: Row) -> str:
             alike = examples if not shots.by else [one for one in examples if one[shots.by] == row[shots.by]]
             return shots.heading(row) + "".join(shots.render(one) + "\n\n" for one in alike[: shots.count])
 
         return before
-
-    def _find(self, data: Path, path: str) -> Path:
-        named = (data / (bare(path) + ending) for ending in ENDINGS)
-        if found := next((file for file in named if file.is_file()), None):
-            return found
-        hub = f"; the hub has it as {' '.join(map(str, self.hub))}" if self.hub else ""
-        raise UserError(
-            f"task {self.name} has no data at {data / path}{hub}; give the data folder that holds {path} "
-            "(data/quickstart in the repository has some), or leave the task out"
-        )
 
 
 def bare(path: str) -> str:
@@ -239,6 +290,24 @@ def _parse(file: Path, number: int, line: str) -> Row:
             f"{file}, line {number} is no item ({error}); mend the line or restore the file"
         ) from error
     return row
+
+
+def grades(items: Sequence[Exercise], texts: Sequence[str]) -> dict[str, np.ndarray]:
+    """Grades of an answer to each item by metric, float64 [items]; several are graded at once.
+
+    Of several processes the first alone grades: programs, servers and caches are asked once.
+    """
+    names = list(items[0].graders)
+    found = np.zeros((len(items), len(names)))
+    if jax.process_index() == 0:
+
+        def graded(item: Exercise, text: str) -> list[float]:
+            return list(item.grade(text).values())
+
+        # most wait: for a process of their own, or for a server
+        with ThreadPoolExecutor(GRADED_AT_ONCE) as side_by_side:
+            found = np.array(list(side_by_side.map(graded, items, texts)))
+    return dict(zip(names, distributed.from_first(found).T, strict=True))
 
 
 def chance(items: Sequence[Question]) -> float:

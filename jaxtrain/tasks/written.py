@@ -1,5 +1,7 @@
 """Benchmarks whose answer is written out and graded, or is a word to be foretold (LAMBADA)."""
 
+from dataclasses import replace
+
 from jaxtrain.tasks import graders
 from jaxtrain.tasks.task import Blank, Exercise, Row, Shots, Task
 
@@ -18,6 +20,14 @@ def gsm8k(row: Row) -> Exercise:
         prompt=f"Question: {row['question']}\nAnswer:",
         graders=graders.gsm8k(row["answer"]),
         stops=("Question:", *_ENDS),
+    )
+
+
+def gsm8k_chat(row: Row) -> Exercise:
+    """The same problems as a user asks them, without examples."""
+    asked = "Think step by step, then give the result alone on the last line, after ####."
+    return Exercise(
+        prompt=f"{row['question']}\n{asked}", graders=graders.gsm8k(row["answer"]), chat=True, tokens=400
     )
 
 
@@ -92,20 +102,24 @@ BBH = (
     *("object_counting", "sports_understanding", "web_of_lies"),
 )
 
-TASKS = (
-    Task(
-        name="gsm8k",
-        version=1,
-        metric="strict",
-        path="benchmarks/gsm8k_test.jsonl",
-        parse=gsm8k,
-        hub=("openai/gsm8k", "main", "test"),
-        shots=Shots(
-            count=5,
-            render=lambda row: f"Question: {row['question']}\nAnswer: {row['answer']}",
-            path="benchmarks/gsm8k_train.jsonl.gz",
-        ),
+_GSM8K = Task(
+    name="gsm8k",
+    version=1,
+    metric="strict",
+    path="benchmarks/gsm8k_test.jsonl",
+    practice="benchmarks/gsm8k_train.jsonl.gz",
+    parse=gsm8k,
+    reward={"strict": 1.0, "form": 0.1},
+    hub=("openai/gsm8k", "main", "test"),
+    shots=Shots(
+        count=5,
+        render=lambda row: f"Question: {row['question']}\nAnswer: {row['answer']}",
+        path="benchmarks/gsm8k_train.jsonl.gz",
     ),
+)
+TASKS = (
+    _GSM8K,
+    replace(_GSM8K, name="gsm8k_chat", parse=gsm8k_chat, shots=None),
     Task(
         name="humaneval",
         version=1,

@@ -16,9 +16,8 @@ import pytest
 from cheats import BUSY, CHEATS, TESTS
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tasks import interface, sandbox, syscalls
+from jaxtrain.tasks import graders, interface, sandbox, syscalls
 from jaxtrain.tasks.sandbox import Limits, Outcome
-from jaxtrain.tasks.verifiable import GRADERS
 from jaxtrain.tasks.written import humaneval
 
 LIMITS = Limits(seconds=1)
@@ -52,7 +51,7 @@ def test_no_program_is_paid_for_what_it_does_not_do():
     check = f"def check(candidate):\n{textwrap.indent(TESTS.replace('double', 'candidate'), '    ')}"
     exercise = problem('def double(x):\n    """Twice x."""\n', check, "double")
     ways = {
-        "reward": lambda program: GRADERS["code"](program, TESTS),
+        "reward": graders.code(TESTS),
         "HumanEval": lambda program: exercise.grade(f"    return 3 * x\n\n{program}")["pass_at_1"],
     }
     assert ways["reward"]("def double(x): return 2 * x") == 1
@@ -156,7 +155,7 @@ def test_sleepers_are_ended_and_hold_up_nobody(each: int, seconds: float):
     """A limit of wall time would end honest answers on a busy machine, or wait for sleepers."""
     programs = [BURN.format(seconds), SLEEP] * each
     with ThreadPoolExecutor(2 * each) as side_by_side:
-        grades = list(side_by_side.map(lambda one: GRADERS["code"](one, "assert double(2) == 4"), programs))
+        grades = list(side_by_side.map(graders.code("assert double(2) == 4"), programs))
     assert grades == [1, 0] * each
 
 

@@ -80,7 +80,7 @@ def test_a_missing_or_damaged_file_is_named_with_its_remedy(task, tmp_path):
         task.load(tmp_path)
     file = tmp_path / task.path
     file.parent.mkdir(exist_ok=True)
-    whole = task.files()[0].read_bytes()
+    whole = task.file().read_bytes()
     for content, problem in [
         (whole[: len(whole) // 2], "is damaged"),
         (b"{}", "is damaged"),
