@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,30 +71,31 @@ def produce(
     out, partial = Path(config.out), Path(f"{Path(config.out)}.partial")
     _check_places(out, inputs)
     described = manifests.describe(config, inputs, fingerprints)
-    stands = _Standing.find(out, described, config)
-    if stands.is_current:
+    made, differences, problems = _standing(out, described, config)
+    is_same = made is not None and not differences
+    if is_same and not problems:
         _tidy(out)
         say(f"{described['stage']}: reused {out}")
         return out
-    if stands.reason:
-        say(f"{described['stage']}: {out} is out of date ({stands.reason}); making it again")
+    if reason := manifests.told(differences) or ", ".join(map(str, problems[: manifests.NAMED])):
+        say(f"{described['stage']}: {out} is out of date ({reason}); making it again")
     for path in inputs.values():
         integrity.check(path)
     others.wait("artifact looked for")  # until then nothing changes
     with writing(partial):
         if others.is_first:
-            if trained and stands.is_damaged:
-                _reopen(out, partial, stands)
-            left = None if _restarts.get() else _left(partial, described, config, trained)
+            if trained and made is not None and is_same:
+                _reopen(out, partial, made, problems)
             if _restarts.get() and partial.exists():
                 with _alone(partial):
                     _set_aside(partial)
-            goes_on = left is not None and (resume or trained is not None)
+            left = _left(partial, described, config, trained)
             with _alone(partial):
                 before = {"seconds": 0.0} if left is None else _cost_before(partial)
-                if not goes_on:
+                if left is None or not (resume or trained):
                     _empty(partial)
-                _make(partial, described | (left or {}) if goes_on else described, before, write, others)
+                    left = {}
+                _make(partial, described | left, before, write, others)
                 _rename(partial, out, keeps=trained is not None)
                 _tidy(out)
         else:
@@ -120,55 +120,41 @@ def _check_places(out: Path, inputs: Mapping[str, str | Path]) -> None:
             raise UserError(f"out: {out} holds the input {name} ({path}); name another folder")
 
 
-@dataclass(frozen=True)
-class _Standing:
-    """What stands at `out`, beside what is asked for."""
+def _standing(
+    out: Path, described: Manifest, config: Any
+) -> tuple[Manifest | None, list[manifests.Difference], list[integrity.Problem]]:
+    """What stands at `out`, how it differs from what is asked for, and which of its files are not as written.
 
-    made: Manifest | None
-    differences: list[manifests.Difference]
-    problems: list[integrity.Problem]
-
-    @classmethod
-    def find(cls, out: Path, described: Manifest, config: Any) -> "_Standing":
-        """Errors: UserError where `out` is of another stage, or holds a file of somebody else."""
+    Errors: UserError where `out` is of another stage, or holds a file of somebody else.
+    """
+    problems = []
+    try:
+        made = read_manifest(out)
+    except Damaged:
+        made, problems = manifests.guess(out), [integrity.Problem(MANIFEST, integrity.CHANGED)]
+    if made is None:
+        return None, [], problems
+    if made["stage"] != described["stage"]:
+        raise UserError(f"out: {out} holds a {made['stage']} artifact; name another folder")
+    differences = manifests.differences(made, described, config)
+    if not differences:
+        problems += integrity.problems(out, made.get("files", {}))
         try:
-            made, problems = read_manifest(out), []
+            read_json(out / COST)
         except Damaged:
-            made, problems = manifests.guess(out), [integrity.Problem(MANIFEST, integrity.CHANGED)]
-        if made is None:
-            return cls(None, [], problems)
-        if made["stage"] != described["stage"]:
-            raise UserError(f"out: {out} holds a {made['stage']} artifact; name another folder")
-        differences = manifests.differences(made, described, config)
-        if not differences:
-            problems += integrity.problems(out, made.get("files", {}))
-            problems += integrity.unreadable(out, COST)
-        for problem in problems:
-            if problem.is_extra:
-                raise UserError(integrity.refusal(out, problem, made["stage"]))
-        return cls(made, differences, problems)
-
-    @property
-    def is_current(self) -> bool:
-        return self.made is not None and not self.differences and not self.problems
-
-    @property
-    def is_damaged(self) -> bool:
-        """Whether it is what is asked for, but for files that are not what was written."""
-        return self.made is not None and not self.differences and bool(self.problems)
-
-    @property
-    def reason(self) -> str:
-        return manifests.told(self.differences) or ", ".join(map(str, self.problems[: manifests.NAMED]))
+            problems.append(integrity.Problem(COST, integrity.CHANGED))
+    for problem in problems:
+        if problem.is_extra:
+            raise UserError(integrity.refusal(out, problem, made["stage"]))
+    return made, differences, problems
 
 
-def _reopen(out: Path, partial: Path, stands: _Standing) -> None:
+def _reopen(out: Path, partial: Path, made: Manifest, problems: list[integrity.Problem]) -> None:
     """Make a finished artifact unfinished: its stage goes on from the newest checkpoint that is whole."""
-    assert stands.made is not None
     if partial.exists():
         _set_aside(partial)
-    write_json(out / STARTED, {name: value for name, value in stands.made.items() if name not in RESULTS})
-    for problem in stands.problems:
+    write_json(out / STARTED, {name: value for name, value in made.items() if name not in RESULTS})
+    for problem in problems:
         damaged = out / problem.name
         is_verified = problem.name.startswith("checkpoint/")  # and set aside when checkpoints are opened
         if not is_verified and problem.name != MANIFEST and damaged.exists():
@@ -296,11 +282,6 @@ def _remedy(path: str | Path, stage: str = "STAGE") -> str:
     )
 
 
-def is_whole(folder: Path, manifest: Manifest) -> bool:
-    """Every file of the manifest is there as it was written, and no other."""
-    return not integrity.problems(folder, manifest["files"])
-
-
 def read_cost(folder: Path) -> dict[str, Any]:
     """What a finished artifact took: `seconds`, and more where it was measured."""
     cost = read_json(folder / COST)
@@ -334,8 +315,7 @@ def _tidy(out: Path) -> None:
     """Remove what a kill in the last moment leaves."""
     _remove(Path(f"{out}.old"))
     for name in (STARTED, LOCK):  # not before the rename: a second run would empty the folder
-        if (out / name).exists():
-            (out / name).unlink()
+        (out / name).unlink(missing_ok=True)
 
 
 def _remove(folder: Path) -> None:

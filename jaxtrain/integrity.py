@@ -167,15 +167,6 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value
 
 
-def unreadable(folder: Path, name: str) -> list[Problem]:
-    """Whether a file of JSON is not what `write_json` wrote."""
-    try:
-        read_json(folder / name)
-    except Damaged:
-        return [Problem(name, CHANGED)]
-    return []
-
-
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """One object, and the hash of it, in place of what stands there."""
     temporary = path.with_name(path.name + ".tmp")

@@ -1,22 +1,22 @@
 """The classify stage: labelled documents become a classifier, tested on the fifth that it did not see."""
 
-import glob
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet as pq
 import tyro
 
 from jaxtrain import artifact
 from jaxtrain.classify import linear
 from jaxtrain.classify.linear import Training
+from jaxtrain.formats import files
+from jaxtrain.formats.files import Unreadable
+from jaxtrain.formats.rows import ENDS, rows
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 
@@ -30,7 +30,7 @@ class Examples:
     label: str
     """What they are examples of, for example `toxic`."""
     paths: tuple[str, ...]
-    """Parquet, CSV (`.csv`, `.csv.gz`) or JSON-lines files (`.jsonl`, `.jsonl.gz`), or glob patterns."""
+    """Parquet, CSV or JSON-lines files, also compressed, or glob patterns."""
     text: str = "text"
     """The column of the text."""
     only: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -97,34 +97,21 @@ def is_heldout(text: str) -> bool:
 
 
 def _files(example: Examples) -> list[str]:
-    found = sorted({name for path in example.paths for name in [*glob.glob(path, recursive=True)]})  # noqa: PTH207
-    if not found:
-        raise UserError(f"label {example.label!r}: no file at {', '.join(example.paths)}")
-    return found
+    return [str(path) for path in files.find(example.label, example.paths, ENDS)]
 
 
-def _texts(example: Examples, path: str) -> list[str]:
-    columns = [example.text, *example.only]
+def _texts(example: Examples, path: str) -> Iterator[str]:
+    """UserError where the file is no table, or no row has a column that is asked for."""
+    columns, known, unread = (example.text, *example.only), set[str](), Counter[str]()
     try:
-        table = _read(path)
-        missing = sorted(set(columns) - set(table.column_names))
-    except (pa.ArrowInvalid, OSError) as error:
+        for row in rows(path, unread, columns):
+            known |= row.keys()
+            is_asked = all(str(row.get(name)) in values for name, values in example.only.items())
+            if is_asked and row.get(example.text):
+                yield str(row[example.text])
+    except (Unreadable, pa.ArrowException, OSError) as error:
         raise UserError(f"{path} cannot be read as a table ({str(error).splitlines()[0]})") from error
-    if missing:
-        raise UserError(f"{path} has no column {missing[0]!r}; its columns: {', '.join(table.column_names)}")
-    rows = table.select(list(dict.fromkeys(columns))).to_pylist()
-    return [
-        str(row[example.text])
-        for row in rows
-        if row[example.text] and all(str(row[name]) in values for name, values in example.only.items())
-    ]
-
-
-def _read(path: str) -> pa.Table:
-    if path.endswith(".parquet"):
-        return pq.read_table(path)
-    with pa.input_stream(path, compression="detect") as stream:
-        if ".csv" in Path(path).name:
-            options = pa.csv.ParseOptions(newlines_in_values=True)
-            return pa.csv.read_csv(stream, parse_options=options)
-        return pa.json.read_json(stream)
+    if missing := [name for name in columns if name not in known]:
+        raise UserError(f"{path} has no column {missing[0]!r}; mend `text` or `only` of {example.label!r}")
+    for reason, count in unread.items():
+        say(f"classify: {path}: {count} rows left out: {reason}")

@@ -7,10 +7,11 @@ put back). The output head is applied to scored tokens alone.
 B groups of a batch, P tokens of contexts, C tokens of continuations, D model, V vocab
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import combinations, groupby
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,8 @@ from jaxtrain.runtime.progress import track
 
 CHUNK = 8  # tokens of a row whose logits are in memory at once
 SHARED = 8  # continuations of a group at most: one context's thousands would be rows of one
+_Shape = tuple[int, int, int]
+"""Tokens of contexts, tokens of continuations, continuations of a group."""
 COMPILE_FLOPS = {"cpu": 1e11}
 """What a device computes while one more program is compiled, about a second; of others 1e14. Padding that
 costs less is cheaper than another shape."""
@@ -110,46 +113,39 @@ def _batches(groups: list[_Group], tokens: int, patience: float) -> list[list[_G
 
     patience: tokens of padding that are cheaper than another shape.
     """
-    by_shape: dict[_Shape, list[_Group]] = {}
+    shelves: dict[_Shape, list[_Group]] = defaultdict(list)
     for group in groups:
         P, C = map(_rounded, group.sizes)
-        by_shape.setdefault((P, C, len(group.continuations)), []).append(group)
-    shelves = list(by_shape.items())
+        shelves[P, C, len(group.continuations)].append(group)
+
+    def added(pair: tuple[_Shape, _Shape]) -> int:
+        """Tokens of padding more where both have one shape."""
+        both = _both(*pair)
+        return sum(len(shelves[shape]) * (_cost(both) - _cost(shape)) for shape in pair)
+
     while len(shelves) > 1:
-        pairs = ((one, other) for at, one in enumerate(shelves) for other in shelves[:at])
-        one, other = min(pairs, key=lambda pair: _added(*pair))
-        if _added(one, other) > patience:
+        pair = min(combinations(shelves, 2), key=added)
+        if added(pair) > patience:
             break
-        shelves = [shelf for shelf in shelves if shelf is not one and shelf is not other]
-        shelves.append((_both(one, other), one[1] + other[1]))
+        alike = [group for shape in pair for group in shelves.pop(shape)]
+        shelves[_both(*pair)] += alike
     batches = []
-    for (P, C, _), alike in sorted(shelves, key=lambda shelf: sum(shelf[0][:2]), reverse=True):
+    for (P, C, _), alike in sorted(shelves.items(), key=lambda shelf: sum(shelf[0][:2]), reverse=True):
         most = max(1, tokens // (P + C))
         parts = -(-len(alike) // most)
         batches += list(batched(alike, -(-len(alike) // parts)))
     return batches
 
 
-_Shape = tuple[int, int, int]
-"""Tokens of contexts, tokens of continuations, continuations of a group."""
-_Shelf = tuple[_Shape, list[_Group]]
-
-
-def _both(one: _Shelf, other: _Shelf) -> _Shape:
-    P, C, turns = map(max, one[0], other[0])
+def _both(one: _Shape, other: _Shape) -> _Shape:
+    P, C, turns = map(max, one, other)
     return P, C, turns
 
 
-def _added(one: _Shelf, other: _Shelf) -> int:
-    """Tokens of padding more where both have one shape."""
-    whole = _cost(_both(one, other), len(one[1]) + len(other[1]))
-    return whole - _cost(one[0], len(one[1])) - _cost(other[0], len(other[1]))
-
-
-def _cost(shape: _Shape, groups: int) -> int:
-    """Tokens that are computed."""
+def _cost(shape: _Shape) -> int:
+    """Tokens that are computed for a group."""
     P, C, turns = shape
-    return groups * (P + C * turns)
+    return P + C * turns
 
 
 def _rounded(size: int) -> int:
