@@ -4,7 +4,7 @@ Measured is what counters read (`cost.json`, runtime/energy.py); estimated is st
 (runtime/cost.py). They stand beside each other and are never added.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from functools import reduce
 from pathlib import Path
@@ -16,7 +16,6 @@ from jaxtrain import artifact
 from jaxtrain.runtime import cost
 from jaxtrain.runtime.cost import Range
 
-ON_ACCELERATOR = {"pretrain", "finetune", "rate", "reward", "ppo", "evaluate"}
 ADDED = ("seconds", "restarts", "measured_seconds")
 """Of a stage, what the run has the sum of."""
 Line = dict[str, Any]
@@ -36,8 +35,11 @@ class Prices:
     """kg CO2e of a kWh."""
 
 
-def gather(folders: Mapping[str, Path], prices: Prices) -> Line:
-    """Of each stage and of all, if this machine is the one that ran them."""
+def gather(folders: Mapping[str, Path], accelerated: Collection[str], prices: Prices) -> Line:
+    """Of each stage and of all, if this machine is the one that ran them.
+
+    accelerated: those of `folders` whose stage computes on the accelerator, if there is one.
+    """
     spent = {name: artifact.read_cost(folder) for name, folder in folders.items()}
     devices, cores = jax.devices(), cost.cores()
     each, host = cost.device_watts(devices[0].device_kind), cost.CORE_WATTS * cores
@@ -46,7 +48,7 @@ def gather(folders: Mapping[str, Path], prices: Prices) -> Line:
     stages: dict[str, Line] = {}
     energies = []
     for name, of in spent.items():
-        watts = host if name not in ON_ACCELERATOR else None if each is None else host + each * len(devices)
+        watts = host if name not in accelerated else None if each is None else host + each * len(devices)
         energies.append(None if watts is None else cost.kilowatt_hours(of["seconds"], watts, pue))
         counters = of.get("measured", {})
         stages[name] = {
@@ -61,7 +63,7 @@ def gather(folders: Mapping[str, Path], prices: Prices) -> Line:
     kinds = dict.fromkeys(kind for stage in stages.values() for kind in stage["measured"])
     measured = {kind: sum(stage["measured"].get(kind, 0.0) for stage in stages.values()) for kind in kinds}
     whole = {what: sum(stage[what] for stage in stages.values()) for what in ADDED}
-    busy = sum(stage["seconds"] for name, stage in stages.items() if name in ON_ACCELERATOR)
+    busy = sum(stage["seconds"] for name, stage in stages.items() if name in accelerated)
     is_cpu = devices[0].platform == "cpu"
     hours = (whole["seconds"] if is_cpu else busy * len(devices)) / 3600
     return whole | {

@@ -3,6 +3,8 @@
 import platform
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,32 +17,73 @@ from jaxtrain.model.config import ModelConfig
 from jaxtrain.report import census, costs
 from jaxtrain.report.files import read_json, read_lines
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.progress import say
 from jaxtrain.tasks import utility
 
-STAGES = {
-    "collect": "collect",
-    "clean": "clean",
-    "tokenize": "tokenize",
-    "pretrain": "pretrain",
-    "finetune": "finetune",
-    "rate": "rate",
-    "reward": "align",
-    "ppo": "align",
-    "evaluate": "evaluate",
-}
-"""Each input of the report, in the order data flows, and the stage that writes it."""
 Line = dict[str, Any]
 Results = dict[str, Any]
 
 
-def require(folders: Mapping[str, Path]) -> dict[str, artifact.Counts]:
-    """The manifests of the artifacts; UserError where one is missing or of another run."""
-    manifests = {name: artifact.require(folder, STAGES[name]) for name, folder in folders.items()}
-    for name, count in (("reward", "heldout_accuracy"), ("ppo", "reward_after")):
-        if count not in manifests[name]["counts"]:
-            raise UserError(f"{folders[name]} is no {name} artifact: its manifest counts no {count!r}")
-    names = list(STAGES)
-    for before, after in zip(names, names[1:], strict=False):
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A kind of artifact that the page knows."""
+
+    stage: str
+    """Whose command writes it."""
+    read: Callable[[Path, Line, Line], Results]
+    """Its numbers, from its folder, its manifest and its counts."""
+    kind: str = ""
+    """Class of its config, where a stage writes artifacts of several kinds."""
+    on_accelerator: bool = True
+    is_live: bool = False
+    """Whether it has something to show while its stage is at work."""
+    is_chained: bool = True
+    """Whether it is made from the part before it, where a run has that."""
+
+
+def find(run: Path) -> dict[str, Path]:
+    """The artifacts of a run, or the one that the folder itself is, by name, in the order data flows.
+
+    Of two of one part the later by name. One at work counts where none is finished.
+    Errors: UserError where there is none.
+    """
+    if not run.is_dir():
+        raise UserError(f"{run} is no folder; name one that holds artifacts, such as runs/quickstart")
+    found: dict[str, Path] = {}
+    for folder in [run, *sorted((path for path in run.iterdir() if path.is_dir()), key=_natural)]:
+        name = None if artifact.is_aside(folder) else _part_of(folder)
+        if name is None or (is_live(folder) and (not PARTS[name].is_live or name in found)):
+            continue
+        if name in found and not is_live(found[name]):
+            say(f"{run} has two artifacts of {name}; {folder.name} is shown, {found[name].name} is not")
+        found[name] = folder
+    if not found:
+        raise UserError(f"{run} holds no artifact; name a folder such as runs/quickstart")
+    return {name: found[name] for name in PARTS if name in found}
+
+
+def _natural(folder: Path) -> tuple[int, str]:
+    """10_report behind 9_evaluate."""
+    number = folder.name.split("_")[0]
+    return (int(number) if number.isdigit() else 0, folder.name)
+
+
+def _part_of(folder: Path) -> str | None:
+    """What the page calls the artifact in `folder`; None for any other folder."""
+    if not (folder / (artifact.STARTED if is_live(folder) else artifact.MANIFEST)).is_file():
+        return None
+    metrics = folder / "metrics.jsonl"
+    if is_live(folder) and not (metrics.is_file() and len(steps(read_lines(metrics))) > 1):
+        return None
+    described = _manifest(folder)
+    stage, kind = described["stage"], described["config"].get("class", "")
+    return next((n for n, part in PARTS.items() if part.stage == stage and part.kind in ("", kind)), None)
+
+
+def check_chain(folders: Mapping[str, Path]) -> None:
+    """UserError where an artifact was not made from the one before it."""
+    manifests = {name: _manifest(folder) for name, folder in folders.items() if PARTS[name].is_chained}
+    for before, after in pairwise(manifests):
         inputs = manifests[after]["inputs"]
         is_of_people = after == "rate" and "database" in inputs  # they may have rated answers of any model
         if manifests[before]["fingerprint"] not in inputs.values() and not is_of_people:
@@ -48,7 +91,6 @@ def require(folders: Mapping[str, Path]) -> dict[str, artifact.Counts]:
                 f"{folders[after]} was not made from {folders[before]} as it stands; "
                 "run the recipe again (`jaxtrain run FOLDER`), it makes what is out of date"
             )
-    return manifests
 
 
 def gather(folders: Mapping[str, Path], prices: costs.Prices | None = None) -> Results:
@@ -57,28 +99,30 @@ def gather(folders: Mapping[str, Path], prices: costs.Prices | None = None) -> R
     Energy in kWh, carbon in kg CO2e.
     """
     manifests = {name: _manifest(folder) for name, folder in folders.items()}
-    counts = {name: manifest["counts"] for name, manifest in manifests.items()}
     live = [name for name, folder in folders.items() if is_live(folder)]
-    try:
-        results: Results = {
-            "live": live,
-            "cost": None if live or not folders else costs.gather(folders, prices or costs.Prices()),
-            "run": {
-                "versions": {
-                    "jaxtrain": jaxtrain.__version__,
-                    "jax": jax.__version__,
-                    "python": platform.python_version(),
-                },
-                "fingerprints": {name: manifest["fingerprint"] for name, manifest in manifests.items()},
+    accelerated = {name for name, part in PARTS.items() if part.on_accelerator}
+    results: Results = {
+        "live": live,
+        "cost": None if live else costs.gather(folders, accelerated, prices or costs.Prices()),
+        "run": {
+            "versions": {
+                "jaxtrain": jaxtrain.__version__,
+                "jax": jax.__version__,
+                "python": platform.python_version(),
             },
-        }
-        for name, folder in folders.items():
-            results |= PARTS[name](folder, manifests[name], counts[name])
-        if "census" in results:
-            results["census"] = census.gather(results["census"], results.get("tokenizer"))
-        return results
-    except KeyError as missing:
-        raise UserError(f"an artifact of this run lacks {missing}; run the recipe again") from missing
+            "fingerprints": {name: manifest["fingerprint"] for name, manifest in manifests.items()},
+        },
+    }
+    for name, folder in folders.items():
+        try:
+            found = PARTS[name].read(folder, manifests[name], manifests[name]["counts"])
+        except KeyError as missing:
+            raise UserError(f"{folder} lacks {missing}; run its stage again") from missing
+        results.setdefault("trained", {}).update(found.pop("trained", {}))
+        results |= found
+    if "census" in results:
+        results["census"] = census.gather(results["census"], results.get("tokenizer"))
+    return results
 
 
 def is_live(folder: Path) -> bool:
@@ -230,11 +274,15 @@ def heldout(lines: list[Line]) -> list[Line]:
 
 
 def _collected(folder: Path, manifest: Line, counts: Line) -> Results:
-    return {"unread": read_json(folder / "unread.json")}
+    return {"collected": counts, "unread": read_json(folder / "unread.json")}
 
 
 def _cleaned(folder: Path, manifest: Line, counts: Line) -> Results:
     return {part: read_json(folder / f"{part}.json") for part in ("funnel", "mixture", "census")}
+
+
+def _tokenized(folder: Path, manifest: Line, counts: Line) -> Results:
+    return {"tokenizer": counts}
 
 
 def _pretrained(folder: Path, manifest: Line, counts: Line) -> Results:
@@ -305,22 +353,42 @@ def _evaluated(folder: Path, manifest: Line, counts: Line) -> Results:
     }
 
 
+def _rewarded(folder: Path, manifest: Line, counts: Line) -> Results:
+    return {"reward": counts}
+
+
 def _improved(folder: Path, manifest: Line, counts: Line) -> Results:
     flags = [line for line in read_lines(folder / "metrics.jsonl") if line.get("kind") == "flag"]
     return {"ppo": counts, "flags": flags}
 
 
-PARTS: dict[str, Callable[[Path, Line, Line], Results]] = {
-    "collect": _collected,
-    "clean": _cleaned,
-    "tokenize": lambda folder, manifest, counts: {"tokenizer": counts},
-    "pretrain": _pretrained,
-    "finetune": _finetuned,
-    "rate": lambda folder, manifest, counts: {
-        "rate": counts | {"description": utility.DESCRIPTION if counts["simulated"] else ""}
-    },
-    "reward": lambda folder, manifest, counts: {"reward": counts},
-    "ppo": _improved,
-    "evaluate": _evaluated,
+def _trained(name: str) -> Callable[[Path, Line, Line], Results]:
+    """What is alike in all that trains: its counts."""
+
+    def read(folder: Path, manifest: Line, counts: Line) -> Results:
+        numbers = {key: value for key, value in counts.items() if isinstance(value, int | float)}
+        return {"trained": {name: numbers}}
+
+    return read
+
+
+def _rated(folder: Path, manifest: Line, counts: Line) -> Results:
+    return {"rate": counts | {"description": utility.DESCRIPTION if counts["simulated"] else ""}}
+
+
+PARTS = {
+    "collect": Part(stage="collect", read=_collected, on_accelerator=False),
+    "classify": Part(stage="classify", read=_trained("classify"), is_chained=False),
+    "clean": Part(stage="clean", read=_cleaned, on_accelerator=False),
+    "tokenize": Part(stage="tokenize", read=_tokenized, on_accelerator=False),
+    "pretrain": Part(stage="pretrain", read=_pretrained, is_live=True),
+    "finetune": Part(stage="finetune", read=_finetuned, is_live=True),
+    "rate": Part(stage="rate", read=_rated),
+    "reward": Part(stage="align", kind="RewardConfig", read=_rewarded),
+    "ppo": Part(stage="align", kind="PPOConfig", read=_improved),
+    "preference": Part(stage="align", kind="PreferenceConfig", read=_trained("preference"), is_chained=False),
+    "grpo": Part(stage="align", kind="GRPOConfig", read=_trained("grpo"), is_chained=False),
+    "distill": Part(stage="align", kind="DistillConfig", read=_trained("distill"), is_chained=False),
+    "evaluate": Part(stage="evaluate", read=_evaluated),
 }
-"""What each stage gives to the page, from its folder, its manifest and its counts."""
+"""In the order data flows."""

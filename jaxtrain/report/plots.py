@@ -13,7 +13,16 @@ from jaxtrain.report import gather
 from jaxtrain.report.drawing import DASHED, FAINT, INK, SERIES, STYLE, panels, svg
 
 Lines = list[dict[str, Any]]
-WIDTH = {1: 5.8, 2: 7.6}
+MEASURES = {
+    "reward": "reward, mean",
+    "accuracy": "better answer preferred",
+    "divergence": "divergence, nats a token",
+    "entropy": "entropy, nats a token",
+    "length": "tokens of an answer",
+    "loss": "training loss",
+}
+"""Of a line of metrics.jsonl, those that are drawn of any training, the first three of them."""
+WIDTH = {1: 5.8, 2: 7.6, 3: 7.6}
 """Inches by panels; the page scales it to its column, one panel also to a phone."""
 ABOVE = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0}
 """Where a legend stands that would hide the data."""
@@ -96,6 +105,17 @@ def finetuning(lines: Lines) -> str:
     axes.set(title="loss, nats a token of the assistant", xlabel="step")
     axes.legend()
     return svg(axes, "finetune", "Fine-tuning loss by step, of training and of held-out conversations")
+
+
+@mpl.rc_context(STYLE)
+def learning(name: str, lines: Lines) -> str:
+    """What a training said of itself, a panel a measure; a policy's by rounds of sampling. Empty: nothing."""
+    by, found = ("round", gather.rounds(lines)) if gather.rounds(lines) else ("step", gather.steps(lines))
+    shown = [measure for measure in MEASURES if any(measure in line for line in found)][: max(WIDTH)]
+    for axes, measure in zip(_panels(len(shown), 2.3) if shown else (), shown, strict=True):
+        _curve(axes, found, measure, by=by, color=SERIES[0], lw=1.2)
+        axes.set(title=MEASURES[measure], xlabel=by)
+    return svg(axes, name, f"{', '.join(shown)} by {by}") if shown else ""
 
 
 @mpl.rc_context(STYLE)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from jaxtrain import artifact
+from jaxtrain.fields import Operational
 from jaxtrain.report import census, gather, plots
 from jaxtrain.report.costs import Prices
 from jaxtrain.runtime import cost
@@ -26,6 +27,7 @@ SECTIONS = (
     ("finetune", "Fine-tuning", "finetune"),
     ("rate", "Ratings", "rate"),
     ("reward", "Reward model and PPO", "align"),
+    ("trained", "More that was trained", "trained"),
     ("benchmarks", "Benchmarks", "evaluate"),
     ("extraction", "Memorisation", "memorization"),
     ("bias", "Bias", "bias"),
@@ -42,26 +44,10 @@ LIMITS = {
 class ReportConfig:
     """The finished artifacts of one run, and where its report goes."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
-    collect: str
-    """Folder of the collect artifact."""
-    clean: str
-    """Folder of the clean artifact."""
-    tokenize: str
-    """Folder of the tokenize artifact."""
-    pretrain: str
-    """Folder of the pretrain artifact."""
-    finetune: str
-    """Folder of the finetune artifact."""
-    rate: str
-    """Folder of the rate artifact."""
-    reward: str
-    """Folder of align's reward model."""
-    ppo: str
-    """Folder of align's PPO artifact."""
-    evaluate: str
-    """Folder of the evaluate artifact."""
+    run: Operational[str]
+    """Folder that holds the artifacts, such as runs/quickstart; all of them are shown."""
     out: str
     """Folder to write."""
     prices: Prices = field(default_factory=Prices)
@@ -71,14 +57,11 @@ configs: tuple[type, ...] = (ReportConfig,)
 
 
 def run(config: ReportConfig) -> Path:
-    """Write `report.html` and `results.json`; UserError where an artifact is missing or of another run."""
-    folders = {name: Path(getattr(config, name)) for name in gather.STAGES}
-    gather.require(folders)
-    return artifact.produce(
-        config,
-        folders,
-        lambda out: _write(folders, out, config.prices),
-    )
+    """The page as an artifact; UserError where one of the run was not made from the one before it."""
+    found = gather.find(Path(config.run))
+    folders = {name: folder for name, folder in found.items() if not gather.is_live(folder)}
+    gather.check_chain(folders)
+    return artifact.produce(config, folders, lambda out: _write(folders, out, config.prices))
 
 
 def show(folder: Path) -> None:
@@ -109,7 +92,7 @@ def write_page(folders: dict[str, Path], results: gather.Results, out: Path, ref
     shown = {
         "results": defaultdict(lambda: None, results),
         "figures": {name: Markup(svg) for name, svg in _figures(folders, results).items()},
-        "samples": _samples(folders),
+        "samples": defaultdict(list, _samples(folders)),
         "commands": _commands(folders),
         "places": folders,
         "lineage": {name: _made_from(folder, names) for name, folder in folders.items()},
@@ -185,11 +168,8 @@ def mass(kilograms: float) -> str:
 def _figures(folders: dict[str, Path], results: gather.Results) -> dict[str, str]:
     """Those for which the run has numbers."""
     figures = {}
-    metrics = {
-        name: gather.read_lines(folders[name] / "metrics.jsonl")
-        for name in ("pretrain", "finetune", "ppo")
-        if name in results
-    }
+    files = {name: folder / "metrics.jsonl" for name, folder in folders.items()}
+    metrics = {name: gather.read_lines(file) for name, file in files.items() if file.is_file()}
     if "funnel" in results:
         figures["funnel"] = plots.funnel(results["funnel"])
     if "census" in results and results["census"]["shown"]:
@@ -201,6 +181,7 @@ def _figures(folders: dict[str, Path], results: gather.Results) -> dict[str, str
         figures["finetune"] = plots.finetuning(metrics["finetune"])
     if "ppo" in results:
         figures["ppo"] = plots.reward_against_kl(metrics["ppo"], results["ppo"])
+    figures |= {name: plots.learning(name, metrics.get(name, [])) for name in results["trained"]}
     if results.get("benchmarks"):
         figures["benchmarks"] = plots.benchmarks(gather.benchmark_table(results["benchmarks"]))
     if results.get("positions"):
@@ -214,11 +195,8 @@ def _figures(folders: dict[str, Path], results: gather.Results) -> dict[str, str
 
 def _samples(folders: dict[str, Path]) -> dict[str, Any]:
     """Before and after of each stage that wrote any."""
-    stages = [name for name in ("pretrain", "finetune", "ppo") if name in folders]
-    written = {name: (folders[name] / "samples.jsonl").is_file() for name in stages}
     return {
-        name: gather.samples(folders[name]) if written[name] or not gather.is_live(folders[name]) else []
-        for name in stages
+        n: gather.samples(folder) for n, folder in folders.items() if (folder / "samples.jsonl").is_file()
     }
 
 
@@ -228,5 +206,5 @@ def _commands(folders: dict[str, Path]) -> dict[str, str]:
     for name, folder in folders.items():
         kept_by_convention = len(folder.parts) >= 3 and folder.parts[-3] == "runs"
         config = f"configs/{folder.parts[-2]}/{folder.parts[-1]}.py" if kept_by_convention else "CONFIG"
-        commands[name] = f"jaxtrain {gather.STAGES[name]} {config}"
+        commands[name] = f"jaxtrain {gather.PARTS[name].stage} {config}"
     return commands

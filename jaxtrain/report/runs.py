@@ -14,18 +14,13 @@ from typing import Any
 import jax
 from markupsafe import Markup
 
-from jaxtrain import artifact
 from jaxtrain.report import gather, plots
 from jaxtrain.report.costs import Prices
-from jaxtrain.report.files import read_json, read_lines
+from jaxtrain.report.files import read_lines
 from jaxtrain.report.run import template, write, write_page
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 
-BY_CLASS = {"RewardConfig": "reward", "PPOConfig": "ppo"}
-"""Of align's artifacts, those that the page knows."""
-LIVE = ("pretrain", "finetune")
-"""Stages that have something to show while they work."""
 Run = tuple[dict[str, Path], gather.Results]
 
 
@@ -66,50 +61,8 @@ def _write(runs: list[Path], out: Path, prices: Prices, refresh: int) -> None:
 
 
 def _gather(run: Path, prices: Prices) -> Run:
-    folders = find(run)
+    folders = gather.find(run)
     return folders, gather.gather(folders, prices)
-
-
-def find(run: Path) -> dict[str, Path]:
-    """The artifacts of a run by name, in the order data flows; UserError where there is none.
-
-    Of two of one stage the later by name. One at work counts where none is finished.
-    """
-    if not run.is_dir():
-        raise UserError(f"{run} is no folder; name one that holds artifacts, such as runs/quickstart")
-    found: dict[str, Path] = {}
-    for folder in sorted((path for path in run.iterdir() if path.is_dir()), key=_natural):
-        name = None if artifact.is_aside(folder) else _name(folder)
-        if name is None or (gather.is_live(folder) and (name not in LIVE or name in found)):
-            continue
-        if name in found and not gather.is_live(found[name]):
-            say(f"{run} has two artifacts of {name}; {folder.name} is shown, {found[name].name} is not")
-        found[name] = folder
-    if not found:
-        raise UserError(f"{run} holds no artifact; name a folder such as runs/quickstart")
-    return {name: found[name] for name in gather.STAGES if name in found}
-
-
-def _natural(folder: Path) -> tuple[int, str]:
-    """10_report behind 9_evaluate."""
-    number = folder.name.split("_")[0]
-    return (int(number) if number.isdigit() else 0, folder.name)
-
-
-def _name(folder: Path) -> str | None:
-    """What the page calls the artifact in `folder`; None for any other folder."""
-    live = gather.is_live(folder)
-    file = folder / (artifact.STARTED if live else artifact.MANIFEST)
-    if not file.is_file():
-        return None
-    if live:
-        metrics = folder / "metrics.jsonl"
-        if not metrics.is_file() or len(gather.steps(read_lines(metrics))) < 2:
-            return None
-    described = read_json(file)
-    kind = described["config"].get("class", "")
-    name = BY_CLASS.get(kind) if described["stage"] == "align" else described["stage"]
-    return name if name in gather.STAGES else None
 
 
 def write_comparison(runs: Mapping[str, Run], out: Path, refresh: int = 0) -> None:

@@ -25,8 +25,8 @@ write_run = runpy.run_path(str(ROOT / "tests" / "report" / "conftest.py"))["writ
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run in the formats that the stages write, with its report."""
     folder = tmp_path_factory.mktemp("notebooks") / "runs" / "small"
-    at = {name: str(path) for name, path in write_run(folder).items()}
-    run(ReportConfig(**at, out=str(folder / "10_report")))
+    write_run(folder)
+    run(ReportConfig(run=str(folder), out=str(folder / "10_report")))
     return folder
 
 

@@ -15,7 +15,7 @@ from census_found import census_found
 from evaluated_rows import looked_into
 
 from jaxtrain.document import Conversation, Document, record_id, write_records
-from jaxtrain.report.gather import STAGES
+from jaxtrain.report.gather import PARTS
 from jaxtrain.report.run import ReportConfig, run
 from jaxtrain.tokenize import tokenizer
 
@@ -43,19 +43,19 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def report(artifacts: dict[str, Path]) -> Path:
-    at = {name: str(folder) for name, folder in artifacts.items()}
-    return run(ReportConfig(**at, out=str(artifacts["collect"].parent / "10_report")))
+    folder = artifacts["collect"].parent
+    return run(ReportConfig(run=str(folder), out=str(folder / "10_report")))
 
 
 def write_run(folder: Path) -> dict[str, Path]:
     """Write all nine under `folder`, named like a recipe's; the same bytes every time."""
-    at = {name: folder / f"{number}_{name}" for number, name in enumerate(STAGES, 1)}
+    at = {name: folder / f"{number}_{name}" for number, name in enumerate(SECONDS, 1)}
     rng = random.Random(0)
     before = "the material"
     for name, counts in _write_files(at, rng).items():
         manifest = {
-            "stage": STAGES[name],
-            "config": {"class": name, **({"model": MODEL} if name == "pretrain" else {})},
+            "stage": PARTS[name].stage,
+            "config": {"class": PARTS[name].kind or name, **({"model": MODEL} if name == "pretrain" else {})},
             "inputs": {"data": before},
             "fingerprint": record_id("fingerprint", name) * 4,
             "source": "0" * 64,

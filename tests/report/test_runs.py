@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jaxtrain import cli
-from jaxtrain.report import runs
+from jaxtrain.report import gather, runs
 from jaxtrain.report.costs import Prices
 from jaxtrain.runtime.errors import UserError
 
@@ -15,15 +15,7 @@ from jaxtrain.runtime.errors import UserError
 def copied(artifacts: dict[str, Path], to: Path, *names: str) -> Path:
     for name in names or artifacts:
         shutil.copytree(artifacts[name], to / artifacts[name].name)
-    for name in ("reward", "ppo"):  # the class of its config tells what an artifact of align is
-        if (folder := to / artifacts[name].name).is_dir():
-            edit(folder, stage="align", config={"class": "RewardConfig" if name == "reward" else "PPOConfig"})
     return to
-
-
-def edit(folder: Path, **values: object) -> None:
-    path = folder / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
 def at_work(run: Path, name: str, steps: int) -> None:
@@ -63,7 +55,7 @@ def test_a_folder_of_artifacts_is_a_report(artifacts, report, tmp_path, capsys):
 
 def test_measured_energy_stands_beside_the_estimate_and_is_not_added(artifacts, tmp_path):
     run = copied(artifacts, tmp_path / "run")
-    before = runs.gather.gather(runs.find(run), Prices())["cost"]
+    before = gather.gather(gather.find(run), Prices())["cost"]
     measured = {"seconds": 500.0, "kilowatt_hours": {"nvml": 0.07, "rapl": 0.01}}
     (run / "4_pretrain" / "cost.json").write_text(json.dumps({"seconds": 512.0, "measured": measured}))
     runs.report(runs.PagesConfig(runs=(str(run),)))
@@ -156,7 +148,7 @@ def test_an_evaluation_of_benchmarks_alone_is_a_page(artifacts, tmp_path):
 
 def test_a_folder_without_artifacts_is_named(tmp_path, capsys):
     with pytest.raises(UserError, match="holds no artifact"):
-        runs.find(tmp_path)
+        gather.find(tmp_path)
     with pytest.raises(SystemExit):
         cli.main(["report", str(tmp_path), "--wtach", "3"])
     assert "no field --wtach; did you mean --watch" in capsys.readouterr().err
