@@ -9,53 +9,37 @@ import math
 import os
 import secrets
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-import jax
 import numpy as np
 
 from jaxtrain import artifact, weights
 from jaxtrain.feed import prompts as questions
-from jaxtrain.fields import Operational
 from jaxtrain.rate import exchange
 from jaxtrain.rate.overview import overview
-from jaxtrain.rate.sampling import answers
+from jaxtrain.rate.sampling import Asking, answers
 from jaxtrain.rate.store import Sample, Store
 from jaxtrain.runtime import distributed
-from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.limits import Count, Limits, Share
-from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.runtime.limits import Count, Share
 from jaxtrain.runtime.progress import say
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleConfig:
-    """`rate sample`: put questions and the answers of checkpoints into a database, for people to rank."""
+class SampleConfig(Asking):
+    """`rate sample`: put questions and the answers of checkpoints into a database, for people to rank.
+
+    Run again with the same seed, it adds only what is missing.
+    """
 
     models: tuple[str, ...]
-    """Folders of the models that answer; all answers to a question are ranked together, blind."""
-    conversations: str
-    """Folder of the clean artifact whose questions are asked."""
+    """Folders of the models that answer; 2 to 9 answers of all together are ranked, blind."""
     database: str = "ratings.sqlite"
     """File of an SQLite database, or an SQLAlchemy URL such as postgresql+psycopg://user@host/name."""
-    prompts: Count = 200
-    """Questions asked."""
-    answers: Annotated[int, Limits(2)] = 2
-    """Answers of each model to a question; 2 to 9 of all models together."""
-    longest_prompt: Count = 256
-    """Tokens; longer questions are not asked."""
-    max_new: Count = 128
-    """Tokens of an answer at most."""
-    temperature: float = 1.0
-    """Of sampling; 0 takes the likeliest token."""
-    seed: int = 0
-    """Of answers and display order. Run again with the same seed, it adds only what is missing."""
-    mesh: Operational[MeshConfig] = field(default_factory=MeshConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,16 +124,7 @@ def sample(config: SampleConfig) -> Path:
         missing = np.flatnonzero(distributed.from_first(is_missing)).tolist()
         found: list[list[Sample]] = [[] for _ in missing]
         for model in config.models if missing else ():
-            with jax.set_mesh(meshes.make(config.mesh)):
-                answered = answers(
-                    model,
-                    [asked[number].messages for number in missing],
-                    config.answers,
-                    longest_prompt=config.longest_prompt,
-                    max_new=config.max_new,
-                    temperature=config.temperature,
-                    seed=config.seed,
-                )
+            answered = answers(config, model, [asked[number].messages for number in missing])
             found = [shown + more for shown, more in zip(found, answered, strict=True)]
         if store is not None:
             for number, samples in zip(missing, found, strict=True):

@@ -5,7 +5,7 @@ They record their judgements through the same store as people do.
 """
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -15,43 +15,33 @@ import numpy as np
 
 from jaxtrain import artifact, weights
 from jaxtrain.feed import prompts as questions
-from jaxtrain.fields import Operational
 from jaxtrain.rate import people
 from jaxtrain.rate.exchange import export
 from jaxtrain.rate.overview import agreement, left
 from jaxtrain.rate.people import ExportConfig, SampleConfig
-from jaxtrain.rate.sampling import answers
+from jaxtrain.rate.sampling import Asking, answers
 from jaxtrain.rate.store import Comparison, Store
 from jaxtrain.runtime import distributed
-from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count, Limits, Share
-from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import track
 from jaxtrain.tasks.utility import simulated_ranks, utility
 
 
 @dataclass(frozen=True, kw_only=True)
-class RateConfig:
+class RateConfig(Asking):
     """Sample answers and have simulated raters rank them."""
 
     VERSION: ClassVar[int] = 1
 
     model: str
     """Folder of the finetune artifact whose answers are compared."""
-    conversations: str
-    """Folder of the clean artifact whose questions are asked."""
     out: str
     """Folder to write."""
-    mesh: Operational[MeshConfig] = field(default_factory=MeshConfig)
     prompts: Count = 600
-    """Questions asked."""
     answers: Annotated[int, Limits(2)] = 4
-    """Answers a question, ranked together."""
     longest_prompt: Count = 48
-    """Tokens; longer questions are not asked."""
     max_new: Count = 32
-    """Tokens of an answer at most."""
     raters: int = 3
     """Simulated raters."""
     rated_twice: int = 100
@@ -60,8 +50,6 @@ class RateConfig:
     """Scale of the Gumbel noise on a rater's utility; their own consistency is its consequence."""
     heldout_share: Share = 0.2
     """Share of the questions whose comparisons are kept for evaluation."""
-    seed: int = 0
-    """Of answers, display order and noise."""
 
 
 configs: tuple[type, ...] = (RateConfig, SampleConfig, ExportConfig)
@@ -87,16 +75,7 @@ def _rate(config: RateConfig, folder: Path) -> dict[str, Any]:
             f"{config.longest_prompt} tokens; lower prompts or raise longest_prompt"
         )
     asked = asked[: config.prompts]
-    with jax.set_mesh(meshes.make(config.mesh)):
-        answered = answers(
-            config.model,
-            [prompt.messages for prompt in asked],
-            config.answers,
-            longest_prompt=config.longest_prompt,
-            max_new=config.max_new,
-            temperature=1.0,
-            seed=config.seed,
-        )
+    answered = answers(config, config.model, [prompt.messages for prompt in asked])
     if jax.process_index() > 0:
         return {}
     with Store(f"sqlite:///{folder / 'ratings.sqlite'}") as store:
