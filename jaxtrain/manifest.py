@@ -40,7 +40,7 @@ def describe(
     described = {
         "stage": configs.stage_of(config),
         "version": type(config).VERSION,
-        "config": _name_paths(resolved, _named(inputs)),
+        "config": _name_paths(resolved, {str(path): f"<input {name}>" for name, path in inputs.items()}),
         "inputs": {name: input_fingerprint(path) for name, path in inputs.items()} | dict(fingerprints or {}),
     }
     return {
@@ -57,10 +57,6 @@ def fingerprint(described: Manifest) -> str:
     if described.get("changed"):
         parts["changed"] = described["changed"]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _named(inputs: Mapping[str, str | Path]) -> dict[str, str]:
-    return {str(path): f"<input {name}>" for name, path in inputs.items()}
 
 
 def _name_paths(value: Any, named: Mapping[str, str]) -> Any:

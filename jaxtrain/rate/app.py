@@ -138,10 +138,10 @@ class RatingApp:
             gold_every=self.gold_every,
             **asked,
         )
-        progress = await run_in_threadpool(self.store.progress, rater, **asked)
+        done, left = await run_in_threadpool(self.store.progress, rater, **asked)
         withdrawn = request.session.pop("withdrawn", None)
         ranks = withdrawn["ranks"] if task and withdrawn and withdrawn["task"] == task.task else []
-        return await self._page(request, "rate.html", task=task, progress=progress, ranks=ranks)
+        return await self._page(request, "rate.html", task=task, done=done, left=left, ranks=ranks)
 
     async def _judge(self, request: Request) -> Response:
         rater, form = _rater(request), await _form(request)

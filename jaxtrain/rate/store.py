@@ -47,16 +47,6 @@ class Assignment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How far a rater is."""
-
-    done: int
-    """Judgements and skips of this rater."""
-    left: int
-    """Tasks that this rater could be given now."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """One rater's order of the answers to one prompt."""
 
@@ -264,11 +254,11 @@ class Store:
             session.delete(judgement)
             return judgement.ranks
 
-    def progress(self, rater: int, now: float, overlap: int = 1) -> Progress:
-        """How many tasks this rater has done, and could be given now."""
+    def progress(self, rater: int, now: float, overlap: int = 1) -> tuple[int, int]:
+        """How many tasks this rater has done (judged or skipped), and how many could be given now."""
         with Session(self._engine) as session:
             open_tasks = select(func.count()).select_from(_open_tasks(rater, now, overlap).subquery())
-            return Progress(done=session.scalar(_count_of(rater)) or 0, left=session.scalar(open_tasks) or 0)
+            return session.scalar(_count_of(rater)) or 0, session.scalar(open_tasks) or 0
 
     def comparisons(self) -> Iterator[Comparison]:
         """Every judgement that was not skipped, by task and then by rater's name."""

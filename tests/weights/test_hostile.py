@@ -1,13 +1,19 @@
 """Folders of strangers: a value that is none, or an absurd one, is one line before anything is made."""
 
 import json
+import random
 import resource
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tokenizers import AddedToken, models, pre_tokenizers
+from tokenizers import Tokenizer as Trained
 
 from jaxtrain import weights
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.tokenize import chat
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.weights import huggingface
 
@@ -127,3 +133,108 @@ def test_a_tokenizer_that_is_none_is_named(tmp_path: Path, text: str):
     (tmp_path / "tokenizer_config.json").write_text("{}")
     with pytest.raises(UserError, match="tokenizer.json"):
         Tokenizer.load(tmp_path)
+
+
+INDEX = {
+    "metadata": {"total_size": 4096},
+    "weight_map": {
+        f"model.layers.{n}.mlp.up_proj.weight": f"model-0000{n}-of-00004.safetensors" for n in range(4)
+    },
+}
+TEMPLATE = (
+    "{%- set ns = namespace(n=0) %}{% for message in messages %}"
+    "{% if message.role == 'system' and not loop.first %}{{ raise_exception('system is first') }}{% endif %}"
+    "{{ '<|im_start|>' + message['role'] }}{{ '\n' + message.content | trim + '<|im_end|>\n' }}"
+    "{% set ns.n = ns.n + 1 %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+PIECES = [
+    *("{{", "}}", "{%", "%}", "{#", "'", "|", "(", "[", "**"),
+    *("9999999999", "range(10**9)", ".__class__"),
+]
+
+
+def tokenizer_json() -> dict[str, Any]:
+    """Of the 256 bytes and three special tokens."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trained = Trained(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trained.add_special_tokens([AddedToken(text) for text in ("<|im_start|>", "<|im_end|>", "<|endoftext|>")])
+    return json.loads(trained.to_str())
+
+
+def changed(value: Any, rng: random.Random) -> Any:
+    """A copy with one place of it gone, of another kind, or absurd."""
+    if isinstance(value, dict | list) and value and rng.random() < 0.8:
+        key = rng.choice(list(value) if isinstance(value, dict) else range(len(value)))
+        copy = dict(value) if isinstance(value, dict) else list(value)
+        if rng.random() < 0.15:
+            del copy[key]
+        else:
+            copy[key] = changed(value[key], rng)
+        return copy
+    return rng.choice([*ODD, None, "", "x" * 100_000, [[[]]], {"type": "x"}, -0.0, [None] * 1000])
+
+
+def cut(text: str, rng: random.Random) -> str:
+    """With a place of it gone, twice there, or another."""
+    begin = rng.randrange(len(text))
+    end = min(len(text), begin + rng.randrange(1, 40))
+    return text[:begin] + rng.choice(["", text[begin:end] * 2, rng.choice(PIECES)]) + text[end:]
+
+
+def mutated_config(rng: random.Random) -> dict[str, str]:
+    whole = CONFIG | {"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0}}
+    text = json.dumps(changed(whole, rng))
+    return {"config.json": cut(text, rng) if rng.random() < 0.2 else text}
+
+
+def mutated_index(rng: random.Random) -> dict[str, str]:
+    text = json.dumps(changed(INDEX, rng))
+    return {"model.safetensors.index.json": cut(text, rng) if rng.random() < 0.2 else text}
+
+
+def mutated_tokenizer(rng: random.Random) -> dict[str, str]:
+    text = json.dumps(changed(tokenizer_json(), rng))
+    return {"tokenizer.json": cut(text, rng) if rng.random() < 0.2 else text}
+
+
+def mutated_template(rng: random.Random) -> dict[str, str]:
+    text = cut(TEMPLATE, rng)
+    return {"tokenizer_config.json": json.dumps({"eos_token": "<|im_end|>", "chat_template": text})}
+
+
+def render(folder: Path) -> None:
+    chat.render([{"role": "user", "content": "Hi."}], Tokenizer.load(folder), generation_prompt=True)
+
+
+@pytest.mark.parametrize(
+    ("mutated", "read", "count"),
+    [
+        (mutated_config, huggingface.read_model_config, 300),
+        (mutated_index, huggingface.TensorFiles, 150),
+        (mutated_tokenizer, render, 100),
+        (mutated_template, render, 150),
+    ],
+)
+def test_700_mutated_files_are_read_or_refused_in_one_line(
+    tmp_path: Path,
+    mutated: Callable[[random.Random], dict[str, str]],
+    read: Callable[[Path], object],
+    count: int,
+) -> None:
+    config = {"eos_token": "<|im_end|>", "chat_template": TEMPLATE}
+    whole = {"config.json": json.dumps(CONFIG), "tokenizer.json": json.dumps(tokenizer_json())}
+    whole |= {"tokenizer_config.json": json.dumps(config)}
+    before, refused = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0
+    for number in range(count):
+        files = whole | mutated(random.Random(number))
+        for name, text in files.items():
+            (tmp_path / name).write_text(text)
+        try:
+            read(tmp_path)
+        except UserError as error:
+            refused += 1
+            assert "\n" not in str(error) and len(str(error)) < 1000, number
+    assert refused > count / 3
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 << 10
