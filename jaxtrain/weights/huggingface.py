@@ -190,11 +190,12 @@ def save(model: Transformer, folder: str | Path, tokenizer: HuggingFaceTokenizer
 def tensor_files(folder: Path) -> dict[str, Any]:
     """Name of each tensor of a folder → the safetensors file, opened, that has it."""
     files = _files_of(folder / INDEX) if (folder / INDEX).is_file() else ["model.safetensors"]
+    present = {path.name for path in folder.iterdir() if path.is_file()}
     found: dict[str, Any] = {}
     for file in files:
         if Path(file).name != file:
             raise UserError(f"{folder / INDEX}: {file!r} is outside of the folder")
-        if not (folder / file).is_file():
+        if file not in present:
             raise UserError(
                 f"{folder / file} is absent; a Hugging Face folder has its weights as safetensors"
             )
