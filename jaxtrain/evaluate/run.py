@@ -94,9 +94,7 @@ def _check(config: EvaluateConfig) -> None:
     if bool(config.clean) != bool(config.data):
         raise UserError("held-out text needs both `clean` and `data`: give both, or neither")
     if not config.clean and (config.contamination or config.memorization.sequences):
-        raise UserError(
-            "contamination and memorization.sequences look at training text: give `clean`, `data`"
-        )
+        raise UserError("contamination and memorization.sequences need training text: `clean`, `data`")
 
 
 def _evaluate(config: EvaluateConfig, tasks: list[Task], folder: Path) -> dict[str, Any]:
@@ -118,9 +116,8 @@ def _evaluate(config: EvaluateConfig, tasks: list[Task], folder: Path) -> dict[s
             if config.harness:
                 from jaxtrain.evaluate import harness  # needs the extra
 
-                found["harness"] = harness.run(
-                    scorer, config.harness.split(","), config.harness_include, config.items
-                )
+                asked = (config.harness.split(","), config.harness_include, config.items)
+                found["harness"] = harness.run(scorer, *asked)
             for part, rows in found.items():
                 results[part] += [{"model": name, **row} for row in rows]
             _say(name, found)
@@ -134,11 +131,8 @@ def _evaluate(config: EvaluateConfig, tasks: list[Task], folder: Path) -> dict[s
 def _scorer(config: EvaluateConfig, path: str) -> Scorer:
     """The model of a folder, and what asks it."""
     source = weights.open(path)
-    longest = source.config.max_length
-    length = min(config.length or min(longest, 2048), longest)
-    return Scorer(
-        source.load_to_use(config.dtype), source.tokenizer, length=length, batch_size=config.batch_size
-    )
+    model, length = source.load_to_use(config.dtype), min(config.length or 2048, source.config.max_length)
+    return Scorer(model, source.tokenizer, length=length, batch_size=config.batch_size)
 
 
 def _task(
@@ -153,19 +147,15 @@ def _task(
         is_quoted=quoted.get(task.name),
         what=f"{name} {task.name}",
     )
-    say(
-        f"  {name}  {task.name}: {row['value']:.3f} ± {row['standard_error'] or 0:.3f}, "
-        f"chance {row['chance']:.3f}"
-    )
+    score = f"{row['value']:.3f} ± {row['standard_error'] or 0:.3f}, chance {row['chance']:.3f}"
+    say(f"  {name}  {task.name}: {score}")
     return row
 
 
 def _say(name: str, found: Results) -> None:
     for row in found.get("heldout", []):
-        say(
-            f"  {name}  held-out {row['source']}: {row['bits_per_byte']:.3f} bits per byte, "
-            f"xz -9e {row['xz_bits_per_byte']:.3f}"
-        )
+        value = f"{row['bits_per_byte']:.3f} bits per byte, xz -9e {row['xz_bits_per_byte']:.3f}"
+        say(f"  {name}  held-out {row['source']}: {value}")
     for row in found.get("bias", []):
         if row["measure"] == "refusal":
             value = f"{row['value']:.3f}, 95 % {row['low']:.3f} to {row['high']:.3f}, {row['items']} prompts"

@@ -95,22 +95,10 @@ class RatingApp:
             Route("/admin/{kind}.jsonl", self._download),
             Mount("/static", StaticFiles(directory=FOLDER / "static")),
         ]
-        session = Middleware(
-            SessionMiddleware,
-            secret_key=secret,
-            same_site="lax",
-            max_age=30 * 86400,
-            https_only=self.address.startswith("https:"),
-        )
-        self.asgi = Starlette(
-            routes=routes,
-            middleware=[session],
-            exception_handlers={
-                _Refused: self._refused,
-                UserError: self._refused,
-                ClientDisconnect: web.gone,
-            },
-        )
+        cookies = {"secret_key": secret, "same_site": "lax", "max_age": 30 * 86400}
+        session = Middleware(SessionMiddleware, **cookies, https_only=self.address.startswith("https:"))
+        handlers = {_Refused: self._refused, UserError: self._refused, ClientDisconnect: web.gone}
+        self.asgi = Starlette(routes=routes, middleware=[session], exception_handlers=handlers)
 
     def invite_link(self, name: str) -> str:
         """A rater's link; their name is in it, signed."""
@@ -130,15 +118,9 @@ class RatingApp:
 
     async def _rate(self, request: Request) -> Response:
         rater = _rater(request)
-        asked = {"now": self.clock(), "overlap": self.overlap}
-        task = await run_in_threadpool(
-            self.store.next_task,
-            rater,
-            lease_seconds=self.lease_seconds,
-            gold_every=self.gold_every,
-            **asked,
-        )
-        done, left = await run_in_threadpool(self.store.progress, rater, **asked)
+        now, limits = self.clock(), (self.overlap, self.lease_seconds, self.gold_every)
+        task = await run_in_threadpool(self.store.next_task, rater, now, *limits)
+        done, left = await run_in_threadpool(self.store.progress, rater, now, self.overlap)
         withdrawn = request.session.pop("withdrawn", None)
         ranks = withdrawn["ranks"] if task and withdrawn and withdrawn["task"] == task.task else []
         return await self._page(request, "rate.html", task=task, done=done, left=left, ranks=ranks)
@@ -215,10 +197,9 @@ class RatingApp:
         return HTMLResponse(text, status, HEADERS)
 
     async def _refused(self, request: Request, error: Exception) -> Response:
-        status, text = (
-            (error.status, error.text) if isinstance(error, _Refused) else (409, f"Not recorded: {error}.")
-        )
-        return await self._page(request, "refused.html", status, text=text)
+        if isinstance(error, _Refused):
+            return await self._page(request, "refused.html", error.status, text=error.text)
+        return await self._page(request, "refused.html", 409, text=f"Not recorded: {error}.")
 
 
 def _markdown(text: str) -> Markup:

@@ -102,14 +102,11 @@ def read(
         except Unreadable as reason:
             counts[str(reason)] += 1
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            problem = f"{type(error).__name__}: {error}"
-            raise UserError(
-                f"{path}, row {number} is no comparison ({problem}); nothing was added"
-            ) from error
+            problem = f"row {number} is no comparison ({type(error).__name__}: {error})"
+            raise UserError(f"{path}: {problem}; nothing was added") from error
     if unread:
-        raise UserError(
-            f"{path}: {unread.total()} rows are no comparison ({', '.join(unread)}); nothing was added"
-        )
+        problem = f"{unread.total()} rows are no comparison ({', '.join(unread)})"
+        raise UserError(f"{path}: {problem}; nothing was added")
     for number, row in enumerate(found):
         answers = zip(row["completions"], row["completion_ids"], strict=True)
         samples = [Sample(text=text, token_ids=ids, checkpoint=path.name) for text, ids in answers]

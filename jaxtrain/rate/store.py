@@ -129,9 +129,7 @@ class Store:
         gold: the ranks of `samples` that are known to be right; such a task is shown to every rater.
         """
         if len(samples) < 2:
-            raise UserError(
-                f"prompt {prompt}: a task needs at least 2 answers to compare, not {len(samples)}"
-            )
+            raise UserError(f"prompt {prompt}: a task compares at least 2 answers, not {len(samples)}")
         with self._write() as session:
             ids = [_add(session, Completion(prompt_id=prompt, **vars(sample))) for sample in samples]
             order = np.random.default_rng(seed).permutation(len(ids))
@@ -182,11 +180,8 @@ class Store:
             shown = select(Task, Prompt.messages).where(Prompt.id == Task.prompt_id, Task.id == lease.task_id)
             found, messages = session.execute(shown).one()
             texts = _completions(session, found.completion_ids)
-            return Assignment(
-                task=found.id,
-                prompt=messages,
-                completions=[texts[id].text for id in found.completion_ids],
-            )
+            answers = [texts[id].text for id in found.completion_ids]
+            return Assignment(task=found.id, prompt=messages, completions=answers)
 
     def judge(
         self,
@@ -203,9 +198,8 @@ class Store:
     ) -> None:
         """Record one judgement; UserError where the ranks do not fit or the rater has judged the task before.
 
-        assigned: refuse a task that was not given to this rater, now or before.
-
         ranks: of each answer in display order: 1 = best, equal = tie, no rank left out; empty with `skip`.
+        assigned: refuse a task that was not given to this rater, now or before.
         A judgement that arrives after its lease has expired still counts: people's work is never thrown away.
         """
         ranks = [int(rank) for rank in ranks]
@@ -217,27 +211,17 @@ class Store:
                 raise UserError(f"task {task} was not given to rater {rater}")
             if skip != (not ranks):
                 raise UserError(f"task {task}: give ranks, or skip, but not both")
-            if ranks and (
-                len(ranks) != len(found.completion_ids) or set(ranks) != set(range(1, max(ranks) + 1))
-            ):
+            answers, places = len(found.completion_ids), set(range(1, max(ranks, default=0) + 1))
+            if ranks and (len(ranks) != answers or set(ranks) != places):
                 raise UserError(
-                    f"task {task}: ranks {ranks} do not order {len(found.completion_ids)} answers; "
-                    "1 is best, equal ranks tie, and no rank is left out"
+                    f"task {task}: ranks {ranks} do not order {answers} answers; 1 is best, equal ranks tie, "
+                    "and no rank is left out"
                 )
             if before is not None:
                 raise UserError(f"rater {rater} has judged task {task} before; a judgement stands")
-            session.add(
-                Judgement(
-                    task_id=task,
-                    rater_id=rater,
-                    ranks=ranks,
-                    all_bad=all_bad,
-                    skipped=skip,
-                    reason=reason,
-                    milliseconds=milliseconds,
-                    created=now,
-                )
-            )
+            said = {"ranks": ranks, "all_bad": all_bad, "skipped": skip, "reason": reason}
+            when = {"milliseconds": milliseconds, "created": now}
+            session.add(Judgement(task_id=task, rater_id=rater, **said, **when))
             found.judged += not skip
             session.execute(delete(Lease).where(Lease.task_id == task, Lease.rater_id == rater))
 

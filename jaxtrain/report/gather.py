@@ -20,6 +20,8 @@ from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 from jaxtrain.tasks import utility
 
+MEASURED = ("languages", "positions", "aggregate", "extraction", "exposure", "bias", "representation")
+"""Parts of evaluate's results."""
 Line = dict[str, Any]
 Results = dict[str, Any]
 
@@ -100,16 +102,13 @@ def gather(folders: Mapping[str, Path], prices: costs.Prices | None = None) -> R
     """
     manifests = {name: _manifest(folder) for name, folder in folders.items()}
     live = [name for name, folder in folders.items() if is_live(folder)]
+    versions = {"jaxtrain": jaxtrain.__version__, "jax": jax.__version__, "python": platform.python_version()}
     accelerated = {name for name, part in PARTS.items() if part.on_accelerator}
     results: Results = {
         "live": live,
         "cost": None if live else costs.gather(folders, accelerated, prices or costs.Prices()),
         "run": {
-            "versions": {
-                "jaxtrain": jaxtrain.__version__,
-                "jax": jax.__version__,
-                "python": platform.python_version(),
-            },
+            "versions": versions,
             "fingerprints": {name: manifest["fingerprint"] for name, manifest in manifests.items()},
         },
     }
@@ -168,13 +167,9 @@ def headline(results: Results) -> list[dict[str, str]]:
         total = next((row for row in results["heldout"] if row["source"] == "all"), None)
         if total is None:
             raise UserError("evaluate's results.json has no held-out row of all sources; run evaluate again")
-        rows.append(
-            {
-                "measure": f"Held-out text, bits per byte of the {total['model']} model (lower is better)",
-                "value": f"{total['bits_per_byte']:.3f}",
-                "beside": f"xz -9e on the same {total['bytes']:,} bytes: {total['xz_bits_per_byte']:.3f}",
-            }
-        )
+        measure = f"Held-out text, bits per byte of the {total['model']} model (lower is better)"
+        beside = f"xz -9e on the same {total['bytes']:,} bytes: {total['xz_bits_per_byte']:.3f}"
+        rows.append(_row(measure, f"{total['bits_per_byte']:.3f}", beside))
     if "reward" in results:
         rows += _reward_rows(results)
     if "ppo" in results:
@@ -183,30 +178,25 @@ def headline(results: Results) -> list[dict[str, str]]:
         values = [(name, share(row["value"], row["standard_error"])) for name, row in task["models"].items()]
         name, value = values[-1]
         others = "".join(f", {other} {text}" for other, text in values[:-1])
-        rows.append(
-            {
-                "measure": f"{task['task']} ({name})",
-                "value": value,
-                "beside": f"chance {share(task['chance'])}{others}",
-            }
-        )
+        rows.append(_row(f"{task['task']} ({name})", value, f"chance {share(task['chance'])}{others}"))
     return rows
 
 
+def _row(measure: str, value: str, beside: str) -> dict[str, str]:
+    return {"measure": measure, "value": value, "beside": beside}
+
+
 def _reward_rows(results: Results) -> list[dict[str, str]]:
-    reward = results["reward"]
-    rows = [
-        {
-            "measure": f"Reward model on held-out comparisons of {raters(results)}",
-            "value": share(reward["heldout_accuracy"], reward["standard_error"]),
-            "beside": f"untrained {share(reward['untrained_accuracy'])}, longer answer wins "
-            f"{share(reward['length_accuracy'])}, ceiling {share(reward['ceiling'])}",
-        }
-    ]
+    reward, measure = results["reward"], "Reward model on held-out comparisons of"
+    beside = (
+        f"untrained {share(reward['untrained_accuracy'])}, longer answer wins "
+        f"{share(reward['length_accuracy'])}, ceiling {share(reward['ceiling'])}"
+    )
+    value = share(reward["heldout_accuracy"], reward["standard_error"])
+    rows = [_row(f"{measure} {raters(results)}", value, beside)]
     if "human_accuracy" in reward:
         value = share(reward["human_accuracy"], reward["human_standard_error"])
-        measure = "Reward model on held-out comparisons of people"
-        rows.append({"measure": measure, "value": value, "beside": "chance 50.0 %"})
+        rows.append(_row(f"{measure} people", value, "chance 50.0 %"))
     return rows
 
 
@@ -214,19 +204,17 @@ def _ppo_row(results: Results) -> dict[str, str]:
     """The true utility where it is known; else the proxy, which is called one."""
     ppo = results["ppo"]
     kl = f"KL {ppo['kl']:.2f} nats a sequence"
-    if "utility_after" not in ppo:
-        return {
-            "measure": "PPO: score of the reward model that it was trained on",
-            "value": f"{ppo['reward_after'] - ppo['reward_before']:+.2f} SD",
-            "beside": f"in SD of the fine-tuned model's answers; {kl}; a proxy: whether people like its "
-            "answers better was not measured",
-        }
-    return {
-        "measure": f"PPO: true utility to {raters(results)}",
-        "value": f"{ppo['utility_gain_sd']:+.2f} SD",
-        "beside": f"from {ppo['utility_before']:.3f} to {ppo['utility_after']:.3f}, "
-        f"in SD ({ppo['utility_sd_before']:.3f}) of the fine-tuned model's answers; {kl}",
-    }
+    if "utility_after" in ppo:
+        sd = f"in SD ({ppo['utility_sd_before']:.3f}) of the fine-tuned model's answers"
+        beside = f"from {ppo['utility_before']:.3f} to {ppo['utility_after']:.3f}, {sd}; {kl}"
+        measure = f"PPO: true utility to {raters(results)}"
+        return _row(measure, f"{ppo['utility_gain_sd']:+.2f} SD", beside)
+    beside = "a proxy: whether people like its answers better was not measured"
+    return _row(
+        "PPO: score of the reward model that it was trained on",
+        f"{ppo['reward_after'] - ppo['reward_before']:+.2f} SD",
+        f"in SD of the fine-tuned model's answers; {kl}; {beside}",
+    )
 
 
 def raters(results: Results) -> str:
@@ -241,21 +229,17 @@ def share(value: float | None, error: float | None = None) -> str:
     return f"{100 * value:.1f} %" if error is None else f"{100 * value:.1f} ± {100 * error:.1f} %"
 
 
-def samples(folder: Path) -> list[dict[str, str | int]]:
+def samples(folder: Path) -> list[Line]:
     """What a model wrote for each prompt of `samples.jsonl`, at the `first` step there and the `last`."""
     by_prompt: dict[str, list[Line]] = {}
     for line in read_lines(folder / "samples.jsonl"):
         by_prompt.setdefault(line["prompt"], []).append(line)
-    return [
-        {
-            "prompt": prompt,
-            "first": lines[0]["completion"],
-            "first_step": lines[0]["step"],
-            "last": lines[-1]["completion"],
-            "last_step": lines[-1]["step"],
-        }
-        for prompt, lines in by_prompt.items()
-    ]
+    found = []
+    for prompt, (first, *more) in by_prompt.items():
+        last = more[-1] if more else first
+        texts = {"prompt": prompt, "first": first["completion"], "last": last["completion"]}
+        found.append({**texts, "first_step": first["step"], "last_step": last["step"]})
+    return found
 
 
 def steps(lines: list[Line]) -> list[Line]:
@@ -308,22 +292,13 @@ def _pretrained(folder: Path, manifest: Line, counts: Line) -> Results:
         "rollbacks": [line for line in lines if line.get("kind") == "rollback"],
         "loss": trained[-1]["loss"],
         "heldout": evaluated[-1] if evaluated else None,
-        "goodput": speed.get("goodput"),
-        "mfu": speed.get("mfu"),
-        "data_wait": speed.get("data_wait"),
-        "peak_memory_bytes": speed.get("peak_memory_bytes"),
-        "seconds": {
-            part.split("/")[1]: value for part, value in speed.items() if part.startswith("seconds/")
-        },
-        "checkpoints": _checkpoints(folder),
+        **{of: speed.get(of) for of in ("goodput", "mfu", "data_wait", "peak_memory_bytes")},
+        "seconds": {of.split("/")[1]: value for of, value in speed.items() if of.startswith("seconds/")},
+        # steps whose checkpoint is kept
+        "checkpoints": sorted(int(at.name) for at in (folder / "checkpoint").glob("*") if at.name.isdigit()),
         "incidents": len(list((folder / "incidents").glob("batch-*"))),
     }
     return {"pretrain": found}
-
-
-def _checkpoints(folder: Path) -> list[int]:
-    """Steps whose checkpoint is kept."""
-    return sorted(int(path.name) for path in (folder / "checkpoint").glob("*") if path.name.isdigit())
 
 
 def _finetuned(folder: Path, manifest: Line, counts: Line) -> Results:
@@ -338,19 +313,8 @@ def _finetuned(folder: Path, manifest: Line, counts: Line) -> Results:
 def _evaluated(folder: Path, manifest: Line, counts: Line) -> Results:
     """Parts that evaluate was not asked for are empty."""
     found = read_json(folder / "results.json")
-    parts = [
-        "languages",
-        "positions",
-        "aggregate",
-        "extraction",
-        "exposure",
-        "bias",
-        "representation",
-        "harness",
-    ]
-    return {"benchmarks": found["tasks"], "heldout": found["heldout"]} | {
-        part: found.get(part, []) for part in parts
-    }
+    asked = {part: found.get(part, []) for part in (*MEASURED, "harness")}
+    return {"benchmarks": found["tasks"], "heldout": found["heldout"], **asked}
 
 
 def _rewarded(folder: Path, manifest: Line, counts: Line) -> Results:

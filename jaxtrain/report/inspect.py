@@ -8,7 +8,6 @@ its chat template writes of a short talk, and which tokens of it are learned.
 
 import random
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -69,13 +68,10 @@ class InspectConfig:
 
 def inspect(options: InspectConfig) -> None:
     """Show refused batches, or counts by file, or the records that the options pick."""
-    folder = Path(options.folder)
+    folder, console = Path(options.folder), Console(highlight=False)
     if incidents := _incidents(folder):
-        Console(highlight=False, markup=False).print(
-            visible("\n\n".join(map(incident.text, incidents))), soft_wrap=True
-        )
+        console.print(Text(visible("\n\n".join(map(incident.text, incidents)))), soft_wrap=True)
         return
-    console = Console(highlight=False)
     has_tokenizer = any((folder / name).exists() for name in (FOLDER, SETTINGS))
     if has_tokenizer and not any(folder.rglob("*.parquet")):
         learned(console, Tokenizer.load(folder))
@@ -120,19 +116,16 @@ def _files(folder: Path, part: str, source: str) -> list[Path]:
     return files
 
 
-def sample(files: list[Path], options: InspectConfig, wanted: int) -> Iterator[tuple[str, Row]]:
+def sample(files: list[Path], options: InspectConfig, wanted: int) -> list[tuple[str, Row]]:
     """`wanted` records of those picked, each as likely as any other (reservoir sampling)."""
-    rng, kept, seen = random.Random(options.seed), [], 0
-    for path in files:
-        for row in read_rows(path):
-            if not picks(row, options):
-                continue
-            seen += 1
-            if len(kept) < wanted:
-                kept.append((f"{path.parent.name}/{path.stem}", row))
-            elif (place := rng.randrange(seen)) < wanted:
-                kept[place] = (f"{path.parent.name}/{path.stem}", row)
-    yield from kept
+    rng, kept = random.Random(options.seed), []
+    rows = ((path, row) for path in files for row in read_rows(path) if picks(row, options))
+    for seen, (path, row) in enumerate(rows, 1):
+        if len(kept) < wanted:
+            kept.append((f"{path.parent.name}/{path.stem}", row))
+        elif (place := rng.randrange(seen)) < wanted:
+            kept[place] = (f"{path.parent.name}/{path.stem}", row)
+    return kept
 
 
 def picks(row: Row, options: InspectConfig) -> bool:
@@ -167,10 +160,8 @@ def text_of(row: Row) -> str:
 
 def show(console: Console, place: str, row: Row) -> None:
     """One record: where it is from, why it was dropped, its beginning."""
-    head = "  ".join(
-        str(row[name]) for name in ("id", "url", "language", "license", "reason", "detail") if row.get(name)
-    )
-    text = text_of(row)
+    named = ("id", "url", "language", "license", "reason", "detail")
+    head, text = "  ".join(str(row[name]) for name in named if row.get(name)), text_of(row)
     more = f" … {len(text):,} characters" if len(text) > SHOWN else ""
     console.print(Text(visible(f"{place}  {head}"), "bold cyan"), soft_wrap=True)
     console.print(Text(visible(text[:SHOWN]) + more), soft_wrap=True)
@@ -195,10 +186,8 @@ def overview(console: Console, found: Row) -> None:
     rows = [(row["step"], f"{row['records']:,}", f"{row['bytes']:,}") for row in shown["steps"]]
     _print(console, ("what is left", "records", "bytes"), rows)
     for name, labels in (("language", shown["languages"]), *shown["topics"].items()):
-        rows = [
-            (row["label"], *(f"{row[column]:,}" for column in list(row)[1:]))
-            for row in census.shortened(labels)
-        ]
+        short = [list(row.values()) for row in census.shortened(labels)]
+        rows = [(label, *(f"{count:,}" for count in counts)) for label, *counts in short]
         _print(console, (name, "collected", "bytes", "kept", "bytes"), rows)
     rows = [
         (f"{row['size']:,}", of["reason"], ", ".join(row["sources"]), row["id"], row["excerpt"])
@@ -232,9 +221,8 @@ def distribution(console: Console, folder: Path, signal: str, source: str) -> No
             continue
         before, after = (signals[signal][when] for when in census.WHEN)
         limit = found["limits"][name].get(signal)
-        console.print(
-            f"{visible(name)}: {signal}" + (f", limits {_ends(limit)}" if limit else ""), markup=False
-        )
+        limits = f", limits {_ends(limit)}" if limit else ""
+        console.print(f"{visible(name)}: {signal}{limits}", markup=False)
         table = Table("from", "collected", "kept", "")
         used = [place for place, count in enumerate(before) if count]
         for place in range(used[0], used[-1] + 1) if used else ():
