@@ -18,7 +18,6 @@ from jaxtrain.report import gather, plots
 from jaxtrain.report.costs import Prices
 from jaxtrain.report.files import read_lines
 from jaxtrain.report.run import template, write, write_page
-from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 
 Run = tuple[dict[str, Path], gather.Results]

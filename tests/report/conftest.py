@@ -298,11 +298,13 @@ def _ppo(folder: Path, rng: random.Random) -> dict[str, Any]:
         lines.append(
             {
                 "step": step,
+                "kind": "round",
+                "round": step,
                 "reward": 0.26 * kl + rng.gauss(0, 0.1),
                 "kl": kl,
                 "grad_norm": 0.4,
                 "utility": -0.71 + 0.9 * math.sqrt(kl / 9) - 0.02 * kl + rng.gauss(0, 0.03),
-                "surprise": 3.9 - 0.02 * step,
+                "entropy": 3.9 - 0.02 * step,
                 "length": 28.0,
                 "seconds": 5.1,
             }
