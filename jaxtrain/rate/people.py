@@ -146,7 +146,8 @@ def serve(config: ServeConfig) -> None:
     parts = urlsplit(config.address)
     if config.address and (parts.scheme not in ("http", "https") or not parts.hostname):
         raise UserError(f"address is {config.address!r}; give one such as https://rate.example.org")
-    with Store(url(config.database)) as store, web.listen(config.host, config.port) as listening:
+    opened = Store(url(config.database), durable=True)
+    with opened as store, web.listen(config.host, config.port) as listening:
         app = RatingApp(
             store,
             _secret(Path(config.secret_file)),

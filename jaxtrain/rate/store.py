@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -69,13 +70,18 @@ class Comparison:
 class Store:
     """A ratings database. `with Store(url) as store:` closes it, which leaves SQLite a single file."""
 
-    def __init__(self, url: str):
-        """url: an SQLAlchemy URL, for example `sqlite:///ratings.sqlite`; the tables are made if need be."""
+    def __init__(self, url: str, durable: bool = False):
+        """url: an SQLAlchemy URL, for example `sqlite:///ratings.sqlite`; the tables are made if need be.
+
+        durable: SQLite waits for the disk at each commit, as other databases do: a power cut loses nothing.
+        """
         self._queue = threading.Lock()
         try:
             self._engine = create_engine(url)
             if self._engine.dialect.name == "sqlite":
-                event.listen(self._engine, "connect", _set_up_sqlite)
+                event.listen(
+                    self._engine, "connect", partial(_set_up_sqlite, "FULL" if durable else "NORMAL")
+                )
             _make_tables(self._engine)
         except (ArgumentError, NoSuchModuleError, OperationalError, ImportError) as error:
             problem = str(getattr(error, "orig", None) or error).splitlines()[0]
@@ -340,6 +346,6 @@ def _make_tables(engine: Engine) -> None:
         connection.execute(insert(Turn).values(id=1, number=0))
 
 
-def _set_up_sqlite(connection: Any, _: Any) -> None:
-    for pragma in ("busy_timeout=10000", "journal_mode=WAL", "foreign_keys=ON", "synchronous=NORMAL"):
+def _set_up_sqlite(synchronous: str, connection: Any, _: Any) -> None:
+    for pragma in ("busy_timeout=10000", "journal_mode=WAL", "foreign_keys=ON", f"synchronous={synchronous}"):
         connection.execute(f"PRAGMA {pragma}")
