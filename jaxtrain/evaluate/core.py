@@ -21,7 +21,6 @@ import numpy as np
 import yaml
 
 from jaxtrain.evaluate.choices import Scorer
-from jaxtrain.evaluate.likelihood import likelihoods
 from jaxtrain.evaluate.score import centred, standard_error
 from jaxtrain.runtime.errors import UserError
 
@@ -244,10 +243,6 @@ def score(scorer: Scorer, part: Part, items: Sequence[Row], what: str = "") -> l
     ids = iter(scorer.tokenizer.encode_batch([text for of_item in texts for text in of_item]))
     asked = [part.pairs([[*start, *next(ids)] for _ in of_item], scorer.length) for of_item in texts]
     pairs = [pair for of_item in asked for pair in of_item]
-    tokens = scorer.batch_size * scorer.length
-    found = likelihoods(scorer.model, pairs, tokens=tokens, pad=scorer.tokenizer.pad, what=what)
-    means = iter(
-        (one.nats / len(continuation), one.is_greedy)
-        for one, (_, continuation) in zip(found, pairs, strict=True)
-    )
+    found = zip(scorer.likelihoods(pairs, what), pairs, strict=True)
+    means = iter([(one.nats / len(continuation), one.is_greedy) for one, (_, continuation) in found])
     return [[next(means) for _ in of_item] for of_item in asked]
