@@ -115,6 +115,7 @@ def learning(name: str, lines: Lines) -> str:
     for axes, measure in zip(_panels(len(shown), 2.3) if shown else (), shown, strict=True):
         _curve(axes, found, measure, by=by, color=SERIES[0], lw=1.2)
         axes.set(title=MEASURES[measure], xlabel=by)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     return svg(axes, name, f"{', '.join(shown)} by {by}") if shown else ""
 
 

@@ -90,6 +90,7 @@ def write_page(folders: dict[str, Path], results: gather.Results, out: Path, ref
     results["headline"] = gather.headline(results)
     names = {fingerprint: name for name, fingerprint in results["run"]["fingerprints"].items()}
     shown = {
+        "name": next(iter(folders.values())).absolute().parent.name,
         "results": defaultdict(lambda: None, results),
         "figures": {name: Markup(svg) for name, svg in _figures(folders, results).items()},
         "samples": defaultdict(list, _samples(folders)),
