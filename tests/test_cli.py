@@ -93,7 +93,7 @@ def test_stage_help_shows_what_only_a_file_can_say(capsys: pytest.CaptureFixture
         (["run", "--restart"], "run takes FOLDER before --restart, for example `jaxtrain run mine`"),
         (["run", "a", "--steps"], "RunConfig has no field --steps"),
         (["convert", "a"], "convert takes OUT, for example `jaxtrain convert runs/mine/8_ppo my-model`"),
-        (["rate", "sample", "--prompts", "3"], "--models is required: Folders of the models that answer"),
+        (["rate", "sample", "--prompts", "3"], "--conversations is required: Folder of the clean artifact"),
         (["dpo", PRETRAIN], f"is a config of pretrain; run `jaxtrain pretrain {PRETRAIN}`"),
         (["run", "nowhere"], "nowhere holds no numbered configs"),
         (["pretrain", "--steps", "3"], "name a config file before --steps"),

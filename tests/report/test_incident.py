@@ -55,8 +55,9 @@ def test_all_of_a_run_by_the_command(folder, capsys):
 
 
 def test_what_is_no_incident_is_one_line(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds nothing to inspect"):
-        inspect.inspect(inspect.InspectConfig(folder=str(tmp_path / "tokenizer")))
+        inspect.inspect(inspect.InspectConfig(folder=str(tmp_path / "empty")))
     (folder / "batch-00000011" / "process-0.npz").unlink()
     with pytest.raises(UserError, match="its batch was not kept"):
         incident.text(folder / "batch-00000011")
