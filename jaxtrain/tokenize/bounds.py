@@ -14,8 +14,8 @@ from typing import Any
 
 import jinja2
 from jinja2 import filters, nodes
-from jinja2.compiler import CodeGenerator, Frame, optimizeconst
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
+from jinja2.visitor import NodeTransformer
 
 LONGEST = 1 << 23
 """Characters of a value, and of what is rendered; what is no text counts as eight."""
@@ -62,50 +62,32 @@ def _filled(pattern: str, given: Any, holes: int) -> int:
     return len(pattern) + widths + stars + holes * size(given)
 
 
-class _CodeGenerator(CodeGenerator):
-    """What loops go over, joins, sums and literals pass through the environment."""
+class _Counted(NodeTransformer):
+    """What loops go over, joins and literals pass through a filter of the environment."""
 
-    def __init__(self, *given: Any, **named: Any):
-        super().__init__(*given, **named)
-        self._gone_over: list[nodes.Node] = []
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        self.generic_visit(node)
+        node.iter = self._through("turns", node.iter)
+        return node
 
-    def visit_For(self, node: nodes.For, frame: Frame) -> None:
-        self._gone_over.append(node.iter)
-        super().visit_For(node, frame)
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        self.generic_visit(node)
+        return self._through("concat", nodes.Tuple(node.nodes, "load", lineno=node.lineno))
 
-    def visit(self, node: nodes.Node, *given: Any, **named: Any) -> Any:
-        visit = super().visit
-        if any(node is one for one in self._gone_over):
-            self._gone_over = [one for one in self._gone_over if one is not node]
-            return self._through("turns", lambda: visit(node, *given, **named))
-        if isinstance(node, nodes.List | nodes.Dict) or (
-            isinstance(node, nodes.Tuple) and node.ctx == "load"
-        ):
-            return self._through("kept", lambda: visit(node, *given, **named))
-        return visit(node, *given, **named)
+    def visit_List(self, node: nodes.List | nodes.Dict | nodes.Tuple) -> nodes.Node:
+        self.generic_visit(node)
+        is_target = isinstance(node, nodes.Tuple) and node.ctx != "load"
+        return node if is_target else self._through("kept", node)
 
-    @optimizeconst
-    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
-        def write() -> None:
-            self.write("(")
-            for value in node.nodes:
-                self.write("str(")
-                self.visit(value, frame)
-                self.write("), ")
-            self.write(")")
+    visit_Dict = visit_Tuple = visit_List
 
-        self._through("concat", write)
-
-    def _through(self, name: str, write: Any) -> None:
-        self.write(f"environment.{name}(")
-        write()
-        self.write(")")
+    def _through(self, name: str, node: nodes.Node) -> nodes.Node:
+        return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
 
 
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
     """A sandbox for templates whose renderings end, in bounded memory. Errors: Spent, a TemplateError."""
 
-    code_generator_class = _CodeGenerator
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def __init__(self, **options: Any):
@@ -114,7 +96,11 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         own = (self._tojson, self._replace, self._join, self._indent, self._format)
         self.filters = {name: found for name, found in self.filters.items() if name not in _LAYOUT}
         self.filters |= {one.__name__.removeprefix("_"): one for one in own}
+        self.filters |= {"turns": self.turns, "kept": self.kept, "concat": self.concat}
         self.begin()
+
+    def _parse(self, *given: Any) -> nodes.Template:
+        return _Counted().visit(super()._parse(*given))
 
     def begin(self) -> None:
         """A rendering begins."""
@@ -144,11 +130,11 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             self.spend(0)
         return value
 
-    def concat(self, pieces: Iterable[str]) -> str:
+    def concat(self, pieces: Iterable[Any]) -> str:
         """The whole, blocks, macros and `~`; each piece was counted, or is the template's."""
-        pieces = list(pieces)
-        self.spend(sum(map(len, pieces)))
-        return "".join(pieces)
+        texts = [str(piece) for piece in pieces]
+        self.spend(sum(map(len, texts)))
+        return "".join(texts)
 
     def turns(self, values: Iterable[Any]) -> Iterator[Any]:
         """What a loop goes over, counted."""
