@@ -19,8 +19,9 @@ import numpy as np
 from record import record
 
 from jaxtrain.decode.generate import generate
+from jaxtrain.decode.request import Request
 from jaxtrain.decode.sampling import Settings
-from jaxtrain.decode.scheduler import Request, Scheduler
+from jaxtrain.decode.scheduler import Scheduler
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh

@@ -17,7 +17,8 @@ import numpy as np
 from record import record
 
 from jaxtrain.decode.generate import generate, row_keys
-from jaxtrain.decode.scheduler import Request, Scheduler
+from jaxtrain.decode.request import Request
+from jaxtrain.decode.scheduler import Scheduler
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh
 from jaxtrain.weights import folder as store

@@ -1,21 +1,21 @@
 """Continuous batching: requests come at any time, decode side by side, and free their row as they end.
 
-The device sees two programs of fixed shape: `_prefill` puts a piece of a prompt into slots of its own, and
-`_turn` samples one token for every row. A request's text depends on its prompt, settings and seed alone.
+The device sees two programs of fixed shape: `prefill` puts a piece of a prompt into slots of its own, and
+`turn` samples one token for every row. A prompt's beginning that stands in a row already, of whichever
+request, is copied from there. A request's text depends on its prompt, settings and seed alone.
 
     scheduler = Scheduler(model, rows=8)
     answers = scheduler.complete([Request(prompt=ids, max_new=64, stop=(end,))])
 
-B batch, T tokens of a piece, S slots
+B batch, T tokens of a piece, S slots, X likeliest tokens
 """
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,11 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain.decode.sampling import Choice, Sampling, Settings, choose
-from jaxtrain.decode.slots import Decoder, Slots, append, grown, insert, new_slots
+from jaxtrain.decode import programs, scoring
+from jaxtrain.decode.prefixes import Prefixes
+from jaxtrain.decode.request import Answer, Durations, Likeliest, Reason, Request
+from jaxtrain.decode.sampling import Choice, Sampling, Settings
+from jaxtrain.decode.slots import Decoder
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
@@ -35,61 +38,32 @@ PIECES = (256, 32)
 FEWEST_SLOTS, GROWTH = 256, 4
 """Slots of a row at first, and by how much they grow when a sequence needs more; each size is a program."""
 
-Reason = Literal["", "stop", "length", "cancelled", "error"]
-
 
 class Full(UserError):
     """No more requests are taken now."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What is asked of the model."""
-
-    prompt: Sequence[int]
-    """Ids, at least one."""
-    max_new: int
-    """Tokens of the answer at most."""
-    settings: Settings = field(default_factory=Settings)
-    seed: int = 0
-    """The same request with the same seed has the same answer."""
-    stop: tuple[int, ...] = ()
-    """Ids that end the answer; the one that came is its last token."""
-    is_over: Callable[[Sequence[int]], bool] | None = None
-    """Asked with the ids so far after every token (`ends_with(decode, texts)`): true ends the answer."""
-
-
 @dataclass(eq=False)
-class Answer:
-    """What has come of a request so far. Ids are kept as they were sampled; nothing is tokenized again."""
+class _Lane:
+    """A prompt that is being read, in slots of its own."""
 
-    request: Request
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    """log p of each id under the distribution that it was sampled from."""
-    raw_logprobs: list[float] = field(default_factory=list)
-    """log p of each id under the model's own distribution."""
-    reason: Reason = ""
-    """Why it ended; empty while it goes on."""
-    submitted: float = 0.0
-    first_token: float = 0.0
-    finished: float = 0.0
-    """Seconds of `time.monotonic`."""
-    listen: Callable[["Answer"], None] | None = None
+    answer: Answer
+    row: int
+    """Where it will decode."""
+    read: int
+    """Tokens that stand in the slots."""
+    scores: list[tuple[int, scoring.Scores]] = field(default_factory=list)
+    """How many tokens of each piece, and how likely they were, where the request asks for that."""
 
 
-def ends_with(
-    decode: Callable[[Sequence[int]], str], texts: Iterable[str]
-) -> Callable[[Sequence[int]], bool]:
-    """For `Request.is_over`: whether the decoded answer contains one of `texts`."""
-    texts = tuple(texts)
-    longest = max((len(text.encode()) for text in texts), default=0)
+@dataclass
+class _Turn:
+    """A turn that was sent and is not read yet."""
 
-    def is_over(ids: Sequence[int]) -> bool:
-        tail = decode(ids[-longest - 8 :])  # a token is a byte at least; the first may be half a character
-        return any(text in tail for text in texts)
-
-    return is_over
+    answers: list[Answer | None]
+    choice: Choice
+    likeliest: tuple[jax.Array, jax.Array]
+    """Ids and log p of the X likeliest tokens of every row."""
 
 
 class Scheduler:
@@ -114,32 +88,36 @@ class Scheduler:
         self.rows = -(-rows // self.together) * self.together
         self.max_length, self.queue = max_length or model.config.max_length, queue
         self.vocab_size = model.config.vocab_size
-        self._dtype = dtype
         self._decoder = jax.jit(Decoder.of)(model)
+        # slots that the longest sequence needs, room for its prompt's last piece included
+        self._most = -(-self.max_length // PIECES[-1]) * PIECES[-1]
         self._size = min(FEWEST_SLOTS, self._most)
-        self._slots = self._new_slots(self.rows)
+        self._slots, self._lane_slots = (
+            programs.empty(model.config, rows, self._size, dtype) for rows in (self.rows, self.together)
+        )
+        self._prefixes = Prefixes(self.rows, self.max_length)
         self._token_B = jnp.zeros((self.rows,), jnp.int32, out_sharding=P(BATCH))
         self._running: list[Answer | None] = [None] * self.rows
+        self._lanes: dict[int, _Lane] = {}
         self._next: dict[int, int] = {}  # row to the last token of its prompt, which the next turn takes
         self._waiting: deque[Answer] = deque()
-        self._sent: tuple[list[Answer | None], Choice] | None = None  # the turn that is not read yet
-        self._settled: Any = None  # what `_turn` is told of the rows, on the device; None: it has changed
+        self._sent: _Turn | None = None
+        self._settled: Any = None  # what `turn` is told of the rows, on the device; None: it has changed
         self._lock = threading.Condition()
         self.tokens = 0
         """Sampled so far, over all requests."""
         self.prompt_tokens = 0
+        self.shared_tokens = 0
+        """Those of prompts that were copied, and not read."""
         self.ended: dict[str, int] = {}
         """Requests by the reason they ended."""
-
-    @property
-    def _most(self) -> int:
-        """Slots that the longest sequence needs, room for its prompt's last piece included."""
-        return -(-self.max_length // PIECES[-1]) * PIECES[-1]
+        self.first_token, self.between_tokens = Durations(), Durations()
 
     @property
     def busy(self) -> int:
-        """Rows that decode a request."""
-        return sum(answer is not None for answer in self._running)
+        """Rows that have a request."""
+        reading = sum(not lane.answer.reason for lane in self._lanes.values())
+        return sum(answer is not None for answer in self._running) + reading
 
     @property
     def waiting(self) -> int:
@@ -185,8 +163,9 @@ class Scheduler:
                         self._lock.wait_for(lambda: bool(self._waiting) or stop.is_set())
         finally:
             with self._lock:
-                for answer in [*self._running, *self._waiting]:
-                    if answer is not None:
+                reading = [lane.answer for lane in self._lanes.values()]
+                for answer in [*self._running, *reading, *self._waiting]:
+                    if answer is not None and not answer.reason:
                         self._end(answer, "cancelled" if stop.is_set() else "error")
 
     def wake(self) -> None:
@@ -194,15 +173,15 @@ class Scheduler:
             self._lock.notify_all()
 
     def step(self) -> bool:
-        """Admit what fits, send a turn, read the one before it. False: nothing is left to do."""
+        """Read some of the prompts, send a turn, read the one before it. False: nothing is left to do."""
         with jax.set_mesh(self.mesh):
-            self._admit()
-            read, self._sent = self._sent, self._send()
-            if read is not None:
-                self._read(*read)
+            self._read_prompts()
+            before, self._sent = self._sent, self._send()
+            if before is not None:
+                self._deliver(before)
         return self.busy > 0 or self._sent is not None or bool(self._waiting)
 
-    # --- admission ---
+    # --- prompts ---
 
     def _check(self, request: Request) -> None:
         length = len(request.prompt)
@@ -215,42 +194,94 @@ class Scheduler:
             )
         if not all(0 <= token < self.vocab_size for token in request.prompt):
             raise UserError(f"a token of the prompt is not within 0 and {self.vocab_size - 1}")
+        assert 0 <= request.likeliest <= scoring.MOST
 
-    def _admit(self) -> None:
-        """Waiting requests into free rows, as many as are read together; the rest after the next turn."""
+    def _read_prompts(self) -> None:
+        """Pieces of prompts, less of them while many rows decode, so that these wait no more than a bit."""
+        decoding = sum(answer is not None for answer in self._running)
+        sizes = PIECES if 2 * decoding < self.rows else PIECES[-1:]
+        left = sizes[0]
+        while left > 0 and self._fill_lanes():
+            left -= self._read_piece(sizes)
+            self._finish_lanes()
+
+    def _fill_lanes(self) -> bool:
+        """Waiting requests into free lanes, each with a free row to come to. False: nothing is to be read."""
         with self._lock:
-            free = [row for row, answer in enumerate(self._running) if answer is None]
-            chosen: list[Answer] = []
-            while self._waiting and len(chosen) < min(len(free), self.together):
-                chosen.append(self._waiting.popleft())
-            for row, answer in zip(free, chosen, strict=False):
-                self._running[row] = answer
-        if not chosen:
-            return
-        self._grow(max(len(answer.request.prompt) for answer in chosen))
-        slots = self._new_slots(self.together)
-        prompts = [np.asarray(answer.request.prompt, np.int32) for answer in chosen]
-        read = 0
-        longest = max(map(len, prompts)) - 1  # a prompt's last token is left to its first turn
-        while read < longest:
-            T = next((size for size in PIECES if longest - read >= size), PIECES[-1])
-            tokens_BT = np.zeros((self.together, T), np.int32)
-            count_B = np.zeros((self.together,), np.int32)
-            for b, prompt in enumerate(prompts):
-                piece = prompt[:-1][read : read + T]
-                tokens_BT[b, : len(piece)], count_B[b] = piece, len(piece)
-            slots = _prefill(self._decoder, slots, self._put(tokens_BT), self._put(count_B))
-            read += T
-        for b, (row, answer) in enumerate(zip(free, chosen, strict=False)):
-            self._slots = _insert(self._slots, np.int32(row), slots, np.int32(b))
-            self._next[row] = int(answer.request.prompt[-1])
-            self.prompt_tokens += len(answer.request.prompt)
-        self._settled = None
+            self._lanes = {at: lane for at, lane in self._lanes.items() if not lane.answer.reason}
+            kept = {lane.row for lane in self._lanes.values()}
+            free = {row for row in range(self.rows) if self._running[row] is None} - kept
+            chosen = []
+            for at in range(self.together):
+                if at not in self._lanes and self._waiting and len(free) > len(chosen):
+                    answer = self._waiting.popleft()
+                    # where it will be is known once the lock is free
+                    self._lanes[at] = _Lane(answer, -1, 0)
+                    chosen.append(at)
+        for at in chosen:
+            lane = self._lanes[at]
+            prompt = lane.answer.request.prompt
+            source, shared = self._prefixes.longest(prompt)
+            lane.row = self._prefixes.least(free, source, shared)
+            free.remove(lane.row)
+            # whole pieces, so that the last piece fits into the slots
+            lane.read = 0 if lane.answer.request.score_prompt else shared // PIECES[-1] * PIECES[-1]
+            self._grow(len(prompt))
+            if lane.read:
+                self._lane_slots = programs.insert(
+                    self._lane_slots, np.int32(at), self._slots, np.int32(source)
+                )
+            self.prompt_tokens += len(prompt)
+            self.shared_tokens += lane.read
+        return bool(self._lanes)
+
+    def _read_piece(self, sizes: tuple[int, ...]) -> int:
+        """The next piece of every lane's prompt; how many tokens one has, 0 if all are read."""
+        # a prompt's last token is left to its first turn
+        left = {at: len(lane.answer.request.prompt) - 1 - lane.read for at, lane in self._lanes.items()}
+        if not any(left.values()):
+            return 0
+        furthest = max(lane.read for lane in self._lanes.values())
+        T = next(n for n in sizes if n == sizes[-1] or max(left.values()) >= n <= self._size - furthest)
+        tokens_BT, targets_BT = np.zeros((2, self.together, T), np.int32)
+        count_B, read_B = np.zeros((2, self.together), np.int32)
+        for at, lane in self._lanes.items():
+            piece = lane.answer.request.prompt[lane.read :][: T + 1]
+            count_B[at], read_B[at] = len(piece) - 1, lane.read
+            tokens_BT[at, : len(piece) - 1], targets_BT[at, : len(piece) - 1] = piece[:-1], piece[1:]
+        wanted = [at for at, lane in self._lanes.items() if lane.answer.request.score_prompt]
+        inputs = [self._put(rows) for rows in (read_B, tokens_BT, count_B, targets_BT)]
+        self._lane_slots, scores = programs.prefill(self._decoder, self._lane_slots, *inputs, bool(wanted))
+        for at, lane in self._lanes.items():
+            lane.read += int(count_B[at])
+            if at in wanted:
+                lane.scores.append((int(count_B[at]), scores))
+        return T
+
+    def _finish_lanes(self) -> None:
+        """Prompts that are read go to their rows."""
+        for at, lane in list(self._lanes.items()):
+            answer = lane.answer
+            prompt = answer.request.prompt
+            if lane.read < len(prompt) - 1:
+                continue
+            for count, scores in lane.scores:
+                logprobs, *likeliest = (part[at, :count] for part in meshes.fetch(scores))
+                answer.prompt_logprobs += logprobs.tolist()
+                answer.prompt_likeliest += _told(likeliest, answer.request.likeliest)
+            self._slots = programs.insert(self._slots, np.int32(lane.row), self._lane_slots, np.int32(at))
+            self._prefixes.begin(lane.row, prompt)
+            with self._lock:
+                del self._lanes[at]
+                if not answer.reason:
+                    self._running[lane.row] = answer
+                    self._next[lane.row] = int(prompt[-1])
+                    self._settled = None
 
     # --- turns ---
 
-    def _send(self) -> tuple[list[Answer | None], Choice] | None:
-        """The rows' requests and what the device will have for them; None where no row decodes."""
+    def _send(self) -> _Turn | None:
+        """Start a turn; None where no row decodes."""
         with self._lock:  # another thread may cancel: what is sent is of one moment
             running = list(self._running)
             if not any(running):
@@ -262,41 +293,51 @@ class Scheduler:
             for row, token in self._next.items():
                 given_B[row] = token
             self._next.clear()
-        self._grow(1 + max(self._used(answer) for answer in running if answer))
-        self._slots, choice = _turn(self._decoder, self._slots, self._token_B, self._put(given_B), *settled)
+        # slots that a row may have used by now: one turn is not read yet
+        self._grow(max(len(a.request.prompt) + len(a.ids) + 2 for a in running if a))
+        self._slots, choice, likeliest = programs.turn(
+            self._decoder, self._slots, self._token_B, self._put(given_B), *settled
+        )
         self._token_B = choice.token_B
-        return running, choice
+        return _Turn(running, choice, likeliest)
 
     def _settle(self, running: list[Answer | None]) -> Any:
-        """What `_turn` is told of the rows until one of them changes, on the device."""
+        """What `turn` is told of the rows until one of them changes, on the device."""
         requests = [answer.request if answer else None for answer in running]
         settings = [request.settings if request else Settings(temperature=0) for request in requests]
-        seeds = np.array([request.seed & (2**63 - 1) if request else 0 for request in requests], np.uint64)
+        seeds = np.array([request.seed & (2**64 - 1) if request else 0 for request in requests], np.uint64)
         lengths = [len(request.prompt) if request else 0 for request in requests]
         host = (
             Sampling.of(settings),
             np.stack([seeds >> np.uint64(32), seeds & np.uint64(2**32 - 1)], 1).astype(np.uint32),
             np.array(lengths, np.int32),
             np.array([request is not None for request in requests], np.int32),
+            np.array([request is not None and request.likeliest > 0 for request in requests]),
         )
         return jax.tree.map(self._put, host)
 
-    def _read(self, answers: list[Answer | None], choice: Choice) -> None:
-        """Deliver a turn's tokens. A row whose request has ended meanwhile has sampled one for nothing."""
-        tokens, logprobs, raw = jax.device_get((choice.token_B, choice.logprob_B, choice.raw_logprob_B))
+    def _deliver(self, turn: _Turn) -> None:
+        """A turn's tokens. A row whose request has ended meanwhile has sampled one for nothing."""
+        choice, best = meshes.fetch((turn.choice, turn.likeliest))
         now = time.monotonic()
-        for row, answer in enumerate(answers):
+        for row, answer in enumerate(turn.answers):
             if answer is None or answer.reason:
                 continue
-            answer.ids.append(int(tokens[row]))
-            answer.logprobs.append(float(logprobs[row]))
-            answer.raw_logprobs.append(float(raw[row]))
-            answer.first_token = answer.first_token or now
+            request, token = answer.request, int(choice.token_B[row])
+            answer.logprobs.append(float(choice.logprob_B[row]))
+            answer.raw_logprobs.append(float(choice.raw_logprob_B[row]))
+            answer.likeliest += _told([part[row][None] for part in best], request.likeliest)
+            # last, so that another thread finds all that is told of an id
+            answer.ids.append(token)
+            if answer.first_token:
+                self.between_tokens.add(now - answer.latest_token)
+            else:
+                answer.first_token = now
+                self.first_token.add(now - answer.submitted)
+            answer.latest_token = now
+            self._prefixes.add(row, token)
             self.tokens += 1
-            request = answer.request
-            over = answer.ids[-1] in request.stop or (
-                request.is_over is not None and request.is_over(answer.ids)
-            )
+            over = token in request.stop or (request.is_over is not None and request.is_over(answer.ids))
             with self._lock:
                 if answer.reason:
                     pass  # cancelled just now
@@ -317,13 +358,10 @@ class Scheduler:
             if running is answer:
                 self._running[row] = None
                 self._next.pop(row, None)
+                self._prefixes.touch(row)
                 self._settled = None
         if answer.listen is not None:
             answer.listen(answer)
-
-    def _used(self, answer: Answer) -> int:
-        """Slots that a row may have used by now: one turn is not read yet."""
-        return len(answer.request.prompt) + len(answer.ids) + 1
 
     # --- slots ---
 
@@ -333,41 +371,16 @@ class Scheduler:
             size = min(size * GROWTH, self._most)
         if size != self._size:
             self._size = size
-            self._slots = _grown(self._slots, size)
-
-    def _new_slots(self, rows: int) -> Slots:
-        return _empty(self._decoder.config, rows, self._size, self._dtype)
+            self._slots, self._lane_slots = (
+                programs.grown(slots, size) for slots in (self._slots, self._lane_slots)
+            )
 
     def _put(self, rows: np.ndarray) -> jax.Array:
         spec = P(BATCH, *(None,) * (rows.ndim - 1))
         return jax.device_put(rows, NamedSharding(self.mesh, spec))
 
 
-_empty = jax.jit(new_slots, static_argnums=(0, 1, 2, 3))
-_grown = partial(jax.jit, static_argnums=1)(grown)
-_insert = partial(jax.jit, donate_argnums=0)(insert)
-
-
-@partial(jax.jit, donate_argnums=1)
-def _prefill(decoder: Decoder, slots: Slots, tokens_BT: jax.Array, count_B: jax.Array) -> Slots:
-    return append(decoder, slots, tokens_BT, count_B)[1]
-
-
-@partial(jax.jit, donate_argnums=1)
-def _turn(
-    decoder: Decoder,
-    slots: Slots,
-    token_B: jax.Array,
-    given_B: jax.Array,
-    sampling: Sampling,
-    seed_B2: jax.Array,
-    prompt_length_B: jax.Array,
-    is_active_B: jax.Array,
-) -> tuple[Slots, Choice]:
-    """The next token of every row; `given_B` ≥ 0: it follows this one, the last of its prompt."""
-    token_B = jnp.where(given_B >= 0, given_B, token_B)
-    hidden_B1D, slots = append(decoder, slots, token_B[:, None], is_active_B)
-    logits_BV = decoder.shell.logits(hidden_B1D)[:, 0]
-    keys_B = jax.random.wrap_key_data(seed_B2)
-    n_B = slots.used_B - prompt_length_B
-    return slots, choose(logits_BV, sampling, keys_B, n_B, slots.tokens_BS, slots.used_B)
+def _told(likeliest: list[np.ndarray], count: int) -> list[Likeliest]:
+    """Of ids and their log p, [tokens, X] each, the first `count`; nothing where that is 0."""
+    pairs = zip(*(part[:, :count].tolist() for part in likeliest), strict=True)
+    return [dict(zip(ids, logprobs, strict=True)) for ids, logprobs in pairs] if count else []

@@ -1,6 +1,6 @@
 """The HTTP server: OpenAI's endpoints, a chat page, health and metrics, around one engine.
 
-    POST /v1/chat/completions   POST /v1/completions   GET /v1/models
+    POST /v1/chat/completions   POST /v1/completions   GET /v1/models, /v1/models/{id}
     GET /                       GET /health            GET /metrics (Prometheus)
 
 A client that goes away gives its row back. Nothing is loaded from elsewhere, and no other site's page can use
@@ -25,12 +25,15 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from jaxtrain.decode.scheduler import Answer, Full
+from jaxtrain.decode.request import Answer
+from jaxtrain.decode.scheduler import Full
 from jaxtrain.runtime import web
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.serve import protocol
 from jaxtrain.serve.engine import Engine
-from jaxtrain.serve.protocol import Call, Kind, Refused, Writer
+from jaxtrain.serve.protocol import Call, Kind, Refused
+from jaxtrain.serve.transcript import Transcript
+from jaxtrain.serve.writer import Writer
 
 STATIC = Path(__file__).parent / "static"
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
@@ -59,11 +62,12 @@ class ServeApp:
         self.engine, self._api_key = engine, api_key
         self._started = time.time()
         self._responses: Counter[tuple[str, int]] = Counter()
-        self._waited = [0.0, 0]  # seconds to the first token, summed, and of how many answers
         routes = [
             Route(CHAT, partial(self._complete, "chat"), methods=["POST"]),
             Route(TEXT, partial(self._complete, "text"), methods=["POST"]),
+            Route("/v1/embeddings", self._embeddings, methods=["POST"]),
             Route("/v1/models", self._models),
+            Route("/v1/models/{name:path}", self._model),
             Route("/health", self._health),
             Route("/metrics", self._metrics),
             Route("/", self._page),
@@ -116,14 +120,14 @@ class ServeApp:
             self._release(answers)
         if any(answer.reason == "error" for answer in answers):
             raise Refused(500, "decoding failed; the server's log says why")
-        transcripts = [self.engine.transcript(wish) for wish in call.wishes]
+        transcripts = self._transcripts(call)
         for transcript, answer in zip(transcripts, answers, strict=True):
             transcript.read(answer.ids, True)
         self._responses[path, 200] += 1
         return JSONResponse(Writer(call, self.engine).whole(answers, transcripts), headers=HEADERS)
 
     def _submit(self, call: Call, events: asyncio.Queue[int]) -> list[Answer]:
-        """All wishes of a call, or none of them."""
+        """All requests of a call, or none of them."""
         if not self.engine.is_alive:
             raise Refused(503, "the server is not decoding; its log says why")
         loop = asyncio.get_running_loop()
@@ -134,8 +138,8 @@ class ServeApp:
                 loop.call_soon_threadsafe(events.put_nowait, n)
 
         try:
-            for n, wish in enumerate(call.wishes):
-                answers.append(self.engine.submit(wish, partial(listen, n)))
+            for n, asked in enumerate(call.requests):
+                answers.append(self.engine.scheduler.submit(asked, partial(listen, n)))
         except UserError as error:
             self._release(answers)
             raise Refused(429 if isinstance(error, Full) else 400, str(error)) from None
@@ -143,33 +147,31 @@ class ServeApp:
 
     def _release(self, answers: list[Answer]) -> None:
         for answer in answers:
-            self.engine.cancel(answer)  # which leaves one alone that has ended
-            if answer.first_token:
-                self._waited[0] += answer.first_token - answer.submitted
-                self._waited[1] += 1
+            self.engine.scheduler.cancel(answer)  # which leaves one alone that has ended
+
+    def _transcripts(self, call: Call) -> list[Transcript]:
+        return [self.engine.transcript(call.stop_texts, call.calls) for _ in call.requests]
 
     async def _stream(
         self, request: Request, call: Call, answers: list[Answer], events: asyncio.Queue[int]
     ) -> AsyncIterator[str]:
         """Server-sent events of a call."""
         writer = Writer(call, self.engine)
-        transcripts = [self.engine.transcript(wish) for wish in call.wishes]
-        told = [0] * len(answers)
+        transcripts, told = self._transcripts(call), [0] * len(answers)
         open_choices = set(range(len(answers)))
         with suppress(_Gone):
             for n in range(len(answers)):
                 if (opening := writer.first(n)) is not None:
                     yield _event(opening)
             async for n in _changes(request, answers, events):
-                answer = answers[n]
+                answer, transcript = answers[n], transcripts[n]
                 is_over = bool(answer.reason)  # read before the ids: then they are all
-                ids = answer.ids[:]
-                text = transcripts[n].read(ids, is_over)
+                text = transcript.read(answer.ids, is_over)
                 if n not in open_choices or (not text and not is_over):
                     continue
-                new = range(told[n], len(ids))
-                yield _event(writer.piece(n, answer, text, new, is_over, transcripts[n].calls))
-                told[n] = len(ids)
+                new = range(told[n], transcript.count)
+                yield _event(writer.piece(n, answer, text, new, is_over, transcript.calls))
+                told[n] = transcript.count
                 if is_over:
                     open_choices.discard(n)
             if call.include_usage:
@@ -180,14 +182,23 @@ class ServeApp:
 
     async def _models(self, request: Request) -> Response:
         self._authorize(request)
-        about = {
-            "id": self.engine.name,
-            "object": "model",
-            "created": int(self._started),
-            "owned_by": "jaxtrain",
-        }
-        limits = {"max_length": self.engine.scheduler.max_length}
-        return JSONResponse({"object": "list", "data": [about | limits]}, headers=HEADERS)
+        return JSONResponse({"object": "list", "data": [self._about()]}, headers=HEADERS)
+
+    async def _model(self, request: Request) -> Response:
+        self._authorize(request)
+        if (name := request.path_params["name"]) != self.engine.name:
+            raise Refused(404, f"there is no model {name!r}; this server has {self.engine.name!r}", "model")
+        return JSONResponse(self._about(), headers=HEADERS)
+
+    def _about(self) -> dict[str, Any]:
+        about = {"id": self.engine.name, "object": "model", "created": int(self._started)}
+        return about | {"owned_by": "jaxtrain", "max_length": self.engine.scheduler.max_length}
+
+    async def _embeddings(self, request: Request) -> Response:
+        self._authorize(request)
+        raise Refused(
+            404, "embeddings are not supported: the model continues texts, it has no vector of them"
+        )
 
     async def _health(self, request: Request) -> Response:
         alive = self.engine.is_alive
@@ -210,7 +221,9 @@ class ServeApp:
         metric("rows_busy", "gauge", "Requests that decode now.", [("", scheduler.busy)])
         metric("requests_waiting", "gauge", "Requests in the queue.", [("", scheduler.waiting)])
         metric("tokens_total", "counter", "Tokens sampled.", [("", scheduler.tokens)])
-        metric("prompt_tokens_total", "counter", "Tokens of prompts read.", [("", scheduler.prompt_tokens)])
+        metric("prompt_tokens_total", "counter", "Tokens of prompts.", [("", scheduler.prompt_tokens)])
+        shared = [("", scheduler.shared_tokens)]
+        metric("shared_tokens_total", "counter", "Of these, those that an earlier request had read.", shared)
         ended = [(labels(reason=reason), count) for reason, count in sorted(scheduler.ended.items())]
         metric("answers_total", "counter", "Answers that ended.", ended)
         responses = [
@@ -218,16 +231,21 @@ class ServeApp:
             for (path, status), count in sorted(self._responses.items())
         ]
         metric("responses_total", "counter", "HTTP responses of the completions endpoints.", responses)
-        waited = [("_sum", self._waited[0]), ("_count", self._waited[1])]
-        metric("first_token_seconds", "summary", "From a request to its first token.", waited)
+        for name, words, times in (
+            ("first_token_seconds", "From a request to its first token.", scheduler.first_token),
+            ("between_tokens_seconds", "Between two tokens of an answer.", scheduler.between_tokens),
+        ):
+            shares = [(labels(quantile=share), times.quantile(share)) for share in (0.5, 0.95)]
+            metric(name, "summary", words, [*shares, ("_sum", times.total), ("_count", times.count)])
         return PlainTextResponse("\n".join(lines) + "\n", headers=HEADERS)
 
     async def _page(self, request: Request) -> Response:
         return FileResponse(STATIC / "chat.html", headers=HEADERS)
 
     def _authorize(self, request: Request) -> None:
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if self._api_key is not None and not hmac.compare_digest(given.encode(), self._api_key.encode()):
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        is_known = hmac.compare_digest(given.strip().encode(), (self._api_key or "").encode())
+        if self._api_key is not None and not (is_known and scheme.lower() == "bearer"):
             raise Refused(401, "send the server's API key as `Authorization: Bearer KEY`")
 
     async def _refused(self, request: Request, error: Exception) -> Response:

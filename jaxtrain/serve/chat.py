@@ -8,13 +8,14 @@ from typing import Literal
 
 import jax
 
+from jaxtrain.decode.request import Request
 from jaxtrain.decode.sampling import Settings
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import WholeSigned
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.terminal import visible
-from jaxtrain.serve.engine import Engine, Wish
+from jaxtrain.serve.engine import Engine
 
 HELP = "/clear begins anew, /retry asks again, /quit or Ctrl-D ends; Ctrl-C ends an answer"
 
@@ -44,7 +45,7 @@ def run(config: ChatConfig) -> None:
     """Read questions from standard input, write answers to standard output as they are sampled."""
     settings = Settings(temperature=config.temperature, top_p=config.top_p)
     with jax.set_mesh(meshes.make(config.mesh)):
-        engine = Engine(config.model, rows=1, dtype=config.dtype)
+        engine = Engine(config.model, rows=1, dtype=config.dtype, max_new=config.max_new)
     first = {"role": "system", "content": config.system}
     beginning = [first] if config.system else []
     messages, seed = list(beginning), config.seed
@@ -76,9 +77,7 @@ def run(config: ChatConfig) -> None:
         seed = seed + 1 if config.seed >= 0 else secrets.randbits(32)
         try:
             prompt = engine.chat_prompt(messages)
-            answer = _answer(
-                engine, Wish(prompt=prompt, max_new=config.max_new, settings=settings, seed=seed)
-            )
+            answer = _answer(engine, engine.request(prompt, max_new=None, settings=settings, seed=seed))
         except UserError as error:
             print(f"{visible(str(error))}; /clear begins anew")
             messages.pop()
@@ -86,24 +85,19 @@ def run(config: ChatConfig) -> None:
         messages.append({"role": "assistant", "content": answer})
 
 
-def _answer(engine: Engine, wish: Wish) -> str:
+def _answer(engine: Engine, request: Request) -> str:
     """Print the answer as it comes; its text."""
-    room = engine.scheduler.max_length - len(wish.prompt)
-    if wish.max_new is not None and room >= 1:
-        wish = Wish(
-            prompt=wish.prompt, max_new=min(wish.max_new, room), settings=wish.settings, seed=wish.seed
-        )
-    answer = engine.submit(wish)
-    transcript = engine.transcript(wish)
+    answer, transcript = engine.scheduler.submit(request), engine.transcript()
     try:
         while not answer.reason:
             engine.scheduler.step()
             sys.stdout.write(visible(transcript.read(answer.ids, bool(answer.reason))))
             sys.stdout.flush()
     except KeyboardInterrupt:
-        engine.cancel(answer)
+        engine.scheduler.cancel(answer)
         sys.stdout.write(visible(transcript.read(answer.ids, True)) + " …")
-    seconds = time.monotonic() - answer.first_token  # of the tokens behind the first, which may wait for XLA
+    # of the tokens behind the first, which may wait for XLA
+    seconds = time.monotonic() - answer.first_token
     speed = f", {(len(answer.ids) - 1) / seconds:.1f} a second" if len(answer.ids) > 1 else ""
     print(f"\n  [{len(answer.ids)} tokens{speed}{', cut short' * (answer.reason == 'length')}]")
     return transcript.text

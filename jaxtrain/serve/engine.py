@@ -1,15 +1,14 @@
 """A folder's model and tokenizer, and the thread that decodes for all clients."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxtrain import weights
 from jaxtrain.conversation import Messages
-from jaxtrain.decode.sampling import Settings
-from jaxtrain.decode.scheduler import Answer, Request, Scheduler, ends_with
+from jaxtrain.decode.request import Request, ends_with
+from jaxtrain.decode.scheduler import Scheduler
 from jaxtrain.runtime.compiled import keep_compiled
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.serve.transcript import Transcript
@@ -18,22 +17,8 @@ from jaxtrain.tokenize.template import form_of_calls
 from jaxtrain.tokenize.tool_text import Form
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wish:
-    """What a client asks for, in text or ids."""
-
-    prompt: tuple[int, ...]
-    max_new: int | None
-    """Tokens of the answer at most; None: as many as fit, up to the engine's own limit."""
-    settings: Settings
-    seed: int
-    stop_texts: tuple[str, ...] = ()
-    calls: Form = ""
-    """How tool calls are written, where the model may make some."""
-
-
 class Engine:
-    """Takes wishes, gives answers. `start` begins the decoding thread, `close` ends it."""
+    """A scheduler that takes texts. `start` begins the decoding thread, `close` ends it."""
 
     def __init__(
         self,
@@ -55,7 +40,8 @@ class Engine:
         self.max_new = max_new
         source = weights.open(model)
         self.tokenizer = source.tokenizer
-        self.stop = self.tokenizer.stop
+        self.form_of_calls: Form = form_of_calls(self.tokenizer)
+        """How the model's template writes tool calls; empty: not in a form that is read back."""
         loaded = source.load_to_use(dtype)
         limit = min(max_length or loaded.config.max_length, loaded.config.max_length)
         self.scheduler = Scheduler(loaded, rows=rows, max_length=limit, queue=queue)
@@ -81,43 +67,30 @@ class Engine:
         if self._thread.ident is not None:
             self._thread.join()
 
-    @property
-    def form_of_calls(self) -> Form:
-        """How the model's template writes tool calls; empty: not in a form that is read back."""
-        return form_of_calls(self.tokenizer)
-
-    def chat_prompt(self, messages: Messages, tools: Sequence[Mapping[str, Any]] = ()) -> tuple[int, ...]:
+    def chat_prompt(self, messages: Messages, tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
         """Ids up to where the assistant's answer begins; UserError for what the template refuses."""
-        return tuple(render(messages, self.tokenizer, tools=tools, generation_prompt=True)[0])
+        return render(messages, self.tokenizer, tools=tools, generation_prompt=True)[0]
 
-    def text_prompt(self, text: str) -> tuple[int, ...]:
-        """Ids of a text to go on with."""
-        return tuple(self.tokenizer.opening(text))
+    def request(
+        self, prompt: Sequence[int], *, max_new: int | None, stop_texts: tuple[str, ...] = (), **asked: Any
+    ) -> Request:
+        """A request for the scheduler, with the model's own stops; `asked`: its other fields.
 
-    def submit(self, wish: Wish, listen: Callable[[Answer], None] | None = None) -> Answer:
-        """Errors: Full, or UserError where the wish cannot be met."""
-        room = self.scheduler.max_length - len(wish.prompt)
+        max_new: None: as many tokens as fit, up to the engine's own limit. Errors: UserError where none fits.
+        """
+        room = self.scheduler.max_length - len(prompt)
         if room < 1:
             raise UserError(
-                f"the prompt has {len(wish.prompt)} tokens; with one of the answer at most "
+                f"the prompt has {len(prompt)} tokens; with one of the answer at most "
                 f"{self.scheduler.max_length} fit"
             )
-        request = Request(
-            prompt=wish.prompt,
-            max_new=min(self.max_new, room) if wish.max_new is None else wish.max_new,
-            settings=wish.settings,
-            seed=wish.seed,
-            stop=self.stop,
-            is_over=ends_with(self.tokenizer.decode, wish.stop_texts) if wish.stop_texts else None,
+        return Request(
+            prompt=prompt,
+            max_new=min(self.max_new, room) if max_new is None else max_new,
+            stop=self.tokenizer.stop,
+            is_over=ends_with(self.tokenizer.decode, stop_texts) if stop_texts else None,
+            **asked,
         )
-        return self.scheduler.submit(request, listen)
 
-    def cancel(self, answer: Answer) -> None:
-        self.scheduler.cancel(answer)
-
-    def transcript(self, wish: Wish) -> Transcript:
-        return Transcript(self.tokenizer.decode, self.stop, wish.stop_texts, wish.calls)
-
-    def several(self, wish: Wish, count: int) -> list[Wish]:
-        """The same wish with a seed of its own for each answer."""
-        return [replace(wish, seed=wish.seed + n) for n in range(count)]
+    def transcript(self, stop_texts: tuple[str, ...] = (), calls: Form = "") -> Transcript:
+        return Transcript(self.tokenizer.decode, self.tokenizer.stop, stop_texts, calls)

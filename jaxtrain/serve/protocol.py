@@ -1,23 +1,22 @@
-"""OpenAI's JSON: requests read strictly, answers written. What cannot be done is refused by name."""
+"""OpenAI's requests, read strictly. What cannot be done is refused by name."""
 
 import json
 import secrets
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from jaxtrain.conversation import Message, read_calls, read_tools
+from jaxtrain.decode.request import Request
 from jaxtrain.decode.sampling import Settings
-from jaxtrain.decode.scheduler import Answer
+from jaxtrain.decode.scoring import MOST
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.serve.engine import Engine, Wish
-from jaxtrain.serve.transcript import Transcript
-from jaxtrain.tokenize.tool_text import Call as ToolCall
+from jaxtrain.serve.engine import Engine
+from jaxtrain.tokenize.tool_text import Form
 
 Kind = Literal["chat", "text"]
 Json = dict[str, Any]
-MOST_CHOICES = 16
+MOST_CHOICES = 64
 """Answers of one request: prompts times `n`."""
 MOST_STOPS, LONGEST_STOP = 16, 256
 IGNORED = {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
@@ -29,9 +28,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "functions": ([], None),
     "response_format": ({"type": "text"}, None),
     "modalities": (["text"], None),
-    "top_logprobs": (0, None),
     "best_of": (1, None),
-    "echo": (False, None),
     "suffix": ("", None),
 }
 """Fields that are accepted with the values that change nothing."""
@@ -55,18 +52,29 @@ class Call:
     """One HTTP request, understood."""
 
     kind: Kind
-    wishes: list[Wish]
+    requests: list[Request]
     """One for each choice."""
+    prompt_tokens: int
+    stop_texts: tuple[str, ...]
+    calls: Form
+    """How tool calls are written, where the model may make some."""
     stream: bool
     include_usage: bool
     logprobs: bool
-    prompt_tokens: int
+    echoes: list[str] = field(default_factory=list)
+    """The prompt of each choice, which its text begins with; empty: it does not."""
 
 
 def read(body: bytes, kind: Kind, engine: Engine) -> Call:
     """Errors: Refused."""
     try:
         found = json.loads(body)
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        # JSON escapes made half a surrogate pair, which is no text
+        raise Refused(
+            400, "a text or a name in the body has a lone surrogate, which is no character"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise Refused(400, f"the body is not JSON: {error}") from None
     if not isinstance(found, dict):
@@ -77,29 +85,69 @@ def read(body: bytes, kind: Kind, engine: Engine) -> Call:
         raise Refused(404, f"there is no model {model!r}; this server has {engine.name!r}", "model")
     tools = _tools(fields, engine) if kind == "chat" else []
     prompts = _chat_prompts(fields, tools, engine) if kind == "chat" else _text_prompts(fields, engine)
-    wishes = _wishes(fields, prompts, engine)
-    if tools:
-        wishes = [replace(wish, calls=engine.form_of_calls) for wish in wishes]
-    options = fields.take("stream_options", dict, {})
-    logprobs = fields.take("logprobs", bool if kind == "chat" else int, None)
-    if kind == "text" and logprobs not in (None, 0, 1):
-        raise Refused(400, "logprobs is at most 1: only the sampled token's is told", "logprobs")
+    count = fields.take("n", int, 1)
+    if not 1 <= count * len(prompts) <= MOST_CHOICES:
+        raise Refused(400, f"n times the number of prompts is between 1 and {MOST_CHOICES}", "n")
+    stream, options = fields.take("stream", bool, False), fields.take("stream_options", dict, {})
+    echo = kind == "text" and fields.take("echo", bool, False)
+    if echo and stream:
+        raise Refused(400, "echo is not supported with stream", "echo")
+    logprobs, likeliest = _logprobs(fields, kind)
+    stop_texts, asked = _stop_texts(fields), _settings(fields)
+    asked |= {"likeliest": likeliest, "score_prompt": echo and logprobs}
+    first = asked.pop("seed")
+    try:
+        requests = [
+            engine.request(prompt, stop_texts=stop_texts, seed=first + n, **asked)
+            for prompt in prompts
+            for n in range(count)
+        ]
+    except UserError as error:
+        raise Refused(400, str(error), "messages" if kind == "chat" else "prompt") from None
+    decode = engine.tokenizer.decode
     call = Call(
         kind=kind,
-        wishes=wishes,
-        stream=fields.take("stream", bool, False),
-        include_usage=options.get("include_usage") is True,
-        logprobs=logprobs not in (None, False),
+        requests=requests,
         prompt_tokens=sum(map(len, prompts)),
+        stop_texts=stop_texts,
+        calls=engine.form_of_calls if tools else "",
+        stream=stream,
+        include_usage=options.get("include_usage") is True,
+        logprobs=logprobs,
+        echoes=[decode(request.prompt) for request in requests] if echo else [],
     )
     fields.finish()
     return call
 
 
-def _wishes(fields: "_Fields", prompts: list[tuple[int, ...]], engine: Engine) -> list[Wish]:
-    count = fields.take("n", int, 1)
-    if not 1 <= count * len(prompts) <= MOST_CHOICES:
-        raise Refused(400, f"n times the number of prompts is between 1 and {MOST_CHOICES}", "n")
+def _logprobs(fields: "_Fields", kind: Kind) -> tuple[bool, int]:
+    """Whether log-probabilities are told, and of how many of the likeliest tokens beside each."""
+    if kind == "chat":
+        wanted, name = fields.take("logprobs", bool, False), "top_logprobs"
+        likeliest = fields.take(name, int, 0)
+        if likeliest and not wanted:
+            raise Refused(400, "top_logprobs needs logprobs: true", name)
+    else:
+        name = "logprobs"
+        given = fields.take(name, int, None)
+        wanted, likeliest = given is not None, given or 0
+    if not 0 <= likeliest <= MOST:
+        raise Refused(400, f"{name} is between 0 and {MOST}", name)
+    return wanted, likeliest
+
+
+def _stop_texts(fields: "_Fields") -> tuple[str, ...]:
+    stops = fields.take("stop", (str, list), [])
+    stops = tuple([stops] if isinstance(stops, str) else stops)
+    if len(stops) > MOST_STOPS or not all(isinstance(s, str) and 0 < len(s) <= LONGEST_STOP for s in stops):
+        raise Refused(
+            400, f"stop is a text of 1 to {LONGEST_STOP} characters, or up to {MOST_STOPS} of them", "stop"
+        )
+    return stops
+
+
+def _settings(fields: "_Fields") -> Json:
+    """`max_new`, `settings` and `seed` of every request."""
     limit = fields.take("max_completion_tokens", int, None)
     older = fields.take("max_tokens", int, None)
     limit = older if limit is None else limit
@@ -115,22 +163,12 @@ def _wishes(fields: "_Fields", prompts: list[tuple[int, ...]], engine: Engine) -
     seed = fields.take("seed", int, None)
     if seed is not None and abs(seed) >= 2**63:
         raise Refused(400, "seed is a 64-bit integer", "seed")
-    stops = fields.take("stop", (str, list), [])
-    stops = tuple([stops] if isinstance(stops, str) else stops)
-    if len(stops) > MOST_STOPS or not all(isinstance(s, str) and 0 < len(s) <= LONGEST_STOP for s in stops):
-        raise Refused(
-            400, f"stop is a text of 1 to {LONGEST_STOP} characters, or up to {MOST_STOPS} of them", "stop"
-        )
     try:
         read_settings = Settings(**settings)
     except UserError as error:
         raise Refused(400, str(error), str(error).split()[0]) from None
-    first = secrets.randbits(48) if seed is None else seed % 2**63
-    wishes = []
-    for prompt in prompts:
-        wish = Wish(prompt=prompt, max_new=limit, settings=read_settings, seed=first, stop_texts=stops)
-        wishes += engine.several(wish, count)
-    return wishes
+    seed = secrets.randbits(48) if seed is None else seed % 2**63
+    return {"max_new": limit, "settings": read_settings, "seed": seed}
 
 
 def _tools(fields: "_Fields", engine: Engine) -> list[Message]:
@@ -154,7 +192,7 @@ def _tools(fields: "_Fields", engine: Engine) -> list[Message]:
     return found
 
 
-def _chat_prompts(fields: "_Fields", tools: list[Message], engine: Engine) -> list[tuple[int, ...]]:
+def _chat_prompts(fields: "_Fields", tools: list[Message], engine: Engine) -> list[list[int]]:
     messages = fields.take("messages", list, None)
     if not messages:
         raise Refused(400, "messages is a list of at least one message", "messages")
@@ -186,31 +224,25 @@ def _message(message: Any) -> Message:
         content = "".join(parts)
     if not isinstance(content, str):
         raise Refused(400, "the content of a message is a text, or a list of parts of type text", "messages")
-    return {"role": role, "content": _text(content, "messages"), **calls}
+    return {"role": role, "content": content, **calls}
 
 
-def _text_prompts(fields: "_Fields", engine: Engine) -> list[tuple[int, ...]]:
+def _text_prompts(fields: "_Fields", engine: Engine) -> list[list[int]]:
     prompt = fields.take("prompt", (str, list), None)
-    if isinstance(prompt, str):
-        return [engine.text_prompt(_text(prompt, "prompt"))]
-    if prompt and all(isinstance(one, str) for one in prompt):
-        return [engine.text_prompt(_text(one, "prompt")) for one in prompt]
-    if prompt and all(_is_integer(one) for one in prompt):
-        return [tuple(prompt)]
-    raise Refused(400, "prompt is a text, a list of texts, or a list of token ids", "prompt")
-
-
-def _text(value: str, parameter: str) -> str:
-    """Errors: Refused where JSON escapes made half a surrogate pair, which is no text."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise Refused(400, f"{parameter} has a lone surrogate, which is no character", parameter) from None
-    return value
+    if isinstance(prompt, str) or prompt and all(_is_integer(one) for one in prompt):
+        prompt = [prompt]
+    if not prompt or not all(isinstance(one, str) or _is_ids(one) for one in prompt):
+        raise Refused(400, "prompt is a text or a list of token ids, or a list of such", "prompt")
+    opening = engine.tokenizer.opening
+    return [opening(one) if isinstance(one, str) else one for one in prompt]
 
 
 def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_ids(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(_is_integer(one) for one in value)
 
 
 class _Fields:
@@ -243,90 +275,3 @@ class _Fields:
             raise Refused(
                 400, f"{name} is not supported" + (" but with its default" if name in NEUTRAL else ""), name
             )
-
-
-class Writer:
-    """The JSON of one call's answers."""
-
-    def __init__(self, call: Call, engine: Engine):
-        self.call, self._engine = call, engine
-        prefix = "chatcmpl-" if call.kind == "chat" else "cmpl-"
-        self._id, self._created = prefix + secrets.token_hex(12), int(time.time())
-
-    def _base(self, chunk: bool) -> Json:
-        kind = {"chat": "chat.completion", "text": "text_completion"}[self.call.kind]
-        kind += ".chunk" if chunk and self.call.kind == "chat" else ""
-        return {"id": self._id, "object": kind, "created": self._created, "model": self._engine.name}
-
-    def whole(self, answers: list[Answer], transcripts: list[Transcript]) -> Json:
-        """The body of an answer that is not streamed."""
-        choices = []
-        for n, (answer, transcript) in enumerate(zip(answers, transcripts, strict=True)):
-            said: Json = {"text": transcript.text}
-            if self.call.kind == "chat":
-                calls = {"tool_calls": _written(transcript.calls)} if transcript.calls else {}
-                content = transcript.text or (None if calls else "")
-                said = {"message": {"role": "assistant", "content": content, **calls}}
-            end = self._end(answer, range(len(answer.ids)), True, bool(transcript.calls))
-            choices.append({"index": n, **said, **end})
-        return {**self._base(False), "choices": choices, "usage": self.usage(answers)}
-
-    def first(self, n: int) -> Json | None:
-        """The chunk that opens a choice."""
-        if self.call.kind == "text":
-            return None
-        delta = {"role": "assistant", "content": ""}
-        choice = {"index": n, "delta": delta, "logprobs": None, "finish_reason": None}
-        return {**self._base(True), "choices": [choice]}
-
-    def piece(
-        self, n: int, answer: Answer, text: str, new: range, is_over: bool, calls: list[ToolCall]
-    ) -> Json:
-        """A chunk with new text, and at the end the tool calls; `new`: places of the ids that it tells of."""
-        said: Json = {"text": text}
-        if self.call.kind == "chat":
-            delta: Json = {"content": text} if text else {}
-            if calls:
-                delta["tool_calls"] = [{"index": at, **call} for at, call in enumerate(_written(calls))]
-            said = {"delta": delta}
-        end = self._end(answer, new, is_over, bool(calls))
-        return {**self._base(True), "choices": [{"index": n, **said, **end}]}
-
-    def last(self, answers: list[Answer]) -> Json:
-        """The chunk behind all choices, where usage was asked for."""
-        return {**self._base(True), "choices": [], "usage": self.usage(answers)}
-
-    def usage(self, answers: list[Answer]) -> Json:
-        sampled = sum(len(answer.ids) for answer in answers)
-        asked = self.call.prompt_tokens
-        return {"prompt_tokens": asked, "completion_tokens": sampled, "total_tokens": asked + sampled}
-
-    def _end(self, answer: Answer, new: range, is_over: bool, calls: bool) -> Json:
-        logprobs = self._logprobs(answer, slice(new.start, new.stop)) if self.call.logprobs else None
-        reason = "tool_calls" if calls and answer.reason == "stop" else answer.reason
-        return {"logprobs": logprobs, "finish_reason": reason if is_over else None}
-
-    def _logprobs(self, answer: Answer, new: slice) -> Json:
-        """Of the model's own distribution, whatever the settings."""
-        decode: Callable[[list[int]], str] = self._engine.tokenizer.decode
-        tokens = [decode([token]) for token in answer.ids[new]]
-        values = answer.raw_logprobs[new]
-        if self.call.kind == "text":
-            return {"tokens": tokens, "token_logprobs": values, "top_logprobs": None, "text_offset": []}
-        entries = [
-            {"token": token, "logprob": value, "bytes": list(token.encode()), "top_logprobs": []}
-            for token, value in zip(tokens, values, strict=True)
-        ]
-        return {"content": entries, "refusal": None}
-
-
-def _written(calls: list[ToolCall]) -> list[Json]:
-    """Tool calls in OpenAI's form, each with an id of its own."""
-    return [
-        {
-            "id": f"call_{secrets.token_hex(12)}",
-            "type": "function",
-            "function": {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)},
-        }
-        for name, arguments in calls
-    ]

@@ -67,7 +67,8 @@ def run(config: ServeConfig) -> None:
         say(f"serve: {engine.name}, compiled in {time.monotonic() - begun:.0f} s")
         app = ServeApp(engine, api_key=key, hosts=(*web.LOOPBACK, config.host, *config.hosts))
         settings = web.settings(app.asgi, timeout_graceful_shutdown=max(1, round(config.grace)))
-        at = f"{config.host}:{listening.getsockname()[1]}"
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        at = f"{host}:{listening.getsockname()[1]}"
         say(f"serve: chat at http://{at}/, OpenAI's endpoints under /v1")
         uvicorn.Server(settings).run(sockets=[listening])
 

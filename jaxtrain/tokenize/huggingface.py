@@ -6,6 +6,7 @@ Needs the extra `huggingface`. Nothing is fetched: a model's folder has all of i
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +24,11 @@ MODEL, SETTINGS, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_tem
 GENERATION = "generation_config.json"
 ROLES = ("bos", "eos", "pad")
 ENDOFTEXT = "<|endoftext|>"
+_PRINTABLE = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
+_OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE]
+LETTERS = {byte: chr(byte) for byte in _PRINTABLE} | {byte: chr(256 + n) for n, byte in enumerate(_OTHERS)}
+"""GPT-2's printable letter for each byte, in which byte-level vocabularies are written."""
+_BYTES = {letter: byte for byte, letter in LETTERS.items()}
 
 
 def library() -> Any:
@@ -193,6 +199,21 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._plain.decode(list(ids), skip_special_tokens=False)
+
+    def token_bytes(self, index: int) -> bytes:
+        piece = self.trusting.id_to_token(index) or ""
+        if index in self.trusting.get_added_tokens_decoder():
+            return piece.encode()
+        if self._is_byte_level and all(letter in _BYTES for letter in piece):
+            return bytes(_BYTES[letter] for letter in piece)
+        if found := re.fullmatch("<0x([0-9A-F]{2})>", piece):
+            return bytes.fromhex(found[1])
+        # between others: alone, or first, it may lose the space before it
+        return self.decode([index, index])[len(self.decode([index])) :].encode()
+
+    @cached_property
+    def _is_byte_level(self) -> bool:
+        return '"ByteLevel"' in json.dumps(json.loads(self.text).get("decoder"))
 
 
 def _name(folder: Path, role: str, sources: Sequence[Mapping[str, Any]]) -> str | None:

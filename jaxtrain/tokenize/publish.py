@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer, library
+from jaxtrain.tokenize.huggingface import LETTERS, HuggingFaceTokenizer, library
 from jaxtrain.tokenize.tokenizer import BytePairTokenizer, Tokenizer
 
 Token = TypeVar("Token", str, bytes)
@@ -53,8 +53,3 @@ def merges(tokens: Iterable[Token], ranks: Mapping[Token, int]) -> Iterator[tupl
 def _letters(token: bytes) -> str:
     """GPT-2's printable letter for each byte."""
     return "".join(map(LETTERS.__getitem__, token))
-
-
-_PRINTABLE = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
-_OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE]
-LETTERS = {byte: chr(byte) for byte in _PRINTABLE} | {byte: chr(256 + n) for n, byte in enumerate(_OTHERS)}

@@ -176,6 +176,10 @@ class Tokenizer(ABC):
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`; bytes that are not UTF-8 (a character cut in two) become U+FFFD."""
 
+    @abstractmethod
+    def token_bytes(self, index: int) -> bytes:
+        """UTF-8 of what a token is in the middle of a text; a part of a character where it is one."""
+
 
 @dataclass(frozen=True)
 class BytePairTokenizer(Tokenizer):
@@ -239,6 +243,9 @@ class BytePairTokenizer(Tokenizer):
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._encoding.decode(list(ids))
+
+    def token_bytes(self, index: int) -> bytes:
+        return self._encoding.decode_single_token_bytes(index)
 
     def save(self, folder: str | Path) -> None:
         """Write `ranks.tiktoken` and `tokenizer.json` into `folder`."""

@@ -1,13 +1,15 @@
 """Continuous batching: what a request gets does not depend on what it shares the model with."""
 
+import dataclasses
 import threading
 
 import jax
 import numpy as np
 import pytest
 
+from jaxtrain.decode.request import Request, ends_with
 from jaxtrain.decode.sampling import Settings
-from jaxtrain.decode.scheduler import Full, Request, Scheduler, ends_with
+from jaxtrain.decode.scheduler import Full, Scheduler
 from jaxtrain.runtime.errors import UserError
 
 NUCLEUS = Settings(temperature=0.7, top_p=0.9)
@@ -130,6 +132,62 @@ def test_a_long_prompt_is_read_in_pieces_and_the_slots_grow(model):
         assert (
             answer.ids == np.asarray(forward(model, whole))[0].argmax(-1)[start - 1 : len(ids) - 1].tolist()
         )
+
+
+def test_what_prompts_begin_with_is_read_once(model, scheduler, make_mesh):
+    """Whoever asks, decoding or done; and no token is another for it."""
+    rng = np.random.default_rng(3)
+    system, apart = rng.integers(1, 96, 64).tolist(), rng.integers(1, 96, 64).tolist()
+    requests = [
+        Request(prompt=[*beginning, *rng.integers(1, 96, n).tolist()], max_new=9, settings=NUCLEUS, seed=n)
+        for n, beginning in enumerate([system] * 5 + [apart] * 2 + [system] * 2, 1)
+    ]
+    requests.append(dataclasses.replace(requests[0], seed=1))
+    alone = [Scheduler(model, rows=1, max_length=128).complete([request])[0] for request in requests[:3]]
+    shared = Scheduler(model, rows=4, max_length=128)
+    found = shared.complete(requests)
+    for one, other in zip(alone, found[:3], strict=True):
+        assert one.ids == other.ids
+        np.testing.assert_allclose(one.logprobs, other.logprobs, atol=1e-5)
+    assert found[-1].ids == found[0].ids
+    assert shared.shared_tokens == (len(requests) - 2) * len(system)
+    talk = Request(prompt=[*requests[0].prompt, *found[0].ids, 5], max_new=3, settings=NUCLEUS)
+    (again,) = shared.complete([talk])
+    assert shared.prompt_tokens == sum(len(r.prompt) for r in [*requests, talk])
+    assert again.ids == Scheduler(model, rows=1, max_length=128).complete([talk])[0].ids
+
+
+def test_prompts_are_read_beside_what_decodes(model):
+    """While most rows decode, a long prompt is read in small pieces, with a turn behind each."""
+    scheduler = Scheduler(model, rows=2, max_length=320)
+    first = scheduler.submit(Request(prompt=[5], max_new=100))
+    scheduler.step()
+    prompt = np.random.default_rng(1).integers(1, 96, 200).tolist()
+    second = scheduler.submit(Request(prompt=prompt, max_new=4, settings=Settings(temperature=0)))
+    while not second.ids:
+        scheduler.step()
+    assert len(first.ids) >= 200 // 32
+    scheduler.complete([])
+    while scheduler.step():
+        pass
+    alone = Scheduler(model, rows=1, max_length=320).complete([second.request])[0]
+    assert second.ids == alone.ids and len(first.ids) == 100
+
+
+def test_likeliest_tokens_and_the_prompt_are_told(scheduler, alone, full):
+    request = dataclasses.replace(alone[1].request, likeliest=3, score_prompt=True)
+    told, quiet = scheduler.complete([request, dataclasses.replace(request, likeliest=0)])
+    prompt = list(request.prompt)
+    logits = full([*prompt, *told.ids])
+    raw = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    for at, likeliest in enumerate([*told.prompt_likeliest, *told.likeliest]):
+        assert list(likeliest) == np.argsort(-raw[at])[:3].tolist()
+        np.testing.assert_allclose(list(likeliest.values()), np.sort(raw[at])[:-4:-1], atol=1e-4)
+    wanted = raw[np.arange(len(prompt) - 1), prompt[1:]]
+    for answer in (told, quiet):
+        np.testing.assert_allclose(answer.prompt_logprobs, wanted, atol=1e-4)
+        assert answer.ids == alone[1].ids
+    assert not quiet.likeliest and not quiet.prompt_likeliest
 
 
 def test_stops_and_limits(scheduler, alone):

@@ -8,9 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import httpx2
+import jax
+import numpy as np
 import pytest
 from parrot import ADD, SUM, TALK, make_engine, serving
 
+from jaxtrain import weights
 from jaxtrain.serve.app import LONGEST_BODY, ServeApp
 
 openai = pytest.importorskip("openai", reason="openai is not installed (extra `test`)")
@@ -64,6 +67,7 @@ def test_answers_whole_and_streamed(client):
         assert [c.choices[0].finish_reason for c in chunks if c.choices][-2:] == [None, "stop"]
         assert chunks[-1].usage == found.usage
     assert [model.id for model in client.models.list()] == ["parrot"]
+    assert client.models.retrieve("parrot").id == "parrot"
 
 
 def test_tools_are_called_and_answered(client):
@@ -114,15 +118,51 @@ def test_a_seed_repeats_whatever_else_is_asked(client):
 def test_completions_go_on_with_a_text(client, engine):
     found = client.completions.create(prompt=["a", "b"], max_tokens=4, logprobs=1, seed=1, **GREEDY)
     assert [choice.index for choice in found.choices] == [0, 1]
-    probabilities = found.choices[0].logprobs
-    assert len(probabilities.token_logprobs) == 4 and max(probabilities.token_logprobs) <= 0
-    ids = engine.text_prompt("a")
-    again = client.completions.create(prompt=ids, max_tokens=4, **GREEDY)
-    assert again.choices[0].text == found.choices[0].text
-    talk = client.chat.completions.create(messages=ask("Count."), logprobs=True, max_tokens=3, **GREEDY)
-    entries = talk.choices[0].logprobs.content
-    assert "".join(entry.token for entry in entries) == talk.choices[0].message.content
-    assert all(-0.1 < entry.logprob <= 0 for entry in entries), "it knows this by heart"
+    told = found.choices[0].logprobs
+    assert len(told.token_logprobs) == 4 and max(told.token_logprobs) <= 0
+    assert [max(top.values()) for top in told.top_logprobs] == told.token_logprobs, "greedy"
+    ids = engine.tokenizer.opening("a")
+    again = client.completions.create(prompt=[ids, ids], max_tokens=4, logprobs=0, **GREEDY)
+    assert [choice.text for choice in again.choices] == [found.choices[0].text] * 2
+    assert again.choices[0].logprobs.token_logprobs == told.token_logprobs
+    assert again.choices[0].logprobs.top_logprobs is None
+
+
+def test_log_probabilities_are_of_the_bytes_that_are_said(client):
+    """Also where a token is a part of a character; what is told together is the text, streamed or not."""
+    asked = {"messages": ask("Say it in German: good day"), "logprobs": True, "top_logprobs": 2} | GREEDY
+    whole = client.chat.completions.create(**asked).choices[0]
+    chunks = client.chat.completions.create(stream=True, **asked)
+    streamed = [entry for chunk in chunks for entry in (chunk.choices[0].logprobs or whole.logprobs).content]
+    for entries in (whole.logprobs.content, streamed[len(whole.logprobs.content) :]):
+        said = entries[:-1] if whole.finish_reason == "stop" else entries
+        assert b"".join(bytes(entry.bytes) for entry in said).decode() == whole.message.content
+        for entry in entries:
+            assert -0.1 < entry.logprob <= 0, "it knows this by heart"
+            assert [top.logprob for top in entry.top_logprobs][0] == entry.logprob
+            assert len(entry.top_logprobs) == 2
+
+
+def test_an_echoed_prompt_is_scored_as_by_one_full_forward(client, engine, folder):
+    """As lm-eval asks: the ids of a text, one token behind it, and how likely each was."""
+    with jax.set_mesh(engine.scheduler.mesh):
+        model = weights.open(folder).load_to_use()
+    ids = engine.tokenizer.opening("Count." * 9 + " schöner")
+    asked = {"prompt": [ids, ids[:5]], "max_tokens": 1, "logprobs": 1, "echo": True} | GREEDY
+    for _ in range(2):  # the second time the prompt stands in a row
+        for choice, prompt in zip(client.completions.create(**asked).choices, asked["prompt"], strict=True):
+            told = choice.logprobs
+            assert choice.text.startswith(engine.tokenizer.decode(prompt))
+            with jax.set_mesh(engine.scheduler.mesh):
+                raw = np.asarray(jax.nn.log_softmax(model(np.array([prompt], np.int32))))[0]
+            wanted = raw[np.arange(len(prompt) - 1), prompt[1:]]
+            assert told.token_logprobs[0] is None is told.top_logprobs[0]
+            np.testing.assert_allclose(told.token_logprobs[1:-1], wanted, atol=1e-4)
+            best = [max(top.values()) for top in told.top_logprobs[1:-1]]
+            np.testing.assert_allclose(best, raw[:-1].max(-1), atol=1e-4)
+            is_best = [value == top for value, top in zip(told.token_logprobs[1:-1], best, strict=True)]
+            assert is_best == (raw[:-1].argmax(-1) == prompt[1:]).tolist()
+            assert told.text_offset == [len("".join(told.tokens[:n])) for n in range(len(told.tokens))]
 
 
 @pytest.mark.parametrize(
@@ -137,6 +177,13 @@ def test_completions_go_on_with_a_text(client, engine):
         ({"messages": [{"role": "user"}]}, 400, "content of a message"),
         ({"messages": [{"role": "robot", "content": "x"}]}, 400, "unknown role 'robot'"),
         ({"messages": [{"role": "user", "content": "\ud800"}]}, 400, "surrogate"),
+        ({"messages": [{"role": "\udfff", "content": "x"}]}, 400, "surrogate"),
+        ({"messages": ask("x"), "stop": "\ud800"}, 400, "surrogate"),
+        ({"messages": ask("x"), "\ud800": 1}, 400, "surrogate"),
+        ({"messages": SUM[:1], "tools": [{**ADD, "\ud800": 1}]}, 400, "surrogate"),
+        ({"messages": ask("x"), "logprobs": True, "top_logprobs": 9}, 400, "between 0 and 5"),
+        ({"messages": ask("x"), "top_logprobs": 2}, 400, "needs logprobs: true"),
+        ({"messages": ask("x"), "echo": True}, 400, "echo is not supported"),
         ({"messages": ask("x"), "temperature": "hot"}, 400, "temperature is a number"),
         ({"messages": ask("x"), "temperature": -1}, 400, "temperature is -1"),
         ({"messages": ask("x"), "top_p": float("nan")}, 400, "top_p is nan"),
@@ -145,7 +192,7 @@ def test_completions_go_on_with_a_text(client, engine):
         ({"messages": ask("x"), "max_tokens": True}, 400, "max_tokens is an integer, not true"),
         ({"messages": ask("long " * 400)}, 400, "at most 256 fit"),
         ({"messages": ask("x"), "stop": [1]}, 400, "stop is a text"),
-        ({"messages": ask("x"), "n": 99}, 400, "between 1 and 16"),
+        ({"messages": ask("x"), "n": 99}, 400, "between 1 and 64"),
         ({"messages": ask("x"), "seed": 2**70}, 400, "64-bit"),
         ({"messages": ask("x"), "frequency_penalty": 1}, 400, "frequency_penalty is not supported"),
         ({"messages": ask("x"), "tools": [{"type": "function"}]}, 400, "without the name of a function"),
@@ -177,6 +224,12 @@ def test_other_requests_are_refused_too(address):
     for method, path, status in (("GET", "/v1/chat/completions", 405), ("GET", "/v1/nothing", 404)):
         found = httpx2.request(method, address + path)
         assert found.status_code == status and path in found.json()["error"]["message"]
+    for method, path, words in (
+        ("POST", "/v1/embeddings", "embeddings are not supported"),
+        ("GET", "/v1/models/other", "no model 'other'"),
+    ):
+        found = httpx2.request(method, address + path)
+        assert found.status_code == 404 and words in found.json()["error"]["message"]
     host, port = address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as raw:
         raw.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * (1 << 20) + b"\r\n\r\n")
@@ -214,7 +267,10 @@ def test_metrics_count_what_happened(address, engine):
     assert values["jaxtrain_rows"] == "2" and values["jaxtrain_rows_busy"] == "0"
     assert float(values['jaxtrain_answers_total{reason="stop"}']) == engine.scheduler.ended["stop"]
     assert float(values['jaxtrain_responses_total{path="/v1/chat/completions",status="200"}']) >= 1
-    assert float(values["jaxtrain_first_token_seconds_count"]) > 0
+    for name in ("first_token", "between_tokens"):
+        key = f"jaxtrain_{name}_seconds"
+        half, most = (float(values[f'{key}{{quantile="{share}"}}']) for share in (0.5, 0.95))
+        assert 0 < half <= most and float(values[f"{key}_count"]) > 0
 
 
 def test_a_strangers_path_does_not_stand_in_the_metrics(address):
@@ -239,7 +295,8 @@ def test_a_key_is_asked_for_and_only_this_host_answers(guarded):
     asked = {"messages": ask("Count."), "temperature": 0}
     assert post(address, asked).status_code == 401
     assert post(address, asked, authorization="Bearer wrong").status_code == 401
-    assert post(address, asked, authorization="Bearer " + "k" * 16).status_code == 200
+    assert post(address, asked, authorization="k" * 16).status_code == 401, "a key without its scheme"
+    assert post(address, asked, authorization="bearer " + "k" * 16).status_code == 200
     assert (
         httpx2.get(f"{address}/v1/models").status_code == httpx2.get(f"{address}/metrics").status_code == 401
     )

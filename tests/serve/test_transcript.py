@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxtrain.decode.scheduler import ends_with
+from jaxtrain.decode.request import ends_with
 from jaxtrain.serve.transcript import Transcript
 from jaxtrain.tokenize.tool_text import Form
 
@@ -28,6 +28,28 @@ def test_pieces_are_the_text_up_to_the_first_stop(text: str, stops: list[str]) -
     said = decode(ids[:count])
     wanted = said[: min((at for stop in stops if (at := said.find(stop)) >= 0), default=len(said))]
     assert "".join(pieces) == wanted == transcript.text
+
+
+def test_a_token_costs_the_same_wherever_it_stands() -> None:
+    """Counted, not timed: what is decoded for the last tokens of a long answer."""
+    decoded = 0
+
+    def counting(ids) -> str:
+        nonlocal decoded
+        decoded += len(ids)
+        return decode(ids)
+
+    transcript, ids = Transcript(counting, (END,), ("###",)), list("ü🌷 und so weiter " * 100)
+    ids = list("".join(ids).encode())
+    text = "".join(transcript.read(ids[:n], False) for n in range(1, len(ids) + 1))
+    assert text == decode(ids) and decoded < 64 * len(ids)
+
+
+@given(st.lists(st.integers(0, 255), max_size=60), st.integers(1, 5))
+def test_bytes_that_are_no_text_come_as_they_are_decoded(ids: list[int], step: int) -> None:
+    transcript = Transcript(decode, (END,))
+    pieces = [transcript.read(ids[:n], False) for n in range(step, len(ids), step)]
+    assert "".join([*pieces, transcript.read(ids, True)]) == decode(ids)
 
 
 def test_what_may_become_a_stop_text_is_held_back() -> None:
