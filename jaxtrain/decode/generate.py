@@ -1,6 +1,5 @@
-"""Sampling many answers at once: one prefill and one decode loop of fixed shapes, jitted.
-
-Requests that come and go one by one are `scheduler.py`'s.
+"""Sampling a whole batch inside one program: a prefill and a decode loop of fixed shapes, for reinforcement
+learning on many hosts, where a turn should not wait for them. All else asks by `answers.py`.
 
 B batch, P prompt, N new tokens, S = P + N slots, V vocab
 """
@@ -127,39 +126,6 @@ def pad_left(prompts: Sequence[Sequence[int]], length: int, pad: int) -> tuple[n
         tokens[row, length - len(kept) :] = kept
         segments[row, length - len(kept) :] = 1
     return tokens, segments
-
-
-def sample(
-    model: Transformer,
-    prompts: Sequence[Sequence[int]],
-    *,
-    seed: int,
-    max_new: int,
-    stop: int | tuple[int, ...],
-    pad: int,
-    temperature: float = 1.0,
-    prompt_length: int | None = None,
-) -> list[list[int]]:
-    """Ids of each prompt's completion, with the stop token where one came; prompt i: key fold_in(seed, i)."""
-    length = prompt_length or -(-max(map(len, prompts)) // 16) * 16  # few shapes, few compilations
-    rows = -(-len(prompts) // mesh.batch_rows()) * mesh.batch_rows()
-    tokens, segments = pad_left([*prompts, *[[pad]] * (rows - len(prompts))], length, pad)
-    own = mesh.own_rows({"tokens": tokens, "segments": segments})
-    batch = mesh.put_batch(own, jax.sharding.get_mesh())
-    keys_B = row_keys(jax.random.key(seed), jnp.arange(rows))
-    out = generate(
-        model,
-        batch["tokens"],
-        batch["segments"],
-        keys_B,
-        max_new=max_new,
-        temperature=temperature,
-        stop=stop,
-        pad=pad,
-    )
-    ids, mask = mesh.fetch((out.tokens_BN, out.mask_BN))
-    lengths = mask.sum(axis=1).astype(int)
-    return [ids[row, : lengths[row]].tolist() for row in range(len(prompts))]
 
 
 def row_keys(key: jax.Array, numbers_B: jax.Array) -> jax.Array:

@@ -1,13 +1,13 @@
 """samples.jsonl: what a model says to the same prompts as it learns."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 
-from jaxtrain.decode.generate import sample
+from jaxtrain.decode.answers import answers
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.progress import say
 from jaxtrain.tokenize.chat import render
@@ -21,9 +21,8 @@ class Samples:
     path: Path
     prompts: dict[str, list[int]]
     """Token ids of each prompt by the text that is shown."""
-    decode: Callable[[list[int]], str]
+    tokenizer: Tokenizer
     stop: int
-    pad: int
     seed: int = 0
     temperature: float = 0.8
     max_new: int = 48
@@ -43,7 +42,7 @@ class Samples:
             for text in questions
         }
         path = folder / "samples.jsonl"
-        return cls(path, prompts, tokenizer.decode, tokenizer.end, tokenizer.pad, seed, temperature)
+        return cls(path, prompts, tokenizer, tokenizer.end, seed, temperature)
 
     def write(self, model: Transformer, step: int) -> None:
         """Add what the model says after this step. All processes call it; the first one writes.
@@ -52,22 +51,23 @@ class Samples:
         """
         if not self.prompts:
             return
-        answers: Sequence[list[int]] = sample(
+        found = answers(
             model,
+            self.tokenizer,
             list(self.prompts.values()),
             seed=self.seed,
             max_new=self.max_new,
-            stop=self.stop,
-            pad=self.pad,
+            stop=(self.stop,),
             temperature=self.temperature,
+            what="samples",
         )
         if jax.process_index() > 0:
             return
         before = self.path.read_text(encoding="utf-8").split("\n")[:-1] if self.path.is_file() else []
         with self.path.open("w", encoding="utf-8") as file:
             file.writelines(line + "\n" for line in before if json.loads(line)["step"] < step)
-            for prompt, ids in zip(self.prompts, answers, strict=True):
-                text = self.decode([i for i in ids if i != self.stop])
+            for prompt, ids in zip(self.prompts, found, strict=True):
+                text = self.tokenizer.decode([i for i in ids if i != self.stop])
                 line = {"step": step, "prompt": prompt, "completion": text}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 say(f"  {prompt!r} -> {text!r}")

@@ -377,7 +377,7 @@ class Scheduler:
 
     def _put(self, rows: np.ndarray) -> jax.Array:
         spec = P(BATCH, *(None,) * (rows.ndim - 1))
-        return jax.device_put(rows, NamedSharding(self.mesh, spec))
+        return jax.make_array_from_callback(rows.shape, NamedSharding(self.mesh, spec), rows.__getitem__)
 
 
 def _told(likeliest: list[np.ndarray], count: int) -> list[Likeliest]:

@@ -229,10 +229,10 @@ def _prefers(scorer: Scorer, pairs: Sequence[tuple[str, str]], what: str) -> lis
     return [first.nats > second.nats for first, second in zip(found[::2], found[1::2], strict=True)]
 
 
-def _written(scorer: Scorer, prompts: Sequence[list[int]], **settings: Any) -> list[str]:
+def _written(scorer: Scorer, prompts: Sequence[list[int]], most: int, **settings: Any) -> list[str]:
     """What follows each prompt, up to the model's end of text or of its turn."""
     ends = (scorer.tokenizer.end, scorer.tokenizer.eos)
-    return scorer.written(prompts, 4 * scorer.rows, ends=ends, **settings)
+    return scorer.written(prompts, ends=ends, most=[most] * len(prompts), **settings)
 
 
 def _first_question(row: Row) -> str:

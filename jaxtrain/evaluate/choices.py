@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from jaxtrain.decode.answers import answers
 from jaxtrain.decode.dialogues import Dialogue, Drawn, Played, beginning, ending, opening, play, until
-from jaxtrain.decode.generate import sample
-from jaxtrain.document import batched
 from jaxtrain.evaluate.likelihood import Likelihood, likelihoods
 from jaxtrain.model.transformer import Transformer
-from jaxtrain.runtime import mesh as meshes
-from jaxtrain.runtime.progress import track
 from jaxtrain.tasks.task import Blank, Exercise, Item
 from jaxtrain.tokenize.tokenizer import Tokenizer
 
@@ -71,46 +68,36 @@ class Scorer:
         tokens, pad = self.batch_size * self.length, self.tokenizer.pad
         return likelihoods(self.model, pairs, tokens=tokens, pad=pad, what=what)
 
-    @property
-    def rows(self) -> int:
-        """Of a batch that the devices share evenly."""
-        return -(-self.batch_size // meshes.batch_rows()) * meshes.batch_rows()
-
-    def written(
-        self, prompts: Sequence[list[int]], rows: int, *, ends: tuple[int, ...], **settings: Any
-    ) -> list[str]:
+    def written(self, prompts: Sequence[list[int]], *, ends: tuple[int, ...], **settings: Any) -> list[str]:
         """What follows each prompt, of which the end counts, up to the first of `ends` (`sampled`)."""
-        found = self.sampled(prompts, rows, ends=ends, **settings)
+        found = self.sampled(prompts, ends=ends, **settings)
         return [self.tokenizer.decode(ids[:-1] if ids[-1] in ends else ids) for ids in found]
 
     def sampled(
         self,
         prompts: Sequence[list[int]],
-        rows: int,
         *,
         ends: tuple[int, ...],
-        most: int,
+        most: Sequence[int],
         temperature: float = 0.0,
         seed: int = 0,
+        what: str = "answers",
     ) -> list[list[int]]:
-        """Ids that follow each prompt, of which the end counts, up to the first of `ends`; `most` of them.
+        """Ids that follow each prompt, of which the end counts, up to the first of `ends`.
 
-        rows: of a batch; all have one shape.
+        most: of each prompt, how many.
         """
-        found, room = [], self.length - most
-        for first in range(0, len(prompts), rows):
-            batch = [prompt[-room:] for prompt in prompts[first : first + rows]]
-            ids = sample(
-                self.model,
-                [*batch, *[batch[0]] * (rows - len(batch))],
-                seed=seed + first,
-                max_new=most,
-                stop=ends,
-                pad=self.tokenizer.pad,
-                temperature=temperature,
-            )
-            found += ids[: len(batch)]
-        return found
+        return answers(
+            self.model,
+            self.tokenizer,
+            [prompt[-(self.length - count) :] for prompt, count in zip(prompts, most, strict=True)],
+            max_new=most,
+            stop=ends,
+            temperature=temperature,
+            seed=seed,
+            rows=self.batch_size,
+            what=what,
+        )
 
     def dialogues(self, items: Sequence[Played], what: str = "") -> list[Dialogue]:
         """Each item played to its end, by the likeliest tokens."""
@@ -118,15 +105,9 @@ class Scorer:
         ends = (ending(items[0], self.tokenizer),)
 
         def draw(prompts: list[list[int]], numbers: list[int], turn: int) -> list[Drawn]:
-            drawn: dict[int, Drawn] = {}
-            order = sorted(range(len(prompts)), key=lambda i: (most[numbers[i]], len(prompts[i])))
-            for batch in track(list(batched(order, self.rows)), what or "answers"):
-                limit = most[numbers[batch[-1]]]
-                found = self.sampled([prompts[i] for i in batch], self.rows, ends=ends, most=limit)
-                for i, ids in zip(batch, found, strict=True):
-                    kept = ids[: most[numbers[i]]]
-                    drawn[i] = kept, [0.0] * len(kept)
-            return [drawn[i] for i in range(len(prompts))]
+            limits = [most[number] for number in numbers]
+            found = self.sampled(prompts, ends=ends, most=limits, what=what or "answers")
+            return [(ids, [0.0] * len(ids)) for ids in found]
 
         # a prompt that does not fit loses its beginning
         openings = [

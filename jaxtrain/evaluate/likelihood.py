@@ -1,10 +1,10 @@
 """Log-likelihoods of continuations after contexts. A context that several continuations share is read once.
 
-A group is a context and its continuations. A batch holds groups of about the same size; the contexts fill a
-cache, which every continuation then extends from the same place (arrays are values here, so nothing has to be
+A group is a context and its continuations. A batch holds groups of about the same size; the contexts fill
+slots, behind which every continuation then stands in its turn (arrays are values here, so nothing has to be
 put back). The output head is applied to scored tokens alone.
 
-B groups of a batch, P tokens of contexts, C tokens of continuations, D model, V vocab
+B groups of a batch, P tokens of contexts, C tokens of continuations, D model
 """
 
 from collections import defaultdict
@@ -16,17 +16,14 @@ from itertools import combinations, groupby
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec as P
 
-from jaxtrain.decode.generate import pad_left
+from jaxtrain.decode.scoring import CHUNK, score
+from jaxtrain.decode.slots import Slots, append, new_slots
 from jaxtrain.document import batched
-from jaxtrain.model.cache import Cache, new_cache
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
-from jaxtrain.runtime.mesh import BATCH
 from jaxtrain.runtime.progress import track
 
-CHUNK = 8  # tokens of a row whose logits are in memory at once
 SHARED = 8  # continuations of a group at most: one context's thousands would be rows of one
 _Shape = tuple[int, int, int]
 """Tokens of contexts, tokens of continuations, continuations of a group."""
@@ -77,9 +74,11 @@ def likelihoods(
         P, C = (_rounded(max(sizes)) for sizes in zip(*(group.sizes for group in batch), strict=True))
         rows = -(-len(batch) // meshes.batch_rows()) * meshes.batch_rows()
         rows = -(-rows // 8) * 8 if rows > 8 else rows
-        contexts = [group.context[:-1] for group in batch]
-        tokens_BP, segments_BP = pad_left([*contexts, *[[]] * (rows - len(batch))], P, pad)
-        cache = _read(model, *_put(tokens_BP, segments_BP), slots=P + C)
+        tokens_BP, is_real_BP = np.full((rows, P), pad, np.int32), np.zeros((rows, P), np.int32)
+        for row, group in enumerate(batch):
+            count = len(group.context) - 1  # the last one is read with each continuation
+            tokens_BP[row, :count], is_real_BP[row, :count] = group.context[:-1], 1
+        slots = _read(model, *_put(tokens_BP, is_real_BP), C)
         for turn in range(max(len(group.continuations) for group in batch)):
             asked = [(row, group) for row, group in enumerate(batch) if turn < len(group.continuations)]
             ids_BC, targets_BC = np.full((rows, C), pad, np.int32), np.full((rows, C), pad, np.int32)
@@ -89,7 +88,7 @@ def likelihoods(
                 count = counts_B[row] = len(continuation)
                 ids_BC[row, :count] = [group.context[-1], *continuation[:-1]]
                 targets_BC[row, :count] = continuation
-            nats_BC, greedy_BC = meshes.fetch(_score(model, cache, *_put(ids_BC, targets_BC)))
+            nats_BC, greedy_BC = meshes.fetch(_score(model, slots, *_put(ids_BC, targets_BC)))
             for row, group in asked:
                 scored = slice(0, counts_B[row])
                 nats = float(nats_BC[row, scored].astype(np.float64).sum())
@@ -159,37 +158,19 @@ def _put(*arrays: np.ndarray) -> tuple[jax.Array, ...]:
     return tuple(meshes.put_batch(batch, jax.sharding.get_mesh()).values())
 
 
-@partial(jax.jit, static_argnames="slots")
-def _read(model: Transformer, tokens_BP: jax.Array, segments_BP: jax.Array, slots: int) -> Cache:
-    """The cache behind the contexts, with room for the continuations."""
-    segments_BP = jax.sharding.reshard(segments_BP, P(BATCH, None))
-    positions_BP = jnp.maximum(jnp.cumsum(segments_BP, axis=1) - 1, 0)
-    cache = new_cache(model.config, tokens_BP.shape[0], slots)
-    return model.extend(tokens_BP, segments_BP, positions_BP, cache)[1]
+@partial(jax.jit, static_argnums=3)
+def _read(model: Transformer, tokens_BP: jax.Array, is_real_BP: jax.Array, more: int) -> Slots:
+    """Slots with the contexts in, and room for `more` tokens behind them."""
+    B, P = tokens_BP.shape
+    slots = new_slots(model.config, B, P + more, stacked=True)
+    return append(model, slots, tokens_BP, jnp.sum(is_real_BP, axis=1))[1]
 
 
 @jax.jit
 def _score(
-    model: Transformer, cache: Cache, ids_BC: jax.Array, targets_BC: jax.Array
+    model: Transformer, slots: Slots, ids_BC: jax.Array, targets_BC: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """log p of each target, float32, and whether it is the likeliest token."""
-    B, C = ids_BC.shape
-    ids_BC, targets_BC = (jax.sharding.reshard(x, P(BATCH, None)) for x in (ids_BC, targets_BC))
-    first_B = jnp.sum(cache.segment_ids_BS, axis=1)
-    positions_BC = first_B[:, None] + jnp.arange(C)
-    hidden_BCD, _ = model.extend(ids_BC, jnp.ones_like(ids_BC), positions_BC, cache)
-
-    def chunk(part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        hidden_BcD, targets_Bc = part
-        logits_BcV = jax.sharding.reshard(model.logits(hidden_BcD), P(BATCH, None, None))
-        is_target_BcV = targets_Bc[..., None] == jnp.arange(logits_BcV.shape[-1])
-        target_Bc = jnp.sum(logits_BcV, axis=-1, where=is_target_BcV)
-        nats_Bc = target_Bc - jax.nn.logsumexp(logits_BcV, axis=-1)
-        return nats_Bc, target_Bc == jnp.max(logits_BcV, axis=-1)
-
-    def cut(x: jax.Array) -> jax.Array:
-        return jnp.moveaxis(x.reshape(B, C // CHUNK, CHUNK, *x.shape[2:]), 1, 0)
-
-    nats, greedy = jax.lax.map(chunk, (cut(hidden_BCD), cut(targets_BC)))
-    whole = lambda x: jnp.moveaxis(x, 0, 1).reshape(B, C)  # noqa: E731
-    return whole(nats), whole(greedy)
+    hidden_BCD, _ = append(model, slots, ids_BC, jnp.zeros_like(ids_BC[:, 0]))
+    nats_BC, _, best_BC1 = score(model, hidden_BCD, targets_BC, 1)
+    return nats_BC, nats_BC == best_BC1[..., 0]

@@ -12,6 +12,5 @@ ring_attention.py  attention over a sharded sequence
 experts.py         mixture of experts
 stack.py           the loop over layers, what is kept of each, the pipeline
 transformer.py     Block, Transformer
-cache.py           keys and values of tokens seen
 lora.py            low-rank adapters
 """

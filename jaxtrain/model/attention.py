@@ -1,13 +1,12 @@
-"""Causal attention that stays inside a document, and the cache of keys and values.
+"""Causal attention that stays inside a document.
 
-B batch, T time of queries, S time of keys, W window, D model, N query heads, K key heads, H head dim
+B batch, T time of queries, D model, N query heads, K key heads, H head dim
 """
 
 import jax
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain.model.cache import Cache
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.kernels import Sight, attend
 from jaxtrain.model.layers import Layout, Norm, add, normal, project, rotate, zeros
@@ -39,21 +38,6 @@ class Attention(nnx.Module):
         q_BTNH, k_BTKH, v_BTKH = self.turned(x_BTD, sight.positions_BT, layout, is_local)
         out_BTNH = attend(q_BTNH, k_BTKH, v_BTKH, sight, self.config, is_local, self.sinks)
         return self.project_out(out_BTNH, layout)
-
-    def extend(
-        self,
-        x_BTD: jax.Array,
-        cache: Cache,
-        sight: Sight,
-        layout: Layout,
-        is_local: bool,
-        index: jax.Array | int,
-    ) -> tuple[jax.Array, Cache]:
-        """x after attention to cache and itself, and the cache with its keys (`index`: layer of its kind)."""
-        q_BTNH, k_BTKH, v_BTKH = self.turned(x_BTD, sight.positions_BT, layout, is_local)
-        cache, k_BSKH, v_BSKH = cache.with_keys(k_BTKH, v_BTKH, is_local, index)
-        out_BTNH = attend(q_BTNH, k_BSKH, v_BSKH, sight, self.config, is_local, self.sinks)
-        return self.project_out(out_BTNH, layout), cache
 
     @property
     def sinks(self) -> jax.Array | None:

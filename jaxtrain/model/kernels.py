@@ -96,7 +96,7 @@ def attend(
     """Scaled dot-product attention with grouped queries, [B, T, N, H], by the kernel of the sight."""
     rule = Rule.of(config, is_local)
     if sight.kernel == "xla":
-        assert sight.mask_BTS is not None, "see and advance give xla a mask"
+        assert sight.mask_BTS is not None, "see gives xla a mask"
         return dense(rule, q_BTNH, k_BSKH, v_BSKH, sight.mask_BTS, sinks_N)
     if sight.kernel == "ring":
         return ring(rule, q_BTNH, k_BSKH, v_BSKH, (sight.segments_BT, sight.slots_BT))

@@ -17,7 +17,7 @@ from jaxtrain.runtime.mesh import BATCH
 
 Carry = Any
 Step = Callable[[Carry, Any, bool, jax.Array | int], Carry]
-"""(carry, block, is the layer local?, its index among the layers of its kind) to the carry after it."""
+"""(carry, block, is the layer local?, its index) to the carry after it."""
 
 STREAM = "stream"
 """Name of the residual stream for the policy that keeps it on the host."""
@@ -27,15 +27,13 @@ def fold(step: Step, carry: Carry, blocks: Any, config: ModelConfig) -> Carry:
     """`carry` through all layers in order: a compiled loop over the pattern, what is left over unrolled."""
     pattern = config.is_local
     layers, period = jax.tree.leaves(blocks)[0].shape[0], len(pattern)
-    per_kind = {kind: pattern.count(kind) for kind in set(pattern)}
-    before = [pattern[:place].count(kind) for place, kind in enumerate(pattern)]
     repeats = layers // period if config.scan else 0
 
     def body(carry: Carry, inputs: tuple[Any, jax.Array]) -> tuple[Carry, None]:
         group, repeat = inputs
         for place, kind in enumerate(pattern):
             block = group if period == 1 else jax.tree.map(lambda weight, place=place: weight[place], group)
-            carry = step(carry, block, kind, repeat * per_kind[kind] + before[place])
+            carry = step(carry, block, kind, repeat * period + place)
         return carry, None
 
     if repeats:
@@ -45,10 +43,8 @@ def fold(step: Step, carry: Carry, blocks: Any, config: ModelConfig) -> Carry:
         )
         carry, _ = jax.lax.scan(body, carry, (groups, jnp.arange(repeats)))
     for layer in range(repeats * period, layers):
-        repeat, place = divmod(layer, period)
-        kind = pattern[place]
         block = jax.tree.map(lambda weight, layer=layer: weight[layer], blocks)
-        carry = step(carry, block, kind, repeat * per_kind[kind] + before[place])
+        carry = step(carry, block, pattern[layer % period], layer)
     return carry
 
 

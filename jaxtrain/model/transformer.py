@@ -3,21 +3,18 @@
 B batch, T time, D model, V vocab, L layers
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain.model.attention import Attention
-from jaxtrain.model.cache import Cache, advance
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.experts import Experts, imbalance
 from jaxtrain.model.kernels import Sight, see
-from jaxtrain.model.layers import MLP, WHOLE, Layout, Norm, look_up, named_key, normal, project, softcap
+from jaxtrain.model.layers import MLP, Layout, Norm, look_up, named_key, normal, project, softcap
 from jaxtrain.model.ring_attention import balanced_order, to_balanced, to_natural
-from jaxtrain.model.stack import fold, gathered, pipeline, remembered
+from jaxtrain.model.stack import fold, pipeline, remembered
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import BATCH
 
@@ -52,14 +49,6 @@ class Block(nnx.Module):
     ) -> jax.Array:
         """x after the block, of what attention gave for `queries_and_keys`."""
         return self._mlp(x_BTD, self.attention.project_out(out_BTNH, layout), segments_BT, layout)[0]
-
-    def extend(
-        self, x_BTD: jax.Array, cache: Cache, sight: Sight, is_local: bool, index: jax.Array | int
-    ) -> tuple[jax.Array, Cache]:
-        """The same for tokens that follow those in the cache."""
-        normed_BTD = _maybe(self.attention_norm, x_BTD)
-        out_BTD, cache = self.attention.extend(normed_BTD, cache, sight, WHOLE, is_local, index)
-        return self._mlp(x_BTD, out_BTD, sight.segments_BT, WHOLE)[0], cache
 
     def _mlp(
         self, x_BTD: jax.Array, attended_BTD: jax.Array, segments_BT: jax.Array, layout: Layout
@@ -169,24 +158,6 @@ class Transformer(nnx.Module):
         x_BTD = self.embed(tokens_BT, positions_BT, layout)
         x_BTD, penalty = pipeline(run, self.blocks, x_BTD, sights, config.stage_microbatches)
         return to_natural(jax.sharding.reshard(self.normed(x_BTD), P(BATCH, "context", None))), penalty
-
-    def extend(
-        self, tokens_BT: jax.Array, segment_ids_BT: jax.Array, positions_BT: jax.Array, cache: Cache
-    ) -> tuple[jax.Array, Cache]:
-        """Hidden states [B, T, D] of tokens that follow those in the cache, and the cache with them in it."""
-        whole = P(BATCH, None)
-        tokens_BT, segment_ids_BT, positions_BT = (
-            jax.sharding.reshard(x_BT, whole) for x_BT in (tokens_BT, segment_ids_BT, positions_BT)
-        )
-        cache, sights = advance(cache, segment_ids_BT, positions_BT, self.config)
-
-        def step(carry, block: Block, is_local: bool, index):
-            x_BTD, cache = carry
-            return block.extend(x_BTD, cache, sights[is_local], is_local, index)
-
-        x_BTD = self.embed(tokens_BT, positions_BT, WHOLE)
-        x_BTD, cache = fold(step, (x_BTD, cache), gathered(self.blocks), self.config)
-        return self.normed(x_BTD), dataclasses.replace(cache, used=cache.used + tokens_BT.shape[1])
 
     def normed(self, x_BTD: jax.Array) -> jax.Array:
         """What the output head reads of the last block's output; `logit_divisor` has divided it."""

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxtrain.decode.generate import generate, pad_left, sample
-from jaxtrain.model.cache import new_cache
+from jaxtrain.decode.answers import answers
+from jaxtrain.decode.generate import generate, pad_left, row_keys
+from jaxtrain.decode.slots import append, new_slots
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 
@@ -88,7 +89,7 @@ def test_a_row_ends_at_its_stop_token_and_the_others_go_on(model, greedy):
     going = [row for row in range(len(PROMPTS)) if stop not in free[row]]
     assert going
     np.testing.assert_array_equal(tokens[going], free[going])
-    lists = sample(model, PROMPTS, seed=0, max_new=8, stop=stop, pad=PAD, temperature=0.0, prompt_length=8)
+    lists = answers(model, None, PROMPTS, max_new=8, stop=(stop,), temperature=0.0)
     assert lists == [row[: int(m.sum())].tolist() for row, m in zip(tokens, mask, strict=True)]
 
 
@@ -122,12 +123,20 @@ def test_a_row_depends_on_its_prompt_and_key_alone(model):
 
 
 def test_the_mesh_does_not_change_the_text(draw, greedy, make_mesh):
-    """Also `sample`: rows are filled up to the mesh, and only those asked for come back."""
+    """Also `answers`: rows are filled up to the mesh, and only those asked for come back."""
     with jax.set_mesh(make_mesh(fsdp=4, tensor=2)):
         assert meshes.batch_rows() == 4
         sharded = draw()
-        found = sample(sharded, PROMPTS[:3], seed=0, max_new=8, stop=NEVER, pad=PAD, temperature=0.0)
+        found = answers(sharded, None, PROMPTS[:3], max_new=8, stop=(), temperature=0.0)
     assert found == greedy[0][:3].tolist()
+
+
+def test_answers_are_drawn_with_a_key_each(model):
+    """The same as in one batch with these keys, whatever the order they are decoded in."""
+    keys = row_keys(jax.random.key(5), np.arange(len(PROMPTS)))
+    tokens, _, _ = decode(model, PROMPTS, keys=keys, temperature=0.7)
+    found = answers(model, None, PROMPTS, max_new=8, stop=(), temperature=0.7, seed=5, rows=3)
+    assert found == tokens.tolist()
 
 
 def test_a_long_prompt_keeps_its_end():
@@ -144,8 +153,8 @@ def test_no_program_copies_the_weights_of_all_layers(config):
 
     @jax.jit
     def extended(model, tokens):
-        return model.extend(tokens, tokens, tokens, new_cache(config, 2, 16))[0]
+        return append(model, new_slots(config, 2, 16, stacked=True), tokens, tokens[:, 0])[0]
 
     text = extended.lower(model, tokens).compile().as_text()
     copied = re.findall(r"f32\[(5,\S*)\]\S* copy\(", text)
-    assert set(copied) <= {"5,2,16,2,8"}, "of layers, rows, slots, key heads and their width: the cache"
+    assert set(copied) <= {"5,2,2,16,8"}, "of layers, rows, key heads, slots and their width: the cache"

@@ -8,7 +8,7 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from jaxtrain.decode.generate import sample
+from jaxtrain.decode.answers import answers
 from jaxtrain.document import Conversation, Document, record_id, write_records
 from jaxtrain.finetune.run import FinetuneConfig, run
 from jaxtrain.model.config import ModelConfig
@@ -100,9 +100,8 @@ def test_it_learns_to_answer_and_to_stop(folder: Path, tokens: Path, tmp_path: P
     assert tokenizer.pad == tokenizer.eos == tokenizer.end
     prompts = [render(conversation(question), tokenizer, generation_prompt=True)[0] for question in TALK]
     with jax.set_mesh(meshes.make(MESH)):
-        found = sample(
-            store.load(answered), prompts, seed=0, max_new=24, stop=tokenizer.end, pad=tokenizer.pad,
-            temperature=0.0,
+        found = answers(
+            store.load(answered), tokenizer, prompts, max_new=24, stop=(tokenizer.end,), temperature=0.0
         )  # fmt: skip
     assert [tokenizer.decode(ids) for ids in found] == [f"{said}<|endoftext|>" for said in TALK.values()]
 

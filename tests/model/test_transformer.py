@@ -1,14 +1,10 @@
 """The forward pass against numpy in float64, against itself on other meshes, and against its own cache."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec as P
 
-from jaxtrain.model.cache import new_cache
 from jaxtrain.runtime import mesh as meshes
-from jaxtrain.runtime.mesh import BATCH
 
 MESHES = [
     {"fsdp": 8},
@@ -154,35 +150,3 @@ def test_later_tokens_do_not_change_earlier_logits(config, make_mesh, draw):
         before, after = forward(model, tokens), forward(model, other)
     np.testing.assert_array_equal(before[:, :9], after[:, :9])
     assert (before[:, 9:] != after[:, 9:]).mean() > 0.99
-
-
-@pytest.mark.parametrize("axes", [{"fsdp": 1}, {"fsdp": 4, "tensor": 2}], ids=["one", "fsdp4-tensor2"])
-def test_extending_a_cache_is_the_full_forward(axes, config, make_mesh, draw):
-    """Prompts of 3 to 10 tokens padded on the left, a prefill of 10, then six tokens one by one."""
-    rng = np.random.default_rng(4)
-    rows, prompt, new = 8, 10, 6
-    tokens = rng.integers(0, config.vocab_size, (rows, prompt + new)).astype(np.int32)
-    starts = prompt - np.arange(3, 3 + rows)
-    segments = (np.arange(prompt + new) >= starts[:, None]).astype(np.int32)
-    positions = np.maximum(np.arange(prompt + new) - starts[:, None], 0).astype(np.int32)
-    rows_only = P(BATCH, None)
-    with jax.set_mesh(make_mesh(**axes)):
-        model = draw()
-        extend = jax.jit(lambda model, *inputs: model.extend(*inputs))
-        logits = jax.jit(lambda model, hidden: model.logits(hidden))
-        cache, found = new_cache(config, rows, prompt + new + 2), []
-        for start, stop in [(0, prompt), *((n, n + 1) for n in range(prompt, prompt + new))]:
-            parts = (jax.device_put(x[:, start:stop], rows_only) for x in (tokens, segments, positions))
-            hidden, cache = extend(model, *parts, cache)
-            found.append(np.asarray(logits(model, hidden)))
-        assert int(cache.used) == prompt + new
-    found = np.concatenate(found, axis=1)
-    with jax.set_mesh(make_mesh(fsdp=1)):
-        model = draw()
-        for row, start in enumerate(starts):
-            alone = np.zeros(
-                (1, prompt + new), np.int32
-            )  # without padding before; zeros behind are never seen
-            alone[0, : prompt + new - start] = tokens[row, start:]
-            full = forward(model, jnp.asarray(alone))
-            np.testing.assert_allclose(found[row, start:], full[0, : prompt + new - start], atol=1e-5)

@@ -216,9 +216,9 @@ def test_llama2c_tells_a_story(tmp_path):
     logits = np.asarray(model(tokens))
     save_pretrained(model, tmp_path)
     np.testing.assert_array_equal(np.asarray(load_pretrained(tmp_path)(tokens)), logits)
-    from jaxtrain.decode.generate import sample
+    from jaxtrain.decode.answers import answers
 
-    story = sample(model, [[1]], seed=0, max_new=60, stop=1, pad=0, temperature=0.0)[0]
+    story = answers(model, None, [[1]], max_new=60, stop=(1,), temperature=0.0)[0]
     row = np.array([[1, *story]], np.int32)
     shares = np.asarray(jax.nn.log_softmax(model(row)[:, :-1], axis=-1))[0]
     nats = -shares[np.arange(len(story)), story].mean()

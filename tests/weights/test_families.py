@@ -11,8 +11,7 @@ import optax
 import pytest
 
 from jaxtrain.decode import slots
-from jaxtrain.decode.generate import sample
-from jaxtrain.model.cache import new_cache
+from jaxtrain.decode.answers import answers
 from jaxtrain.train.losses import token_loss
 from jaxtrain.weights import load_pretrained, save_pretrained
 
@@ -68,7 +67,7 @@ def agree(model, expected):
     close(loss, expected["loss"], 1e-5)
     close(optax.tree.norm(gradient), expected["grad_norm"], 1e-4)
     prompts = tokens[:, : references.PROMPT].tolist()
-    greedy = sample(model, prompts, seed=0, max_new=references.NEW, stop=-1, pad=0, temperature=0.0)
+    greedy = answers(model, None, prompts, max_new=references.NEW, stop=(), temperature=0.0)
     assert greedy == expected["greedy"].tolist()
 
 
@@ -88,19 +87,16 @@ def test_meshes_and_caches_change_no_logits(name, folder, make_mesh):
     model, begun = load_pretrained(path), references.PROMPT
     parts = [(0, begun), *((n, n + 1) for n in range(begun, references.LENGTH))]
     logits = jax.jit(lambda model, hidden: model.logits(hidden))
-    append = jax.jit(lambda decoder, *given: slots.append(decoder, *given))
-    extend = jax.jit(lambda model, *given: model.extend(*given))
-    decoder, held = slots.Decoder.of(model), slots.new_slots(model.config, 2, references.LENGTH)
-    cache, whole, found = new_cache(model.config, 2, references.LENGTH), forward(model, tokens), ([], [])
-    for start, stop in parts:
-        part = jnp.asarray(tokens[:, start:stop])
-        hidden, held = append(decoder, held, part, jnp.full(2, stop - start))
-        found[0].append(logits(model, hidden))
-        positions = jnp.broadcast_to(jnp.arange(start, stop), part.shape)
-        hidden, cache = extend(model, part, jnp.ones_like(part), positions, cache)
-        found[1].append(logits(model, hidden))
-    for one in found:
-        close(np.concatenate(one, axis=1), np.asarray(whole), 1e-5)
+    append = jax.jit(lambda model, *given: slots.append(model, *given))
+    whole, found = forward(model, tokens), ([], [])
+    for is_stacked, mine in enumerate(found):
+        decoder = model if is_stacked else slots.Decoder.of(model)
+        held = slots.new_slots(model.config, 2, references.LENGTH, stacked=bool(is_stacked))
+        for start, stop in parts:
+            part = jnp.asarray(tokens[:, start:stop])
+            hidden, held = append(decoder, held, part, jnp.full(2, stop - start))
+            mine.append(logits(model, hidden))
+        close(np.concatenate(mine, axis=1), np.asarray(whole), 1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from family_references import CONFIGS, load, stored, tokens, write_folder
 
-from jaxtrain.decode.generate import generate, sample
+from jaxtrain.decode.answers import answers
+from jaxtrain.decode.generate import generate
 from jaxtrain.model import lora
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
@@ -127,5 +128,5 @@ def test_transformers_talks_as_our_exported_model_does(config, tmp_path):
     assert asked["input_ids"][0].tolist() == prompt
     assert peer.generation_config.eos_token_id == [tokenizer.eos, tokenizer.end]
     answer = peer.generate(**asked, do_sample=False, max_new_tokens=16)[0, len(prompt) :].tolist()
-    ours = sample(model, [prompt], seed=0, max_new=16, stop=tokenizer.end, pad=tokenizer.pad, temperature=0.0)
+    ours = answers(model, tokenizer, [prompt], max_new=16, stop=(tokenizer.end,), temperature=0.0)
     assert ours[0] == answer

@@ -1,0 +1,80 @@
+"""The one way to ask a model for text that is not waited for: many conversations at once."""
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import repeat
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxtrain.conversation import Messages
+from jaxtrain.decode.request import Request, ends_with
+from jaxtrain.decode.sampling import Settings
+from jaxtrain.decode.scheduler import Scheduler
+from jaxtrain.model.transformer import Transformer
+from jaxtrain.runtime.progress import track
+from jaxtrain.tokenize.chat import render
+from jaxtrain.tokenize.tokenizer import Tokenizer
+
+ROWS = 64
+"""Answers that are drawn side by side, whose keys and values are in memory together."""
+
+
+def answers(
+    model: Transformer,
+    tokenizer: Tokenizer | None,
+    conversations: Sequence[Messages | Sequence[int]],
+    *,
+    max_new: int | Sequence[int],
+    stop: Sequence[int] | None = None,
+    stop_texts: Sequence[Sequence[str]] = (),
+    temperature: float = 1.0,
+    seed: int = 0,
+    rows: int = ROWS,
+    what: str = "answers",
+) -> list[list[int]]:
+    """Ids of an answer to each conversation, with the stop token where one came; on the mesh that is set.
+
+    conversations: messages, in the model's chat template, or ids to go on with. max_new: tokens of an answer
+    at most, of all or of each. stop: ids that end an answer; the tokenizer's if None. stop_texts: of each
+    conversation, texts that end its answer. Answer i is drawn with the key fold_in(seed, i), whatever the
+    others are. rows: drawn side by side; what prompts begin with is read once. what: named in the progress
+    bar. All processes call it and have all answers. Without a tokenizer conversations are ids, stops are ids.
+    """
+    if not conversations:
+        return []
+    most = repeat(max_new) if isinstance(max_new, int) else max_new
+    keys_B = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(len(conversations)))
+    keys_B2 = np.asarray(jax.random.key_data(keys_B))
+    requests = [
+        Request(
+            prompt=_ids(conversation, tokenizer),
+            max_new=longest,
+            settings=Settings(temperature=temperature),
+            seed=int(key[0]) << 32 | int(key[1]),
+            stop=tokenizer.stop if stop is None and tokenizer else tuple(stop or ()),
+            is_over=ends_with(tokenizer.decode, texts) if texts and tokenizer else None,
+        )
+        for conversation, longest, key, texts in zip(
+            conversations, most, keys_B2, stop_texts or repeat(()), strict=False
+        )
+    ]
+    length = max(len(request.prompt) + request.max_new for request in requests)
+    scheduler = Scheduler(model, rows=min(rows, len(requests)), max_length=length, queue=len(requests))
+    found = [scheduler.submit(request) for request in requests]
+    for answer in track(found, what):
+        while not answer.reason:
+            scheduler.step()
+    return [answer.ids for answer in found]
+
+
+def text_of(ids: Sequence[int], tokenizer: Tokenizer) -> str:
+    """What an answer says, without the token that ended it."""
+    return tokenizer.decode([token for token in ids if token not in tokenizer.stop])
+
+
+def _ids(conversation: Messages | Sequence[int], tokenizer: Tokenizer | None) -> Sequence[int]:
+    if tokenizer is None or isinstance(conversation[0], int):
+        return conversation  # pyrefly: ignore[bad-return]
+    return render(conversation, tokenizer, generation_prompt=True)[0]  # pyrefly: ignore[bad-argument-type]
