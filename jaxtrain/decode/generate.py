@@ -37,13 +37,7 @@ class Completions:
     """float32: log p of each sampled token under the model's own distribution"""
 
 
-@partial(
-    jax.jit,
-    static_argnames=(
-        *("max_new", "temperature", "stop", "pad"),
-        *("top_k", "top_p", "min_p", "repetition_penalty"),
-    ),
-)
+@partial(jax.jit, static_argnames=("max_new", "temperature", "stop", "pad"))
 def generate(
     model: Transformer,
     prompt_BP: jax.Array,
@@ -54,21 +48,14 @@ def generate(
     temperature: float,
     stop: int | tuple[int, ...],
     pad: int,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    min_p: float = 0.0,
-    repetition_penalty: float = 1.0,
 ) -> Completions:
     """Sample after prompts padded on the left (segment 0), a key a row; temperature 0 takes the likeliest.
 
-    stop: the token, or any of several, that ends a row. The other settings are those of `Settings`.
+    stop: the token, or any of several, that ends a row.
     A row's text depends on its own prompt and key alone, whatever else is in the batch.
     """
     B, prompt_length = prompt_BP.shape
-    settings = Settings(
-        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
-    )
-    sampling = jax.tree.map(jnp.asarray, Sampling.of([settings] * B))
+    sampling = jax.tree.map(jnp.asarray, Sampling.of([Settings(temperature=temperature)] * B))
     stops_X = jnp.asarray([stop] if isinstance(stop, int) else stop, jnp.int32)
     decoder = Decoder.of(model)
     slots = new_slots(model.config, B, prompt_length + max_new)

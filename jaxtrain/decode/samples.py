@@ -7,10 +7,10 @@ from pathlib import Path
 
 import jax
 
-from jaxtrain.decode.answers import answers
+from jaxtrain.conversation import Messages
+from jaxtrain.decode.answers import answers, text_of
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.progress import say
-from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 
 
@@ -19,10 +19,9 @@ class Samples:
     """Prompts, and how the answers to them are drawn."""
 
     path: Path
-    prompts: dict[str, list[int]]
-    """Token ids of each prompt by the text that is shown."""
+    prompts: dict[str, Messages | list[int]]
+    """Messages or ids by the text that is shown."""
     tokenizer: Tokenizer
-    stop: int
     seed: int = 0
     temperature: float = 0.8
     max_new: int = 48
@@ -37,12 +36,9 @@ class Samples:
         temperature: float = 0.8,
     ) -> "Samples":
         """Questions of a user, in the chat template."""
-        prompts = {
-            text: render([{"role": "user", "content": text}], tokenizer, generation_prompt=True)[0]
-            for text in questions
-        }
-        path = folder / "samples.jsonl"
-        return cls(path, prompts, tokenizer, tokenizer.end, seed, temperature)
+        prompts: dict[str, Messages | list[int]]
+        prompts = {text: [{"role": "user", "content": text}] for text in questions}
+        return cls(folder / "samples.jsonl", prompts, tokenizer, seed, temperature)
 
     def write(self, model: Transformer, step: int) -> None:
         """Add what the model says after this step. All processes call it; the first one writes.
@@ -51,23 +47,15 @@ class Samples:
         """
         if not self.prompts:
             return
-        found = answers(
-            model,
-            self.tokenizer,
-            list(self.prompts.values()),
-            seed=self.seed,
-            max_new=self.max_new,
-            stop=(self.stop,),
-            temperature=self.temperature,
-            what="samples",
-        )
+        asked, settings = list(self.prompts.values()), {"seed": self.seed, "temperature": self.temperature}
+        found = answers(model, self.tokenizer, asked, max_new=self.max_new, what="samples", **settings)
         if jax.process_index() > 0:
             return
         before = self.path.read_text(encoding="utf-8").split("\n")[:-1] if self.path.is_file() else []
         with self.path.open("w", encoding="utf-8") as file:
             file.writelines(line + "\n" for line in before if json.loads(line)["step"] < step)
             for prompt, ids in zip(self.prompts, found, strict=True):
-                text = self.tokenizer.decode([i for i in ids if i != self.stop])
+                text = text_of(ids, self.tokenizer)
                 line = {"step": step, "prompt": prompt, "completion": text}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 say(f"  {prompt!r} -> {text!r}")

@@ -7,7 +7,7 @@ B batch, S slots, V vocab
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 
 import jax
@@ -63,13 +63,10 @@ class Sampling:
 
     @staticmethod
     def of(rows: Sequence[Settings]) -> "Sampling":
-        column = lambda name, dtype=np.float32: np.array([getattr(row, name) for row in rows], dtype)  # noqa: E731
+        names = [field.name for field in fields(Settings)]
+        dtypes = {"top_k": np.int32}
         return Sampling(
-            column("temperature"),
-            column("top_k", np.int32),
-            column("top_p"),
-            column("min_p"),
-            column("repetition_penalty"),
+            *(np.array([getattr(row, name) for row in rows], dtypes.get(name, np.float32)) for name in names)
         )
 
 

@@ -56,14 +56,8 @@ class _Lane:
     """How many tokens of each piece, and how likely they were, where the request asks for that."""
 
 
-@dataclass
-class _Turn:
-    """A turn that was sent and is not read yet."""
-
-    answers: list[Answer | None]
-    choice: Choice
-    likeliest: tuple[jax.Array, jax.Array]
-    """Ids and log p of the X likeliest tokens of every row."""
+_Turn = tuple[list[Answer | None], Choice, tuple[jax.Array, jax.Array]]
+"""Who was in each row, and what was sampled there; ids and log p of the X likeliest tokens of every row."""
 
 
 class Scheduler:
@@ -178,7 +172,7 @@ class Scheduler:
             self._read_prompts()
             before, self._sent = self._sent, self._send()
             if before is not None:
-                self._deliver(before)
+                self._deliver(*before)
         return self.busy > 0 or self._sent is not None or bool(self._waiting)
 
     # --- prompts ---
@@ -299,7 +293,7 @@ class Scheduler:
             self._decoder, self._slots, self._token_B, self._put(given_B), *settled
         )
         self._token_B = choice.token_B
-        return _Turn(running, choice, likeliest)
+        return running, choice, likeliest
 
     def _settle(self, running: list[Answer | None]) -> Any:
         """What `turn` is told of the rows until one of them changes, on the device."""
@@ -316,11 +310,13 @@ class Scheduler:
         )
         return jax.tree.map(self._put, host)
 
-    def _deliver(self, turn: _Turn) -> None:
+    def _deliver(
+        self, answers: list[Answer | None], choice: Choice, likeliest: tuple[jax.Array, jax.Array]
+    ) -> None:
         """A turn's tokens. A row whose request has ended meanwhile has sampled one for nothing."""
-        choice, best = meshes.fetch((turn.choice, turn.likeliest))
+        choice, best = meshes.fetch((choice, likeliest))
         now = time.monotonic()
-        for row, answer in enumerate(turn.answers):
+        for row, answer in enumerate(answers):
             if answer is None or answer.reason:
                 continue
             request, token = answer.request, int(choice.token_B[row])

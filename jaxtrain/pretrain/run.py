@@ -131,7 +131,8 @@ def _train(config: PretrainConfig, model: ModelConfig, tokenizer: Tokenizer, run
     samples = Samples(
         run.folder / "samples.jsonl",
         {text: [tokenizer.bos, *tokenizer.encode(text)] for text in config.sample_prompts},
-        *(tokenizer, tokenizer.eos, config.train.seed),
+        tokenizer,
+        config.train.seed,
     )
 
     def records(index: int) -> list[dict[str, Any]]:

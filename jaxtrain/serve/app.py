@@ -32,7 +32,6 @@ from jaxtrain.runtime.errors import UserError
 from jaxtrain.serve import protocol
 from jaxtrain.serve.engine import Engine
 from jaxtrain.serve.protocol import Call, Kind, Refused
-from jaxtrain.serve.transcript import Transcript
 from jaxtrain.serve.writer import Writer
 
 STATIC = Path(__file__).parent / "static"
@@ -120,11 +119,8 @@ class ServeApp:
             self._release(answers)
         if any(answer.reason == "error" for answer in answers):
             raise Refused(500, "decoding failed; the server's log says why")
-        transcripts = self._transcripts(call)
-        for transcript, answer in zip(transcripts, answers, strict=True):
-            transcript.read(answer.ids, True)
         self._responses[path, 200] += 1
-        return JSONResponse(Writer(call, self.engine).whole(answers, transcripts), headers=HEADERS)
+        return JSONResponse(Writer(call, self.engine, answers).whole(), headers=HEADERS)
 
     def _submit(self, call: Call, events: asyncio.Queue[int]) -> list[Answer]:
         """All requests of a call, or none of them."""
@@ -149,33 +145,20 @@ class ServeApp:
         for answer in answers:
             self.engine.scheduler.cancel(answer)  # which leaves one alone that has ended
 
-    def _transcripts(self, call: Call) -> list[Transcript]:
-        return [self.engine.transcript(call.stop_texts, call.calls) for _ in call.requests]
-
     async def _stream(
         self, request: Request, call: Call, answers: list[Answer], events: asyncio.Queue[int]
     ) -> AsyncIterator[str]:
         """Server-sent events of a call."""
-        writer = Writer(call, self.engine)
-        transcripts, told = self._transcripts(call), [0] * len(answers)
-        open_choices = set(range(len(answers)))
+        writer = Writer(call, self.engine, answers)
         with suppress(_Gone):
             for n in range(len(answers)):
                 if (opening := writer.first(n)) is not None:
                     yield _event(opening)
             async for n in _changes(request, answers, events):
-                answer, transcript = answers[n], transcripts[n]
-                is_over = bool(answer.reason)  # read before the ids: then they are all
-                text = transcript.read(answer.ids, is_over)
-                if n not in open_choices or (not text and not is_over):
-                    continue
-                new = range(told[n], transcript.count)
-                yield _event(writer.piece(n, answer, text, new, is_over, transcript.calls))
-                told[n] = transcript.count
-                if is_over:
-                    open_choices.discard(n)
+                if (piece := writer.piece(n)) is not None:
+                    yield _event(piece)
             if call.include_usage:
-                yield _event(writer.last(answers))
+                yield _event(writer.last())
             yield "data: [DONE]\n\n"
 
     # --- what surrounds it ---
@@ -208,35 +191,32 @@ class ServeApp:
         self._authorize(request)
         scheduler, lines = self.engine.scheduler, []
 
-        def metric(name: str, kind: str, words: str, values: list[tuple[str, float]]) -> None:
+        def metric(name: str, kind: str, words: str, values: dict[str, float]) -> None:
             lines.extend([f"# HELP jaxtrain_{name} {words}", f"# TYPE jaxtrain_{name} {kind}"])
-            lines.extend(f"jaxtrain_{name}{labels} {value:g}" for labels, value in values)
+            lines.extend(f"jaxtrain_{name}{labels} {value:g}" for labels, value in values.items())
 
-        def labels(**named: object) -> str:
-            escapes = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
-            pairs = [f'{name}="{str(value).translate(escapes)}"' for name, value in named.items()]
-            return f"{{{','.join(pairs)}}}"
-
-        metric("rows", "gauge", "Requests that can decode side by side.", [("", scheduler.rows)])
-        metric("rows_busy", "gauge", "Requests that decode now.", [("", scheduler.busy)])
-        metric("requests_waiting", "gauge", "Requests in the queue.", [("", scheduler.waiting)])
-        metric("tokens_total", "counter", "Tokens sampled.", [("", scheduler.tokens)])
-        metric("prompt_tokens_total", "counter", "Tokens of prompts.", [("", scheduler.prompt_tokens)])
-        shared = [("", scheduler.shared_tokens)]
-        metric("shared_tokens_total", "counter", "Of these, those that an earlier request had read.", shared)
-        ended = [(labels(reason=reason), count) for reason, count in sorted(scheduler.ended.items())]
+        for name, kind, words, value in (
+            ("rows", "gauge", "Requests that can decode side by side.", scheduler.rows),
+            ("rows_busy", "gauge", "Requests that decode now.", scheduler.busy),
+            ("requests_waiting", "gauge", "Requests in the queue.", scheduler.waiting),
+            ("tokens_total", "counter", "Tokens sampled.", scheduler.tokens),
+            ("prompt_tokens_total", "counter", "Tokens of prompts.", scheduler.prompt_tokens),
+            ("shared_tokens_total", "counter", "Those that were read before.", scheduler.shared_tokens),
+        ):
+            metric(name, kind, words, {"": value})
+        ended = {f'{{reason="{reason}"}}': count for reason, count in sorted(scheduler.ended.items())}
         metric("answers_total", "counter", "Answers that ended.", ended)
-        responses = [
-            (labels(path=path, status=status), count)
+        responses = {
+            f'{{path="{path}",status="{status}"}}': count
             for (path, status), count in sorted(self._responses.items())
-        ]
+        }
         metric("responses_total", "counter", "HTTP responses of the completions endpoints.", responses)
         for name, words, times in (
             ("first_token_seconds", "From a request to its first token.", scheduler.first_token),
             ("between_tokens_seconds", "Between two tokens of an answer.", scheduler.between_tokens),
         ):
-            shares = [(labels(quantile=share), times.quantile(share)) for share in (0.5, 0.95)]
-            metric(name, "summary", words, [*shares, ("_sum", times.total), ("_count", times.count)])
+            values = {f'{{quantile="{share}"}}': times.quantile(share) for share in (0.5, 0.95)}
+            metric(name, "summary", words, values | {"_sum": times.total, "_count": times.count})
         return PlainTextResponse("\n".join(lines) + "\n", headers=HEADERS)
 
     async def _page(self, request: Request) -> Response:

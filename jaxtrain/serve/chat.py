@@ -16,6 +16,7 @@ from jaxtrain.runtime.limits import WholeSigned
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.terminal import visible
 from jaxtrain.serve.engine import Engine
+from jaxtrain.serve.transcript import Transcript
 
 HELP = "/clear begins anew, /retry asks again, /quit or Ctrl-D ends; Ctrl-C ends an answer"
 
@@ -87,7 +88,8 @@ def run(config: ChatConfig) -> None:
 
 def _answer(engine: Engine, request: Request) -> str:
     """Print the answer as it comes; its text."""
-    answer, transcript = engine.scheduler.submit(request), engine.transcript()
+    answer = engine.scheduler.submit(request)
+    transcript = Transcript(engine.tokenizer.decode, engine.tokenizer.stop)
     try:
         while not answer.reason:
             engine.scheduler.step()

@@ -11,7 +11,6 @@ from jaxtrain.decode.request import Request, ends_with
 from jaxtrain.decode.scheduler import Scheduler
 from jaxtrain.runtime.compiled import keep_compiled
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.serve.transcript import Transcript
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.template import form_of_calls
 from jaxtrain.tokenize.tool_text import Form
@@ -91,6 +90,3 @@ class Engine:
             is_over=ends_with(self.tokenizer.decode, stop_texts) if stop_texts else None,
             **asked,
         )
-
-    def transcript(self, stop_texts: tuple[str, ...] = (), calls: Form = "") -> Transcript:
-        return Transcript(self.tokenizer.decode, self.tokenizer.stop, stop_texts, calls)

@@ -19,6 +19,10 @@ Json = dict[str, Any]
 MOST_CHOICES = 64
 """Answers of one request: prompts times `n`."""
 MOST_STOPS, LONGEST_STOP = 16, 256
+WORDS: Mapping[type, str] = {
+    **{str: "a text", int: "an integer", float: "a number"},
+    **{bool: "true or false", list: "a list", dict: "an object"},
+}
 IGNORED = {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
 """Fields that say nothing about the answer."""
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
@@ -260,10 +264,7 @@ class _Fields:
         if float in kinds and _is_integer(value):
             value = float(value) if abs(value) < 1e9 else value
         if isinstance(value, bool) and bool not in kinds or not isinstance(value, kinds):
-            names = {str: "a text", int: "an integer", float: "a number", bool: "true or false"}
-            words = " or ".join(
-                names.get(one, {list: "a list", dict: "an object"}.get(one, "")) for one in kinds
-            )
+            words = " or ".join(WORDS[one] for one in kinds)
             raise Refused(400, f"{name} is {words}, not {json.dumps(value)[:60]}", name)
         return value
 

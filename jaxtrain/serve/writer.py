@@ -16,33 +16,38 @@ Json = dict[str, Any]
 
 
 class Writer:
-    """The JSON of one call's answers."""
+    """The JSON of one call's answers, which it reads as their ids come."""
 
-    def __init__(self, call: Call, engine: Engine):
-        self.call, self._engine = call, engine
+    def __init__(self, call: Call, engine: Engine, answers: list[Answer]):
+        self.call, self._engine, self._answers = call, engine, answers
         prefix = "chatcmpl-" if call.kind == "chat" else "cmpl-"
         self._id, self._created = prefix + secrets.token_hex(12), int(time.time())
-        # characters of each choice's text whose log-probabilities have been told
-        self._offsets = [0] * len(call.requests)
+        tokenizer = engine.tokenizer
+        self._transcripts = [
+            Transcript(tokenizer.decode, tokenizer.stop, call.stop_texts, call.calls) for _ in answers
+        ]
+        # of each choice: ids that have been told of, and characters of those of which log-probabilities have
+        self._told, self._offsets = [0] * len(answers), [0] * len(answers)
+        self._ended = [False] * len(answers)
 
     def _base(self, chunk: bool) -> Json:
         kind = {"chat": "chat.completion", "text": "text_completion"}[self.call.kind]
         kind += ".chunk" if chunk and self.call.kind == "chat" else ""
         return {"id": self._id, "object": kind, "created": self._created, "model": self._engine.name}
 
-    def whole(self, answers: list[Answer], transcripts: list[Transcript]) -> Json:
+    def whole(self) -> Json:
         """The body of an answer that is not streamed."""
         choices = []
-        for n, (answer, transcript) in enumerate(zip(answers, transcripts, strict=True)):
+        for n, (answer, transcript) in enumerate(zip(self._answers, self._transcripts, strict=True)):
+            transcript.read(answer.ids, True)
             echo = self.call.echoes[n] if self.call.echoes else ""
             said: Json = {"text": echo + transcript.text}
             if self.call.kind == "chat":
                 calls = {"tool_calls": _written(transcript.calls)} if transcript.calls else {}
                 content = transcript.text or (None if calls else "")
                 said = {"message": {"role": "assistant", "content": content, **calls}}
-            end = self._end(n, answer, range(len(answer.ids)), True, bool(transcript.calls))
-            choices.append({"index": n, **said, **end})
-        return {**self._base(False), "choices": choices, "usage": self.usage(answers)}
+            choices.append({"index": n, **said, **self._end(n, True)})
+        return {**self._base(False), "choices": choices, "usage": self._usage()}
 
     def first(self, n: int) -> Json | None:
         """The chunk that opens a choice."""
@@ -52,32 +57,38 @@ class Writer:
         choice = {"index": n, "delta": delta, "logprobs": None, "finish_reason": None}
         return {**self._base(True), "choices": [choice]}
 
-    def piece(
-        self, n: int, answer: Answer, text: str, new: range, is_over: bool, calls: list[ToolCall]
-    ) -> Json:
-        """A chunk with new text, and at the end the tool calls; `new`: places of the ids that it tells of."""
+    def piece(self, n: int) -> Json | None:
+        """A chunk with a choice's new text, at the end with its tool calls; None where nothing is new."""
+        answer, transcript = self._answers[n], self._transcripts[n]
+        is_over = bool(answer.reason)  # read before the ids: then they are all
+        text = transcript.read(answer.ids, is_over)
+        if self._ended[n] or not (text or is_over):
+            return None
+        self._ended[n] = is_over
         said: Json = {"text": text}
         if self.call.kind == "chat":
             delta: Json = {"content": text} if text else {}
-            if calls:
-                delta["tool_calls"] = [{"index": at, **call} for at, call in enumerate(_written(calls))]
+            if transcript.calls:
+                calls = enumerate(_written(transcript.calls))
+                delta["tool_calls"] = [{"index": at, **call} for at, call in calls]
             said = {"delta": delta}
-        end = self._end(n, answer, new, is_over, bool(calls))
-        return {**self._base(True), "choices": [{"index": n, **said, **end}]}
+        return {**self._base(True), "choices": [{"index": n, **said, **self._end(n, is_over)}]}
 
-    def last(self, answers: list[Answer]) -> Json:
+    def last(self) -> Json:
         """The chunk behind all choices, where usage was asked for."""
-        return {**self._base(True), "choices": [], "usage": self.usage(answers)}
+        return {**self._base(True), "choices": [], "usage": self._usage()}
 
-    def usage(self, answers: list[Answer]) -> Json:
-        sampled = sum(len(answer.ids) for answer in answers)
+    def _usage(self) -> Json:
+        sampled = sum(len(answer.ids) for answer in self._answers)
         asked = self.call.prompt_tokens
         return {"prompt_tokens": asked, "completion_tokens": sampled, "total_tokens": asked + sampled}
 
-    def _end(self, n: int, answer: Answer, new: range, is_over: bool, calls: bool) -> Json:
+    def _end(self, n: int, is_over: bool) -> Json:
+        answer, transcript = self._answers[n], self._transcripts[n]
+        new, self._told[n] = slice(self._told[n], transcript.count), transcript.count
         told = {"chat": self._chat_logprobs, "text": self._text_logprobs}[self.call.kind]
-        logprobs = told(n, answer, slice(new.start, new.stop)) if self.call.logprobs else None
-        reason = "tool_calls" if calls and answer.reason == "stop" else answer.reason
+        logprobs = told(n, answer, new) if self.call.logprobs else None
+        reason = "tool_calls" if transcript.calls and answer.reason == "stop" else answer.reason
         return {"logprobs": logprobs, "finish_reason": reason if is_over else None}
 
     # --- log-probabilities, of the model's own distribution whatever the settings ---
