@@ -1,16 +1,16 @@
 """What the scheduler runs on the device: one program for each size of slots and of a piece of a prompt.
 
-B batch, T tokens of a piece, V vocab, X likeliest tokens
+B batch, T tokens of a piece or a turn, A guesses, D model, V vocab, X likeliest tokens
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain.decode import scoring, slots
+from jaxtrain.decode import drafts, scoring, slots
 from jaxtrain.decode.sampling import Choice, Sampling, choose
 from jaxtrain.decode.slots import Decoder, Slots, append
 from jaxtrain.runtime.mesh import BATCH
@@ -18,6 +18,19 @@ from jaxtrain.runtime.mesh import BATCH
 empty = jax.jit(slots.new_slots, static_argnums=(0, 1, 2, 3))
 grown = partial(jax.jit, static_argnums=1)(slots.grown)
 insert = partial(jax.jit, donate_argnums=0)(slots.insert)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Turn:
+    """What a turn gave: T tokens a row, of which the first `count_B` are the answer's."""
+
+    choice_TB: Choice
+    """Each of its arrays is [T, B]."""
+    likeliest_TBX: jax.Array
+    """int32: the likeliest tokens in each place; zeros where no row asks for them"""
+    likeliest_logprob_TBX: jax.Array
+    count_B: jax.Array
 
 
 @partial(jax.jit, donate_argnums=1, static_argnums=6)
@@ -37,7 +50,7 @@ def prefill(
     return cache, scoring.score(decoder.shell, hidden_BTD, targets_BT, scoring.MOST)
 
 
-@partial(jax.jit, donate_argnums=1)
+@partial(jax.jit, donate_argnums=1, static_argnums=9)
 def turn(
     decoder: Decoder,
     cache: Slots,
@@ -48,12 +61,31 @@ def turn(
     prompt_length_B: jax.Array,
     is_active_B: jax.Array,
     is_told_B: jax.Array,
-) -> tuple[Slots, Choice, tuple[jax.Array, jax.Array]]:
-    """The next token of every row; `given_B` ≥ 0: it follows this one, the last of its prompt."""
+    ahead: int,
+) -> tuple[Slots, jax.Array, Turn]:
+    """The next tokens of every row; `given_B` ≥ 0: they follow this one, the last of its prompt.
+
+    `ahead` tokens are guessed and read with the last one; every guess that is what would have been sampled
+    in its place saves a turn, and no token is another for it. The array is the last token of each row.
+    """
     token_B = jnp.where(given_B >= 0, given_B, token_B)
-    hidden_B1D, cache = append(decoder, cache, token_B[:, None], is_active_B)
-    logits_BV = jax.sharding.reshard(decoder.shell.logits(hidden_B1D)[:, 0], P(BATCH, None))
+    guess_BA = drafts.guesses(cache.tokens_BS, cache.used_B, token_B, ahead)
+    tokens_BT = jnp.concatenate([token_B[:, None], guess_BA], axis=1)
+    before_B = cache.used_B
+    hidden_BTD, cache = append(decoder, cache, jnp.maximum(tokens_BT, 0), is_active_B)
+    logits_BTV = jax.sharding.reshard(decoder.shell.logits(hidden_BTD), P(BATCH, None, None))
     keys_B = jax.random.wrap_key_data(seed_B2)
-    n_B = cache.used_B - prompt_length_B
-    choice = choose(logits_BV, sampling, keys_B, n_B, cache.tokens_BS, cache.used_B)
-    return cache, choice, scoring.likeliest(logits_BV, is_told_B)
+
+    def sampled(part: tuple[jax.Array, jax.Array]) -> tuple[Choice, tuple[jax.Array, jax.Array]]:
+        at, logits_BV = part
+        used_B = before_B + 1 + at
+        choice = choose(logits_BV, sampling, keys_B, used_B - prompt_length_B, cache.tokens_BS, used_B)
+        return choice, scoring.likeliest(logits_BV, is_told_B)
+
+    positions_T = jnp.arange(1 + ahead)
+    choice, likeliest = jax.lax.map(sampled, (positions_T, jnp.moveaxis(logits_BTV, 1, 0)))
+    right_AB = choice.token_B[:-1] == guess_BA.T
+    right_B = jnp.sum(jnp.cumprod(right_AB.astype(jnp.int32), axis=0), axis=0)
+    last_B = jnp.sum(jnp.where(positions_T[:, None] == right_B, choice.token_B, 0), axis=0)
+    cache = replace(cache, used_B=before_B + is_active_B * (1 + right_B))
+    return cache, last_B, Turn(choice, *likeliest, 1 + right_B)

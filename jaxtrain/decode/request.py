@@ -8,10 +8,15 @@ from typing import Literal
 import numpy as np
 
 from jaxtrain.decode.sampling import Settings
+from jaxtrain.runtime.errors import UserError
 
 Reason = Literal["", "stop", "length", "cancelled", "error"]
 Likeliest = dict[int, float]
 """Tokens and their log p, the likeliest first."""
+
+
+class Full(UserError):
+    """No more requests are taken now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +63,12 @@ class Answer:
     finished: float = 0.0
     """Seconds of `time.monotonic`."""
     listen: Callable[["Answer"], None] | None = None
+
+
+def told(likeliest: list[np.ndarray], count: int) -> list[Likeliest]:
+    """Of ids and their log p, [tokens, X] each, the first `count`; nothing where that is 0."""
+    pairs = zip(*(part[:, :count].tolist() for part in likeliest), strict=True)
+    return [dict(zip(ids, logprobs, strict=True)) for ids, logprobs in pairs] if count else []
 
 
 def ends_with(

@@ -23,10 +23,10 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain.decode import programs, scoring
+from jaxtrain.decode import drafts, programs, scoring
 from jaxtrain.decode.prefixes import Prefixes
-from jaxtrain.decode.request import Answer, Durations, Likeliest, Reason, Request
-from jaxtrain.decode.sampling import Choice, Sampling, Settings
+from jaxtrain.decode.request import Answer, Durations, Full, Reason, Request, told
+from jaxtrain.decode.sampling import Sampling, Settings
 from jaxtrain.decode.slots import Decoder
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
@@ -37,10 +37,6 @@ PIECES = (256, 32)
 """Tokens of a prompt that are read at once: as many of the first as fit, the rest by the second."""
 FEWEST_SLOTS, GROWTH = 256, 4
 """Slots of a row at first, and by how much they grow when a sequence needs more; each size is a program."""
-
-
-class Full(UserError):
-    """No more requests are taken now."""
 
 
 @dataclass(eq=False)
@@ -56,8 +52,16 @@ class _Lane:
     """How many tokens of each piece, and how likely they were, where the request asks for that."""
 
 
-_Turn = tuple[list[Answer | None], Choice, tuple[jax.Array, jax.Array]]
-"""Who was in each row, and what was sampled there; ids and log p of the X likeliest tokens of every row."""
+@dataclass
+class _Sent:
+    """A turn that was sent and is not read yet."""
+
+    answers: list[Answer | None]
+    """Who was in each row."""
+    turn: programs.Turn
+    ahead: int
+    is_alone: bool
+    """Nothing was read of prompts between the turn before, which was of the same kind, and this one."""
 
 
 class Scheduler:
@@ -71,11 +75,13 @@ class Scheduler:
         max_length: int | None = None,
         queue: int = 1024,
         dtype: str | None = None,
+        guess: bool = False,
     ):
         """Lays the model out for decoding on the mesh that is set.
 
         rows: requests decoded side by side. max_length: tokens of prompt and answer (the model's, if None).
-        queue: requests that may wait. dtype: of keys and values, the model's if None.
+        queue: requests that may wait. dtype: of keys and values, the model's if None. guess: tokens by n-gram
+        speculation where that pays; the text is the same, and there are twice the programs to compile.
         """
         self.mesh = jax.sharding.get_mesh()
         self.together = meshes.batch_rows()
@@ -83,8 +89,11 @@ class Scheduler:
         self.max_length, self.queue = max_length or model.config.max_length, queue
         self.vocab_size = model.config.vocab_size
         self._decoder = jax.jit(Decoder.of)(model)
-        # slots that the longest sequence needs, room for its prompt's last piece included
-        self._most = -(-self.max_length // PIECES[-1]) * PIECES[-1]
+        self._pace = drafts.Pace() if guess else None
+        # tokens that a turn may add to a row
+        self._stride = 1 + (drafts.AHEAD if guess else 0)
+        # slots that the longest sequence needs, room for its prompt's last piece and last two turns included
+        self._most = -(-(self.max_length + 2 * self._stride - 2) // PIECES[-1]) * PIECES[-1]
         self._size = min(FEWEST_SLOTS, self._most)
         self._slots, self._lane_slots = (
             programs.empty(model.config, rows, self._size, dtype) for rows in (self.rows, self.together)
@@ -95,7 +104,8 @@ class Scheduler:
         self._lanes: dict[int, _Lane] = {}
         self._next: dict[int, int] = {}  # row to the last token of its prompt, which the next turn takes
         self._waiting: deque[Answer] = deque()
-        self._sent: _Turn | None = None
+        self._sent: _Sent | None = None
+        self._delivered = 0.0  # when a turn was read last
         self._settled: Any = None  # what `turn` is told of the rows, on the device; None: it has changed
         self._lock = threading.Condition()
         self.tokens = 0
@@ -169,10 +179,10 @@ class Scheduler:
     def step(self) -> bool:
         """Read some of the prompts, send a turn, read the one before it. False: nothing is left to do."""
         with jax.set_mesh(self.mesh):
-            self._read_prompts()
-            before, self._sent = self._sent, self._send()
+            tokens = self._read_prompts()
+            before, self._sent = self._sent, self._send(is_alone=not tokens)
             if before is not None:
-                self._deliver(*before)
+                self._deliver(before)
         return self.busy > 0 or self._sent is not None or bool(self._waiting)
 
     # --- prompts ---
@@ -190,14 +200,18 @@ class Scheduler:
             raise UserError(f"a token of the prompt is not within 0 and {self.vocab_size - 1}")
         assert 0 <= request.likeliest <= scoring.MOST
 
-    def _read_prompts(self) -> None:
-        """Pieces of prompts, less of them while many rows decode, so that these wait no more than a bit."""
+    def _read_prompts(self) -> int:
+        """Pieces of prompts, less of them while many rows decode, so that these wait no more than a bit.
+
+        How many tokens the pieces have.
+        """
         decoding = sum(answer is not None for answer in self._running)
         sizes = PIECES if 2 * decoding < self.rows else PIECES[-1:]
         left = sizes[0]
         while left > 0 and self._fill_lanes():
             left -= self._read_piece(sizes)
             self._finish_lanes()
+        return sizes[0] - left
 
     def _fill_lanes(self) -> bool:
         """Waiting requests into free lanes, each with a free row to come to. False: nothing is to be read."""
@@ -262,7 +276,7 @@ class Scheduler:
             for count, scores in lane.scores:
                 logprobs, *likeliest = (part[at, :count] for part in meshes.fetch(scores))
                 answer.prompt_logprobs += logprobs.tolist()
-                answer.prompt_likeliest += _told(likeliest, answer.request.likeliest)
+                answer.prompt_likeliest += told(likeliest, answer.request.likeliest)
             self._slots = programs.insert(self._slots, np.int32(lane.row), self._lane_slots, np.int32(at))
             self._prefixes.begin(lane.row, prompt)
             with self._lock:
@@ -274,7 +288,7 @@ class Scheduler:
 
     # --- turns ---
 
-    def _send(self) -> _Turn | None:
+    def _send(self, is_alone: bool) -> _Sent | None:
         """Start a turn; None where no row decodes."""
         with self._lock:  # another thread may cancel: what is sent is of one moment
             running = list(self._running)
@@ -288,12 +302,13 @@ class Scheduler:
                 given_B[row] = token
             self._next.clear()
         # slots that a row may have used by now: one turn is not read yet
-        self._grow(max(len(a.request.prompt) + len(a.ids) + 2 for a in running if a))
-        self._slots, choice, likeliest = programs.turn(
-            self._decoder, self._slots, self._token_B, self._put(given_B), *settled
+        self._grow(max(len(a.request.prompt) + len(a.ids) + 2 * self._stride for a in running if a))
+        ahead = self._pace.ahead() if self._pace else 0
+        self._slots, self._token_B, turn = programs.turn(
+            self._decoder, self._slots, self._token_B, self._put(given_B), *settled, ahead
         )
-        self._token_B = choice.token_B
-        return running, choice, likeliest
+        is_alone = is_alone and self._sent is not None and self._sent.ahead == ahead
+        return _Sent(running, turn, ahead, is_alone)
 
     def _settle(self, running: list[Answer | None]) -> Any:
         """What `turn` is told of the rows until one of them changes, on the device."""
@@ -310,39 +325,45 @@ class Scheduler:
         )
         return jax.tree.map(self._put, host)
 
-    def _deliver(
-        self, answers: list[Answer | None], choice: Choice, likeliest: tuple[jax.Array, jax.Array]
-    ) -> None:
-        """A turn's tokens. A row whose request has ended meanwhile has sampled one for nothing."""
-        choice, best = meshes.fetch((choice, likeliest))
-        now = time.monotonic()
-        for row, answer in enumerate(answers):
-            if answer is None or answer.reason:
-                continue
-            request, token = answer.request, int(choice.token_B[row])
-            answer.logprobs.append(float(choice.logprob_B[row]))
-            answer.raw_logprobs.append(float(choice.raw_logprob_B[row]))
-            answer.likeliest += _told([part[row][None] for part in best], request.likeliest)
-            # last, so that another thread finds all that is told of an id
-            answer.ids.append(token)
-            if answer.first_token:
-                self.between_tokens.add(now - answer.latest_token)
-            else:
-                answer.first_token = now
-                self.first_token.add(now - answer.submitted)
-            answer.latest_token = now
-            self._prefixes.add(row, token)
-            self.tokens += 1
-            over = token in request.stop or (request.is_over is not None and request.is_over(answer.ids))
-            with self._lock:
-                if answer.reason:
-                    pass  # cancelled just now
-                elif over:
-                    self._end(answer, "stop")
-                elif len(answer.ids) >= request.max_new:
-                    self._end(answer, "length")
-                elif answer.listen is not None:
-                    answer.listen(answer)
+    def _deliver(self, sent: _Sent) -> None:
+        """A turn's tokens. A row whose request has ended meanwhile has sampled some for nothing."""
+        turn = meshes.fetch(sent.turn)
+        now, before = time.monotonic(), self.tokens
+        for row, answer in enumerate(sent.answers):
+            for at in range(turn.count_B[row]) if answer is not None else ():
+                if not answer.reason:
+                    self._take(row, answer, turn, at, now)
+        if self._pace is not None and sent.is_alone:
+            self._pace.measured(sent.ahead, self.tokens - before, now - self._delivered)
+        self._delivered = now
+
+    def _take(self, row: int, answer: Answer, turn: programs.Turn, at: int, now: float) -> None:
+        """The next token of an answer: the one at place `at` of a turn."""
+        request, choice, token = answer.request, turn.choice_TB, int(turn.choice_TB.token_B[at, row])
+        answer.logprobs.append(float(choice.logprob_B[at, row]))
+        answer.raw_logprobs.append(float(choice.raw_logprob_B[at, row]))
+        best = [part[at, row][None] for part in (turn.likeliest_TBX, turn.likeliest_logprob_TBX)]
+        answer.likeliest += told(best, request.likeliest)
+        # last, so that another thread finds all that is told of an id
+        answer.ids.append(token)
+        if answer.first_token:
+            self.between_tokens.add(now - answer.latest_token)
+        else:
+            answer.first_token = now
+            self.first_token.add(now - answer.submitted)
+        answer.latest_token = now
+        self._prefixes.add(row, token)
+        self.tokens += 1
+        over = token in request.stop or (request.is_over is not None and request.is_over(answer.ids))
+        with self._lock:
+            if answer.reason:
+                pass  # cancelled just now
+            elif over:
+                self._end(answer, "stop")
+            elif len(answer.ids) >= request.max_new:
+                self._end(answer, "length")
+            elif answer.listen is not None:
+                answer.listen(answer)
 
     def _end(self, answer: Answer, reason: Reason) -> None:
         """With the lock held."""
@@ -374,9 +395,3 @@ class Scheduler:
     def _put(self, rows: np.ndarray) -> jax.Array:
         spec = P(BATCH, *(None,) * (rows.ndim - 1))
         return jax.make_array_from_callback(rows.shape, NamedSharding(self.mesh, spec), rows.__getitem__)
-
-
-def _told(likeliest: list[np.ndarray], count: int) -> list[Likeliest]:
-    """Of ids and their log p, [tokens, X] each, the first `count`; nothing where that is 0."""
-    pairs = zip(*(part[:, :count].tolist() for part in likeliest), strict=True)
-    return [dict(zip(ids, logprobs, strict=True)) for ids, logprobs in pairs] if count else []

@@ -25,8 +25,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from jaxtrain.decode.request import Answer
-from jaxtrain.decode.scheduler import Full
+from jaxtrain.decode.request import Answer, Full
 from jaxtrain.runtime import web
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.serve import protocol

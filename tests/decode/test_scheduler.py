@@ -7,9 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from jaxtrain.decode.request import Request, ends_with
+from jaxtrain.decode import drafts
+from jaxtrain.decode.request import Full, Request, ends_with
 from jaxtrain.decode.sampling import Settings
-from jaxtrain.decode.scheduler import Full, Scheduler
+from jaxtrain.decode.scheduler import Scheduler
 from jaxtrain.runtime.errors import UserError
 
 NUCLEUS = Settings(temperature=0.7, top_p=0.9)
@@ -172,6 +173,55 @@ def test_prompts_are_read_beside_what_decodes(model):
         pass
     alone = Scheduler(model, rows=1, max_length=320).complete([second.request])[0]
     assert second.ids == alone.ids and len(first.ids) == 100
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.3])
+def test_guesses_change_no_token(draw, temperature):
+    """A model that repeats itself: turns are saved, and at any temperature each token is the same."""
+    scheduler, guessing = (Scheduler(draw(0), rows=2, max_length=128, guess=guess) for guess in (False, True))
+    settings = Settings(temperature=temperature, repetition_penalty=1.01)
+    rng = np.random.default_rng(2)
+    requests = [
+        Request(prompt=rng.integers(1, 96, n).tolist() * 2, max_new=80, settings=settings, seed=n)
+        for n in (1, 5, 9)
+    ]
+    told = [dataclasses.replace(request, likeliest=2) for request in requests]
+    plain, turns = scheduler.complete(told), 0
+    found = [guessing.submit(request) for request in told]
+    guessing._pace.ahead = lambda: drafts.AHEAD
+    while guessing.step():
+        turns += 1
+    for one, other in zip(plain, found, strict=True):
+        assert one.ids == other.ids and one.reason == other.reason == "length"
+        np.testing.assert_allclose(one.logprobs, other.logprobs, atol=1e-4)
+        assert [list(tokens) for tokens in one.likeliest] == [list(tokens) for tokens in other.likeliest]
+    assert turns < 160 if temperature else turns < 120, "160 without guesses"
+    again = guessing.complete(
+        [dataclasses.replace(requests[0], prompt=[*requests[0].prompt, *found[0].ids[:40]])]
+    )
+    assert again[0].ids != [] and guessing.shared_tokens >= 32
+
+
+def test_a_guess_is_what_followed_before(make_mesh):
+    rows = [[1, 2, 3, 9, 8, 1, 2], [1, 2, 3, 4, 1, 2], [5, 5, 5, 5], [7, 7]]
+    tokens = np.zeros((4, 16), np.int32)
+    for at, row in enumerate(rows):
+        tokens[at, : len(row)] = row
+    used, last = np.array([len(row) for row in rows], np.int32), np.array([3, 9, 5, 7], np.int32)
+    with jax.set_mesh(make_mesh(fsdp=1)):
+        found = np.asarray(drafts.guesses(tokens, used, last, 3)).tolist()
+    assert found == [[9, 8, 1], [-1, -1, -1], [5, -1, -1], [-1, -1, -1]]
+
+
+def test_guessing_stops_where_it_does_not_pay():
+    pace = drafts.Pace()
+    for rate in (0.5, 3.0):
+        guessed = 0
+        for _ in range(1000):
+            ahead = pace.ahead()
+            guessed += ahead > 0
+            pace.measured(ahead, rate if ahead else 1.0, 1.0)
+        assert guessed <= 200 if rate < 1 else guessed >= 800
 
 
 def test_likeliest_tokens_and_the_prompt_are_told(scheduler, alone, full):
