@@ -34,6 +34,8 @@ class Request:
     """Ids that end the answer; the one that came is its last token."""
     is_over: Callable[[Sequence[int]], bool] | None = None
     """Asked with the ids so far after every token (`ends_with(decode, texts)`): true ends the answer."""
+    allowed: Callable[[Sequence[int]], bytes] | None = None
+    """Asked with the ids so far before every token: a bit for each that may come, lowest of a byte first."""
     likeliest: int = 0
     """How many of the likeliest tokens are told beside every id; at most `scoring.MOST`."""
     score_prompt: bool = False

@@ -90,10 +90,12 @@ def choose(
     n_B: jax.Array,
     tokens_BS: jax.Array,
     used_B: jax.Array,
+    allowed_BV: jax.Array | None = None,
 ) -> Choice:
     """Sample token `n_B` of every row's answer: its key, folded with n, decides, and nothing beside it.
 
-    tokens_BS, used_B: what stands in each row so far, for the repetition penalty.
+    tokens_BS, used_B: what stands in each row so far, for the repetition penalty. allowed_BV: tokens that may
+    come, bool; None: all.
     """
     raw_BV = jax.sharding.reshard(logits_BV, ROWS)
     place = lambda tree: jax.tree.map(lambda x: jax.sharding.reshard(x, P(BATCH)), tree)  # noqa: E731
@@ -102,7 +104,7 @@ def choose(
         jnp.any(sampling.repetition_penalty_B != 1),
         lambda x_BV: _penalised(x_BV, sampling.repetition_penalty_B, tokens_BS, used_B),
         lambda x_BV: x_BV,
-        raw_BV,
+        raw_BV if allowed_BV is None else jnp.where(allowed_BV, raw_BV, -jnp.inf),
     )
     greedy_B = sampling.temperature_B == 0
     logits_BV = logits_BV / jnp.where(greedy_B, 1, sampling.temperature_B)[:, None]

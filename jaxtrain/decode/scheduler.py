@@ -26,7 +26,6 @@ from jax.sharding import PartitionSpec as P
 from jaxtrain.decode import drafts, programs, scoring
 from jaxtrain.decode.prefixes import Prefixes
 from jaxtrain.decode.request import Answer, Durations, Full, Reason, Request, told
-from jaxtrain.decode.sampling import Sampling, Settings
 from jaxtrain.decode.slots import Decoder
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
@@ -180,8 +179,12 @@ class Scheduler:
         """Read some of the prompts, send a turn, read the one before it. False: nothing is left to do."""
         with jax.set_mesh(self.mesh):
             tokens = self._read_prompts()
-            before, self._sent = self._sent, self._send(is_alone=not tokens)
-            if before is not None:
+            is_formed = any(answer and answer.request.allowed for answer in self._running)
+            before = self._sent
+            if before is not None and is_formed:  # what may come next depends on the token that came
+                self._deliver(before)
+            self._sent = self._send(not tokens, is_formed)
+            if before is not None and not is_formed:
                 self._deliver(before)
         return self.busy > 0 or self._sent is not None or bool(self._waiting)
 
@@ -288,14 +291,15 @@ class Scheduler:
 
     # --- turns ---
 
-    def _send(self, is_alone: bool) -> _Sent | None:
-        """Start a turn; None where no row decodes."""
+    def _send(self, is_alone: bool, is_formed: bool) -> _Sent | None:
+        """Start a turn; None where no row decodes. is_formed: requests say which tokens may come."""
         with self._lock:  # another thread may cancel: what is sent is of one moment
             running = list(self._running)
             if not any(running):
                 return None
             if self._settled is None:
-                self._settled = self._settle(running)
+                requests = [answer.request if answer else None for answer in running]
+                self._settled = jax.tree.map(self._put, programs.settled(requests))
             settled = self._settled
             given_B = np.full((self.rows,), -1, np.int32)
             for row, token in self._next.items():
@@ -303,27 +307,13 @@ class Scheduler:
             self._next.clear()
         # slots that a row may have used by now: one turn is not read yet
         self._grow(max(len(a.request.prompt) + len(a.ids) + 2 * self._stride for a in running if a))
-        ahead = self._pace.ahead() if self._pace else 0
+        ahead = self._pace.ahead() if self._pace and not is_formed else 0
+        allowed = self._put(programs.allowed(running, self.vocab_size)) if is_formed else None
         self._slots, self._token_B, turn = programs.turn(
-            self._decoder, self._slots, self._token_B, self._put(given_B), *settled, ahead
+            self._decoder, self._slots, self._token_B, self._put(given_B), *settled, ahead, allowed
         )
         is_alone = is_alone and self._sent is not None and self._sent.ahead == ahead
         return _Sent(running, turn, ahead, is_alone)
-
-    def _settle(self, running: list[Answer | None]) -> Any:
-        """What `turn` is told of the rows until one of them changes, on the device."""
-        requests = [answer.request if answer else None for answer in running]
-        settings = [request.settings if request else Settings(temperature=0) for request in requests]
-        seeds = np.array([request.seed & (2**64 - 1) if request else 0 for request in requests], np.uint64)
-        lengths = [len(request.prompt) if request else 0 for request in requests]
-        host = (
-            Sampling.of(settings),
-            np.stack([seeds >> np.uint64(32), seeds & np.uint64(2**32 - 1)], 1).astype(np.uint32),
-            np.array(lengths, np.int32),
-            np.array([request is not None for request in requests], np.int32),
-            np.array([request is not None and request.likeliest > 0 for request in requests]),
-        )
-        return jax.tree.map(self._put, host)
 
     def _deliver(self, sent: _Sent) -> None:
         """A turn's tokens. A row whose request has ended meanwhile has sampled some for nothing."""

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from jaxtrain.decode.request import Request, ends_with
 from jaxtrain.decode.scheduler import Scheduler
 from jaxtrain.runtime.compiled import keep_compiled
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.serve.grammar import Grammars
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.template import form_of_calls
 from jaxtrain.tokenize.tool_text import Form
@@ -28,29 +30,37 @@ class Engine:
         dtype: str = "model",
         max_new: int = 256,
         queue: int = 64,
+        guess: bool = False,
     ):
         """On the mesh that is set. Errors: UserError where the folder holds no model or no tokenizer.
 
         max_length: tokens of prompt and answer; 0: the model's. dtype: of weights and activations; `model`:
-        the folder's. max_new: of an answer that names no limit.
+        the folder's. max_new: of an answer that names no limit. guess: see `Scheduler`.
         """
         keep_compiled()
         self.name = Path(model).resolve().name
-        self.max_new = max_new
+        self.max_new, self._guess = max_new, guess
         source = weights.open(model)
         self.tokenizer = source.tokenizer
         self.form_of_calls: Form = form_of_calls(self.tokenizer)
         """How the model's template writes tool calls; empty: not in a form that is read back."""
         loaded = source.load_to_use(dtype)
         limit = min(max_length or loaded.config.max_length, loaded.config.max_length)
-        self.scheduler = Scheduler(loaded, rows=rows, max_length=limit, queue=queue)
+        self.scheduler = Scheduler(loaded, rows=rows, max_length=limit, queue=queue, guess=guess)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self.scheduler.run, args=(self._stopping,), name="decode")
 
     def warm_up(self) -> None:
         """Compile what every request needs, before the first one waits for it."""
         prompt = [self.tokenizer.bos] * min(34, self.scheduler.max_length - 1)
-        self.scheduler.complete([Request(prompt=prompt, max_new=1)])
+        room = self.scheduler.max_length - len(prompt)
+        # so many that the scheduler tries with guesses and without
+        self.scheduler.complete([Request(prompt=prompt, max_new=min(room, 64 if self._guess else 1))])
+
+    @cached_property
+    def grammars(self) -> Grammars:
+        """Errors: UserError where llguidance is not installed."""
+        return Grammars(self.tokenizer, self.scheduler.vocab_size)
 
     def start(self) -> None:
         self._thread.start()
@@ -71,11 +81,18 @@ class Engine:
         return render(messages, self.tokenizer, tools=tools, generation_prompt=True)[0]
 
     def request(
-        self, prompt: Sequence[int], *, max_new: int | None, stop_texts: tuple[str, ...] = (), **asked: Any
+        self,
+        prompt: Sequence[int],
+        *,
+        max_new: int | None,
+        stop_texts: tuple[str, ...] = (),
+        grammar: str = "",
+        **asked: Any,
     ) -> Request:
         """A request for the scheduler, with the model's own stops; `asked`: its other fields.
 
-        max_new: None: as many tokens as fit, up to the engine's own limit. Errors: UserError where none fits.
+        max_new: None: as many tokens as fit, up to the engine's own limit. grammar: of `grammars.check`.
+        Errors: UserError where no token fits.
         """
         room = self.scheduler.max_length - len(prompt)
         if room < 1:
@@ -88,5 +105,6 @@ class Engine:
             max_new=min(self.max_new, room) if max_new is None else max_new,
             stop=self.tokenizer.stop,
             is_over=ends_with(self.tokenizer.decode, stop_texts) if stop_texts else None,
+            allowed=self.grammars.allowed(grammar) if grammar else None,
             **asked,
         )

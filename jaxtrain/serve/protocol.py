@@ -30,7 +30,6 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "frequency_penalty": (0, None),
     "logit_bias": ({}, None),
     "functions": ([], None),
-    "response_format": ({"type": "text"}, None),
     "modalities": (["text"], None),
     "best_of": (1, None),
     "suffix": ("", None),
@@ -99,10 +98,10 @@ def read(body: bytes, kind: Kind, engine: Engine) -> Call:
     logprobs, likeliest = _logprobs(fields, kind)
     stop_texts, asked = _stop_texts(fields), _settings(fields)
     asked |= {"likeliest": likeliest, "score_prompt": echo and logprobs}
-    first = asked.pop("seed")
+    first, grammar = asked.pop("seed"), _grammar(fields, engine)
     try:
         requests = [
-            engine.request(prompt, stop_texts=stop_texts, seed=first + n, **asked)
+            engine.request(prompt, stop_texts=stop_texts, seed=first + n, grammar=grammar, **asked)
             for prompt in prompts
             for n in range(count)
         ]
@@ -138,6 +137,28 @@ def _logprobs(fields: "_Fields", kind: Kind) -> tuple[bool, int]:
     if not 0 <= likeliest <= MOST:
         raise Refused(400, f"{name} is between 0 and {MOST}", name)
     return wanted, likeliest
+
+
+def _grammar(fields: "_Fields", engine: Engine) -> str:
+    """Of `response_format`, and of `regex` as vLLM has it; empty: none is asked for."""
+    form, regex = fields.take("response_format", dict, {}), fields.take("guided_regex", str, None)
+    match form.get("type", "text"):
+        case "text":
+            asked = {} if regex is None else {"regex": regex}
+        case "json_object":
+            asked = {"schema": {"type": "object"}}
+        case "json_schema" if isinstance(found := form.get("json_schema"), dict) and "schema" in found:
+            asked = {"schema": found["schema"]}
+        case _:
+            kinds = "text, json_object, and json_schema with its json_schema.schema"
+            raise Refused(400, f"response_format: its type is one of {kinds}", "response_format")
+    name = "response_format" if regex is None else "guided_regex"
+    if regex is not None and form:
+        raise Refused(400, "guided_regex and response_format are not supported together", name)
+    try:
+        return engine.grammars.check(asked) if asked else ""
+    except UserError as error:
+        raise Refused(400, f"{name}: {error}", name) from None
 
 
 def _stop_texts(fields: "_Fields") -> tuple[str, ...]:

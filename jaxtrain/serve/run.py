@@ -38,6 +38,8 @@ class ServeConfig:
     """Tokens of an answer where the request names no limit."""
     grace: float = 10.0
     """Seconds that answers under way have when the server is told to end."""
+    guess: bool = True
+    """Guess tokens that stood in a row before, while that is faster; what is said stays the same."""
     dtype: Literal["model", "float32", "bfloat16"] = "model"
     """Of weights and activations; model: as the folder says."""
     mesh: MeshConfig = field(default_factory=lambda: MeshConfig(fsdp=1, tensor=-1))
@@ -61,6 +63,7 @@ def run(config: ServeConfig) -> None:
                 max_new=config.max_new,
                 queue=config.queue,
                 dtype=config.dtype,
+                guess=config.guess,
             )
         begun = time.monotonic()
         engine.warm_up()

@@ -165,6 +165,39 @@ def test_an_echoed_prompt_is_scored_as_by_one_full_forward(client, engine, folde
             assert told.text_offset == [len("".join(told.tokens[:n])) for n in range(len(told.tokens))]
 
 
+def test_answers_in_a_form(client, address):
+    """Whatever the model would say: JSON by a schema, and text by a pattern, beside one that is free."""
+    pytest.importorskip("llguidance", reason="llguidance is not installed (extra `grammar`)")
+    schema = {
+        "type": "object",
+        "properties": {"word": {"enum": ["four", "schöner"]}, "sure": {"type": "boolean"}},
+        "required": ["word", "sure"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    asked = {"messages": ask("What is two and two?"), "model": "parrot"}
+    with ThreadPoolExecutor(2) as pool:
+        free = pool.submit(client.chat.completions.create, **GREEDY | asked)
+        for temperature in (0, 1.5):
+            found = client.chat.completions.create(
+                response_format=form, temperature=temperature, n=2, seed=3, **asked
+            )
+            for choice in found.choices:
+                said = json.loads(choice.message.content)
+                assert choice.finish_reason == "stop" and said["word"] in ("four", "schöner")
+                assert isinstance(said["sure"], bool) and len(said) == 2
+        assert free.result().choices[0].message.content == TALK["What is two and two?"]
+    pattern = client.completions.create(prompt="a", extra_body={"guided_regex": "[0-9]{3}-(x|y)"}, **GREEDY)
+    assert re.fullmatch("[0-9]{3}-(x|y)", pattern.choices[0].text)
+    for form, words in (
+        ({"type": "json_schema", "json_schema": {"schema": {"type": "x"}}}, "Invalid type: x"),
+        ({"type": "json_schema"}, "json_schema.schema"),
+        ({"type": "poem"}, "its type is one of text, json_object"),
+    ):
+        refused = post(address, {"messages": ask("x"), "response_format": form})
+        assert refused.status_code == 400 and words in refused.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
