@@ -86,6 +86,24 @@ def test_any_text_comes_back_and_holds_no_special_token(
     assert model.decode(ids) == text
 
 
+@given(st.lists(st.integers(0, 599), max_size=30))
+def test_any_ids_are_their_bytes(model: HuggingFaceTokenizer, ids: list[int]) -> None:
+    assert b"".join(map(model.token_bytes, ids)).decode("utf-8", "replace") == model.decode(ids)
+
+
+def test_bytes_of_a_vocabulary_that_is_not_of_bytes() -> None:
+    """As Llama 2's: a letter in place of the space before a word, and bytes by their numbers."""
+    pieces = ["<unk>", "\u2581the", "\u2581", "cat", *(f"<0x{byte:02X}>" for byte in "ü".encode())]
+    bpe = models.BPE({piece: n for n, piece in enumerate(pieces)}, [], byte_fallback=True)
+    bare = tokenizers.Tokenizer(bpe)
+    bare.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    model = HuggingFaceTokenizer(bare.to_str(), {"eos": "<unk>"})
+    assert [model.token_bytes(n) for n in (1, 2, 3, 4, 5)] == [b" the", b" ", b"cat", b"\xc3", b"\xbc"]
+    assert model.decode([1, 2, 3, 4, 5]) == "the catü"
+
+
 def test_the_template_and_who_speaks(model: HuggingFaceTokenizer) -> None:
     ids, mask = render(TALK, model)
     assert model.decode(ids) == (

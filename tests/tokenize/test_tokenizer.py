@@ -25,6 +25,11 @@ def test_a_character_cut_in_two_is_marked() -> None:
     assert TINY.decode(TINY.encode("a🤔é")[:3]) == "a\ufffd"
 
 
+@given(st.lists(st.integers(0, 274), max_size=30))
+def test_any_ids_are_their_bytes(ids: list[int]) -> None:
+    assert b"".join(map(TINY.token_bytes, ids)).decode("utf-8", "replace") == TINY.decode(ids)
+
+
 @pytest.mark.skipif(not MATERIAL.is_dir(), reason="../shared/material is not there")
 @pytest.mark.parametrize("most", [300_000, pytest.param(10**10, marks=pytest.mark.slow)])
 def test_every_file_of_the_material_comes_back(tokenizer: BytePairTokenizer, most: int) -> None:
