@@ -3,8 +3,8 @@
 python benchmarks/serving.py FOLDER     a Hugging Face folder, as benchmarks/smollm2.py makes it
 
 First token: prompts of 512 tokens and 16 more; the 512 were read by a request before, or are new. Guesses: a
-text to be copied, greedily. Streaming: seconds of the event loop for the text of one answer. In turns, medians;
-the load of the machine is written beside.
+text to be copied, greedily. Streaming: seconds of the event loop for the text of one answer. In turns,
+medians; the load of the machine is written beside.
 """
 
 import argparse

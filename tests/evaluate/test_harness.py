@@ -205,6 +205,37 @@ def test_gsm8k_is_ours_to_the_answer(scorer: Scorer, include: Path, tmp_path: Pa
         assert of == [grade[by] for grade in grades]
 
 
+@pytest.mark.parametrize("task", ["arc_easy", "piqa", "hellaswag"])
+def test_lm_evals_own_client_of_our_server_scores_the_same(
+    task: str, folder: Path, scorer: Scorer, include: Path
+):
+    """`local-completions`: prompts as ids, echoed with how likely each was, several in a request."""
+    pytest.importorskip("transformers", reason="transformers is not installed (`make test-peers`)")
+    from lm_eval.models.openai_completions import LocalCompletionsAPI  # pyrefly: ignore[missing-import]
+    from parrot import serving
+
+    from jaxtrain.serve.app import ServeApp
+    from jaxtrain.serve.engine import Engine
+
+    if task == "hellaswag" and not MATERIAL.is_dir():
+        pytest.skip("needs the whole benchmarks")
+    with serving(ServeApp(Engine(folder, rows=4))) as address:
+        client = LocalCompletionsAPI(
+            base_url=f"{address}/v1/completions",
+            model=folder.name,
+            tokenizer=str(folder),
+            tokenizer_backend="huggingface",
+            batch_size=4,
+        )
+        theirs, ours = samples(client, task, include), samples(harness(scorer), task, include)
+    assert len(theirs) == len(ours) >= ITEMS
+    for their, our in zip(theirs, ours, strict=True):
+        for one, other in zip(their["filtered_resps"], our["filtered_resps"], strict=True):
+            assert float(one[0]) == pytest.approx(float(other[0]), abs=1e-3)
+            assert one[1] == other[1]
+        assert their["acc"] == our["acc"]
+
+
 def test_a_whole_text_is_its_pieces(scorer: Scorer):
     from lm_eval.api.instance import Instance  # pyrefly: ignore[missing-import]
 
