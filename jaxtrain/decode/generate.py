@@ -33,8 +33,6 @@ class Completions:
     """float32: 1 at sampled tokens, the stop token included"""
     logprobs_BN: jax.Array
     """float32: log p of each sampled token under the distribution sampled from (raw at temperature 1)"""
-    raw_logprobs_BN: jax.Array
-    """float32: log p of each sampled token under the model's own distribution"""
 
 
 @partial(jax.jit, static_argnames=("max_new", "temperature", "stop", "pad"))
@@ -77,7 +75,7 @@ def generate(
         choice = choose(logits_BV, sampling, keys_B, n_B, slots.tokens_BS, slots.used_B)
         token_B = jnp.where(done_B, pad, choice.token_B)
         live_B = 1.0 - done_B
-        columns = (token_B, live_B, choice.logprob_B * live_B, choice.raw_logprob_B * live_B)
+        columns = (token_B, live_B, choice.logprob_B * live_B)
         out = jax.tree.map(
             lambda whole, column: jax.lax.dynamic_update_slice_in_dim(
                 whole, column[:, None].astype(whole.dtype), n, axis=1
@@ -91,7 +89,7 @@ def generate(
     zeros_BN = jnp.zeros((B, max_new), out_sharding=ROWS)
     pads_BN = jnp.full((B, max_new), pad, jnp.int32, out_sharding=ROWS)
     none_done_B = jnp.zeros((B,), bool, out_sharding=P(BATCH))
-    empty = Completions(pads_BN, zeros_BN, zeros_BN, zeros_BN)
+    empty = Completions(pads_BN, zeros_BN, zeros_BN)
     return jax.lax.while_loop(
         unfinished, extend, (jnp.int32(0), prompt_BP[:, -1].astype(jnp.int32), none_done_B, slots, empty)
     )[-1]

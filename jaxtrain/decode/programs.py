@@ -18,7 +18,7 @@ from jaxtrain.decode.sampling import Choice, Sampling, Settings, choose
 from jaxtrain.decode.slots import Decoder, Slots, append
 from jaxtrain.runtime.mesh import BATCH
 
-empty = jax.jit(slots.new_slots, static_argnums=(0, 1, 2, 3))
+empty = jax.jit(slots.new_slots, static_argnums=(0, 1, 2))
 grown = partial(jax.jit, static_argnums=1)(slots.grown)
 insert = partial(jax.jit, donate_argnums=0)(slots.insert)
 

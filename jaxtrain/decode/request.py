@@ -62,7 +62,6 @@ class Answer:
     submitted: float = 0.0
     first_token: float = 0.0
     latest_token: float = 0.0
-    finished: float = 0.0
     """Seconds of `time.monotonic`."""
     listen: Callable[["Answer"], None] | None = None
 

@@ -73,14 +73,13 @@ class Scheduler:
         rows: int = 8,
         max_length: int | None = None,
         queue: int = 1024,
-        dtype: str | None = None,
         guess: bool = False,
     ):
         """Lays the model out for decoding on the mesh that is set.
 
         rows: requests decoded side by side. max_length: tokens of prompt and answer (the model's, if None).
-        queue: requests that may wait. dtype: of keys and values, the model's if None. guess: tokens by n-gram
-        speculation where that pays; the text is the same, and there are twice the programs to compile.
+        queue: requests that may wait. guess: tokens by n-gram speculation where that pays; the text is the
+        same, and there are twice the programs to compile.
         """
         self.mesh = jax.sharding.get_mesh()
         self.together = meshes.batch_rows()
@@ -95,7 +94,7 @@ class Scheduler:
         self._most = -(-(self.max_length + 2 * self._stride - 2) // PIECES[-1]) * PIECES[-1]
         self._size = min(FEWEST_SLOTS, self._most)
         self._slots, self._lane_slots = (
-            programs.empty(model.config, rows, self._size, dtype) for rows in (self.rows, self.together)
+            programs.empty(model.config, rows, self._size) for rows in (self.rows, self.together)
         )
         self._prefixes = Prefixes(self.rows, self.max_length)
         self._token_B = jnp.zeros((self.rows,), jnp.int32, out_sharding=P(BATCH))
@@ -357,7 +356,7 @@ class Scheduler:
 
     def _end(self, answer: Answer, reason: Reason) -> None:
         """With the lock held."""
-        answer.reason, answer.finished = reason, time.monotonic()
+        answer.reason = reason
         self.ended[reason] = self.ended.get(reason, 0) + 1
         if answer in self._waiting:
             self._waiting.remove(answer)

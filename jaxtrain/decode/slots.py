@@ -83,11 +83,9 @@ class Slots:
         return self.tokens_BS.shape[1]
 
 
-def new_slots(
-    config: ModelConfig, rows: int, size: int, dtype: str | None = None, stacked: bool = False
-) -> Slots:
-    """Empty slots, in the dtype of activations unless another is named."""
-    shape, dtype = (rows, config.kv_heads, size, config.head_dim), dtype or config.dtype
+def new_slots(config: ModelConfig, rows: int, size: int, stacked: bool = False) -> Slots:
+    """Empty slots, in the dtype of activations."""
+    shape, dtype = (rows, config.kv_heads, size, config.head_dim), config.dtype
 
     def empty() -> tuple[jax.Array, ...] | jax.Array:
         if stacked:
