@@ -382,5 +382,7 @@ class Scheduler:
             )
 
     def _put(self, rows: np.ndarray) -> jax.Array:
-        spec = P(BATCH, *(None,) * (rows.ndim - 1))
-        return jax.make_array_from_callback(rows.shape, NamedSharding(self.mesh, spec), rows.__getitem__)
+        sharding = NamedSharding(self.mesh, P(BATCH, *(None,) * (rows.ndim - 1)))
+        if sharding.is_fully_addressable:
+            return jax.device_put(rows, sharding)
+        return jax.make_array_from_callback(rows.shape, sharding, rows.__getitem__)
