@@ -20,7 +20,7 @@ Scores = tuple[jax.Array, jax.Array, jax.Array]
 
 
 def score(shell: Transformer, hidden_BTD: jax.Array, targets_BT: jax.Array, likeliest: int) -> Scores:
-    """Of tokens under the model's own distribution; T is a multiple of `CHUNK`, X = `likeliest`."""
+    """Of tokens under the model's own distribution; T is a multiple of `CHUNK`, X = `likeliest` or 1."""
     B, T = targets_BT.shape
     targets_BT = jax.sharding.reshard(targets_BT, P(BATCH, None))
 
@@ -41,9 +41,10 @@ def score(shell: Transformer, hidden_BTD: jax.Array, targets_BT: jax.Array, like
 
 
 def best(logits: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
-    """The `count` highest of the last axis and where they stand, int32."""
-    if count == 1:
-        return jnp.max(logits, axis=-1, keepdims=True), jnp.argmax(logits, axis=-1, keepdims=True)
+    """The `count` highest of the last axis and where they stand, int32; 0: the highest, wherever it is."""
+    if count == 0:
+        highest = jnp.max(logits, axis=-1, keepdims=True)
+        return highest, jnp.full_like(highest, -1, jnp.int32)
     return jax.lax.top_k(logits, count)
 
 

@@ -172,5 +172,5 @@ def _score(
 ) -> tuple[jax.Array, jax.Array]:
     """log p of each target, float32, and whether it is the likeliest token."""
     hidden_BCD, _ = append(model, slots, ids_BC, jnp.zeros_like(ids_BC[:, 0]))
-    nats_BC, _, best_BC1 = score(model, hidden_BCD, targets_BC, 1)
+    nats_BC, _, best_BC1 = score(model, hidden_BCD, targets_BC, 0)
     return nats_BC, nats_BC == best_BC1[..., 0]
