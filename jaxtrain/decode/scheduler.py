@@ -329,10 +329,12 @@ class Scheduler:
     def _take(self, row: int, answer: Answer, turn: programs.Turn, at: int, now: float) -> None:
         """The next token of an answer: the one at place `at` of a turn."""
         request, choice, token = answer.request, turn.choice_TB, int(turn.choice_TB.token_B[at, row])
-        answer.logprobs.append(float(choice.logprob_B[at, row]))
-        answer.raw_logprobs.append(float(choice.raw_logprob_B[at, row]))
         best = [part[at, row][None] for part in (turn.likeliest_TBX, turn.likeliest_logprob_TBX)]
-        answer.likeliest += told(best, request.likeliest)
+        likeliest, raw = told(best, request.likeliest), float(choice.raw_logprob_B[at, row])
+        answer.likeliest += likeliest
+        answer.logprobs.append(float(choice.logprob_B[at, row]))
+        # the same number in both places, to the last bit
+        answer.raw_logprobs.append(likeliest[0].get(token, raw) if likeliest else raw)
         # last, so that another thread finds all that is told of an id
         answer.ids.append(token)
         if answer.first_token:
