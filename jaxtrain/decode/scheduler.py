@@ -203,17 +203,18 @@ class Scheduler:
         assert 0 <= request.likeliest <= scoring.MOST
 
     def _read_prompts(self) -> int:
-        """Pieces of prompts, less of them while many rows decode, so that these wait no more than a bit.
+        """Pieces of prompts; while many rows decode about as many tokens as those, so that none waits long.
 
         How many tokens the pieces have.
         """
         decoding = sum(answer is not None for answer in self._running)
-        sizes = PIECES if 2 * decoding < self.rows else PIECES[-1:]
-        left = sizes[0]
+        sizes, most = (PIECES, PIECES[0]) if 2 * decoding < self.rows else (PIECES[-1:], decoding)
+        left = most
         while left > 0 and self._fill_lanes():
+            self._finish_lanes()  # those that stand in a row as a whole
             left -= self._read_piece(sizes)
             self._finish_lanes()
-        return sizes[0] - left
+        return most - left
 
     def _fill_lanes(self) -> bool:
         """Waiting requests into free lanes, each with a free row to come to. False: nothing is to be read."""
@@ -234,8 +235,12 @@ class Scheduler:
             source, shared = self._prefixes.longest(prompt)
             lane.row = self._prefixes.least(free, source, shared)
             free.remove(lane.row)
-            # whole pieces, so that the last piece fits into the slots
-            lane.read = 0 if lane.answer.request.score_prompt else shared // PIECES[-1] * PIECES[-1]
+            if lane.answer.request.score_prompt:
+                shared = 0
+            elif shared < len(prompt) - 1:
+                # whole pieces, so that the last piece fits into the slots
+                shared -= shared % PIECES[-1]
+            lane.read = shared
             self._grow(len(prompt))
             if lane.read:
                 self._lane_slots = programs.insert(

@@ -152,9 +152,12 @@ def test_what_prompts_begin_with_is_read_once(model, scheduler, make_mesh):
         np.testing.assert_allclose(one.logprobs, other.logprobs, atol=1e-5)
     assert found[-1].ids == found[0].ids
     assert shared.shared_tokens == (len(requests) - 2) * len(system)
+    before = shared.shared_tokens
+    assert shared.complete(requests[:1] * 3)[2].ids == found[0].ids
+    assert shared.shared_tokens - before == 3 * (len(requests[0].prompt) - 1), "as a whole"
     talk = Request(prompt=[*requests[0].prompt, *found[0].ids, 5], max_new=3, settings=NUCLEUS)
     (again,) = shared.complete([talk])
-    assert shared.prompt_tokens == sum(len(r.prompt) for r in [*requests, talk])
+    assert shared.prompt_tokens == sum(len(r.prompt) for r in [*requests, *requests[:1] * 3, talk])
     assert again.ids == Scheduler(model, rows=1, max_length=128).complete([talk])[0].ids
 
 
