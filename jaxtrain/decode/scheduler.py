@@ -243,9 +243,8 @@ class Scheduler:
             lane.read = shared
             self._grow(len(prompt))
             if lane.read:
-                self._lane_slots = programs.insert(
-                    self._lane_slots, np.int32(at), self._slots, np.int32(source)
-                )
+                places = np.int32(at), self._slots, np.int32(source), np.int32(lane.read)
+                self._lane_slots = programs.insert(self._lane_slots, *places)
             self.prompt_tokens += len(prompt)
             self.shared_tokens += lane.read
         return bool(self._lanes)
@@ -284,7 +283,8 @@ class Scheduler:
                 logprobs, *likeliest = (part[at, :count] for part in meshes.fetch(scores))
                 answer.prompt_logprobs += logprobs.tolist()
                 answer.prompt_likeliest += told(likeliest, answer.request.likeliest)
-            self._slots = programs.insert(self._slots, np.int32(lane.row), self._lane_slots, np.int32(at))
+            places = np.int32(lane.row), self._lane_slots, np.int32(at), np.int32(lane.read)
+            self._slots = programs.insert(self._slots, *places)
             self._prefixes.begin(lane.row, prompt)
             with self._lock:
                 del self._lanes[at]

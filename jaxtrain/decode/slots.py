@@ -9,7 +9,7 @@ B batch, T new tokens, S slots, D model, N query heads, K key heads, G = N / K, 
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -188,8 +188,11 @@ def _write_tokens(tokens_BS: jax.Array, new_BT: jax.Array, used_B: jax.Array) ->
     )
 
 
-def insert(slots: Slots, row: jax.Array, other: Slots, theirs: jax.Array) -> Slots:
-    """Row `row` becomes row `theirs` of other slots of the same size; both int32 scalars. For a `Decoder`."""
+def insert(slots: Slots, row: jax.Array, other: Slots, theirs: jax.Array, used: jax.Array) -> Slots:
+    """Row `row` becomes the first `used` tokens of row `theirs` of other slots of the same size.
+
+    For a `Decoder`; the three are int32 scalars.
+    """
 
     def put(whole: jax.Array, part: jax.Array) -> jax.Array:
         def copied(whole: jax.Array, part: jax.Array, row: jax.Array, theirs: jax.Array) -> jax.Array:
@@ -199,6 +202,7 @@ def insert(slots: Slots, row: jax.Array, other: Slots, theirs: jax.Array) -> Slo
         spec = jax.typeof(whole).sharding.spec
         return jax.sharding.auto_axes(copied, out_sharding=spec)(whole, part, row, theirs)
 
+    other = replace(other, used_B=jnp.full_like(other.used_B, used))
     return jax.tree.map(put, slots, other)
 
 
