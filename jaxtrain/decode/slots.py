@@ -124,9 +124,12 @@ def append(
         return block.finish(x_BTD, out_BTNH, segments_BT, WHOLE), k_BKSH, v_BKSH
 
     def step(carry: tuple[jax.Array, ...], block: Block, is_local: bool, at: jax.Array | int):
-        x_BTD, k_LBKSH, v_LBKSH = carry
-        x_BTD, k_BKSH, v_BKSH = layer(x_BTD, block, is_local, k_LBKSH[at], v_LBKSH[at])
-        return x_BTD, k_LBKSH.at[at].set(k_BKSH), v_LBKSH.at[at].set(v_BKSH)
+        x_BTD, *cache = carry
+        x_BTD, *new = layer(
+            x_BTD, block, is_local, *(jax.lax.dynamic_index_in_dim(x, at, 0, False) for x in cache)
+        )
+        put = partial(jax.lax.dynamic_update_index_in_dim, index=at, axis=0)
+        return x_BTD, *map(put, cache, new)
 
     x_BTD = shell.embed(tokens_BT, positions_BT, WHOLE)
     if isinstance(model, Decoder):
