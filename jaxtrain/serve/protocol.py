@@ -16,6 +16,8 @@ from jaxtrain.tokenize.tool_text import Form
 
 Kind = Literal["chat", "text"]
 Json = dict[str, Any]
+Prompt = tuple[list[int], str]
+"""Ids and, of completions, their text."""
 MOST_CHOICES = 64
 """Answers of one request: prompts times `n`."""
 MOST_STOPS, LONGEST_STOP = 16, 256
@@ -102,22 +104,21 @@ def read(body: bytes, kind: Kind, engine: Engine) -> Call:
     try:
         requests = [
             engine.request(prompt, stop_texts=stop_texts, seed=first + n, grammar=grammar, **asked)
-            for prompt in prompts
+            for prompt, _ in prompts
             for n in range(count)
         ]
     except UserError as error:
         raise Refused(400, str(error), "messages" if kind == "chat" else "prompt") from None
-    decode = engine.tokenizer.decode
     call = Call(
         kind=kind,
         requests=requests,
-        prompt_tokens=sum(map(len, prompts)),
+        prompt_tokens=sum(len(prompt) for prompt, _ in prompts),
         stop_texts=stop_texts,
         calls=engine.form_of_calls if tools else "",
         stream=stream,
         include_usage=options.get("include_usage") is True,
         logprobs=logprobs,
-        echoes=[decode(request.prompt) for request in requests] if echo else [],
+        echoes=[text for _, text in prompts for _ in range(count)] if echo else [],
     )
     fields.finish()
     return call
@@ -217,12 +218,12 @@ def _tools(fields: "_Fields", engine: Engine) -> list[Message]:
     return found
 
 
-def _chat_prompts(fields: "_Fields", tools: list[Message], engine: Engine) -> list[list[int]]:
+def _chat_prompts(fields: "_Fields", tools: list[Message], engine: Engine) -> list[Prompt]:
     messages = fields.take("messages", list, None)
     if not messages:
         raise Refused(400, "messages is a list of at least one message", "messages")
     try:
-        return [engine.chat_prompt([_message(message) for message in messages], tools)]
+        return [(engine.chat_prompt([_message(message) for message in messages], tools), "")]
     except UserError as error:
         raise Refused(400, str(error), "messages") from None
 
@@ -252,14 +253,17 @@ def _message(message: Any) -> Message:
     return {"role": role, "content": content, **calls}
 
 
-def _text_prompts(fields: "_Fields", engine: Engine) -> list[list[int]]:
+def _text_prompts(fields: "_Fields", engine: Engine) -> list[Prompt]:
     prompt = fields.take("prompt", (str, list), None)
     if isinstance(prompt, str) or prompt and all(_is_integer(one) for one in prompt):
         prompt = [prompt]
     if not prompt or not all(isinstance(one, str) or _is_ids(one) for one in prompt):
         raise Refused(400, "prompt is a text or a list of token ids, or a list of such", "prompt")
-    opening = engine.tokenizer.opening
-    return [opening(one) if isinstance(one, str) else one for one in prompt]
+    tokenizer = engine.tokenizer
+    return [
+        (tokenizer.opening(one), one) if isinstance(one, str) else (one, tokenizer.decode(one))
+        for one in prompt
+    ]
 
 
 def _is_integer(value: Any) -> bool:

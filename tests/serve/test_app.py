@@ -122,6 +122,8 @@ def test_completions_go_on_with_a_text(client, engine):
     assert len(told.token_logprobs) == 4 and max(told.token_logprobs) <= 0
     assert [max(top.values()) for top in told.top_logprobs] == told.token_logprobs, "greedy"
     ids = engine.tokenizer.opening("a")
+    echoed = client.completions.create(prompt="a", max_tokens=4, echo=True, **GREEDY)
+    assert echoed.choices[0].text == "a" + found.choices[0].text and echoed.choices[0].logprobs is None
     again = client.completions.create(prompt=[ids, ids], max_tokens=4, logprobs=0, **GREEDY)
     assert [choice.text for choice in again.choices] == [found.choices[0].text] * 2
     assert again.choices[0].logprobs.token_logprobs == told.token_logprobs
