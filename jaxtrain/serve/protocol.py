@@ -260,6 +260,9 @@ def _text_prompts(fields: "_Fields", engine: Engine) -> list[Prompt]:
     if not prompt or not all(isinstance(one, str) or _is_ids(one) for one in prompt):
         raise Refused(400, "prompt is a text or a list of token ids, or a list of such", "prompt")
     tokenizer = engine.tokenizer
+    known = range(min(tokenizer.vocab_size, engine.scheduler.vocab_size))
+    if any(id not in known for one in prompt if not isinstance(one, str) for id in one):
+        raise Refused(400, f"a token of the prompt is not within 0 and {known[-1]}", "prompt")
     return [
         (tokenizer.opening(one), one) if isinstance(one, str) else (one, tokenizer.decode(one))
         for one in prompt

@@ -118,6 +118,8 @@ def test_a_seed_repeats_whatever_else_is_asked(client):
 def test_completions_go_on_with_a_text(client, engine):
     found = client.completions.create(prompt=["a", "b"], max_tokens=4, logprobs=1, seed=1, **GREEDY)
     assert [choice.index for choice in found.choices] == [0, 1]
+    with pytest.raises(openai.BadRequestError, match="not within 0 and 511"):
+        client.completions.create(prompt=[[5], [512]], **GREEDY)
     told = found.choices[0].logprobs
     assert len(told.token_logprobs) == 4 and max(told.token_logprobs) <= 0
     assert [max(top.values()) for top in told.top_logprobs] == told.token_logprobs, "greedy"
