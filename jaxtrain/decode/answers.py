@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtrain.conversation import Messages
-from jaxtrain.decode.request import Request, ends_with
+from jaxtrain.decode.request import Request
 from jaxtrain.decode.sampling import Settings
 from jaxtrain.decode.scheduler import Scheduler
 from jaxtrain.model.transformer import Transformer
@@ -28,7 +28,6 @@ def answers(
     *,
     max_new: int | Sequence[int],
     stop: Sequence[int] | None = None,
-    stop_texts: Sequence[Sequence[str]] = (),
     temperature: float = 1.0,
     seed: int = 0,
     rows: int = ROWS,
@@ -37,10 +36,10 @@ def answers(
     """Ids of an answer to each conversation, with the stop token where one came; on the mesh that is set.
 
     conversations: messages, in the model's chat template, or ids to go on with. max_new: tokens of an answer
-    at most, of all or of each. stop: ids that end an answer; the tokenizer's if None. stop_texts: of each
-    conversation, texts that end its answer. Answer i is drawn with the key fold_in(seed, i), whatever the
-    others are. rows: drawn side by side; what prompts begin with is read once. what: named in the progress
-    bar. All processes call it and have all answers. Without a tokenizer conversations are ids, stops are ids.
+    at most, of all or of each. stop: ids that end an answer; the tokenizer's if None. Answer i is drawn with
+    the key fold_in(seed, i), whatever the others are. rows: drawn side by side; what prompts begin with is
+    read once. what: named in the progress bar. All processes call it and have all answers. Without a
+    tokenizer conversations are ids, and stop is given.
     """
     if not conversations:
         return []
@@ -54,11 +53,8 @@ def answers(
             settings=Settings(temperature=temperature),
             seed=int(key[0]) << 32 | int(key[1]),
             stop=tokenizer.stop if stop is None and tokenizer else tuple(stop or ()),
-            is_over=ends_with(tokenizer.decode, texts) if texts and tokenizer else None,
         )
-        for conversation, longest, key, texts in zip(
-            conversations, most, keys_B2, stop_texts or repeat(()), strict=False
-        )
+        for conversation, longest, key in zip(conversations, most, keys_B2, strict=False)
     ]
     length = max(len(request.prompt) + request.max_new for request in requests)
     scheduler = Scheduler(model, rows=min(rows, len(requests)), max_length=length, queue=len(requests))
