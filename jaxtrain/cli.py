@@ -27,118 +27,74 @@ class Command:
     """`room:Class Class`: the configs that it takes as a Python file."""
     flags: str = ""
     """`room:Class function`: the config that its flags fill, and what is done with it."""
-    takes: tuple[str, ...] = ()
-    """The fields of that config that are given first, without their names; the last may be many."""
-    example: str = ""
+    takes: str = ""
+    """The fields of that config that come first, without their names, as `field=example`; the last may be
+    many."""
     passes_on: bool = False
     """Whether the function is also given the flags that are no fields of that config."""
 
 
-GROUPS: dict[str, dict[str, Command]] = {
-    "Recipes": {
-        "init": Command(
-            "your own recipe, from one that comes along",
-            flags="recipe:InitConfig init",
-            takes=("name",),
-            example="init mine --from tiny",
-        ),
-        "run": Command(
-            "every stage of a recipe in order, reusing what stands",
-            flags="pipeline:RunConfig run_folder",
-            takes=("folder",),
-            example="run mine",
-        ),
-        "runs": Command(
-            "what stands, how big it is, what is stale",
-            flags="runs:RunsConfig show",
-            takes=("folder",),
-            example="runs runs/mine",
-        ),
-        "plan": Command(
-            "memory, time and cost of a training config before it runs",
-            flags="plan.run:PlanConfig plan",
-            takes=("config",),
-            example="plan mine/4_pretrain.py --topology h100:8",
-            passes_on=True,
-        ),
-        "doctor": Command("what is installed, which devices, what to do", flags="doctor:DoctorConfig show"),
-    },
-    "Stages, in the order data flows": {
-        "collect": Command(
-            "web pages, wikis, code, books, chats → one file a source", "collect.run:CollectConfig"
-        ),
-        "classify": Command(
-            "a text classifier from labelled documents, for clean", "classify.run:ClassifyConfig"
-        ),
-        "clean": Command("filter, deduplicate, balance; every drop has a reason", "clean.run:CleanConfig"),
-        "tokenize": Command("train the tokenizer; text → token records", "tokenize.run:TokenizeConfig"),
-        "pretrain": Command(
-            "train a language model from scratch, on any devices", "pretrain.run:PretrainConfig"
-        ),
-        "finetune": Command(
-            "teach it to answer, with a loss on the answers (also: sft)", "finetune.run:FinetuneConfig"
-        ),
-        "rate": Command(
-            "sample answers and have them compared, in a database",
-            "rate.run:RateConfig SampleConfig ExportConfig",
-        ),
-        "reward": Command("a reward model from comparisons", "align.run:RewardConfig"),
-        "dpo": Command("a policy from comparisons alone: DPO and its kin", "align.run:PreferenceConfig"),
-        "ppo": Command("a policy improved against reward models", "align.run:PPOConfig"),
-        "grpo": Command("a policy improved on problems that a program checks", "align.run:GRPOConfig"),
-        "distill": Command("a student on its own answers, held against a teacher", "align.run:DistillConfig"),
-        "align": Command(
-            "any of these five, as the config says",
-            "align.run:RewardConfig PreferenceConfig PPOConfig GRPOConfig DistillConfig",
-        ),
-        "evaluate": Command(
-            "benchmarks and held-out text, with standard errors", "evaluate.run:EvaluateConfig"
-        ),
-        "report": Command(
-            "one page of a run, also while it trains; runs side by side",
-            "report.run:ReportConfig",
-            "report.runs:PagesConfig report",
-            takes=("runs",),
-            example="report runs/mine",
-        ),
-    },
-    "Models and records": {
-        "chat": Command(
-            "talk to a model in the terminal",
-            flags="serve.chat:ChatConfig run",
-            takes=("model",),
-            example="chat runs/mine/8_ppo",
-        ),
-        "serve": Command(
-            "a chat page and OpenAI's HTTP endpoints",
-            flags="serve.run:ServeConfig run",
-            takes=("model",),
-            example="serve runs/mine/8_ppo",
-        ),
-        "convert": Command(
-            "models from and to Hugging Face's, PEFT's, GGUF",
-            flags="weights.convert:ConvertConfig convert",
-            takes=("source", "out"),
-            example="convert runs/mine/8_ppo my-model",
-        ),
-        "inspect": Command(
-            "search the records of an artifact; show refused batches",
-            flags="report.inspect:InspectConfig inspect",
-            takes=("folder",),
-            example="inspect runs/mine/2_clean --part dropped --sample 5",
-        ),
-        "rate sample": Command("answers of models, to be ranked", "", "rate.people:SampleConfig sample"),
-        "rate serve": Command("the page on which they are ranked", "", "rate.people:ServeConfig serve"),
-        "rate import": Command("comparisons from a file", "", "rate.people:ImportConfig read"),
-        "rate export": Command("an artifact of the database", "", "rate.people:ExportConfig export"),
-        "align score": Command("a reward model's scores over HTTP", "", "align.scorer:ScoreConfig serve"),
-        "align export": Command("a reward model for Hugging Face", "", "align.export:ExportConfig export"),
-        "evaluate plant": Command(
-            "texts to plant, whose recital shows memory", "", "evaluate.memorization:PlantConfig plant"
-        ),
-    },
+ALIGN = "align.run:RewardConfig PreferenceConfig PPOConfig GRPOConfig DistillConfig"
+COMMANDS = {
+    "init": Command("your own recipe, from one that comes along", "", "recipe:InitConfig init", "name=mine"),
+    "run": Command("every stage of a recipe in order", "", "pipeline:RunConfig run_folder", "folder=mine"),
+    "runs": Command("what stands, how big, what is stale", "", "runs:RunsConfig show", "folder=runs/mine"),
+    "plan": Command(
+        "memory, time and cost of training", "", "plan.run:PlanConfig plan", "config=mine.py", True
+    ),
+    "doctor": Command("what is installed, which devices, what to do", "", "doctor:DoctorConfig show"),
+    "collect": Command(
+        "web pages, wikis, code, books, chats → one file a source", "collect.run:CollectConfig"
+    ),
+    "classify": Command(
+        "a text classifier from labelled documents, for clean", "classify.run:ClassifyConfig"
+    ),
+    "clean": Command("filter, deduplicate, balance; every drop has a reason", "clean.run:CleanConfig"),
+    "tokenize": Command("train the tokenizer; text → token records", "tokenize.run:TokenizeConfig"),
+    "pretrain": Command("train a language model from scratch, on any devices", "pretrain.run:PretrainConfig"),
+    "finetune": Command("teach it to answer (also: sft)", "finetune.run:FinetuneConfig"),
+    "rate": Command("sample answers, have them compared", "rate.run:RateConfig SampleConfig ExportConfig"),
+    "reward": Command("a reward model from comparisons", "align.run:RewardConfig"),
+    "dpo": Command("a policy from comparisons alone: DPO and its kin", "align.run:PreferenceConfig"),
+    "ppo": Command("a policy improved against reward models", "align.run:PPOConfig"),
+    "grpo": Command("a policy improved on problems that a program checks", "align.run:GRPOConfig"),
+    "distill": Command("a student on its own answers, held against a teacher", "align.run:DistillConfig"),
+    "align": Command("any of these five, as the config says", ALIGN),
+    "evaluate": Command("benchmarks and held-out text, with standard errors", "evaluate.run:EvaluateConfig"),
+    "report": Command(
+        "one page of a run, also while it trains; runs side by side",
+        "report.run:ReportConfig",
+        "report.runs:PagesConfig report",
+        "runs=runs/mine",
+    ),
+    "chat": Command("talk to a model", "", "serve.chat:ChatConfig run", "model=runs/mine/8_ppo"),
+    "serve": Command(
+        "a chat page and OpenAI's API", "", "serve.run:ServeConfig run", "model=runs/mine/8_ppo"
+    ),
+    "convert": Command(
+        "models from and to Hugging Face's, PEFT's, GGUF",
+        "",
+        "weights.convert:ConvertConfig convert",
+        "source=runs/mine/8_ppo out=my-model",
+    ),
+    "inspect": Command(
+        "search the records of an artifact; show refused batches",
+        "",
+        "report.inspect:InspectConfig inspect",
+        "folder=runs/mine/2_clean",
+    ),
+    "rate sample": Command("answers of models, to be ranked", "", "rate.people:SampleConfig sample"),
+    "rate serve": Command("the page on which they are ranked", "", "rate.people:ServeConfig serve"),
+    "rate import": Command("comparisons from a file", "", "rate.people:ImportConfig read"),
+    "rate export": Command("an artifact of the database", "", "rate.people:ExportConfig export"),
+    "align score": Command("a reward model's scores over HTTP", "", "align.scorer:ScoreConfig serve"),
+    "align export": Command("a reward model for Hugging Face", "", "align.export:ExportConfig export"),
+    "evaluate plant": Command(
+        "texts to plant for a test of memory", "", "evaluate.memorization:PlantConfig plant"
+    ),
 }
-COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
+HEADINGS = {"init": "Recipes", "collect": "Stages, in the order data flows", "chat": "Models and records"}
+"""Above the command that each begins with."""
 ALIASES = {"sft": "finetune", "help": "--help"}
 START = """\
 Raw documents to an aligned, evaluated language model. To begin:
@@ -226,17 +182,19 @@ def _load(command: Command, path: str) -> Any:
 def _run_flags(name: str, command: Command, rest: list[str]) -> None:
     kind, does = _resolved(command.flags)
     words = rest[: next((at for at, word in enumerate(rest) if word.startswith("-")), len(rest))]
-    required = [field for field in command.takes if fields.is_required(kind, field)]
+    takes = _examples(command)
+    required = [field for field in takes if fields.is_required(kind, field)]
     if required and not rest:
         _print_help(name, command, "", False)
         return
     if len(words) < len(required):
         before = f" before {rest[len(words)]}" if len(rest) > len(words) else ""
         wanted = " and ".join(map(str.upper, required[len(words) :]))
-        raise UserError(f"{name} takes {wanted}{before}, for example `jaxtrain {command.example}`")
+        example = " ".join(["jaxtrain", name, *takes.values()])
+        raise UserError(f"{name} takes {wanted}{before}, for example `{example}`")
     flags: list[str] = []
-    for at, (field, word) in enumerate(zip(command.takes, words, strict=False), 1):
-        flags += [f"--{field}", *([word] if at < len(command.takes) else words[at - 1 :])]
+    for at, (field, word) in enumerate(zip(takes, words, strict=False), 1):
+        flags += [f"--{field}", *([word] if at < len(takes) else words[at - 1 :])]
     flags += rest[len(words) :]
     if command.passes_on:
         flags, others = configs.divided(kind, flags)
@@ -245,6 +203,11 @@ def _run_flags(name: str, command: Command, rest: list[str]) -> None:
         made = does(configs.from_flags(kind, flags))
     if made is not None:
         print(made)
+
+
+def _examples(command: Command) -> dict[str, str]:
+    """An example of each field that is given without its name."""
+    return dict(pair.split("=") for pair in command.takes.split())
 
 
 def _names(place: str) -> list[str]:
@@ -266,8 +229,9 @@ def _import_room(place: str) -> None:
 
 def _overview() -> str:
     lines = [START]
-    for title, group in GROUPS.items():
-        lines += [f"{title}:", *(f"  {name:<16}{command.meaning}" for name, command in group.items())]
+    for name, command in COMMANDS.items():
+        lines += [f"{HEADINGS[name]}:"] if name in HEADINGS else []
+        lines.append(f"  {name:<16}{command.meaning}")
     return "\n".join(lines) + END
 
 
@@ -294,12 +258,10 @@ def _usage(name: str, command: Command, file: str) -> list[str]:
     if command.files:
         lines.append(f"jaxtrain {name} {file or 'CONFIG'} [{RESTART}] [--FIELD VALUE ...]")
     if command.flags and not file:
-        lines.append(" ".join(["jaxtrain", name, *map(str.upper, command.takes), "[--FIELD VALUE ...]"]))
+        lines.append(" ".join(["jaxtrain", name, *map(str.upper, _examples(command)), "[--FIELD VALUE ...]"]))
     lines.append(command.meaning + ("; the values are the file's" if file else ""))
     if command.files:
         lines.append(RESTART_HELP)
-    if command.example:
-        lines.append(f"Example: jaxtrain {command.example}")
     return lines
 
 

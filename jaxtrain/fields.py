@@ -6,6 +6,8 @@ The meaning is the docstring under the field, so the help is the source and cann
 import ast
 import dataclasses
 import inspect
+import itertools
+import re
 import shlex
 import textwrap
 import types
@@ -148,12 +150,21 @@ def _docstrings(kind: type) -> dict[str, str]:
     body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     assert isinstance(body, ast.ClassDef)
     found: dict[str, str] = {}
-    for field, text in zip(body.body, body.body[1:], strict=False):
+    for field, text in reversed([*itertools.pairwise(body.body)]):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
             match text:
                 case ast.Expr(value=ast.Constant(value=str(words))):
                     found[field.target.id] = " ".join(words.split())
+                case ast.AnnAssign(target=ast.Name(id=behind)) if _unnumbered(behind) == _unnumbered(
+                    field.target.id
+                ):
+                    found[field.target.id] = found.get(behind, "")
     return found
+
+
+def _unnumbered(name: str) -> str:
+    """The same for fields that differ in a number alone, which one docstring under the last explains."""
+    return re.sub(r"\d+", "", name)
 
 
 def check_types(config: Any, prefix: str = "") -> None:
