@@ -65,11 +65,6 @@ def answers(
     return [answer.ids for answer in found]
 
 
-def text_of(ids: Sequence[int], tokenizer: Tokenizer) -> str:
-    """What an answer says, without the token that ended it."""
-    return tokenizer.decode([token for token in ids if token not in tokenizer.stop])
-
-
 def _ids(conversation: Messages | Sequence[int], tokenizer: Tokenizer | None) -> Sequence[int]:
     if tokenizer is None or isinstance(conversation[0], int):
         return conversation  # pyrefly: ignore[bad-return]

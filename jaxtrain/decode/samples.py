@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 
 from jaxtrain.conversation import Messages
-from jaxtrain.decode.answers import answers, text_of
+from jaxtrain.decode.answers import answers
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.progress import say
 from jaxtrain.tokenize.tokenizer import Tokenizer
@@ -55,7 +55,7 @@ class Samples:
         with self.path.open("w", encoding="utf-8") as file:
             file.writelines(line + "\n" for line in before if json.loads(line)["step"] < step)
             for prompt, ids in zip(self.prompts, found, strict=True):
-                text = text_of(ids, self.tokenizer)
+                text = self.tokenizer.decode([i for i in ids if i not in self.tokenizer.stop])
                 line = {"step": step, "prompt": prompt, "completion": text}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 say(f"  {prompt!r} -> {text!r}")
