@@ -111,7 +111,11 @@ def _check_places(out: Path, inputs: Mapping[str, str | Path]) -> None:
     if out.name in ("", ".."):
         raise UserError(f"out: {str(out)!r} names no folder of its own, such as runs/mine/4_pretrain")
     for place in (out, Path(f"{out}.partial")):
-        if place.exists() and not place.is_dir():
+        try:
+            is_file = place.exists() and not place.is_dir()
+        except OSError as error:
+            raise UserError(f"out: {place}: {error.strerror}; name another folder") from error
+        if is_file:
             raise UserError(f"out: {place} is a file; name another folder")
     for name, path in inputs.items():
         if not Path(path).exists():

@@ -55,6 +55,7 @@ def test_the_manifest_says_what_it_is_made_of(make: Callable[..., Path]) -> None
         "version",
         "config",
         "inputs",
+        "artifacts",
         "fingerprint",
         "jaxtrain",
         "counts",
