@@ -6,8 +6,10 @@ Needs the extra `huggingface`. Nothing is fetched: a model's folder has all of i
 import dataclasses
 import hashlib
 import json
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +30,30 @@ _PRINTABLE = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xA
 _OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE]
 LETTERS = {byte: chr(byte) for byte in _PRINTABLE} | {byte: chr(256 + n) for n, byte in enumerate(_OTHERS)}
 """GPT-2's printable letter for each byte, in which byte-level vocabularies are written."""
+MOST_GROWTH = 64
+"""Times as long as it was: what a published normalizer makes of a text at most is far less."""
 _BYTES = {letter: byte for byte, letter in LETTERS.items()}
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """A panic of the package tokenizers, such as at a regular expression without end, is a UserError."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise UserError(f"{MODEL} cannot read this text ({error}); use another tokenizer") from None
+
+
+def _growth(normalizer: Any) -> float:
+    """How many times as long a text may become."""
+    match normalizer:
+        case {"type": "Sequence", "normalizers": [*parts]}:
+            return math.prod(map(_growth, parts))
+        case {"type": "Replace", "content": str(content)}:
+            return max(1, len(content))
+    return 1
 
 
 def library() -> Any:
@@ -123,6 +148,8 @@ class HuggingFaceTokenizer(Tokenizer):
             raise UserError(
                 f"{MODEL} is none that the package tokenizers reads ({error}); restore it"
             ) from error
+        if (growth := _growth(json.loads(self.text).get("normalizer"))) > MOST_GROWTH:
+            raise UserError(f"{MODEL}: its normalizer makes a text {growth:.0e} times as long; restore it")
         model.no_truncation()
         model.no_padding()
         return model
@@ -183,17 +210,21 @@ class HuggingFaceTokenizer(Tokenizer):
         ids = sorted(self.trusting.get_vocab(with_added_tokens=True).items())
         return hashlib.sha256(json.dumps([ids, merges]).encode()).hexdigest()
 
+    @_refused()
     def encode(self, text: str) -> list[int]:
         return self._plain.encode(text, add_special_tokens=False).ids
 
+    @_refused()
     def encode_trusted(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         found = self.trusting.encode(text, add_special_tokens=False)
         return found.ids, found.offsets
 
+    @_refused()
     def opening(self, text: str) -> list[int]:
         """As the model's own tokenizer begins a text: with what its post-processor puts, often nothing."""
         return self._plain.encode(text).ids or [self.bos]
 
+    @_refused()
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [found.ids for found in self._plain.encode_batch(list(texts), add_special_tokens=False)]
 

@@ -134,6 +134,21 @@ def test_a_tokenizer_that_is_none_is_named(tmp_path: Path, text: str):
         Tokenizer.load(tmp_path)
 
 
+def test_a_tokenizer_that_never_ends_is_one_line(tmp_path: Path):
+    """By a regular expression that tries every way, and by rules that make a letter 10^12 letters."""
+    write(tmp_path, CONFIG)
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<|im_end|>"}')
+    endless = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer_json() | {"pre_tokenizer": endless}))
+    with pytest.raises(UserError, match="tokenizer.json cannot read this text"):
+        Tokenizer.load(tmp_path).encode("a" * 60 + "b")
+    grows = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 1000}
+    rules = {"normalizer": {"type": "Sequence", "normalizers": [grows] * 4}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer_json() | rules))
+    with pytest.raises(UserError, match=r"tokenizer.json: its normalizer makes a text 1e\+12 times as long"):
+        Tokenizer.load(tmp_path)
+
+
 LLAMA_3 = {
     "rope_type": "llama3",
     "factor": 8.0,
