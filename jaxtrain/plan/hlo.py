@@ -98,11 +98,11 @@ def _custom(rest: str, result: tuple[int, ...], operands: list[tuple[int, ...]])
     target = re.search(r'custom_call_target="([^"]+)"', rest)
     name = target[1] if target else ""
     if name.startswith("__cublas"):
-        said = re.search(r'"lhs_contracting_dimensions":(\[[^\]]*\])', rest)
+        said = re.search(r'"lhs_contracting_dimensions": *(\[[^\]]*\])', rest)
         return Counter(dot=_dot(result, operands[0], [int(n) for n in json.loads(said[1])] if said else []))
     if name.startswith("__cudnn$fmha"):
         matmuls = 5 if name.endswith("Backward") else 2  # the backward pass scores again
-        window = re.search(r'"sliding_window_length":"?(\d+)', rest)
+        window = re.search(r'"sliding_window_length": *"?(\d+)', rest)
         (rows, length, heads, width), keys = operands[0], operands[1][1]
         assert length == keys, "of whole rows"
         pairs = rows * heads * length * seen_keys(length, int(window[1]) if window else 0)

@@ -36,8 +36,6 @@ class Time:
     """low: arithmetic at the best published share of the peak, links hidden behind it. value: at the median,
     hidden. high: at the lowest, and nothing hidden."""
     flops_per_token: float
-    counted: float
-    """FLOPs of a device and call by the model's count."""
     recompute: float
     """FLOPs done over FLOPs that count."""
     share: float
@@ -89,7 +87,6 @@ def estimate(
         links=links,
         step=step,
         flops_per_token=per_token,
-        counted=counted,
         recompute=again,
         share=value,
     )

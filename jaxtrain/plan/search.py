@@ -12,7 +12,7 @@ from jaxtrain import config as configs
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.plan import compiler, program, roofline
 from jaxtrain.plan.collectives import Traffic, read
-from jaxtrain.plan.compiler import Compiled, OutOfMemory
+from jaxtrain.plan.compiler import OutOfMemory
 from jaxtrain.plan.hardware import Topology
 from jaxtrain.plan.program import Memory, Program
 from jaxtrain.plan.roofline import Time
@@ -37,7 +37,6 @@ class Part:
     memory: Memory
     traffic: list[Traffic]
     time: Time
-    compiled: Compiled | None = None
 
     @property
     def seconds(self) -> Range:
@@ -93,21 +92,21 @@ def measured(config: Any, shape: ModelConfig, topology: Topology, changes: tuple
     return Outcome(work=work, shape=shape, topology=topology, mesh=mesh, changes=changes, parts=tuple(parts))
 
 
-def compiled(found: Outcome, fits: bool = True) -> Outcome:
-    """The same by its compiled programs; OutOfMemory where one is refused, or has no room and is to fit."""
+def compiled(found: Outcome) -> Outcome:
+    """The same by its compiled programs; OutOfMemory where one is refused, or has no room."""
     assert isinstance(found.mesh, Mesh), "an abstract mesh has no compiler"
     parts, seconds = [], 0.0
     for part in found.parts:
         say(f"compiling the {part.program.name} for {found.topology.name}, mesh {mesh_words(found)} …")
         with compiler.set_mesh(found.mesh):
             made = compiler.compiled(part.program)
-        if fits and made.memory.total > found.topology.chip.memory:
+        if made.memory.total > found.topology.chip.memory:
             raise OutOfMemory(made.memory.total)
         traffic = read(made.text, dict(found.mesh.shape))
         time = roofline.estimate(
             part.program, found.work, found.topology, found.mesh, made.memory, traffic, made.flops
         )
-        one = dataclasses.replace(part, memory=made.memory, traffic=traffic, time=time, compiled=made)
+        one = dataclasses.replace(part, memory=made.memory, traffic=traffic, time=time)
         parts.append(one)
         seconds += made.seconds
     return dataclasses.replace(found, parts=tuple(parts), compiled=True, compile_seconds=seconds)
