@@ -19,6 +19,7 @@ import numpy as np
 from record import record
 
 from jaxtrain.feed import loader
+from jaxtrain.feed.documents import Documents
 from jaxtrain.feed.packing import best_fit, concat_and_split
 from jaxtrain.feed.sources import TokenData
 
@@ -77,9 +78,13 @@ def headless(pieces: np.ndarray, tokens: int) -> float:
     return float(np.maximum(pieces[:, 2] - pieces[:, 1], 0)[pieces[:, 1] > 0].sum() / tokens)
 
 
-def rate(batches: Any, start: int) -> float:
+def batches(folder: Path, **how: Any) -> Any:
+    return loader.document_batches(Documents.open(folder, **how))
+
+
+def rate(dataset: Any, start: int) -> float:
     """Million tokens a second through `prefetch`, for some seconds from step `start`."""
-    stream = loader.prefetch(batches, start, start + 10**6)
+    stream = loader.prefetch(dataset, start, start + 10**6)
     next(stream)
     begun, tokens = time.perf_counter(), 0
     while time.perf_counter() - begun < SECONDS:
@@ -98,30 +103,30 @@ def throughput(folder: Path, largest: str) -> dict[str, float]:
         (one / "mixture.json").write_text(json.dumps({largest: 1.0}))
         size = {"batch_size": BATCH, "length": LENGTH, "seed": 0}
         ways = {
-            "one source, concat_and_split": loader.document_batches(one, packing="concat_and_split", **size),
-            "one source, best_fit": loader.document_batches(one, **size),
-            "all sources mixed, best_fit": loader.document_batches(folder, **size),
+            "one source, concat_and_split": batches(one, packing="concat_and_split", **size),
+            "one source, best_fit": batches(one, **size),
+            "all sources mixed, best_fit": batches(folder, **size),
         }
         rates: dict[str, list[float]] = {way: [] for way in ways}
         for n in range(ROUNDS):
-            for way, batches in ways.items():
-                rates[way].append(rate(batches, n * 10_000))
+            for way, dataset in ways.items():
+                rates[way].append(rate(dataset, n * 10_000))
     return {way: round(statistics.median(values), 1) for way, values in rates.items()}
 
 
 def far(folder: Path) -> float:
     """Milliseconds for step 10^9, the first that is asked for."""
-    batches = loader.document_batches(folder, batch_size=BATCH, length=LENGTH, seed=0)
+    found = batches(folder, batch_size=BATCH, length=LENGTH, seed=0)
     begun = time.perf_counter()
-    batches[10**9]
+    found[10**9]
     return round((time.perf_counter() - begun) * 1e3, 1)
 
 
 def memory(folder: Path) -> dict[str, float]:
     """Resident megabytes after the first tenth and the rest of many steps."""
-    batches = loader.document_batches(folder, batch_size=2, length=LENGTH, seed=0)
     found = {}
-    for step, _ in enumerate(loader.prefetch(batches, 0, MANY), 1):
+    stream = loader.prefetch(batches(folder, batch_size=2, length=LENGTH, seed=0), 0, MANY)
+    for step, _ in enumerate(stream, 1):
         if step in (MANY // 10, MANY):
             pages = int(Path("/proc/self/statm").read_text().split()[1])
             found[f"after {step} steps"] = round(pages * resource.getpagesize() / 1e6, 1)

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from jaxtrain.feed import heldout, loader
+from jaxtrain.feed.documents import Documents
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.train import loop
@@ -64,7 +65,7 @@ SHARED = {"warmup_steps": 10, "schedule": "linear", "final_lr_share": 0.05}
 def train(config: OptimizerConfig, steps: int, data: str) -> list[tuple[int, float]]:
     """Held-out bits per byte every 25 steps."""
     curve: list[tuple[int, float]] = []
-    dataset = loader.document_batches(data, batch_size=BATCH, length=MODEL.max_length, seed=0)
+    documents = Documents.open(data, batch_size=BATCH, length=MODEL.max_length, seed=0)
 
     def evaluate(model, step):
         found = heldout.measure(model, data, batch_size=BATCH, length=MODEL.max_length, most=1)
@@ -82,7 +83,7 @@ def train(config: OptimizerConfig, steps: int, data: str) -> list[tuple[int, flo
             run,
             Learner(partial(Transformer, MODEL)),
             partial(token_loss, z_loss=1e-4),
-            loop.Feed(partial(loader.prefetch, dataset)),
+            loop.Feed(partial(loader.prefetch, loader.document_batches(documents))),
             evaluate,
         )
     return curve

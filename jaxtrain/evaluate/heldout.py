@@ -95,7 +95,7 @@ def _source(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Nats of each record [R], and nats and targets at each position [2, T]."""
     length, batch_size = scorer.length, scorer.batch_size
-    batches = heldout_batches(data, source, batch_size=batch_size, length=length)
+    batches = heldout_batches(data, source, batch_size=batch_size, length=length, process=(0, 1))
     plan = best_fit(lengths + 2, length)  # with <|bos|> and <|eos|>: the plan of those batches
     nats_R, at_position = np.zeros(len(lengths)), np.zeros((2, length))
     mesh = jax.sharding.get_mesh()

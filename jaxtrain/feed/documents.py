@@ -1,8 +1,9 @@
-"""The documents of a run: packed in rows, mixed by weight, and counted before it starts."""
+"""The documents of a run: packed in rows, mixed by weight, in batches that may grow, counted beforehand."""
 
 import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,6 @@ from jaxtrain.feed import rows
 from jaxtrain.feed.packing import best_fit, concat_and_split
 from jaxtrain.feed.rows import Packed
 from jaxtrain.feed.shuffle import Epochs, Mixture
-from jaxtrain.feed.sizes import BatchSizes
 from jaxtrain.feed.sources import TokenData
 from jaxtrain.runtime.errors import UserError
 
@@ -27,6 +27,34 @@ class Phase:
     """First step that has them, above 0."""
     weights: dict[str, float]
     """Weight of each source, in any scale; a source that is not named has none."""
+
+
+@dataclass(frozen=True)
+class BatchSizes:
+    """Rows of the batch of every step. The arrays are as large at every step: empty rows fill them."""
+
+    full: int
+    smaller: tuple[tuple[int, int], ...] = ()
+    """(steps, rows): the first so many steps have batches of so few rows; both ascend."""
+
+    def __post_init__(self) -> None:
+        found = [(0, 0), *self.smaller]
+        if any(a[0] >= b[0] or a[1] >= b[1] for a, b in zip(found, found[1:], strict=False)):
+            raise UserError(f"batch ramp: steps and rows have to grow from 0 on, not {self.smaller}")
+        if found[-1][1] >= self.full:
+            raise UserError(f"batch ramp: {found[-1][1]} rows are not less than the full {self.full}")
+
+    def rows(self, step: int) -> int:
+        """Of the batch of step `step`, counted from 0."""
+        return next((size for steps, size in self.smaller if step < steps), self.full)
+
+    def first(self, step: int) -> int:
+        """Rows of all batches before it."""
+        total = done = 0
+        for steps, size in self.smaller:
+            total += (min(step, steps) - done) * size
+            done = min(step, steps)
+        return total + (step - done) * self.full
 
 
 @dataclass(frozen=True)
@@ -61,6 +89,9 @@ class Need:
 class Documents:
     """The document sources of a tokenize artifact as one endless stream of rows."""
 
+    data: TokenData
+    length: int
+    """Tokens a row, T."""
     sources: list[str]
     packed: list[Packed]
     epochs: list[Epochs]
@@ -70,7 +101,8 @@ class Documents:
     @classmethod
     def open(
         cls,
-        data: TokenData,
+        folder: str | Path,
+        *,
         batch_size: int,
         length: int,
         seed: int,
@@ -78,10 +110,12 @@ class Documents:
         curriculum: Sequence[Phase] = (),
         smaller: tuple[tuple[int, int], ...] = (),
     ) -> "Documents":
-        """smaller: (steps, rows) of a ramp, as `BatchSizes` has them.
+        """batch_size: rows of the global batch. length: T, tokens a row. curriculum: proportions that take
+        over from those of `mixture.json`. smaller: (steps, rows) of a ramp, as `BatchSizes` has them.
 
         Errors: UserError where a source with a weight has no tokens, or a phase is not as it has to be.
         """
+        data = TokenData.open(folder)
         sizes = BatchSizes(batch_size, smaller)
         phases = [(0, data.mixture)] + [(sizes.first(phase.step), phase.weights) for phase in curriculum]
         _check(phases, data)
@@ -98,7 +132,7 @@ class Documents:
             plan = PACKINGS[packing](records.lengths + 2, length)
             packed.append(Packed(plan, rows.documents(records, data.tokenizer)))
         epochs = [Epochs(len(p.plan), seed, name) for p, name in zip(packed, sources, strict=True)]
-        return cls(sources, packed, epochs, Mixture(phases, sources, seed), sizes)
+        return cls(data, length, sources, packed, epochs, Mixture(phases, sources, seed), sizes)
 
     def draw(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Of each row of the stream its source and its row in the source's plan; all int64 [n]."""
@@ -122,7 +156,8 @@ class Documents:
     def needs(self, steps: int, max_epochs: float) -> dict[str, Need]:
         """What `steps` steps take of each source.
 
-        Errors: UserError where a source would be read more than `max_epochs` times.
+        Errors: UserError where a source would be read more than `max_epochs` times: beyond four, repeats are
+        worth ever less than new text (Muennighoff et al. 2023, arXiv 2305.16264).
         """
         drawn = self._drawn(steps)
         found = {}

@@ -1,9 +1,7 @@
-"""Bits per byte on held-out documents: the same measure while training and in the evaluation."""
+"""Bits per byte on held-out documents while a model is trained."""
 
 from dataclasses import dataclass
 from pathlib import Path
-
-import jax
 
 from jaxtrain.feed.loader import heldout_batches, heldout_sources
 from jaxtrain.feed.sources import TokenData
@@ -33,8 +31,7 @@ def measure(
     """
     data, found = TokenData.open(folder), {}
     for source in heldout_sources(folder):
-        process = (jax.process_index(), jax.process_count())
-        batches = heldout_batches(folder, source, batch_size=batch_size, length=length, process=process)
+        batches = heldout_batches(folder, source, batch_size=batch_size, length=length)
         stride = 1 if most is None else -(-len(batches) // most)
         nats, targets = summed_nats(model, batches[::stride])
         lengths = data.heldout(source).lengths

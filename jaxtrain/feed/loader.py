@@ -4,21 +4,21 @@ Every dataset is a Grain MapDataset, so `dataset[step]` is the whole state. The 
 first, by index arithmetic (shuffle -> mix -> this process' rows), and then read and laid out all at once.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import grain
+import jax
 import numpy as np
 
 from jaxtrain.feed import rows
-from jaxtrain.feed.documents import Documents, Need, Packing, Phase
+from jaxtrain.feed.documents import BatchSizes, Documents
 from jaxtrain.feed.packing import best_fit
 from jaxtrain.feed.rows import Batch, Marked, Packed
 from jaxtrain.feed.shuffle import Epochs, key, splitmix64
-from jaxtrain.feed.sizes import BatchSizes
 from jaxtrain.feed.sources import ConversationRecords, TokenData
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
@@ -29,51 +29,14 @@ Draw = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 ENDLESS = 2**53  # batches; Grain divides lengths as floats, which are exact up to here
 
 
-def document_batches(
-    folder: str | Path,
-    *,
-    batch_size: int,
-    length: int,
-    seed: int,
-    tokenizer_fingerprint: str | None = None,
-    process: Process = (0, 1),
-    packing: Packing = "best_fit",
-    curriculum: Sequence[Phase] = (),
-    smaller: tuple[tuple[int, int], ...] = (),
-) -> grain.MapDataset:
-    """Endless batches of documents in the proportions of `mixture.json`.
+def document_batches(documents: Documents, process: Process | None = None) -> grain.MapDataset:
+    """Endless batches of documents, in the proportions of their sources.
 
-    batch_size: rows of the global batch. length: T, tokens a row.
-    tokenizer_fingerprint: of the model's tokenizer; data of another is a UserError.
-    process: (this process, number of processes); it gets its contiguous rows of every global batch.
-    curriculum: proportions that take over at stated steps.
-    smaller: (steps, rows): the first so many steps read so few rows, and the rest of their batch is empty.
+    process: (a process, number of processes), which gets its contiguous rows of every global batch; None:
+    this one.
     """
-    data = TokenData.open(folder, tokenizer_fingerprint)
-    documents = Documents.open(data, batch_size, length, seed, packing, curriculum, smaller)
-    return _batches(data, documents.packed, documents.draw, ENDLESS, documents.sizes, length, process)
-
-
-def needs(
-    folder: str | Path,
-    steps: int,
-    *,
-    batch_size: int,
-    length: int,
-    seed: int,
-    packing: Packing = "best_fit",
-    curriculum: Sequence[Phase] = (),
-    smaller: tuple[tuple[int, int], ...] = (),
-    max_epochs: float = 4.0,
-) -> dict[str, Need]:
-    """Tokens there and needed of each source by the first `steps` of `document_batches`, before the run.
-
-    Errors: UserError where a source has no tokens, or would be read more than `max_epochs` times: beyond four
-    repeats are worth ever less than new text (Muennighoff et al. 2023, arXiv 2305.16264).
-    """
-    data = TokenData.open(folder)
-    documents = Documents.open(data, batch_size, length, seed, packing, curriculum, smaller)
-    return documents.needs(steps, max_epochs)
+    packed, draw, sizes = documents.packed, documents.draw, documents.sizes
+    return _batches(documents.data, packed, draw, ENDLESS, sizes, documents.length, process)
 
 
 def heldout_batches(
@@ -82,14 +45,13 @@ def heldout_batches(
     *,
     batch_size: int,
     length: int,
-    tokenizer_fingerprint: str | None = None,
-    process: Process = (0, 1),
+    process: Process | None = None,
 ) -> grain.MapDataset:
     """The held-out documents of a source, once: every token except `<|bos|>` is a target exactly once.
 
     `len()` is the number of batches; rows without a document fill the last one with weight 0.
     """
-    data = TokenData.open(folder, tokenizer_fingerprint)
+    data = TokenData.open(folder)
     records = data.heldout(source)
     plan = best_fit(records.lengths + 2, length)
     packed = Packed(plan, rows.documents(records, data.tokenizer))
@@ -104,11 +66,6 @@ def heldout_sources(folder: str | Path) -> list[str]:
     return [source for source in data.names("heldout") if len(data.lengths("heldout", source))]
 
 
-def heldout_bytes(folder: str | Path, source: str) -> int:
-    """UTF-8 bytes of a source's held-out text: nats of all its targets / ln 2 / bytes = bits per byte."""
-    return TokenData.open(folder).heldout_bytes(source)
-
-
 def conversation_batches(
     folder: str | Path,
     *,
@@ -117,8 +74,7 @@ def conversation_batches(
     seed: int,
     split: Literal["train", "heldout"] = "train",
     heldout_share: float = 0.05,
-    tokenizer_fingerprint: str | None = None,
-    process: Process = (0, 1),
+    process: Process | None = None,
 ) -> grain.MapDataset:
     """Conversations of all sources, never cut; only what the assistant says has weight.
 
@@ -127,7 +83,7 @@ def conversation_batches(
     not move with `seed`, `length` or the number of processes. Conversations longer than `length` are left
     out, and said so.
     """
-    data = TokenData.open(folder, tokenizer_fingerprint)
+    data = TokenData.open(folder)
     chats = _Conversations.choose(data, length, split, heldout_share)
     packed = Packed(best_fit(chats.lengths, length), chats.read)
     if split == "heldout":
@@ -135,14 +91,6 @@ def conversation_batches(
     else:
         draw, count = partial(_one_source, Epochs(len(packed.plan), seed, "conversations")), ENDLESS
     return _batches(data, [packed], draw, count, BatchSizes(batch_size), length, process)
-
-
-def conversation_steps(
-    folder: str | Path, *, batch_size: int, length: int, heldout_share: float = 0.05
-) -> int:
-    """Batches of one epoch of the conversations to train on."""
-    chats = _Conversations.choose(TokenData.open(folder), length, "train", heldout_share, quiet=True)
-    return -(-len(best_fit(chats.lengths, length)) // batch_size)
 
 
 def prefetch(dataset: grain.MapDataset, start: int, stop: int, threads: int = 2) -> Iterator[Batch]:
@@ -160,9 +108,9 @@ def _batches(
     count: int,
     sizes: BatchSizes,
     length: int,
-    process: Process,
+    process: Process | None,
 ) -> grain.MapDataset:
-    this, processes = process
+    this, processes = process or (jax.process_index(), jax.process_count())
     if sizes.full % processes:
         raise UserError(f"batch_size = {sizes.full} does not divide among {processes} processes")
     own = sizes.full // processes
@@ -196,35 +144,28 @@ class _Conversations:
     lengths: np.ndarray
 
     @classmethod
-    def choose(
-        cls, data: TokenData, length: int, split: str, heldout_share: float, quiet: bool = False
-    ) -> "_Conversations":
+    def choose(cls, data: TokenData, length: int, split: str, heldout_share: float) -> "_Conversations":
         names = data.names("conversations")
         sources = [data.conversations(name) for name in names]
-        chosen: list[tuple[int, int]] = []
-        too_long = 0
+        parts, lengths = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.int64)]
         for at, (name, records) in enumerate(zip(names, sources, strict=True)):
-            salt = key("heldout", name)
-            for index, size in enumerate(records.lengths.tolist()):
-                if (splitmix64(salt ^ index) < heldout_share * 2**64) != (split == "heldout"):
-                    continue
-                if size > length:
-                    too_long += 1
-                else:
-                    chosen.append((at, index))
-        if too_long and not quiet:
+            hashed = splitmix64(np.uint64(key("heldout", name)) ^ np.arange(len(records), dtype=np.uint64))
+            index = np.flatnonzero((hashed < heldout_share * 2**64) == (split == "heldout"))
+            parts.append(np.stack([np.full_like(index, at), index], axis=1))
+            lengths.append(records.lengths[index])
+        chosen, sizes = np.concatenate(parts), np.concatenate(lengths)
+        fits = sizes <= length
+        if not fits.all():
             say(
-                f"{data.folder}: left out {too_long} of {too_long + len(chosen)} {split} conversations, "
+                f"{data.folder}: left out {np.count_nonzero(~fits)} of {len(fits)} {split} conversations, "
                 f"longer than {length} tokens"
             )
-        if not chosen:
+        if not fits.any():
             raise UserError(
                 f"{data.folder} has no {split} conversation of at most {length} tokens; "
                 "raise length, or give clean more conversations"
             )
-        table = np.asarray(chosen, np.int64)
-        lengths = np.array([sources[at].lengths[index] for at, index in chosen], np.int64)
-        return cls(sources, table, lengths)
+        return cls(sources, chosen[fits], sizes[fits])
 
     def read(self, indices: np.ndarray) -> list[Marked]:
         found: list[Marked] = [(b"", b"")] * len(indices)

@@ -8,7 +8,7 @@ import bisect
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TypeVar, overload
+from typing import TypeVar
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class Permutation:
     """A bijection of 0..size-1, chosen by `key`, without a table: `permutation[i]` in constant memory.
 
     A Feistel network on the smallest number of bits that holds `size`, walked until the value lies below it
-    (Black and Rogaway 2002, "Ciphers with arbitrary finite domains"). `i` is a number or an int64 array.
+    (Black and Rogaway 2002, "Ciphers with arbitrary finite domains"). `i` is an int64 array.
     """
 
     def __init__(self, size: int, key: int):
@@ -49,27 +49,14 @@ class Permutation:
         self._widths = (bits // 2, bits - bits // 2)
         self._keys = [splitmix64(key ^ splitmix64(i)) for i in range(ROUNDS)]
 
-    @overload
-    def __getitem__(self, index: int) -> int: ...
-    @overload
-    def __getitem__(self, index: np.ndarray) -> np.ndarray: ...
-    def __getitem__(self, index: int | np.ndarray) -> int | np.ndarray:
-        if isinstance(index, np.ndarray):
-            return self._whole(index)
-        assert 0 <= index < self.size
-        index = self._encrypt(index)
-        while index >= self.size:
-            index = self._encrypt(index)
-        return index
-
-    def _whole(self, indices: np.ndarray) -> np.ndarray:
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
         assert not len(indices) or (indices.min() >= 0 and indices.max() < self.size)
         values = self._encrypt(indices.astype(np.uint64))
         while len(outside := np.flatnonzero(values >= self.size)):
             values[outside] = self._encrypt(values[outside])
         return values.astype(np.int64)
 
-    def _encrypt(self, value: Words) -> Words:
+    def _encrypt(self, value: np.ndarray) -> np.ndarray:
         high, low = self._widths
         left, right = value >> low, value & ((1 << low) - 1)
         for i, round_key in enumerate(self._keys):

@@ -105,10 +105,6 @@ class ConversationRecords(TokenRecords):
         return ids, np.frombuffer(data, np.uint8, offset=length * self.dtype.itemsize)
 
 
-class PromptRecords(TokenRecords):
-    """Prompts of one source, rendered up to `<|assistant|>`: `records[i]` is int32 [lengths[i]]."""
-
-
 class PreferenceRecords(TokenRecords):
     """Pairs of one source: `records[i]` is the chosen conversation and the rejected one.
 
@@ -167,8 +163,9 @@ class TokenData:
     def preferences(self, source: str) -> PreferenceRecords:
         return PreferenceRecords(self._path("preferences", source), self.tokenizer.id_dtype)
 
-    def prompts(self, source: str) -> PromptRecords:
-        return PromptRecords(self._path("prompts", source), self.tokenizer.id_dtype)
+    def prompts(self, source: str) -> TokenRecords:
+        """Rendered up to `<|assistant|>`."""
+        return TokenRecords(self._path("prompts", source), self.tokenizer.id_dtype)
 
     def lengths(self, kind: str, source: str) -> np.ndarray:
         """int64 [records] (of preferences [records, 2]), read without opening the records."""

@@ -5,8 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import jax
-
 from jaxtrain import weights
 from jaxtrain.decode.samples import Samples
 from jaxtrain.feed import loader
@@ -83,10 +81,7 @@ def _finetune(config: FinetuneConfig, folder: Path) -> dict[str, Any]:
 
 def _tokenizer(config: FinetuneConfig) -> Tokenizer:
     """The data's, which may have another chat template than the model's, but not other ids."""
-    ours, theirs = (
-        Tokenizer.load(config.data),
-        weights.open(config.model).tokenizer,
-    )
+    ours, theirs = Tokenizer.load(config.data), weights.open(config.model).tokenizer
     if ours.vocabulary_fingerprint != theirs.vocabulary_fingerprint:
         raise UserError(
             f"{config.data} was made with another tokenizer than {config.model} has; run `jaxtrain tokenize` "
@@ -105,8 +100,6 @@ def _train(
         length=length,
         seed=config.train.seed,
         heldout_share=config.heldout_share,
-        tokenizer_fingerprint=tokenizer.fingerprint,
-        process=(jax.process_index(), jax.process_count()),
     )
     heldout = batches(split="heldout")
     samples = Samples.of_chat(run.folder, tokenizer, config.sample_questions, config.train.seed)

@@ -5,14 +5,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-import jax
-
 from jaxtrain import artifact
 from jaxtrain.decode.samples import Samples
 from jaxtrain.feed import heldout, loader
 from jaxtrain.feed.documents import Documents, Packing, Phase
-from jaxtrain.feed.sizes import BatchSizes
-from jaxtrain.feed.sources import TokenData
 from jaxtrain.fields import Operational
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.transformer import Transformer
@@ -95,48 +91,35 @@ def _pretrain(config: PretrainConfig, folder: Path) -> dict[str, Any]:
         meshes.check_rows(
             config.batch_size, model.max_length, config.train.microbatches, model.stage_microbatches
         )
-        needs = loader.needs(
-            config.data, config.train.steps, max_epochs=config.max_epochs, **_batches(config)
-        )
-        for source, need in needs.items():
+        documents = _documents(config)
+        for source, need in documents.needs(config.train.steps, config.max_epochs).items():
             say(f"  {source:<12}{need}")
-        return _train(config, model, tokenizer, run)
+        return _train(config, model, tokenizer, documents, run)
 
 
-def _batches(config: PretrainConfig) -> dict[str, Any]:
+def _documents(config: PretrainConfig) -> Documents:
     """How documents become batches."""
-    return {
-        "batch_size": config.batch_size,
-        "length": config.model.max_length,
-        "seed": config.train.seed,
-        "packing": config.packing,
-        "curriculum": config.curriculum,
-        "smaller": _sizes(config).smaller,
-    }
-
-
-def _sizes(config: PretrainConfig) -> BatchSizes:
-    """Rows of the batch of every step."""
     rows = config.batch_size // config.train.microbatches
-    return BatchSizes(config.batch_size, tuple((r.steps, r.microbatches * rows) for r in config.batch_ramp))
-
-
-def _train(config: PretrainConfig, model: ModelConfig, tokenizer: Tokenizer, run: Run) -> dict[str, Any]:
-    dataset = loader.document_batches(
+    return Documents.open(
         config.data,
-        **_batches(config),
-        tokenizer_fingerprint=tokenizer.fingerprint,
-        process=(jax.process_index(), jax.process_count()),
+        batch_size=config.batch_size,
+        length=config.model.max_length,
+        seed=config.train.seed,
+        packing=config.packing,
+        curriculum=config.curriculum,
+        smaller=tuple((ramp.steps, ramp.microbatches * rows) for ramp in config.batch_ramp),
     )
+
+
+def _train(
+    config: PretrainConfig, model: ModelConfig, tokenizer: Tokenizer, documents: Documents, run: Run
+) -> dict[str, Any]:
     samples = Samples(
         run.folder / "samples.jsonl",
         {text: [tokenizer.bos, *tokenizer.encode(text)] for text in config.sample_prompts},
         tokenizer,
         config.train.seed,
     )
-
-    def records(index: int) -> list[dict[str, Any]]:
-        return Documents.open(TokenData.open(config.data), **_batches(config)).records(index)
 
     def evaluate(learned: Transformer, step: int) -> dict[str, Any]:
         found = heldout.measure(
@@ -155,8 +138,8 @@ def _train(config: PretrainConfig, model: ModelConfig, tokenizer: Tokenizer, run
         Learner(partial(Transformer, model)),
         partial(token_loss, z_loss=config.z_loss),
         Feed(
-            partial(loader.prefetch, dataset),
-            records,
+            partial(loader.prefetch, loader.document_batches(documents)),
+            documents.records,
             phases=frozenset(phase.step for phase in config.curriculum),
             ramps=bool(config.batch_ramp),
         ),
@@ -166,7 +149,7 @@ def _train(config: PretrainConfig, model: ModelConfig, tokenizer: Tokenizer, run
     )
     return {
         "steps": trained.step,
-        "tokens": _sizes(config).first(trained.step) * model.max_length,
+        "tokens": documents.sizes.first(trained.step) * model.max_length,
         "matmul_parameters": model.matmul_parameters,
         "heldout": trained.heldout,
     }

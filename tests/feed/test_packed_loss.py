@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxtrain.feed import loader
-from jaxtrain.feed.documents import PACKINGS
+from jaxtrain.feed.documents import PACKINGS, Documents
 from jaxtrain.feed.sources import TokenData
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.transformer import Transformer
@@ -25,7 +25,8 @@ CONFIG = ModelConfig(
 def test_packed_loss_is_the_loss_of_the_pieces_alone(
     tokens: Path, packing: Literal["best_fit", "concat_and_split"]
 ) -> None:
-    batches = loader.document_batches(tokens, batch_size=64, length=LENGTH, seed=0, packing=packing)
+    documents = Documents.open(tokens, batch_size=64, length=LENGTH, seed=0, packing=packing)
+    batches = loader.document_batches(documents)
     chats = loader.conversation_batches(tokens, batch_size=32, length=LENGTH, seed=0)
     with jax.set_mesh(meshes.make(MeshConfig(fsdp=1), jax.devices()[:1])):
         model = Transformer(CONFIG, jax.random.key(0))

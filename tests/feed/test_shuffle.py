@@ -9,10 +9,8 @@ from jaxtrain.runtime.errors import UserError
 
 @given(st.integers(1, 3000), st.integers(0, 2**64 - 1))
 def test_a_permutation_of_any_size(size: int, number: int) -> None:
-    permutation = Permutation(size, number)
-    order = permutation[np.arange(size)]
+    order = Permutation(size, number)[np.arange(size)]
     assert sorted(order.tolist()) == list(range(size))
-    assert [permutation[i] for i in range(size)] == order.tolist()
 
 
 @pytest.mark.parametrize("size", [2**n + more for n in (4, 10, 16, 20) for more in (-1, 0, 1)])
@@ -27,7 +25,6 @@ def test_a_permutation_of_a_trillion_rows_is_one_to_one_where_looked_at() -> Non
     for begin in (0, size // 2, size - 100_000):
         order = permutation[np.arange(begin, begin + 100_000)]
         assert len(np.unique(order)) == 100_000 and order.min() >= 0 and order.max() < size
-        assert permutation[begin] == order[0]
 
 
 def deviation(cells: np.ndarray, count: int) -> float:

@@ -242,10 +242,8 @@ def test_a_run_goes_on_with_another_mesh_and_other_safety(straight, config, tmp_
 
 
 def test_the_records_of_a_batch_are_those_it_is_made_of(config):
-    documents = Documents.open(
-        TokenData.open(config.data), config.batch_size, config.model.max_length, config.train.seed
-    )
-    batch = loader.document_batches(config.data, batch_size=8, length=32, seed=config.train.seed)[5]
+    documents = Documents.open(config.data, batch_size=8, length=32, seed=config.train.seed)
+    batch = loader.document_batches(documents)[5]
     tokenizer = Tokenizer.load(Path(config.data) / "tokenizer")
     for of in documents.records(5):
         records = TokenData.open(config.data).documents(of["source"])

@@ -5,10 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxtrain.feed.documents import Documents, Phase
+from jaxtrain.feed.documents import BatchSizes, Documents, Phase
 from jaxtrain.feed.loader import document_batches
-from jaxtrain.feed.sizes import BatchSizes
-from jaxtrain.feed.sources import TokenData
 from jaxtrain.runtime.errors import UserError
 
 RAMP = ((3, 2), (5, 4))
@@ -31,12 +29,10 @@ def test_what_is_no_ramp_is_refused(smaller):
 def test_a_ramp_reads_the_stream_row_after_row(tokens: Path):
     """Of each batch the first rows are the next of the stream, for two processes too; the rest are empty."""
     settings = {"length": 64, "seed": 0}
-    single = document_batches(tokens, batch_size=1, **settings)
-    whole = document_batches(tokens, batch_size=8, smaller=RAMP, **settings)
-    halves = [
-        document_batches(tokens, batch_size=8, smaller=RAMP, process=(process, 2), **settings)
-        for process in range(2)
-    ]
+    single = document_batches(Documents.open(tokens, batch_size=1, **settings))
+    documents = Documents.open(tokens, batch_size=8, smaller=RAMP, **settings)
+    whole = document_batches(documents)
+    halves = [document_batches(documents, (process, 2)) for process in range(2)]
     row = 0
     for step in range(7):
         batch, count = whole[step], BatchSizes(8, RAMP).rows(step)
@@ -51,9 +47,8 @@ def test_a_ramp_reads_the_stream_row_after_row(tokens: Path):
 
 def test_a_curriculum_counts_the_steps_of_a_ramp(tokens: Path):
     """Code alone from step 4 on; the records and needs of the steps follow."""
-    data = TokenData.open(tokens)
     phases = (Phase(step=4, weights={"code": 1.0}),)
-    documents = Documents.open(data, 8, 64, 0, curriculum=phases, smaller=RAMP)
+    documents = Documents.open(tokens, batch_size=8, length=64, seed=0, curriculum=phases, smaller=RAMP)
     rows = [documents.records(step) for step in range(6)]
     assert [len({piece["row"] for piece in found}) for found in rows] == [2, 2, 2, 4, 4, 8]
     assert {piece["source"] for found in rows[:4] for piece in found} == {"books", "code"}
