@@ -7,14 +7,12 @@ terminal.py     text of strangers on a terminal
 web.py          what every HTTP server asks of strangers
 mesh.py         make and set the device mesh
 checkpoint.py   Orbax: save async, verify, restore onto any mesh
-compiled.py     keep what XLA compiled
+compiled.py     keep what XLA compiled; its options by device
 cluster.py      many hosts: who they are, by the scheduler's environment
 distributed.py  many hosts: how they join and wait, what any of them wishes
 signals.py      SIGTERM and SIGINT
 watchdog.py     end what hangs
-goodput.py      where the wall time went
 perf.py         FLOP/s against the device's peak, memory
-options.py      options of XLA by device
 profile.py      a trace of some steps as a table
 metrics.py      metrics.jsonl, written one step late
 trackers.py     TensorBoard, W&B, MLflow, Trackio

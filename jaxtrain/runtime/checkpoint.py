@@ -2,12 +2,12 @@
 
 A checkpoint of step n holds two trees: `model`, which later stages load alone, and `training`, the rest.
 Beside them lies `checksums.txt`, written last: a checkpoint without it was cut short and does not count.
-A folder is local or any URL that Orbax takes (`gs://bucket/run`).
 """
 
 import hashlib
 import logging
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,7 +17,6 @@ from typing import Annotated, Any
 
 import jax
 import numpy as np
-from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
@@ -66,14 +65,13 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path | str, keep: KeepConfig | None = None):
-        self.folder = _path(folder)
+        self.folder = Path(folder).absolute()
         self._verified = self._verify()  # before Orbax reads what may be corrupt
         # Orbax logs from each of its threads, at length, what it raises and is told here in a line.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         context = ocp.Context()
-        context.array.saving.use_compression = (
-            False  # float32 weights shrink by 8 %, and the save takes 1.7 x
-        )
+        # float32 weights shrink by 8 %, and the save takes 1.7 x
+        context.array.saving.use_compression = False
         self._orbax = ocp.training.Checkpointer(
             self.folder,
             context=context,
@@ -143,10 +141,6 @@ class Checkpoints:
                 "checkpoints before it are untouched: free space or mend the disk, then run the same command"
             ) from error
 
-    @property
-    def is_saving(self) -> bool:
-        return self._saving is not None and not self._saving.done()
-
     def check(self) -> None:
         """Raise what went wrong in the background; UserError naming the step and the cause."""
         if self._saving is not None and self._saving.done():
@@ -179,11 +173,6 @@ class Checkpoints:
                 self._orbax.delete(found.step)
         self._verified = None
 
-    def best(self) -> int | None:
-        """The step with the lowest held-out number among those that stand."""
-        scored = [found for found in self._orbax.checkpoints if found.metrics]
-        return min(scored, key=lambda found: found.metrics["heldout"]).step if scored else None
-
     def close(self) -> None:
         try:
             self.wait()
@@ -198,7 +187,7 @@ class Checkpoints:
 
 def last_step(folder: Path) -> int:
     """The newest step of the run in `folder` whose checkpoint was written to its end; 0: there is none."""
-    path = _path(folder / "checkpoint")
+    path = folder / "checkpoint"
     steps = _steps(path) if path.is_dir() else []
     return max((step for step in steps if (path / str(step) / CHECKSUMS).exists()), default=0)
 
@@ -208,7 +197,7 @@ def load_model(folder: Path | str, init: Callable[[], Any]) -> Any:
 
     Errors: UserError where there is none, and where a file of it is not what was written.
     """
-    path = _path(folder)
+    path = Path(folder).absolute()
     if not path.is_dir():
         raise UserError(f"no checkpoint folder {folder}; is its stage finished?")
     steps = _steps(path)
@@ -224,17 +213,17 @@ def load_model(folder: Path | str, init: Callable[[], Any]) -> Any:
     return ocp.load_checkpointables(newest, {"model": abstract})["model"]
 
 
-def _newest_whole(folder: epath.Path) -> int:
+def _newest_whole(folder: Path) -> int:
     """The newest step that verifies, -1 where none stands; what does not verify is removed or set aside."""
     steps = _steps(folder) if folder.exists() else []
     for step in [step for step in steps if not (folder / str(step) / CHECKSUMS).exists()]:
         say(f"checkpoint of step {step} was cut short: removed")
-        (folder / str(step)).rmtree()
+        shutil.rmtree(folder / str(step))
         steps.remove(step)
     wrong: dict[int, str] = {}
     newest = -1
     for step in reversed(steps):  # of those behind the newest whole one, what Orbax reads when it opens them
-        problem = _problem(folder / str(step), _is_any if newest < 0 else _is_metadata)
+        problem = _problem(folder / str(step), None if newest < 0 else _is_metadata)
         if problem is not None:
             wrong[step] = problem
         elif newest < 0:
@@ -248,26 +237,18 @@ def _newest_whole(folder: epath.Path) -> int:
     for step, problem in wrong.items():
         aside = folder / f"{step}{ASIDE}"
         if aside.exists():
-            aside.rmtree()
+            shutil.rmtree(aside)
         (folder / str(step)).rename(aside)
         say(f"checkpoint of step {step} is corrupt ({problem}): set aside as {aside.name}")
     return newest
 
 
-def _steps(folder: epath.Path) -> list[int]:
+def _steps(folder: Path) -> list[int]:
     """Steps whose folder Orbax has committed, ascending."""
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
 
 
-def _path(folder: Path | str) -> epath.Path:
-    return epath.Path(folder) if "://" in str(folder) else epath.Path(Path(folder).absolute())
-
-
-def _is_local(path: epath.Path) -> bool:
-    return "://" not in str(path)
-
-
-def _files(step: epath.Path) -> Iterator[epath.Path]:
+def _files(step: Path) -> Iterator[Path]:
     for path in sorted(step.iterdir()):
         if path.is_dir():
             yield from _files(path)
@@ -275,34 +256,27 @@ def _files(step: epath.Path) -> Iterator[epath.Path]:
             yield path
 
 
-def _sha256(path: epath.Path) -> str:
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write_checksums(step: epath.Path) -> None:
+def _write_checksums(step: Path) -> None:
     """`sha256  path` a line, as sha256sum prints it; the last line is the list's own.
 
     All of them are on disk before the list has its name.
     """
     files = list(_files(step))
-    for path in {step, *files, *(file.parent for file in files)} if _is_local(step) else ():
-        flush(Path(path))
+    for path in {step, *files, *(file.parent for file in files)}:
+        flush(path)
     with ThreadPoolExecutor(HASHERS) as hashers:
         digests = list(hashers.map(_sha256, files))
     lines = [f"{digest}  {file.relative_to(step)}\n" for digest, file in zip(digests, files, strict=True)]
     body = "".join(lines)
     temporary = step / (CHECKSUMS + ".tmp")
     temporary.write_text(body + f"{hashlib.sha256(body.encode()).hexdigest()}  {CHECKSUMS}\n")
-    if _is_local(step):
-        publish(Path(temporary), Path(step / CHECKSUMS))
-        flush(Path(step.parent))
-    else:
-        temporary.rename(step / CHECKSUMS)
-
-
-def _is_any(path: str) -> bool:
-    return True
+    publish(temporary, step / CHECKSUMS)
+    flush(step.parent)
 
 
 def _is_metadata(path: str) -> bool:
@@ -310,8 +284,8 @@ def _is_metadata(path: str) -> bool:
     return path.startswith(("_CHECKPOINT_METADATA", "metrics/"))
 
 
-def _problem(step: epath.Path, is_read: Callable[[str], bool]) -> str | None:
-    """What differs from the list of checksums, or None. is_read: whether a path's bytes are compared."""
+def _problem(step: Path, is_read: Callable[[str], bool] | None) -> str | None:
+    """What differs from the list of checksums, or None. is_read: whose bytes are compared; None: all."""
     if not (step / CHECKSUMS).exists():
         return f"{CHECKSUMS} is absent: the save was cut short"
     body, _, own = (step / CHECKSUMS).read_bytes().rstrip(b"\n").rpartition(b"\n")
@@ -323,7 +297,7 @@ def _problem(step: epath.Path, is_read: Callable[[str], bool]) -> str | None:
         return f"{missing[0]} is missing"
     if extra := [path for path in _files(step) if str(path.relative_to(step)) not in listed]:
         return f"{extra[0].relative_to(step)} is not in {CHECKSUMS}"
-    read = [path for path in listed if is_read(path)]
+    read = list(filter(is_read, listed)) if is_read else list(listed)
     with ThreadPoolExecutor(HASHERS) as hashers:
         for path, digest in zip(read, hashers.map(lambda path: _sha256(step / path), read), strict=True):
             if digest != listed[path]:

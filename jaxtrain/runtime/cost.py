@@ -34,25 +34,37 @@ GRID = Range(0.05, 0.4, 0.8)
 """kg CO2e of a kWh: nuclear or hydro; near the world's mean (Llama 3.1's model card implies 0.41); coal."""
 LOAD = Range(0.3, 0.7, 1.0)
 """Mean power of an accelerator over its thermal design power while a model runs on it."""
-THERMAL_DESIGN_WATTS = {
-    "H100 PCIe": 350,
-    "H100": 700,
-    "H200": 700,
-    "B200": 1000,
-    "A100 PCIe": 300,
-    "A100": 400,
-    "V100": 300,
-    "L40S": 350,
-    "L4": 72,
-    "T4": 70,
-    "A10": 150,
-    "4090": 450,
-    "3090": 350,
-    "TPU v3": 262,
-    "TPU v4": 192,
+DEVICES: dict[str, tuple[float | None, float | None]] = {
+    "H100 PCIe": (756e12, 350),
+    "A100 PCIe": (312e12, 300),
+    "TPU v5 lite": (197e12, None),
+    "TPU v6 lite": (918e12, None),
+    "TPU v3": (None, 262),
+    "TPU v4": (275e12, 192),
+    "TPU v5": (459e12, None),
+    "TPU7x": (2307e12 / 2, None),
+    "B200": (2250e12, 1000),
+    "H200": (989e12, 700),
+    "H100": (989e12, 700),
+    "A100": (312e12, 400),
+    "V100": (125e12, 300),
+    "L40S": (362e12, 350),
+    "L4": (121e12, 72),
+    "T4": (65e12, 70),
+    "A10": (125e12, 150),
+    "4090": (None, 450),
+    "3090": (None, 350),
 }
-"""By the words in the name of a device. NVIDIA's data sheets (SXM where not said), Google Cloud's measured
-maxima of TPU chips. Names of more words come before the shorter."""
+"""By the words in the name of a device, those of more words first: dense bfloat16 (V100, T4: float16) FLOP/s
+of one (TPU7x: half a chip) and thermal design power in watts; None: not published. NVIDIA's data sheets
+without sparsity (SXM where not said), Google Cloud's TPU pages and measured maxima."""
+
+
+def device(kind: str) -> tuple[float | None, float | None]:
+    """FLOP/s and watts of a device by JAX's `device_kind`; None where they are not known."""
+    words = set(re.split(r"[\s\-_]+", kind))
+    known = (figures for name, figures in DEVICES.items() if words.issuperset(name.split()))
+    return next(known, (None, None))
 
 
 def cores() -> int:
@@ -64,9 +76,7 @@ def device_watts(kind: str) -> Range | None:
     """Power of one accelerator by JAX's `device_kind`; None where none is published, zero for the CPU."""
     if kind == "cpu":
         return Range(0, 0, 0)  # its cores are counted
-    words = set(re.split(r"[\s\-_]+", kind))
-    found = (watts for name, watts in THERMAL_DESIGN_WATTS.items() if words.issuperset(name.split()))
-    watts = next(found, None)
+    _, watts = device(kind)
     return None if watts is None else LOAD * watts
 
 

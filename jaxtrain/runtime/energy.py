@@ -73,11 +73,6 @@ class Meter:
             sums[counter.kind] = sums.get(counter.kind, 0.0) + counter.joules / JOULES
         return sums
 
-    @property
-    def joules(self) -> dict[str, float]:
-        """The same in joules."""
-        return {kind: energy * JOULES for kind, energy in self.kilowatt_hours.items()}
-
     def _poll(self) -> None:
         while not self._done.wait(POLL_SECONDS):
             self.update()

@@ -68,11 +68,12 @@ def check(config: Any, prefix: str = "") -> None:
     for field in dataclasses.fields(config):
         name, value = prefix + field.name, getattr(config, field.name)
         limits = next((part for part in _parts(hints[field.name]) if isinstance(part, Limits)), unsaid)
-        for key, number in _numbers(value):
-            if not limits.holds(number):
-                raise UserError(f"{name}{key} is {number:g}; it is {limits}")
-        for key, inner in _configs(value):
-            check(inner, f"{name}{key}.")
+        for key, member in _members(value):
+            is_number = isinstance(member, (int, float)) and not isinstance(member, bool)
+            if is_number and not limits.holds(member):
+                raise UserError(f"{name}{key} is {member:g}; it is {limits}")
+            if dataclasses.is_dataclass(member) and not isinstance(member, type):
+                check(member, f"{name}{key}.")
     if isinstance(config, Checked):
         config.check()
 
@@ -93,15 +94,3 @@ def _members(value: Any) -> Iterator[tuple[str, Any]]:
             yield from ((f"[{at}]", member) for at, member in enumerate(value))
         case _:
             yield "", value
-
-
-def _numbers(value: Any) -> Iterator[tuple[str, float]]:
-    for key, member in _members(value):
-        if isinstance(member, (int, float)) and not isinstance(member, bool):
-            yield key, member
-
-
-def _configs(value: Any) -> Iterator[tuple[str, Any]]:
-    for key, member in _members(value):
-        if dataclasses.is_dataclass(member) and not isinstance(member, type):
-            yield key, member

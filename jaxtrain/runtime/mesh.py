@@ -150,9 +150,7 @@ def per_device(
     """
     mesh = jax.sharding.get_abstract_mesh()
     free = {name for name in mesh.axis_names if name not in mesh.manual_axes}
-    check = (
-        check and not mesh.manual_axes
-    )  # inside a stage JAX 0.10 to 0.12 names the wrong axes where it checks
+    check = check and not mesh.manual_axes  # inside a stage JAX 0.10 to 0.12 checks by the wrong axes
     run = jax.shard_map(f, in_specs=in_specs, out_specs=out_specs, axis_names=free, check_vma=check)
 
     def laid_out(*inputs: Any) -> Any:

@@ -3,9 +3,10 @@
 import json
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 
@@ -15,14 +16,19 @@ from jaxtrain.runtime.progress import say
 Line = dict[str, Any]
 
 
-class Mirror(Protocol):
+class Mirror(ABC):
     """Another place that shows the numbers; metrics.jsonl is the record."""
 
-    def restart(self, lines: list[Line]) -> None:
-        """What was written so far is these lines: at the start, after a restart, after a rollback."""
+    def restart(self, lines: list[Line]) -> None:  # noqa: B027
+        """What was written so far is these lines: at the start, after a restart, after a rollback.
 
+        Most services have no way back: what is written again stands twice.
+        """
+
+    @abstractmethod
     def write(self, line: Line) -> None: ...
 
+    @abstractmethod
     def close(self) -> None: ...
 
 

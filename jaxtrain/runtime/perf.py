@@ -1,38 +1,10 @@
 """How fast a run is against what its devices can do, and how much of their memory it takes."""
 
-import re
 from typing import Any
 
 import jax
 
 from jaxtrain.runtime.errors import UserError
-
-PEAK_FLOPS = {
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "H200": 989e12,
-    "B200": 2250e12,
-    "A100": 312e12,
-    "V100": 125e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "T4": 65e12,
-    "A10": 125e12,
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5": 459e12,
-    "TPU v6 lite": 918e12,
-    "TPU7x": 2307e12 / 2,
-}
-"""Dense bfloat16 (V100, T4: float16) FLOP/s of one device (TPU7x: half a chip), by the words in the name that
-JAX gives it. NVIDIA's data sheets without sparsity, Google Cloud's TPU pages."""
-
-
-def peak_flops(kind: str) -> float | None:
-    """Of a device by its `device_kind`; None where it is unknown, a CPU's too."""
-    words = set(re.split(r"[\s\-_]+", kind))
-    longest = sorted(PEAK_FLOPS, key=lambda name: -len(name.split()))
-    return next((PEAK_FLOPS[name] for name in longest if words.issuperset(name.split())), None)
 
 
 def speed(

@@ -50,7 +50,7 @@ def numbers(line: Line) -> dict[str, float]:
     }
 
 
-class TensorBoard:
+class TensorBoard(Mirror):
     """`FOLDER/tensorboard/events.out.tfevents.<n>`: a file from every start or rollback on.
 
     Each begins with the step from which on TensorBoard forgets what earlier files have.
@@ -89,7 +89,7 @@ class TensorBoard:
             self._flushed = time.monotonic()
 
 
-class WeightsAndBiases:
+class WeightsAndBiases(Mirror):
     """A run of the project `jaxtrain`, its x-axis `step`."""
 
     def __init__(self, folder: Path):
@@ -99,9 +99,6 @@ class WeightsAndBiases:
         )
         self._run.define_metric("*", step_metric="step")
 
-    def restart(self, lines: list[Line]) -> None:
-        """There is no way back: what is written again stands twice."""
-
     def write(self, line: Line) -> None:
         self._run.log({"step": line["step"], **numbers(line)})
 
@@ -109,7 +106,7 @@ class WeightsAndBiases:
         self._run.finish()
 
 
-class Mlflow:
+class Mlflow(Mirror):
     """A run of the experiment `jaxtrain`."""
 
     def __init__(self, folder: Path):
@@ -121,9 +118,6 @@ class Mlflow:
         create = lambda: self._client.create_run(experiment, run_name=_name(folder)).info.run_id  # noqa: E731
         self._run = _identity(folder, "mlflow", create)
 
-    def restart(self, lines: list[Line]) -> None:
-        """There is no way back: what is written again stands twice."""
-
     def write(self, line: Line) -> None:
         now = round(time.time() * 1000)
         metrics = [self._metric(name, value, now, line["step"]) for name, value in numbers(line).items()]
@@ -133,16 +127,13 @@ class Mlflow:
         self._client.set_terminated(self._run)
 
 
-class Trackio:
+class Trackio(Mirror):
     """A run of the project `jaxtrain`."""
 
     def __init__(self, folder: Path):
         name = _identity(folder, "trackio", lambda: f"{_name(folder)}-{uuid4().hex[:8]}")
         self._trackio = _package("trackio")
         self._trackio.init(project=PROJECT, name=name, resume="allow")
-
-    def restart(self, lines: list[Line]) -> None:
-        """There is no way back: what is written again stands twice."""
 
     def write(self, line: Line) -> None:
         self._trackio.log(numbers(line), step=line["step"])

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from jaxtrain.runtime.options import SEVERAL_GPUS, compiler_options
+from jaxtrain.runtime.compiled import SEVERAL_GPUS, compiler_options
 
 
 @pytest.mark.parametrize("option", SEVERAL_GPUS)
