@@ -24,7 +24,7 @@ from jaxtrain.feed import loader
 from jaxtrain.finetune import run as finetune
 from jaxtrain.runtime import mesh
 from jaxtrain.tokenize import run as tokenize
-from jaxtrain.train.evaluation import summed_nats
+from jaxtrain.train.heldout import summed_nats
 from jaxtrain.weights import folder as store
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "smollm2_135m"

@@ -69,8 +69,8 @@ def train(config: OptimizerConfig, steps: int, data: str) -> list[tuple[int, flo
 
     def evaluate(model, step):
         found = heldout.measure(model, data, batch_size=BATCH, length=MODEL.max_length, most=1)
-        curve.append((step, found["all"].bits_per_byte))
-        return {"bits_per_byte": found["all"].bits_per_byte}
+        curve.append((step, found["all"]))
+        return {"bits_per_byte": found["all"]}
 
     settings = TrainConfig(
         optimizer=config, steps=steps, evaluate_every=25, checkpoint_every=0, log_every=0, trackers=()

@@ -26,7 +26,7 @@ from record import record
 
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.transformer import Transformer
-from jaxtrain.runtime import cost, perf
+from jaxtrain.runtime import cost
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.train import optimizer as optimizers
@@ -205,7 +205,7 @@ def summary(
     flops = cost.flops_per_token(
         model.matmul_parameters, model.layers, model.max_length, model.heads * model.head_dim
     )
-    peak = perf.peak_flops(jax.devices()[0].device_kind)
+    peak = cost.device(jax.devices()[0].device_kind)[0]
     rate = tokens * flops / seconds
     return {
         "device": jax.devices()[0].device_kind,

@@ -23,7 +23,7 @@ from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import track
-from jaxtrain.train.evaluation import bits_per_byte
+from jaxtrain.train.heldout import bits_per_byte
 from jaxtrain.train.losses import logprobs
 
 Rows = list[dict[str, Any]]

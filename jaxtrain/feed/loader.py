@@ -5,7 +5,6 @@ first, by index arithmetic (shuffle -> mix -> this process' rows), and then read
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -19,7 +18,7 @@ from jaxtrain.feed.documents import BatchSizes, Documents
 from jaxtrain.feed.packing import best_fit
 from jaxtrain.feed.rows import Batch, Marked, Packed
 from jaxtrain.feed.shuffle import Epochs, key, splitmix64
-from jaxtrain.feed.sources import ConversationRecords, TokenData
+from jaxtrain.feed.sources import TokenData
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 
@@ -84,8 +83,7 @@ def conversation_batches(
     out, and said so.
     """
     data = TokenData.open(folder)
-    chats = _Conversations.choose(data, length, split, heldout_share)
-    packed = Packed(best_fit(chats.lengths, length), chats.read)
+    packed = _conversations(data, length, split, heldout_share)
     if split == "heldout":
         draw, count = _in_order, -(-len(packed.plan) // batch_size)
     else:
@@ -134,44 +132,37 @@ def _one_source(epochs: Epochs, numbers: np.ndarray) -> tuple[np.ndarray, np.nda
     return np.zeros_like(numbers), epochs[numbers]
 
 
-@dataclass(frozen=True)
-class _Conversations:
-    """The conversations of one split, of all sources in one list."""
+def _conversations(data: TokenData, length: int, split: str, heldout_share: float) -> Packed:
+    """The conversations of one split, of all sources in one list; says how many are longer than a row."""
+    names = data.names("conversations")
+    sources = [data.conversations(name) for name in names]
+    parts, lengths = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.int64)]
+    for at, (name, records) in enumerate(zip(names, sources, strict=True)):
+        hashed = splitmix64(np.uint64(key("heldout", name)) ^ np.arange(len(records), dtype=np.uint64))
+        index = np.flatnonzero((hashed < heldout_share * 2**64) == (split == "heldout"))
+        parts.append(np.stack([np.full_like(index, at), index], axis=1))
+        lengths.append(records.lengths[index])
+    chosen, sizes = np.concatenate(parts), np.concatenate(lengths)
+    fits = sizes <= length
+    if not fits.all():
+        say(
+            f"{data.folder}: left out {np.count_nonzero(~fits)} of {len(fits)} {split} conversations, "
+            f"longer than {length} tokens"
+        )
+    if not fits.any():
+        raise UserError(
+            f"{data.folder} has no {split} conversation of at most {length} tokens; "
+            "raise length, or give clean more conversations"
+        )
+    source_of, index_of = chosen[fits].T
 
-    sources: list[ConversationRecords]
-    chosen: np.ndarray
-    """int64 [conversations, 2]: source, index in it."""
-    lengths: np.ndarray
-
-    @classmethod
-    def choose(cls, data: TokenData, length: int, split: str, heldout_share: float) -> "_Conversations":
-        names = data.names("conversations")
-        sources = [data.conversations(name) for name in names]
-        parts, lengths = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.int64)]
-        for at, (name, records) in enumerate(zip(names, sources, strict=True)):
-            hashed = splitmix64(np.uint64(key("heldout", name)) ^ np.arange(len(records), dtype=np.uint64))
-            index = np.flatnonzero((hashed < heldout_share * 2**64) == (split == "heldout"))
-            parts.append(np.stack([np.full_like(index, at), index], axis=1))
-            lengths.append(records.lengths[index])
-        chosen, sizes = np.concatenate(parts), np.concatenate(lengths)
-        fits = sizes <= length
-        if not fits.all():
-            say(
-                f"{data.folder}: left out {np.count_nonzero(~fits)} of {len(fits)} {split} conversations, "
-                f"longer than {length} tokens"
-            )
-        if not fits.any():
-            raise UserError(
-                f"{data.folder} has no {split} conversation of at most {length} tokens; "
-                "raise length, or give clean more conversations"
-            )
-        return cls(sources, chosen[fits], sizes[fits])
-
-    def read(self, indices: np.ndarray) -> list[Marked]:
+    def read(indices: np.ndarray) -> list[Marked]:
         found: list[Marked] = [(b"", b"")] * len(indices)
-        for source in np.unique(self.chosen[indices, 0]).tolist():
-            here = np.flatnonzero(self.chosen[indices, 0] == source)
-            marked = rows.conversations(self.sources[source], self.chosen[indices[here], 1])
+        for source in np.unique(source_of[indices]).tolist():
+            here = np.flatnonzero(source_of[indices] == source)
+            marked = rows.conversations(sources[source], index_of[indices[here]])
             for at, record in zip(here.tolist(), marked, strict=True):
                 found[at] = record
         return found
+
+    return Packed(best_fit(sizes[fits], length), read)

@@ -17,9 +17,13 @@ class Prompt:
     messages: list[Message]
     ids: list[int]
     """Rendered, ending in `<|assistant|>`."""
+    answer: Message | None
+    """What the conversation says to it."""
 
 
-def load(folder: str | Path, tokenizer: Tokenizer, longest: int, part: int, parts: int) -> list[Prompt]:
+def load(
+    folder: str | Path, tokenizer: Tokenizer, longest: int, part: int = 0, parts: int = 1
+) -> list[Prompt]:
     """Questions of at most `longest` tokens, each once, in the order of a hash of their text.
 
     folder: a clean artifact. part, parts: every question belongs to one of `parts` disjoint parts, by its
@@ -36,7 +40,7 @@ def load(folder: str | Path, tokenizer: Tokenizer, longest: int, part: int, part
             messages = [{"role": "user", "content": turns[0]["content"]}]
             ids = render(messages, tokenizer, generation_prompt=True)[0]
             if len(ids) <= longest:
-                found[hashed] = Prompt(messages, ids)
+                found[hashed] = Prompt(messages, ids, turns[1] if len(turns) > 1 else None)
     if not found:
         raise UserError(f"{folder} has no question of at most {longest} tokens; raise the longest prompt")
     return [found[hashed] for hashed in sorted(found)]

@@ -5,7 +5,6 @@ A record is read as two byte strings (`Marked`), cut to a piece by slicing; ever
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -97,12 +96,12 @@ def _arrays(
 def documents(records: TokenRecords, tokenizer: Tokenizer) -> Callable[[np.ndarray], list[Marked]]:
     """Documents between `<|bos|>` and `<|eos|>`; every token but the first counts as a target."""
     bos, eos = (np.asarray(token, records.dtype).tobytes() for token in (tokenizer.bos, tokenizer.eos))
-    return partial(_documents, records, bos, eos)
 
+    def read(indices: np.ndarray) -> list[Marked]:
+        whole = [b"".join((bos, stored, eos)) for stored in records.stored(indices)]
+        return [(ids, b"\1" * (len(ids) // len(bos))) for ids in whole]
 
-def _documents(records: TokenRecords, bos: bytes, eos: bytes, indices: np.ndarray) -> list[Marked]:
-    whole = [b"".join((bos, stored, eos)) for stored in records.stored(indices)]
-    return [(ids, b"\1" * (len(ids) // len(bos))) for ids in whole]
+    return read
 
 
 def conversations(records: ConversationRecords, indices: np.ndarray) -> list[Marked]:

@@ -10,7 +10,6 @@ from jaxtrain.decode.samples import Samples
 from jaxtrain.feed import loader
 from jaxtrain.feed.sources import TokenData
 from jaxtrain.fields import Operational
-from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
@@ -18,8 +17,8 @@ from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count, Share
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train.config import TrainConfig
-from jaxtrain.train.context import Run, produce, training
-from jaxtrain.train.evaluation import summed_nats
+from jaxtrain.train.context import produce, training
+from jaxtrain.train.heldout import summed_nats
 from jaxtrain.train.loop import Feed, train
 from jaxtrain.train.losses import token_loss
 from jaxtrain.train.optimizer import OptimizerConfig
@@ -76,7 +75,37 @@ def _finetune(config: FinetuneConfig, folder: Path) -> dict[str, Any]:
     with training(config.train, folder, partial(write_about, model, tokenizer)) as run:
         meshes.check_rows(config.batch_size, length, config.train.microbatches, model.stage_microbatches)
         counts = _counted(config, length)
-        return {**counts, **_train(config, model, tokenizer, length, run)}
+        batches = partial(
+            loader.conversation_batches,
+            config.data,
+            batch_size=config.batch_size,
+            length=length,
+            seed=config.train.seed,
+            heldout_share=config.heldout_share,
+        )
+        heldout = batches(split="heldout")
+        samples = Samples.of_chat(run.folder, tokenizer, config.sample_questions, config.train.seed)
+
+        def evaluate(learned: Transformer, step: int) -> dict[str, Any]:
+            nats, targets = summed_nats(learned, heldout)
+            samples.write(learned, step)
+            return {"loss": nats / targets}
+
+        trained = train(
+            run,
+            learner_of(
+                config,
+                run.folder,
+                partial(Transformer, model),
+                lambda dtype: weights.open(config.model).load(model, dtype),
+            ),
+            token_loss,
+            Feed(partial(loader.prefetch, batches(split="train"))),
+            evaluate,
+            watch="loss",
+            flops_per_token=model.flops_per_token(length),
+        )
+        return {**counts, "steps": trained.step, "heldout_loss": trained.heldout["loss"]}
 
 
 def _tokenizer(config: FinetuneConfig) -> Tokenizer:
@@ -88,42 +117,6 @@ def _tokenizer(config: FinetuneConfig) -> Tokenizer:
             "with the model's"
         )
     return ours
-
-
-def _train(
-    config: FinetuneConfig, model: ModelConfig, tokenizer: Tokenizer, length: int, run: Run
-) -> dict[str, Any]:
-    batches = partial(
-        loader.conversation_batches,
-        config.data,
-        batch_size=config.batch_size,
-        length=length,
-        seed=config.train.seed,
-        heldout_share=config.heldout_share,
-    )
-    heldout = batches(split="heldout")
-    samples = Samples.of_chat(run.folder, tokenizer, config.sample_questions, config.train.seed)
-
-    def evaluate(learned: Transformer, step: int) -> dict[str, Any]:
-        nats, targets = summed_nats(learned, heldout)
-        samples.write(learned, step)
-        return {"loss": nats / targets}
-
-    trained = train(
-        run,
-        learner_of(
-            config,
-            run.folder,
-            partial(Transformer, model),
-            lambda dtype: weights.open(config.model).load(model, dtype),
-        ),
-        token_loss,
-        Feed(partial(loader.prefetch, batches(split="train"))),
-        evaluate,
-        watch="loss",
-        flops_per_token=model.flops_per_token(length),
-    )
-    return {"steps": trained.step, "heldout_loss": trained.heldout["loss"]}
 
 
 def _counted(config: FinetuneConfig, length: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from jaxtrain.runtime.limits import Count, Positive
 from jaxtrain.runtime.progress import say
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train.config import TrainConfig
-from jaxtrain.train.context import Run, produce, training
+from jaxtrain.train.context import produce, training
 from jaxtrain.train.learner import Learner
 from jaxtrain.train.loop import Feed, train
 from jaxtrain.train.losses import token_loss
@@ -94,7 +94,45 @@ def _pretrain(config: PretrainConfig, folder: Path) -> dict[str, Any]:
         documents = _documents(config)
         for source, need in documents.needs(config.train.steps, config.max_epochs).items():
             say(f"  {source:<12}{need}")
-        return _train(config, model, tokenizer, documents, run)
+        samples = Samples(
+            run.folder / "samples.jsonl",
+            {text: [tokenizer.bos, *tokenizer.encode(text)] for text in config.sample_prompts},
+            tokenizer,
+            config.train.seed,
+        )
+
+        def evaluate(learned: Transformer, step: int) -> dict[str, Any]:
+            found = heldout.measure(
+                learned,
+                config.data,
+                batch_size=config.batch_size,
+                length=model.max_length,
+                most=config.heldout_batches,
+            )
+            samples.write(learned, step)
+            values = {"bits_per_byte": found.pop("all")}
+            return values | {f"bits_per_byte/{source}": bits for source, bits in found.items()}
+
+        trained = train(
+            run,
+            Learner(partial(Transformer, model)),
+            partial(token_loss, z_loss=config.z_loss),
+            Feed(
+                partial(loader.prefetch, loader.document_batches(documents)),
+                documents.records,
+                phases=frozenset(phase.step for phase in config.curriculum),
+                ramps=bool(config.batch_ramp),
+            ),
+            evaluate,
+            watch="bits_per_byte",
+            flops_per_token=model.flops_per_token(),
+        )
+        return {
+            "steps": trained.step,
+            "tokens": documents.sizes.first(trained.step) * model.max_length,
+            "matmul_parameters": model.matmul_parameters,
+            "heldout": trained.heldout,
+        }
 
 
 def _documents(config: PretrainConfig) -> Documents:
@@ -109,47 +147,3 @@ def _documents(config: PretrainConfig) -> Documents:
         curriculum=config.curriculum,
         smaller=tuple((ramp.steps, ramp.microbatches * rows) for ramp in config.batch_ramp),
     )
-
-
-def _train(
-    config: PretrainConfig, model: ModelConfig, tokenizer: Tokenizer, documents: Documents, run: Run
-) -> dict[str, Any]:
-    samples = Samples(
-        run.folder / "samples.jsonl",
-        {text: [tokenizer.bos, *tokenizer.encode(text)] for text in config.sample_prompts},
-        tokenizer,
-        config.train.seed,
-    )
-
-    def evaluate(learned: Transformer, step: int) -> dict[str, Any]:
-        found = heldout.measure(
-            learned,
-            config.data,
-            batch_size=config.batch_size,
-            length=model.max_length,
-            most=config.heldout_batches,
-        )
-        samples.write(learned, step)
-        values = {"bits_per_byte": found.pop("all").bits_per_byte}
-        return values | {f"bits_per_byte/{source}": of.bits_per_byte for source, of in found.items()}
-
-    trained = train(
-        run,
-        Learner(partial(Transformer, model)),
-        partial(token_loss, z_loss=config.z_loss),
-        Feed(
-            partial(loader.prefetch, loader.document_batches(documents)),
-            documents.records,
-            phases=frozenset(phase.step for phase in config.curriculum),
-            ramps=bool(config.batch_ramp),
-        ),
-        evaluate,
-        watch="bits_per_byte",
-        flops_per_token=model.flops_per_token(),
-    )
-    return {
-        "steps": trained.step,
-        "tokens": documents.sizes.first(trained.step) * model.max_length,
-        "matmul_parameters": model.matmul_parameters,
-        "heldout": trained.heldout,
-    }

@@ -10,10 +10,9 @@ optimizer.py   AdamW, Muon, Lion, Adafactor; the learning rate over the steps
 muon.py        Muon for sharded weights
 guard.py       which steps are accepted
 step.py        gradient, accumulation, clip, guard, update
-heldout.py     which evaluation was best, overfitting, when to stop
-incident.py    what is kept of a refused step
+heldout.py     the held-out loss; which evaluation was best, overfitting, when to stop
 replay.py      silent corruption
-pace.py        lines of speed
-recovery.py    refused steps and wrong bits: going back, leaving batches out
+pace.py        where the wall time went, lines of speed
+recovery.py    refused steps and wrong bits: what is kept of them, going back, leaving batches out
 loop.py        train: batches, steps, evaluations, checkpoints
 """

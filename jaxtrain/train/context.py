@@ -24,13 +24,13 @@ from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.checkpoint import Checkpoints, last_step
 from jaxtrain.runtime.compiled import keep_compiled
 from jaxtrain.runtime.distributed import Wishes
-from jaxtrain.runtime.goodput import Goodput
 from jaxtrain.runtime.metrics import MetricsLog
 from jaxtrain.runtime.progress import say
 from jaxtrain.runtime.signals import Stopped, StopSignals
 from jaxtrain.runtime.trackers import open_trackers
 from jaxtrain.runtime.watchdog import Watchdog
 from jaxtrain.train.config import TrainConfig
+from jaxtrain.train.pace import Goodput
 
 
 def produce(config: Any, inputs: Mapping[str, str | Path], write: Callable[[Path], artifact.Counts]) -> Path:

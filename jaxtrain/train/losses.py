@@ -60,7 +60,7 @@ def token_loss(
     balance: add what keeps a mixture's experts evenly used (in training; it is no property of the text).
     """
     hidden_BTD, penalty = model.hidden_and_penalty(batch["tokens"], batch["segment_ids"], batch["positions"])
-    head, weight_DV = _head_of(model.output_DV, model.config.logit_softcap, 1.0)
+    head, weight_DV = _head_of(model, 1.0)
     weights_BT = batch["loss_weights"].astype(jnp.float32)
     z_loss = jnp.asarray(z_loss, jnp.float32)
     nats = _weighted_nats(head, hidden_BTD, weight_DV, batch["targets"], weights_BT, z_loss)
@@ -71,32 +71,22 @@ def token_loss(
 def logprobs(
     model: Any, hidden_BTD: jax.Array, targets_BT: jax.Array, temperature: float = 1.0
 ) -> tuple[jax.Array, jax.Array]:
-    """log p(target) and log Σ exp(logits), float32 [B, T], of a model's hidden states."""
-    bound = model.config.logit_softcap
-    return target_logprobs(hidden_BTD, model.output_DV, targets_BT, temperature, bound)
-
-
-def target_logprobs(
-    hidden_BTD: jax.Array,
-    head_DV: jax.Array,
-    targets_BT: jax.Array,
-    temperature: float = 1.0,
-    bound: float = 0.0,
-) -> tuple[jax.Array, jax.Array]:
     """log p(target) and log Σ exp(logits), float32 [B, T]; differentiable in hidden states and head.
 
-    bound: of logits (Gemma 2's soft-cap), before the temperature; 0: none.
+    Logits are bound (Gemma 2's soft-cap), then divided by the temperature.
     """
-    head, weight_DV = _head_of(head_DV, bound, temperature)
+    head, weight_DV = _head_of(model, temperature)
     return _logprobs(head, hidden_BTD, weight_DV, targets_BT)
 
 
-def _head_of(head_DV: jax.Array, bound: float, temperature: float) -> tuple[_Head, jax.Array]:
+def _head_of(model: Any, temperature: float) -> tuple[_Head, jax.Array]:
     """A tied head's vocabulary is cut over `tensor` here, where that divides it; else it is whole."""
+    head_DV = model.output_DV
     width, vocab = jax.typeof(head_DV).sharding.spec
     if head_DV.shape[1] % jax.sharding.get_abstract_mesh().shape["tensor"] == 0:
         vocab = "tensor"
-    return _Head(bound, temperature, width, vocab), jax.sharding.reshard(head_DV, P(width, vocab))
+    head = _Head(model.config.logit_softcap, temperature, width, vocab)
+    return head, jax.sharding.reshard(head_DV, P(width, vocab))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

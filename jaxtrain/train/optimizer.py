@@ -89,12 +89,9 @@ def _schedule(config: OptimizerConfig, peak: float, steps: int) -> optax.Schedul
 def make(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     """Clip, then the rule. The gradient's norm before clipping is the step's `grad_norm`."""
     rate = learning_rate(config, steps)
-    adamw = optax.adamw(
-        rate, config.beta1, config.beta2, config.eps, weight_decay=config.weight_decay, mask=decays
-    )
     match config.kind:
         case "adamw":
-            rule = adamw
+            rule = _adamw(config, rate)
         case "muon":
             rule = _muon(config, rate, _schedule(config, config.rest_lr or config.lr, steps))
         case "lion":
@@ -111,6 +108,11 @@ def make(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     return optax.chain(*chain)
 
 
+def _adamw(config: OptimizerConfig, rate: optax.Schedule) -> optax.GradientTransformation:
+    decay = config.weight_decay
+    return optax.adamw(rate, config.beta1, config.beta2, config.eps, weight_decay=decay, mask=decays)
+
+
 def _muon(
     config: OptimizerConfig, rate: optax.Schedule, rest_rate: optax.Schedule
 ) -> optax.GradientTransformation:
@@ -119,16 +121,13 @@ def _muon(
         optax.add_decayed_weights(config.weight_decay),
         optax.scale_by_learning_rate(rate),
     )
-    rest = optax.adamw(
-        rest_rate, config.beta1, config.beta2, config.eps, weight_decay=config.weight_decay, mask=decays
-    )
 
     def labels(model: Any) -> Any:
         return jax.tree_util.tree_map_with_path(
             lambda path, leaf: "rest" if matrix_axes(path, leaf) is None else "matrices", model
         )
 
-    return optax.partition({"matrices": matrices, "rest": rest}, labels)
+    return optax.partition({"matrices": matrices, "rest": _adamw(config, rest_rate)}, labels)
 
 
 def _adafactor(config: OptimizerConfig, rate: optax.Schedule) -> optax.GradientTransformation:

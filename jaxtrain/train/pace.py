@@ -1,12 +1,54 @@
-"""The lines of speed: tokens and FLOP/s of a device, where time went, memory, power."""
+"""Where the wall time of a run went, and its lines of speed: tokens and FLOP/s of a device, memory, power."""
 
-from typing import Any
+import time
+from typing import Any, Literal, get_args
 
 import jax
 
-from jaxtrain.runtime import perf
-from jaxtrain.runtime.energy import Meter
-from jaxtrain.runtime.goodput import Goodput
+from jaxtrain.runtime import cost, perf
+from jaxtrain.runtime.energy import JOULES, Meter
+
+Part = Literal["start", "data", "rollout", "steps", "evaluate", "save", "lost"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+
+class Goodput:
+    """`turn("data")` says what the run does from now on; the seconds until the next turn are that part's.
+
+    start: until the first batch is there, imports aside. data: the host waits for a batch; the device still
+    works on the step before, so this is the most that data can have cost. rollout: answers are sampled and
+    scored. steps: the first compiles. lost: steps that were refused, rolled back, or made again after a kill.
+    What a machine stood still between two runs is not counted.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = dict.fromkeys(PARTS, 0.0)
+        self._part: Part = "start"
+        self._since = time.perf_counter()
+
+    def carry(self, lines: list[dict[str, Any]], lost: float) -> None:
+        """Earlier runs of the same training: their last line of speed, and the seconds of steps cut off."""
+        speeds = [line for line in lines if line.get("kind") == "speed"]
+        for part in PARTS if speeds else ():
+            self.seconds[part] += speeds[-1].get(f"seconds/{part}", 0.0)
+        self.seconds["lost"] += lost
+
+    def turn(self, part: Part) -> None:
+        now = time.perf_counter()
+        self.seconds[self._part] += now - self._since
+        self._part, self._since = part, now
+
+    def lose(self, seconds: float) -> None:
+        """Steps that took so long count for nothing."""
+        self.seconds["lost"] += seconds
+        self.seconds["steps"] -= seconds
+
+    @property
+    def share(self) -> float:
+        """Productive share: rollouts and steps that stayed, of all."""
+        self.turn(self._part)
+        productive = self.seconds["rollout"] + max(0.0, self.seconds["steps"])
+        return productive / max(1e-9, sum(self.seconds.values()))
 
 
 class Pace:
@@ -27,9 +69,9 @@ class Pace:
     ):
         self.goodput = goodput
         self._meter = meter or Meter()
-        self._joules_before = self._meter.joules
+        self._energy_before = self._meter.kilowatt_hours
         self._flops_per_token, self._microbatches = flops_per_token, microbatches
-        self._peak_flops = peak_flops or perf.peak_flops(jax.devices()[0].device_kind)
+        self._peak_flops = peak_flops or cost.device(jax.devices()[0].device_kind)[0]
         self._tokens, self._seconds = 0, 0.0
         self._data_before = goodput.seconds["data"]
 
@@ -58,9 +100,9 @@ class Pace:
     def _power(self) -> dict[str, float | None]:
         """Watts of this machine and joules a token of its share, by kind of counter; None: there is none."""
         self._meter.update()
-        joules = self._meter.joules
-        spent = {kind: value - self._joules_before[kind] for kind, value in joules.items()}
-        self._joules_before = joules
+        energy = self._meter.kilowatt_hours
+        spent = {kind: (value - self._energy_before[kind]) * JOULES for kind, value in energy.items()}
+        self._energy_before = energy
         found: dict[str, float | None] = {} if spent else {"watts": None, "joules_per_token": None}
         for kind, value in spent.items():
             found[f"watts/{kind}"] = value / max(1e-9, self._seconds)

@@ -1,9 +1,11 @@
 """What a run does about refused steps and wrong bits: tell, keep the batch, go back and leave batches out."""
 
 import dataclasses
+import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,11 +15,11 @@ from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 from jaxtrain.train.context import Run
 from jaxtrain.train.guard import Limits, new_guard
-from jaxtrain.train.incident import Incidents
-from jaxtrain.train.replay import Replay, SilentCorruption
+from jaxtrain.train.replay import Replay, SilentCorruption, Take
 from jaxtrain.train.state import MOST_ROLLBACKS, TrainState, batch_index
 
-Take = Callable[[TrainState], tuple[TrainState, dict[str, Any]]]
+MOST_INCIDENTS = 64
+"""Batches kept of a run; each is as large as a batch."""
 
 
 @dataclass(frozen=True)
@@ -138,3 +140,50 @@ def with_new_level(state: TrainState) -> TrainState:
     """The state whose guard knows nothing yet: other data begin."""
     like = jax.tree.map(lambda x: x.sharding, state.guard)
     return dataclasses.replace(state, guard=jax.device_put(new_guard(), like))
+
+
+class Incidents:
+    """Writes `incidents/batch-<index>/`: `incident.json`, and `process-<p>.npz`, the rows of each process.
+
+    records: what the batch of an index was made of, any JSON value; kept where the feed can say it.
+    """
+
+    def __init__(self, folder: Path, records: Callable[[int], Any] | None = None):
+        self.folder = folder / "incidents"
+        self._records = records
+
+    def save(
+        self, step: int, index: int, batch: dict[str, np.ndarray], metrics: dict[str, float], held: Limits
+    ) -> Path | None:
+        """The folder of the batch; None where there are `MOST_INCIDENTS` already."""
+        folder = self.folder / f"batch-{index:08d}"
+        if not folder.exists() and len(list(self.folder.glob("*"))) >= MOST_INCIDENTS:
+            say(f"batch {index} is not kept: {self.folder} has {MOST_INCIDENTS} already")
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(folder / f"process-{jax.process_index()}.npz", **batch)
+        if jax.process_index() == 0:
+            held = jax.device_get(held)
+            told = {
+                "step": step,
+                "batch": index,
+                **{
+                    name: {
+                        "value": _number(metrics[name]),
+                        "window_mean": _number(held.mean[i]),
+                        "window_sigma": _number(held.sigma[i]),
+                        "limit": _number(held.limit[i]),
+                    }
+                    for i, name in enumerate(("loss", "grad_norm"))
+                },
+                "targets": _number(metrics["targets"]),
+                "refused_in_a_row": int(metrics["refused_in_a_row"]),
+                "records": self._records(index) if self._records else None,
+            }
+            (folder / "incident.json").write_text(json.dumps(told, indent=2, allow_nan=False) + "\n")
+        return folder
+
+
+def _number(value: Any) -> float | str:
+    """JSON has no word for nan and infinity."""
+    return float(value) if np.isfinite(value) else str(float(value))

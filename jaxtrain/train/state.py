@@ -33,11 +33,8 @@ MOST_ROLLBACKS = 32
 
 def new_state(model: Any, optimizer: optax.GradientTransformation) -> TrainState:
     """The state of step 0 around weights that stand."""
-    return TrainState(jnp.int32(0), model, jax.jit(optimizer.init)(model), new_guard(), _none_skipped())
-
-
-def _none_skipped() -> jax.Array:
-    return jnp.zeros((MOST_ROLLBACKS, 3), jnp.int32)
+    none_skipped = jnp.zeros((MOST_ROLLBACKS, 3), jnp.int32)
+    return TrainState(jnp.int32(0), model, jax.jit(optimizer.init)(model), new_guard(), none_skipped)
 
 
 def batch_index(step: int, rollbacks_R3: np.ndarray) -> int:
@@ -58,9 +55,4 @@ def initializer(
     init_model: Callable[[jax.Array], Any], optimizer: optax.GradientTransformation, seed: int
 ) -> Callable[[], TrainState]:
     """A function without arguments that makes the state of step 0; jit it, or take its shapes alone."""
-
-    def init() -> TrainState:
-        model = init_model(jax.random.key(seed))
-        return TrainState(jnp.int32(0), model, optimizer.init(model), new_guard(), _none_skipped())
-
-    return init
+    return lambda: new_state(init_model(jax.random.key(seed)), optimizer)

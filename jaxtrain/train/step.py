@@ -12,8 +12,8 @@ import optax
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain.runtime import distributed, perf
+from jaxtrain.runtime.compiled import compiler_options
 from jaxtrain.runtime.mesh import BATCH
-from jaxtrain.runtime.options import compiler_options
 from jaxtrain.runtime.profile import Profile
 from jaxtrain.train.guard import judge, limits
 from jaxtrain.train.optimizer import accepted_steps

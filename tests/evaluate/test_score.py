@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxtrain.evaluate.score import choice_accuracy, standard_error, xz_bits_per_byte
-from jaxtrain.train.evaluation import bits_per_byte
+from jaxtrain.train.heldout import bits_per_byte
 
 
 def test_the_likeliest_choice_is_the_answer_whatever_the_number_of_choices():

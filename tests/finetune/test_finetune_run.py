@@ -21,7 +21,7 @@ from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.tokenize.tokenizer import Tokenizer
-from jaxtrain.train.evaluation import summed_nats
+from jaxtrain.train.heldout import summed_nats
 from jaxtrain.train.losses import token_loss
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.train.state import new_state

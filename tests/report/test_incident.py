@@ -10,7 +10,7 @@ from jaxtrain.report import incident, inspect
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.tokenizer import train
 from jaxtrain.train.guard import Limits
-from jaxtrain.train.incident import Incidents
+from jaxtrain.train.recovery import Incidents
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from jaxtrain.runtime.checkpoint import load_model
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.train.config import SafetyConfig, TrainConfig
-from jaxtrain.train.evaluation import bits_per_byte, summed_nats
+from jaxtrain.train.heldout import summed_nats
 from jaxtrain.train.losses import token_loss
 from jaxtrain.train.optimizer import OptimizerConfig
 
@@ -313,11 +313,10 @@ def test_intervals_of_0_leave_only_the_end(run, tmp_path):
     assert [int(path.name) for path in (tmp_path / "checkpoint").iterdir()] == [10]
 
 
-def test_summed_nats_and_bits_per_byte(config, make_mesh, make_batch):
+def test_summed_nats(config, make_mesh, make_batch):
     with jax.set_mesh(make_mesh(fsdp=4, tensor=2)):
         model = jax.jit(lambda: Transformer(config, jax.random.key(0)))()
         nats, targets = summed_nats(model, [make_batch(0), make_batch(1)])
         parts = [summed_nats(model, [make_batch(seed)]) for seed in (0, 1)]
     assert nats == pytest.approx(sum(part[0] for part in parts), rel=1e-6)
     assert targets == sum(make_batch(seed)["loss_weights"].sum() for seed in (0, 1))
-    assert bits_per_byte(8 * np.log(2), 4) == pytest.approx(2.0)

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import BATCH
-from jaxtrain.train.losses import target_logprobs, token_loss
+from jaxtrain.train.losses import logprobs, token_loss
 
 
 def log_softmax(logits):
@@ -24,17 +24,17 @@ valued = jax.jit(jax.value_and_grad(token_loss, has_aux=True))
 
 @pytest.mark.parametrize("axes", [{"fsdp": 1}, {"fsdp": 2, "tensor": 4}], ids=["one", "fsdp2-tensor4"])
 @pytest.mark.parametrize("length", [7, 160, 256])
-def test_target_logprobs_and_their_gradients(length, axes, make_mesh):
+def test_logprobs_and_their_gradients(length, axes, make_mesh):
     rng = np.random.default_rng(length)
     hidden, head = rng.normal(size=(4, length, 16)), rng.normal(size=(16, 40))
     targets, seed = rng.integers(0, 40, (4, length)), rng.normal(size=(4, length))
     logits = hidden @ head / 0.7
-    logprobs = log_softmax(logits)
-    expected = np.take_along_axis(logprobs, targets[..., None], -1)[..., 0]
-    pull = (np.eye(40)[targets] - np.exp(logprobs)) * seed[..., None] / 0.7  # of the logits, by hand
+    logp = log_softmax(logits)
+    expected = np.take_along_axis(logp, targets[..., None], -1)[..., 0]
+    pull = (np.eye(40)[targets] - np.exp(logp)) * seed[..., None] / 0.7  # of the logits, by hand
 
     def weighted(hidden, head, targets, seed):
-        logprob, total = target_logprobs(hidden, head, targets, temperature=0.7)
+        logprob, total = logprobs(_Given(head), hidden, targets, temperature=0.7)
         return jnp.sum(logprob * seed), (logprob, total)
 
     with jax.set_mesh(make_mesh(**axes)):
@@ -69,7 +69,7 @@ def plain(hidden, head, targets):
 
 
 def chunked(hidden, head, targets):
-    return -jnp.sum(target_logprobs(hidden, head, targets)[0])
+    return -jnp.sum(logprobs(_Given(head), hidden, targets)[0])
 
 
 def trained(hidden, head, targets):

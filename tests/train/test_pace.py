@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from jaxtrain.runtime.energy import Meter
-from jaxtrain.runtime.goodput import Goodput
-from jaxtrain.train.pace import Pace
+from jaxtrain.train.pace import Goodput, Pace
 
 
 def test_watts_and_joules_a_token_are_those_since_the_line_before(tmp_path: Path):
