@@ -3,6 +3,7 @@
 B comparisons, K answers of each, T time
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -12,12 +13,17 @@ import numpy as np
 
 from jaxtrain.conversation import transcript
 from jaxtrain.document import read_rows
+from jaxtrain.feed.shuffle import Epochs
 from jaxtrain.formats import preferences as foreign
 from jaxtrain.formats.files import Unread
+from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.train.loop import Feed
+
+Rows = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -41,20 +47,33 @@ class Comparisons:
         }
 
 
+def epochs(name: str, count: int, size: int, seed: int, take: Callable[[np.ndarray], Rows]) -> Feed:
+    """Batches of `size` of `count` things, each once before any comes again. take: the rows of some."""
+    order = Epochs(count, seed, name)
+
+    def read(start: int, stop: int) -> Iterator[Rows]:
+        for index in range(start, stop):
+            yield meshes.own_rows(take(order[index * size + np.arange(size)]))
+
+    return Feed(read)
+
+
+def padded(sequences: list[list[int]], length: int, pad: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Rows [B, T] of token ids padded on the right, and how many each has, [B, 1]; what is too long loses its
+    beginning."""
+    kept = [ids[-length:] for ids in sequences]
+    count_B1 = np.array([[len(ids)] for ids in kept])
+    real_BT = np.arange(length) < count_B1
+    tokens_BT = np.full(real_BT.shape, pad, np.int32)
+    tokens_BT[real_BT] = np.concatenate(kept)
+    positions_BT = np.arange(length, dtype=np.int32) * real_BT
+    return {"tokens": tokens_BT, "segment_ids": np.int32(real_BT), "positions": positions_BT}, count_B1
+
+
 def answer_rows(tokens: list[list[int]], length: int, pad: int) -> dict[str, np.ndarray]:
-    """Rows [B, T] of token ids padded on the right, with `last` = 1 at the last real token."""
-    rows = {name: np.zeros((len(tokens), length), np.int32) for name in ("segment_ids", "positions")}
-    rows |= {
-        "tokens": np.full((len(tokens), length), pad, np.int32),
-        "last": np.zeros((len(tokens), length), np.float32),
-    }
-    for row, ids in enumerate(tokens):
-        kept = ids[-length:]
-        rows["tokens"][row, : len(kept)] = kept
-        rows["segment_ids"][row, : len(kept)] = 1
-        rows["positions"][row, : len(kept)] = np.arange(len(kept))
-        rows["last"][row, len(kept) - 1] = 1
-    return rows
+    """Rows [B, T] for a reward model, with `last` = 1 at the last real token."""
+    rows, count_B1 = padded(tokens, length, pad)
+    return rows | {"last": np.float32(np.arange(length) == count_B1 - 1)}
 
 
 HELD_OUT = 0.1

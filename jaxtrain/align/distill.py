@@ -3,7 +3,7 @@
 A student that only copies answers of others never learns from its own mistakes; here it answers, and the
 teacher's whole distribution at every one of its tokens is what it is held against.
 
-B batch, T time, V vocab
+B batch, T time, D model, V vocab
 """
 
 import dataclasses
@@ -15,33 +15,34 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec as P
 
 from jaxtrain import weights
 from jaxtrain.align import rollout
-from jaxtrain.align.heads import Policy, policy_learner, policy_of
+from jaxtrain.align.heads import Policy, hidden, policy_learner
 from jaxtrain.align.losses import gkd_of_tokens
-from jaxtrain.align.monitor import Monitor, MonitorConfig, distinct
+from jaxtrain.align.monitor import Monitor, MonitorConfig, variety
 from jaxtrain.align.preference import pack
-from jaxtrain.align.rollout import Rows, Sampler, drawn, fits
+from jaxtrain.align.rollout import Rows, Sampler, drawn
 from jaxtrain.align.rounds import Line, Rounds
-from jaxtrain.document import Conversation, read_records, source_files
+from jaxtrain.feed import prompts
 from jaxtrain.feed.shuffle import key
 from jaxtrain.fields import Adjustable
-from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count, Positive, Share
+from jaxtrain.runtime.mesh import BATCH
 from jaxtrain.runtime.progress import say
-from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.train import losses
 from jaxtrain.train.config import TrainConfig
-from jaxtrain.train.context import Run, training
+from jaxtrain.train.context import training
 from jaxtrain.train.loop import train
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.weights.folder import write_about
-from jaxtrain.weights.learners import base_of, learner_of, runs_as, without_dropout
+from jaxtrain.weights.learners import runs_as, without_dropout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,77 +114,55 @@ def train_distilled(config: DistillConfig, folder: Path) -> dict[str, Any]:
     theirs = weights.open(config.teacher).tokenizer
     if theirs.vocabulary_fingerprint != tokenizer.vocabulary_fingerprint:
         raise UserError(f"{config.teacher} has another tokenizer than {config.model}; take one of the same")
-    model_config = runs_as(config.train, weights.open(config.model).config)
-    fits(model_config, config.longest_prompt, config.max_new)
+    ids, known = (weights.open(folder).config.vocab_size for folder in (config.model, config.teacher))
+    if ids != known:
+        raise UserError(
+            f"{config.teacher} has an embedding of {known} ids, {config.model} one of {ids}: take two alike"
+        )
+    model = runs_as(config.train, weights.open(config.model).config)
+    sampler = Sampler(tokenizer, config.longest_prompt, config.max_new, config.temperature)
+    sampler.check(model)
     exchanges = read(config, tokenizer)
     held = min(config.measured, len(exchanges) // 2)
-    measured, trained = exchanges[:held], exchanges[held:]
-    say(f"align: {len(trained)} questions to learn from, {held} to measure on")
-    sampler = Sampler(
-        tokenizer=tokenizer,
-        longest_prompt=config.longest_prompt,
-        max_new=config.max_new,
-        temperature=config.temperature,
-    )
-    with training(config.train, folder, partial(write_about, model_config, tokenizer)) as run:
-        meshes.check_rows(
-            config.rollouts,
-            sampler.width(),
-            config.train.microbatches,
-            model_config.stage_microbatches,
-            "rollouts",
+    measured, asked = exchanges[:held], exchanges[held:]
+    say(f"align: {len(asked)} questions to learn from, {held} to measure on")
+    with training(config.train, folder, partial(write_about, model, tokenizer)) as run:
+        parts = config.train.microbatches
+        meshes.check_rows(config.rollouts, sampler.width(), parts, model.stage_microbatches, "rollouts")
+        student, start = policy_learner(config, run.folder, model)
+        teacher_config = runs_as(config.train, weights.open(config.teacher).config)
+        teacher = weights.open(config.teacher).load(teacher_config, teacher_config.dtype)
+
+        def assemble(learned: Any, frozen: Any, key: Any) -> Taught:
+            return Taught(student.assemble(learned, frozen[0], key), frozen[1])
+
+        learner = dataclasses.replace(student, frozen=(student.frozen, teacher), assemble=assemble)
+        before = measure(config, sampler, start, teacher, measured)
+
+        def draw(taught: Taught, number: int, _: list[Line]) -> tuple[Rows, Line]:
+            exchanges = drawn(asked, config.train.seed, number, config.rollouts)
+            student = taught.policy.transformer
+            rows, is_own = gather(config, sampler, student, exchanges, number)
+            values = divergence(config, student, teacher, rows) | {"on_policy": float(is_own)}
+            return rows, values | variety(sampler.ids(rows))
+
+        rounds = Rounds(run, learner, draw, Monitor(config.monitor))
+        trained = train(
+            run,
+            learner,
+            partial(distill_loss, config.beta, config.temperature),
+            rounds.feed(),
+            lambda taught, step: measure(config, sampler, taught.policy.transformer, teacher, measured),
+            watch="divergence",
+            flops_per_token=model.flops_per_token(sampler.width()),
         )
-        return {"measured": held, **_train(config, model_config, sampler, run, trained, measured)}
-
-
-def _train(
-    config: DistillConfig,
-    model_config: ModelConfig,
-    sampler: Sampler,
-    run: Run,
-    asked: list[Exchange],
-    measured: list[Exchange],
-) -> dict[str, Any]:
-    student = learner_of(
-        config,
-        run.folder,
-        partial(Policy, model_config, value="none"),
-        lambda dtype: policy_of(weights.open(config.model).load(model_config, dtype)),
-    )
-    teacher_config = runs_as(config.train, weights.open(config.teacher).config)
-    teacher = weights.open(config.teacher).load(teacher_config, teacher_config.dtype)
-    learner = dataclasses.replace(
-        policy_learner(student),
-        frozen=(student.frozen, teacher),
-        assemble=lambda learned, frozen, key: Taught(student.assemble(learned, frozen[0], key), frozen[1]),
-    )
-    start = base_of(student) or weights.open(config.model).load(model_config, model_config.dtype)
-    before = measure(config, sampler, start, teacher, measured)
-
-    def draw(taught: Taught, number: int, _: list[Line]) -> tuple[Rows, Line]:
-        numbers = drawn(len(asked), config.train.seed, number * config.rollouts, config.rollouts)
-        student = taught.policy.transformer
-        rows, is_own = gather(config, sampler, student, [asked[n] for n in numbers], number)
-        ids = sampler.ids(rows)
-        values = divergence(config, student, teacher, rows) | {"on_policy": float(is_own)}
-        return rows, values | {"distinct_1": distinct(ids, 1), "distinct_2": distinct(ids, 2)}
-
-    rounds = Rounds(run, learner, draw, Monitor(config.monitor))
-    trained = train(
-        run,
-        learner,
-        partial(distill_loss, config.beta, config.temperature),
-        rounds.feed(),
-        lambda taught, step: measure(config, sampler, taught.policy.transformer, teacher, measured),
-        watch="divergence",
-        flops_per_token=model_config.flops_per_token(sampler.width()),
-    )
-    rounds.close()
-    return {
-        "steps": trained.step,
-        **{f"{name}_before": value for name, value in before.items()},
-        **{f"{name}_after": value for name, value in trained.heldout.items()},
-    }
+        rounds.close()
+        return {
+            "measured": held,
+            "steps": trained.step,
+            **{f"{name}_before": value for name, value in before.items()},
+            **{f"{name}_after": value for name, value in trained.heldout.items()},
+        }
 
 
 def read(config: DistillConfig, tokenizer: Tokenizer) -> list[Exchange]:
@@ -191,26 +170,20 @@ def read(config: DistillConfig, tokenizer: Tokenizer) -> list[Exchange]:
 
     An answer that calls a tool is left out: the student is not told of tools.
     """
-    found: dict[int, Exchange] = {}
-    calls = 0
-    for file in source_files(Path(config.conversations) / "conversations"):
-        for record in read_records(file, Conversation):
-            turns = [message for message in record.messages if message["role"] != "system"]
-            if turns[1].get("tool_calls"):
-                calls += 1
-                continue
-            ids = render(turns[:1], tokenizer, generation_prompt=True)[0]
-            if len(ids) <= config.longest_prompt:
-                answer = [*tokenizer.encode(turns[1]["content"]), tokenizer.end][: config.max_new]
-                found.setdefault(key("question", turns[0]["content"]), Exchange(ids, answer))
-    if calls:
-        say(f"align: {config.conversations}: left out {calls} conversations that begin with a tool call")
+    asked = prompts.load(config.conversations, tokenizer, config.longest_prompt)
+    found = [
+        Exchange(prompt.ids, [*tokenizer.encode(prompt.answer["content"]), tokenizer.end][: config.max_new])
+        for prompt in asked
+        if prompt.answer is not None and not prompt.answer.get("tool_calls")
+    ]
+    if lacking := len(asked) - len(found):
+        say(f"align: {config.conversations}: left out {lacking} questions not answered in words")
     if len(found) < 2:
         raise UserError(
             f"{config.conversations} has {len(found)} questions of at most {config.longest_prompt} tokens; "
             "raise longest_prompt"
         )
-    return [found[hashed] for hashed in sorted(found)]
+    return found
 
 
 def gather(
@@ -231,48 +204,72 @@ def distill_loss(
     beta: float, temperature: float, taught: Taught, batch: rollout.Batch
 ) -> tuple[jax.Array, jax.Array]:
     """Summed divergence of student and teacher over the answers' tokens, and their number."""
-    apart_B = _apart(taught.policy.transformer, taught.teacher, batch, beta, temperature)
-    return jnp.sum(apart_B), jnp.sum(batch["mask"])
+    student, teacher = taught.policy.transformer, taught.teacher
+    states = hidden(student, batch), hidden(teacher, batch)
+    apart_BT = _apart(student, teacher, *states, beta, temperature)
+    return jnp.sum(apart_BT, where=batch["mask"] > 0), jnp.sum(batch["mask"])
 
 
 def _apart(
-    student: Transformer, teacher: Transformer, batch: rollout.Batch, beta: float, temperature: float
+    student: Transformer,
+    teacher: Transformer,
+    ours_BTD: jax.Array,
+    theirs_BTD: jax.Array,
+    beta: float,
+    temperature: float,
 ) -> jax.Array:
-    """Summed over the tokens of each row, [B]; both models' logits [B, T, V] are in memory at once."""
-    logits_BTV, teacher_BTV = (
-        model(batch["tokens"], batch["segment_ids"], batch["positions"]) for model in (student, teacher)
-    )
-    taught_BTV = jax.lax.stop_gradient(teacher_BTV)
-    apart_BT = gkd_of_tokens(logits_BTV, taught_BTV, beta=beta, temperature=temperature)
-    return jnp.sum(apart_BT, axis=1, where=batch["mask"] > 0)
+    """The divergence at each token, [B, T], of what the last blocks gave.
+
+    A row of each device after the other, made again in the backward pass: the logits of all rows never stand
+    at once.
+    """
+
+    @jax.checkpoint
+    def row(states: tuple[jax.Array, jax.Array]) -> jax.Array:
+        logits_BTV, teacher_BTV = student.logits(states[0]), jax.lax.stop_gradient(teacher.logits(states[1]))
+        return gkd_of_tokens(logits_BTV, teacher_BTV, beta=beta, temperature=temperature)
+
+    B, T, _ = ours_BTD.shape
+    devices = meshes.batch_rows()
+
+    def cut(x_BTD: jax.Array) -> jax.Array:
+        shape = (devices, B // devices, *x_BTD.shape[1:])
+        return jnp.moveaxis(jnp.reshape(x_BTD, shape, out_sharding=P(BATCH, None, "context", None)), 1, 0)
+
+    apart = jnp.moveaxis(jax.lax.map(row, (cut(ours_BTD), cut(theirs_BTD))), 0, 1)
+    return jnp.reshape(apart, (B, T), out_sharding=rollout.ROWS)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _read(
+    beta: float, temperature: float, student: Transformer, teacher: Transformer, batch: rollout.Batch
+) -> tuple[jax.Array, ...]:
+    """The divergence of student and teacher at each token, and log p(target) of both, [B, T]."""
+    states = hidden(student, batch), hidden(teacher, batch)
+    both = zip((student, teacher), states, strict=True)
+    found = (losses.logprobs(model, x_BTD, batch["targets"], temperature)[0] for model, x_BTD in both)
+    return _apart(student, teacher, *states, beta, temperature), *found
 
 
 def divergence(
     config: DistillConfig, student: Transformer, teacher: Transformer, rows: Rows
 ) -> dict[str, float]:
     """Means over the tokens of the answers, so many rows at a time."""
+    read = partial(_read, config.beta, config.temperature, student, teacher)
     most = max(1, config.rollouts // config.train.microbatches)
-    ours_BT, theirs_BT = (
-        rollout.read_reference(model, rows, most, config.temperature) for model in (student, teacher)
-    )
-    run = partial(_rows_apart, config.beta, config.temperature, student, teacher)
-    apart_B = meshes.map_rows(run, rows, most)
-    mask_BT, count = rows["mask"], float(rows["mask"].sum())
-    apart = float(((ours_BT - theirs_BT) * mask_BT).sum(dtype=np.float64))
-    return {
-        "divergence": float(apart_B.sum(dtype=np.float64)) / count,
-        "kl": apart / len(mask_BT),
-        "reward": -apart / count,
-        "entropy": -float((ours_BT * mask_BT).sum(dtype=np.float64)) / count,
-        "length": count / len(mask_BT),
+    apart_BT, ours_BT, theirs_BT = meshes.map_rows(read, rows, most)
+    sums = {
+        name: float((x_BT * rows["mask"]).sum(dtype=np.float64))
+        for name, x_BT in (("divergence", apart_BT), ("ours", ours_BT), ("kl", ours_BT - theirs_BT))
     }
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _rows_apart(
-    beta: float, temperature: float, student: Transformer, teacher: Transformer, batch: rollout.Batch
-) -> jax.Array:
-    return _apart(student, teacher, batch, beta, temperature)
+    answers, count = len(rows["mask"]), float(rows["mask"].sum())
+    return {
+        "divergence": sums["divergence"] / count,
+        "kl": sums["kl"] / answers,
+        "reward": -sums["kl"] / count,
+        "entropy": -sums["ours"] / count,
+        "length": count / answers,
+    }
 
 
 def measure(

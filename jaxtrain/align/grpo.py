@@ -20,14 +20,13 @@ import numpy as np
 
 from jaxtrain import weights
 from jaxtrain.align import rollout
-from jaxtrain.align.heads import Policy, policy_learner, policy_of
+from jaxtrain.align.heads import Policy, policy_learner
 from jaxtrain.align.losses import Baseline, Group, group_advantage, grpo, moved, truncated_importance
-from jaxtrain.align.monitor import Monitor, MonitorConfig, distinct
-from jaxtrain.align.rollout import Rows, Sampler, drawn, fits
+from jaxtrain.align.monitor import Monitor, MonitorConfig, variety
+from jaxtrain.align.rollout import Rows, Sampler, drawn
 from jaxtrain.align.rounds import Line, Rounds
 from jaxtrain.feed.shuffle import key
 from jaxtrain.fields import Adjustable, Operational
-from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import distributed
@@ -40,11 +39,11 @@ from jaxtrain.tasks.verifiable import GRADERS, Problem, check_tests, read_proble
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train.config import TrainConfig
-from jaxtrain.train.context import Run, training
+from jaxtrain.train.context import training
 from jaxtrain.train.loop import train
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.weights.folder import write_about
-from jaxtrain.weights.learners import base_of, learner_of, runs_as, without_dropout
+from jaxtrain.weights.learners import runs_as, without_dropout
 
 TOKEN_MEANS = ("bnpo", "dapo", "cispo")
 """Kinds whose loss is a mean over tokens; of the others it is one over answers."""
@@ -145,74 +144,48 @@ def train_grpo(config: GRPOConfig, folder: Path) -> dict[str, Any]:
     if "code" in config.rewards:
         sandbox.run("")  # where no program may be run, that is said before any training
     tokenizer = weights.open(config.model).tokenizer
-    model_config = runs_as(config.train, weights.open(config.model).config)
-    fits(model_config, config.longest_prompt, config.max_new)
+    model = runs_as(config.train, weights.open(config.model).config)
+    sampler = Sampler(
+        tokenizer, config.longest_prompt, config.max_new, config.temperature, config.sample_rows
+    )
+    sampler.check(model)
     practised, left_out = read(config.problems, config, tokenizer)
     heldout, _ = read(config.heldout, config, tokenizer)
     heldout = heldout[: config.measured]
     say(f"align: {len(practised)} problems to practise ({left_out} too long), {len(heldout)} to measure on")
-    sampler = Sampler(
-        tokenizer=tokenizer,
-        longest_prompt=config.longest_prompt,
-        max_new=config.max_new,
-        temperature=config.temperature,
-        at_once=config.sample_rows,
-    )
-    with training(config.train, folder, partial(write_about, model_config, tokenizer)) as run:
-        meshes.check_rows(
-            config.prompts * config.group,
-            sampler.width(),
-            config.minibatches * config.train.microbatches,
-            model_config.stage_microbatches,
-            "prompts times group",
+    with training(config.train, folder, partial(write_about, model, tokenizer)) as run:
+        rows, parts = config.prompts * config.group, config.minibatches * config.train.microbatches
+        meshes.check_rows(rows, sampler.width(), parts, model.stage_microbatches, "prompts times group")
+        learner, reference = policy_learner(config, run.folder, model)
+        before = measure(config, sampler, reference, heldout)
+
+        def draw(policy: Policy, number: int, _: list[Line]) -> tuple[Rows, Line]:
+            rows, values = gather(config, sampler, practised, policy, number)
+            rows, means = experience(config, policy, reference, rows)
+            return rows, values | means
+
+        rounds = Rounds(run, learner, draw, Monitor(config.monitor), config.epochs, config.minibatches)
+        trained = train(
+            run,
+            learner,
+            partial(policy_loss, config),
+            rounds.feed(),
+            lambda policy, step: measure(config, sampler, policy.transformer, heldout),
+            watch=f"-{next(iter(config.rewards))}",
+            flops_per_token=model.flops_per_token(sampler.width()),
         )
-        counts = _train(config, model_config, sampler, run, practised, heldout)
-    about = {"kind": config.kind, "problems": len(practised), "problems_too_long": left_out}
-    return {**about, "measured": len(heldout), **counts}
-
-
-def _train(
-    config: GRPOConfig,
-    model_config: ModelConfig,
-    sampler: Sampler,
-    run: Run,
-    practised: Sequence[Asked],
-    heldout: Sequence[Asked],
-) -> dict[str, Any]:
-    learner = policy_learner(
-        learner_of(
-            config,
-            run.folder,
-            partial(Policy, model_config, value="none"),
-            lambda dtype: policy_of(weights.open(config.model).load(model_config, dtype)),
-        )
-    )
-    reference = base_of(learner) or weights.open(config.model).load(model_config, model_config.dtype)
-    before = measure(config, sampler, reference, heldout)
-
-    def draw(policy: Policy, number: int, _: list[Line]) -> tuple[Rows, Line]:
-        rows, values = gather(config, sampler, practised, policy, number)
-        rows, means = experience(config, policy, reference, rows)
-        return rows, values | means
-
-    rounds = Rounds(run, learner, draw, Monitor(config.monitor), config.epochs, config.minibatches)
-    trained = train(
-        run,
-        learner,
-        partial(policy_loss, config),
-        rounds.feed(),
-        lambda policy, step: measure(config, sampler, policy.transformer, heldout),
-        watch=f"-{next(iter(config.rewards))}",
-        flops_per_token=model_config.flops_per_token(sampler.width()),
-    )
-    rounds.close()
-    return {
-        "steps": trained.step,
-        "rounds": len(rounds.lines),
-        **{f"{name}_before": value for name, value in before.items()},
-        **{f"{name}_after": value for name, value in trained.heldout.items()},
-        "kl": rounds.lines[-1]["kl"],
-    }
+        rounds.close()
+        return {
+            "kind": config.kind,
+            "problems": len(practised),
+            "problems_too_long": left_out,
+            "measured": len(heldout),
+            "steps": trained.step,
+            "rounds": len(rounds.lines),
+            **{f"{name}_before": value for name, value in before.items()},
+            **{f"{name}_after": value for name, value in trained.heldout.items()},
+            "kl": rounds.lines[-1]["kl"],
+        }
 
 
 def read(path: str, config: GRPOConfig, tokenizer: Tokenizer) -> tuple[list[Asked], int]:
@@ -245,8 +218,8 @@ def gather(
     grades: list[dict[str, float]] = []
     texts: list[list[int]] = []
     for attempt in range(config.resample + 1):
-        first = (update * (config.resample + 1) + attempt) * config.prompts
-        asked = [problems[n] for n in drawn(len(problems), config.train.seed, first, config.prompts)]
+        number = update * (config.resample + 1) + attempt
+        asked = drawn(problems, config.train.seed, number, config.prompts)
         each = [one for one in asked for _ in range(config.group)]
         seed = key(config.train.seed, "answers", update, attempt)
         answered = sampler.answer(policy.transformer, [one.ids for one in each], seed)
@@ -265,8 +238,7 @@ def gather(
     return {name: np.concatenate([part[name] for part in chosen]) for name in chosen[0]}, values | {
         "taught": min(len(taught), config.prompts) / config.prompts,
         "sampled": len(grades),
-        "distinct_1": distinct(texts, 1),
-        "distinct_2": distinct(texts, 2),
+        **variety(texts),
     }
 
 
@@ -278,9 +250,8 @@ def grade(config: GRPOConfig, texts: Sequence[str], asked: Sequence[Asked]) -> l
 
     found = np.zeros((len(texts), len(config.rewards)))
     if jax.process_index() == 0:
-        with ThreadPoolExecutor(
-            os.cpu_count()
-        ) as side_by_side:  # each program waits for a process of its own
+        # each program waits for a process of its own
+        with ThreadPoolExecutor(os.cpu_count()) as side_by_side:
             found = np.array(list(side_by_side.map(graded, texts, asked)))
     return [dict(zip(config.rewards, row, strict=True)) for row in distributed.from_first(found).tolist()]
 
@@ -313,20 +284,16 @@ def policy_loss(
     """Summed loss of the answers, what divides it over the whole batch, and how far the policy has moved."""
     logprob_BT, _ = policy(batch, config.temperature)
     mask_BT = batch["mask"]
+    before = logprob_BT, batch["old_logprobs"], batch["advantages"], mask_BT
     loss = grpo(
-        logprob_BT,
-        batch["old_logprobs"],
-        batch["advantages"],
-        mask_BT,
+        *before,
         kind=config.kind,
         clip_low=config.clip_low,
         clip_high=config.clip_high,
         ref_logp=batch.get("reference_logprobs"),
         beta=config.beta,
-        denominator=1.0,
     )
-    clip_high = config.clip_high - (config.kind == "cispo")
-    told = moved(logprob_BT, batch["old_logprobs"], batch["advantages"], mask_BT, config.clip_low, clip_high)
+    told = moved(*before, config.clip_low, config.clip_high - (config.kind == "cispo"))
     answers = jnp.float32(mask_BT.shape[0])
     if config.kind in TOKEN_MEANS:
         return loss, jnp.sum(mask_BT), told

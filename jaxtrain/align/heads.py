@@ -4,7 +4,9 @@ B batch, T time, D model
 """
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -12,12 +14,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
+from jaxtrain import weights
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.layers import named_key, normal, replaced
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.mesh import BATCH
 from jaxtrain.train import losses
 from jaxtrain.train.learner import Learner
+from jaxtrain.weights.learners import Config, base_of, learner_of
 
 Batch = dict[str, jax.Array]
 Value = Literal["none", "shared", "own"]
@@ -75,29 +79,40 @@ def reward_model_of(transformer: Transformer, seed: int) -> RewardModel:
     return replaced(shape, transformer=transformer, score_D=_score_head(transformer.config, key))
 
 
-def logprobs(model: Transformer, batch: Batch, temperature: float = 1.0) -> jax.Array:
-    """log p(target), float32 [B, T]."""
-    return losses.logprobs(model, hidden(model, batch), batch["targets"], temperature)[0]
-
-
 def hidden(model: Transformer, batch: Batch) -> jax.Array:
     """What the last block gives, [B, T, D]."""
     return model.hidden(batch["tokens"], batch["segment_ids"], batch["positions"])
 
 
-def policy_learner(learner: Learner) -> Learner:
-    """A learner of a policy: later stages load its transformer alone, or its adapters."""
+def policy_learner(
+    config: Config,
+    folder: Path,
+    model: ModelConfig,
+    value: Value = "none",
+    critic: Callable[[], Transformer | None] = lambda: None,
+) -> tuple[Learner, Transformer]:
+    """A learner of the policy that begins as `config.model`, and that model as it was: the reference, which
+    under adapters is not held twice.
+
+    Later stages load the policy's transformer alone, or its adapters. critic: loads a copy of its own.
+    """
+
+    def load(dtype: str) -> Policy:
+        return policy_of(weights.open(config.model).load(model, dtype), critic(), value)
 
     def restored(like: Policy, saved: Any, rest: tuple[Any, Any]) -> Policy:
         critic, value_D = rest
         return replaced(like, transformer=saved, critic=critic, value_D=value_D)
 
-    return dataclasses.replace(
+    learner = learner_of(config, folder, partial(Policy, model, value=value), load)
+    reference = base_of(learner) or weights.open(config.model).load(model, model.dtype)
+    saving = dataclasses.replace(
         learner,
         saved=lambda policy: policy.transformer,
         rest=lambda policy: (policy.critic, policy.value_D),
         restored=restored,
     )
+    return saving, reference
 
 
 def head_learner(model: RewardModel) -> Learner:

@@ -15,19 +15,27 @@ BINS, RESAMPLES = 10, 10_000
 
 def pair_grades(scores: np.ndarray, ranks_BK: np.ndarray) -> np.ndarray:
     """Of every untied pair of answers 1 where the scores order it as the rater did, ½ where they tie."""
-    scores_BK = scores.reshape(ranks_BK.shape)
+    difference, sign = _untied(scores, ranks_BK)
+    return (np.sign(difference) * sign + 1) / 2
+
+
+def _untied(scores: np.ndarray, ranks_BK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of every untied pair the difference of its scores, and 1 where the rater liked the first, else −1."""
+    scores_BK = scores.reshape(ranks_BK.shape).astype(np.float64)
     first, second = np.triu_indices(ranks_BK.shape[1], k=1)
-    sign = np.sign(ranks_BK[:, second] - ranks_BK[:, first]).ravel()  # 1: the first is better
-    agree = np.sign(scores_BK[:, first] - scores_BK[:, second]).ravel() * sign
-    return (agree[sign != 0] + 1) / 2
+    sign = np.sign(ranks_BK[:, second] - ranks_BK[:, first]).ravel()
+    return (scores_BK[:, first] - scores_BK[:, second]).ravel()[sign != 0], sign[sign != 0]
+
+
+def _by_prompt(scores: np.ndarray, ranks_BK: np.ndarray) -> list[np.ndarray]:
+    """The grades of each prompt's pairs, which hang together."""
+    each = zip(scores.reshape(ranks_BK.shape), ranks_BK, strict=True)
+    return [pair_grades(scores_K, ranks_K[None]) for scores_K, ranks_K in each]
 
 
 def clustered_error(scores: np.ndarray, ranks_BK: np.ndarray) -> float:
-    """Standard error of the accuracy; pairs of one prompt hang together, so prompts are the unit."""
-    per_prompt = [
-        pair_grades(s, r[None]) for s, r in zip(scores.reshape(ranks_BK.shape), ranks_BK, strict=True)
-    ]
-    means = np.array([grades.mean() for grades in per_prompt if len(grades)])
+    """Standard error of the accuracy, of which prompts are the unit."""
+    means = np.array([grades.mean() for grades in _by_prompt(scores, ranks_BK) if len(grades)])
     return float(means.std(ddof=1) / len(means) ** 0.5)
 
 
@@ -57,13 +65,10 @@ def length_scores(kept: Comparisons, heldout: Comparisons) -> np.ndarray:
 def gain_over(scores: np.ndarray, others: np.ndarray, ranks_BK: np.ndarray, seed: int = 0) -> dict[str, Any]:
     """By how much more pairs `scores` order rightly than `others` do, with a 95 % bootstrap interval.
 
-    Comparisons are drawn again, not pairs: those of one prompt hang together.
+    Comparisons are drawn again, not pairs.
     """
-    shape = ranks_BK.shape
-    each = [
-        (pair_grades(s, r[None]) - pair_grades(o, r[None]))
-        for s, o, r in zip(scores.reshape(shape), others.reshape(shape), ranks_BK, strict=True)
-    ]
+    both = zip(_by_prompt(scores, ranks_BK), _by_prompt(others, ranks_BK), strict=True)
+    each = [ours - theirs for ours, theirs in both]
     sum_B, count_B = np.array([one.sum() for one in each]), np.array([len(one) for one in each])
     rng, means = np.random.default_rng(seed), []
     for _ in range(RESAMPLES):
@@ -84,10 +89,7 @@ def calibration(scores: np.ndarray, ranks_BK: np.ndarray) -> tuple[float, list[d
     A pair's confidence is σ(|difference of scores|), ½ to 1, cut into ten bins; the error is the mean of
     |confidence − accuracy| over pairs (Guo et al. 2017).
     """
-    scores_BK = scores.reshape(ranks_BK.shape).astype(np.float64)
-    first, second = np.triu_indices(ranks_BK.shape[1], k=1)
-    untied = (ranks_BK[:, first] != ranks_BK[:, second]).ravel()
-    difference = (scores_BK[:, first] - scores_BK[:, second]).ravel()[untied]
+    difference, _ = _untied(scores, ranks_BK)
     confidence, right = 1 / (1 + np.exp(-np.abs(difference))), pair_grades(scores, ranks_BK)
     bins = np.minimum(((confidence - 0.5) * 2 * BINS).astype(int), BINS - 1)
     rows = [

@@ -1,8 +1,7 @@
 """Losses of alignment as pure functions of arrays; the model is the caller's.
 
-B batch, G answers of a group, T time, V vocab. Masks are 1 at tokens that the policy sampled. A loss is a
-scalar: a mean, or a sum over `denominator` where one is given (the count of the global batch, so that parts
-of a batch add up to the whole).
+B batch, G answers of a group, T time, V vocab. Masks are 1 at tokens that the policy sampled. A loss of
+tokens is a sum; the caller divides it by a count of the global batch, so that parts add up to the whole.
 """
 
 import math
@@ -11,38 +10,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from jaxtrain.align.preference_losses import (
-    bradley_terry,
-    dpo,
-    kto,
-    orpo,
-    plackett_luce,
-    ranking_loss,
-    simpo,
-    unknown,
-)
-
-__all__ = [
-    "bradley_terry",
-    "clip_fraction",
-    "dpo",
-    "gae",
-    "gkd",
-    "gkd_of_tokens",
-    "group_advantage",
-    "grpo",
-    "kl",
-    "kto",
-    "moved",
-    "orpo",
-    "plackett_luce",
-    "ppo_policy",
-    "ppo_value",
-    "ranking_loss",
-    "simpo",
-    "truncated_importance",
-    "whiten",
-]
+from jaxtrain.align.preference_losses import unknown
 
 FARTHEST = 20.0
 """Log-ratios are held to ±20 before they are exponentiated; e^20 is far beyond any clip."""
@@ -95,42 +63,17 @@ def ppo_policy(
     mask: jax.Array,
     *,
     clip: float = 0.2,
-    dual_clip: float | None = None,
-    denominator: jax.Array | float | None = None,
-    max_length: int | None = None,
+    dual_clip: float = 0.0,
 ) -> jax.Array:
     """max(−A R, −A clip(R, 1 ± clip)) a token, R = e^(logp − old_logp); all [B, T] (Schulman et al. 2017).
 
-    dual_clip: where A < 0 a token's loss is at most −A · dual_clip (Ye et al. 2020), c > 1.
-    denominator: what the sum over tokens is divided by; None: the tokens of the mask, or B · max_length where
-    that is given.
+    dual_clip: where A < 0 a token's loss is at most −A · dual_clip, above 1 (Ye et al. 2020); 0: any.
     """
     ratio = _ratio(logp, old_logp)
     loss = jnp.maximum(-advantage * ratio, -advantage * jnp.clip(ratio, 1 - clip, 1 + clip))
-    if dual_clip is not None:
+    if dual_clip:
         loss = jnp.where(advantage < 0, jnp.minimum(loss, -advantage * dual_clip), loss)
-    if max_length is not None and denominator is None:
-        denominator = mask.shape[0] * max_length
-    return _mean(loss, mask, denominator)
-
-
-def clip_fraction(
-    logp: jax.Array,
-    old_logp: jax.Array,
-    advantage: jax.Array,
-    mask: jax.Array,
-    *,
-    clip: jax.Array | float = 0.2,
-    clip_high: jax.Array | float | None = None,
-) -> jax.Array:
-    """Share of tokens whose objective in `ppo_policy` is the clipped one: they teach nothing more.
-
-    clip_high: the distance above 1 where it is not `clip`.
-    """
-    ratio = _ratio(logp, old_logp)
-    held = jnp.clip(ratio, 1 - clip, 1 + (clip if clip_high is None else clip_high))
-    clipped = advantage * held < advantage * ratio
-    return _mean(clipped.astype(jnp.float32), mask, None)
+    return jnp.sum(loss, where=mask > 0)
 
 
 def moved(
@@ -141,16 +84,17 @@ def moved(
     clip: float,
     clip_high: float,
 ) -> dict[str, jax.Array]:
-    """How far the policy is from the one that sampled, float32 [2] each, a sum over tokens and their number:
-    `ratio`; `step_kl` (k3); `clip_fraction`, as `clip_fraction` has it."""
-    logp, count = jax.lax.stop_gradient(logp), jnp.sum(mask)
-    clipped = clip_fraction(logp, old_logp, advantage, mask, clip=clip, clip_high=clip_high)
-    found = {
-        "ratio": jnp.sum(_ratio(logp, old_logp), where=mask > 0),
-        "step_kl": jnp.sum(kl(old_logp, logp, "k3"), where=mask > 0),
-        "clip_fraction": clipped * count,
-    }
-    return {name: jnp.stack([total, count]) for name, total in found.items()}
+    """How far the policy is from the one that sampled, float32 [2] each, a sum over tokens and their number.
+
+    `ratio`; `step_kl` (k3); `clip_fraction`: tokens whose objective is the clipped one, which teach nothing
+    more. clip, clip_high: how far below and above 1 a ratio counts.
+    """
+    logp = jax.lax.stop_gradient(logp)
+    ratio = _ratio(logp, old_logp)
+    clipped = advantage * jnp.clip(ratio, 1 - clip, 1 + clip_high) < advantage * ratio
+    found = {"ratio": ratio, "step_kl": kl(old_logp, logp, "k3"), "clip_fraction": clipped}
+    count = jnp.sum(mask)
+    return {name: jnp.stack([jnp.sum(x, where=mask > 0), count]) for name, x in found.items()}
 
 
 def ppo_value(
@@ -160,12 +104,11 @@ def ppo_value(
     mask: jax.Array,
     *,
     clip: float = 0.2,
-    denominator: jax.Array | float | None = None,
 ) -> jax.Array:
     """½ max((V − R)², (clip(V, V_old ± clip) − R)²) a token: values that moved too far are held back."""
     held = old_value + jnp.clip(value - old_value, -clip, clip)
     error = jnp.maximum((value - return_) ** 2, (held - return_) ** 2)
-    return 0.5 * _mean(error, mask, denominator)
+    return 0.5 * jnp.sum(error, where=mask > 0)
 
 
 def kl(logp: jax.Array, ref_logp: jax.Array, kind: Estimator = "k1") -> jax.Array:
@@ -227,21 +170,18 @@ def grpo(
     clip_high: float = 0.2,
     ref_logp: jax.Array | None = None,
     beta: float = 0.0,
-    denominator: jax.Array | float | None = None,
-    max_length: int | None = None,
 ) -> jax.Array:
     """Group-relative policy optimisation: −min(A R, A clip(R, 1 − clip_low, 1 + clip_high)) + β · k3 a token.
 
     logp, old_logp, ref_logp, mask: [B, T]; R = e^(logp − old_logp). advantage_B: [B], or [B, T] where tokens
     are weighted (`truncated_importance`).
-    What the kinds differ in, and what `denominator` counts over the global batch:
-    grpo     mean over answers of the mean over their tokens; answers            Shao et al. 2024
-    bnpo     mean over the tokens of this batch; tokens                          Xiao et al. 2025
-    dapo     sum over tokens / tokens of the global batch; tokens                Yu et al. 2025
-    dr_grpo  sum over tokens / (answers × max_length); answers × max_length      Liu et al. 2025
-    gspo     as grpo, R = e^(mean of the answer's log-ratios); answers           Zheng et al. 2025
-    cispo    −min(R, clip_high) A logp, no gradient through R; tokens            MiniMax 2025
-    denominator: None counts this batch. max_length: longest answer, for dr_grpo; None: T.
+    What is summed, and what the caller divides it by:
+    grpo     the mean over each answer's tokens; answers                    Shao et al. 2024
+    bnpo     tokens; tokens of the batch                                    Xiao et al. 2025
+    dapo     tokens; tokens of the global batch                             Yu et al. 2025
+    dr_grpo  tokens; answers × the longest answer that may be               Liu et al. 2025
+    gspo     as grpo, R = e^(mean of the answer's log-ratios); answers      Zheng et al. 2025
+    cispo    tokens, −min(R, clip_high) A logp, no gradient through R       MiniMax 2025
     """
     advantage = advantage_B[:, None] if advantage_B.ndim == 1 else advantage_B
     tokens_B1 = jnp.maximum(jnp.sum(mask, axis=1, keepdims=True), 1)
@@ -259,14 +199,7 @@ def grpo(
         loss = -jnp.minimum(advantage * ratio, advantage * jnp.clip(ratio, 1 - clip_low, 1 + clip_high))
     if ref_logp is not None:
         loss = loss + beta * kl(logp, ref_logp, "k3")
-    elif beta:
-        raise ValueError(f"beta is {beta}, but there is no ref_logp to be near to; give it, or beta 0")
-    if kind in ("grpo", "gspo"):
-        by_answer_B = jnp.sum(loss, axis=1, where=mask > 0) / tokens_B1[:, 0]
-        return jnp.sum(by_answer_B) / (mask.shape[0] if denominator is None else denominator)
-    if kind == "dr_grpo" and denominator is None:
-        denominator = mask.shape[0] * (max_length or mask.shape[1])
-    return _mean(loss, mask, denominator)
+    return jnp.sum(loss / tokens_B1 if kind in ("grpo", "gspo") else loss, where=mask > 0)
 
 
 def truncated_importance(
@@ -279,20 +212,6 @@ def truncated_importance(
     """
     weight = jnp.minimum(_ratio(logp, sampler_logp), cap)
     return jax.lax.stop_gradient(jnp.where(mask > 0, weight, 0.0))
-
-
-def gkd(
-    logits_BTV: jax.Array,
-    teacher_logits_BTV: jax.Array,
-    mask_BT: jax.Array,
-    *,
-    beta: float = 0.5,
-    temperature: float = 1.0,
-    denominator: jax.Array | float | None = None,
-) -> jax.Array:
-    """`gkd_of_tokens` over the tokens of the mask: their mean, or their sum over `denominator`."""
-    loss_BT = gkd_of_tokens(logits_BTV, teacher_logits_BTV, beta=beta, temperature=temperature)
-    return _mean(loss_BT, mask_BT, denominator)
 
 
 def gkd_of_tokens(
@@ -315,11 +234,6 @@ def gkd_of_tokens(
 
 def _ratio(logp: jax.Array, old_logp: jax.Array) -> jax.Array:
     return jnp.exp(jnp.clip(logp - old_logp, -FARTHEST, FARTHEST))
-
-
-def _mean(loss: jax.Array, mask: jax.Array, denominator: jax.Array | float | None) -> jax.Array:
-    """Sum over the mask, whatever stands outside it, by its count or by `denominator`."""
-    return jnp.sum(loss, where=mask > 0) / (jnp.sum(mask) if denominator is None else denominator)
 
 
 def _divergence(logp_V: jax.Array, logq_V: jax.Array) -> jax.Array:

@@ -104,6 +104,11 @@ def distinct(answers: Sequence[Sequence[int]], n: int) -> float:
     return len(set(runs)) / len(runs) if runs else 0.0
 
 
+def variety(answers: Sequence[Sequence[int]]) -> Line:
+    """`distinct_1` and `distinct_2`."""
+    return {f"distinct_{n}": distinct(answers, n) for n in (1, 2)}
+
+
 def _mean(lines: Sequence[Line], name: str) -> float:
     """NaN, which breaks no rule, where a line lacks the number."""
     values = [line.get(name) for line in lines]

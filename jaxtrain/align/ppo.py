@@ -1,6 +1,8 @@
-"""PPO against a reward model, with a KL penalty to the fine-tuned model (Ouyang et al. 2022)."""
+"""PPO against a reward model, with a KL penalty to the fine-tuned model (Ouyang et al. 2022).
 
-import dataclasses
+B rows, T time, S reward models
+"""
+
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -9,33 +11,34 @@ from typing import Annotated, Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec as P
 
 from jaxtrain import weights
 from jaxtrain.align import reward_model as rewards
 from jaxtrain.align import rollout
-from jaxtrain.align.heads import Policy, RewardModel, policy_learner, policy_of
-from jaxtrain.align.losses import Estimator, moved, ppo_policy, ppo_value
-from jaxtrain.align.monitor import Monitor, MonitorConfig, distinct
-from jaxtrain.align.rollout import Pay, Rows, Sampler, drawn, fits
+from jaxtrain.align.heads import Policy, policy_learner
+from jaxtrain.align.losses import Estimator, gae, kl, moved, ppo_policy, ppo_value, whiten
+from jaxtrain.align.monitor import Monitor, MonitorConfig, variety
+from jaxtrain.align.rollout import Rows, Sampler, drawn
 from jaxtrain.align.rounds import Line, Rounds
 from jaxtrain.decode.samples import Samples
-from jaxtrain.feed import prompts as questions
+from jaxtrain.feed import prompts
 from jaxtrain.feed.shuffle import key
 from jaxtrain.fields import Adjustable, Operational
-from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count, Limits, Positive, Share, Signed
+from jaxtrain.runtime.mesh import BATCH
 from jaxtrain.tasks.utility import utility
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train.config import TrainConfig
-from jaxtrain.train.context import Run, training
+from jaxtrain.train.context import training
 from jaxtrain.train.loop import train
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.weights.folder import write_about
-from jaxtrain.weights.learners import base_of, learner_of, runs_as, without_dropout
+from jaxtrain.weights.learners import runs_as, without_dropout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,18 +128,80 @@ class PPOConfig:
 
 def train_policy(config: PPOConfig, folder: Path) -> dict[str, Any]:
     tokenizer = weights.open(config.model).tokenizer
-    model_config = runs_as(config.train, weights.open(config.model).config)
-    fits(model_config, config.longest_prompt, config.max_new)
-    with training(config.train, folder, partial(write_about, model_config, tokenizer)) as run:
-        asker = Asker(config, tokenizer)
-        meshes.check_rows(
-            config.rollouts,
-            asker.sampler.width(),
-            config.minibatches * config.train.microbatches,
-            model_config.stage_microbatches,
-            "rollouts",
+    model = runs_as(config.train, weights.open(config.model).config)
+    sampler = Sampler(tokenizer, config.longest_prompt, config.max_new)
+    sampler.check(model)
+    measured, asked = questions(config, tokenizer)
+    with training(config.train, folder, partial(write_about, model, tokenizer)) as run:
+        parts = config.minibatches * config.train.microbatches
+        meshes.check_rows(config.rollouts, sampler.width(), parts, model.stage_microbatches, "rollouts")
+
+        def critic() -> Transformer | None:
+            return rewards.load(config.reward).transformer if config.value == "own" else None
+
+        learner, reference = policy_learner(config, run.folder, model, config.value, critic)
+        judges = Judges(config, sampler, reference, measured)
+        most = config.rollouts // (config.minibatches * config.train.microbatches)
+        before = judges.measure(reference, most)
+        samples = Samples.of_chat(
+            run.folder, sampler.tokenizer, config.sample_questions, config.train.seed, temperature=1.0
         )
-        return _train(config, model_config, asker, run)
+        samples.write(reference, 0)
+
+        def draw(policy: Policy, number: int, lines: list[Line]) -> tuple[Rows, Line]:
+            ids = drawn(asked, config.train.seed, number, config.rollouts)
+            rows = sampler.answer(policy.transformer, ids, key(config.train.seed, "answers", number))
+            values: Line = {"kl_weight": kl_weight(config, lines), **variety(sampler.ids(rows))}
+            if judges.simulated:
+                values["utility"] = float(judges.utilities(rows).mean())
+            rows = rollout.with_reward(rows, judges.reward(rows))
+            rows, means = experience(config, policy, reference, rows, values["kl_weight"], most)
+            return rows, means | values
+
+        def evaluate(policy: Policy, step: int) -> dict[str, float]:
+            samples.write(policy.transformer, step)
+            return judges.measure(policy.transformer, most)
+
+        monitor = Monitor(config.monitor, before.get("utility_sd"))
+        rounds = Rounds(run, learner, draw, monitor, config.epochs, config.minibatches)
+        trained = train(
+            run,
+            learner,
+            partial(policy_loss, config),
+            rounds.feed(),
+            evaluate,
+            watch="-reward",
+            flops_per_token=model.flops_per_token(sampler.width()),
+        )
+        rounds.close()
+        after = trained.heldout
+        counts = {
+            "simulated": judges.simulated,
+            "steps": trained.step,
+            "rounds": len(rounds.lines),
+            "kl": after["kl"],
+            "reward_before": before["reward"],
+            "reward_after": after["reward"],
+            "measured": len(measured),
+        }
+        if judges.simulated:
+            gain = (after["utility"] - before["utility"]) / before["utility_sd"]
+            counts |= {"utility_before": before["utility"], "utility_sd_before": before["utility_sd"]}
+            counts |= {"utility_after": after["utility"], "utility_gain_sd": gain}
+        return counts
+
+
+def questions(config: PPOConfig, tokenizer: Tokenizer) -> tuple[list[list[int]], list[list[int]]]:
+    """Ids of the questions to measure on, and of those to learn from: none of them raters saw."""
+    asked = prompts.load(config.conversations, tokenizer, config.longest_prompt, part=1, parts=2)
+    held = min(config.measured, len(asked) // 2)
+    if held < 2:
+        raise UserError(
+            f"measured is {config.measured} and {config.conversations} has {len(asked)} questions of at "
+            f"most {config.longest_prompt} tokens; give at least 2 and 4: raise one of them"
+        )
+    ids = [prompt.ids for prompt in asked]
+    return ids[:held], ids[held:]
 
 
 def policy_loss(
@@ -145,19 +210,10 @@ def policy_loss(
     """Summed PPO loss of policy and value, the number of sampled tokens, and how far the policy has moved."""
     logprob_BT, value_BT = policy(batch)
     mask_BT = batch["mask"]
-    loss = ppo_policy(
-        logprob_BT,
-        batch["old_logprobs"],
-        batch["advantages"],
-        mask_BT,
-        clip=config.clip,
-        dual_clip=config.dual_clip or None,
-        denominator=1.0,
-    )
-    value = ppo_value(
-        value_BT, batch["old_values"], batch["returns"], mask_BT, clip=config.clip, denominator=1.0
-    )
-    told = moved(logprob_BT, batch["old_logprobs"], batch["advantages"], mask_BT, config.clip, config.clip)
+    before = logprob_BT, batch["old_logprobs"], batch["advantages"], mask_BT
+    loss = ppo_policy(*before, clip=config.clip, dual_clip=config.dual_clip)
+    value = ppo_value(value_BT, batch["old_values"], batch["returns"], mask_BT, clip=config.clip)
+    told = moved(*before, config.clip, config.clip)
     return loss + config.value_weight * value, jnp.sum(mask_BT), told
 
 
@@ -175,73 +231,29 @@ def kl_weight(config: PPOConfig, lines: list[Line]) -> float:
     return last * (1 + error * config.rollouts / config.kl_horizon)
 
 
-class Asker:
-    """Which questions are asked to learn from, and which to measure."""
-
-    def __init__(self, config: PPOConfig, tokenizer: Tokenizer):
-        asked = questions.load(config.conversations, tokenizer, config.longest_prompt, part=1, parts=2)
-        held = min(config.measured, len(asked) // 2)
-        if held < 2:
-            raise UserError(
-                f"measured is {config.measured} and {config.conversations} has {len(asked)} questions of at "
-                f"most {config.longest_prompt} tokens; give at least 2 and 4: raise one of them"
-            )
-        self.measured, self.trained = asked[:held], asked[held:]
-        self.config = config
-        self.sampler = Sampler(
-            tokenizer=tokenizer, longest_prompt=config.longest_prompt, max_new=config.max_new
-        )
-
-    def round(self, update: int) -> list[list[int]]:
-        """Ids of the prompts of a round: a function of seed and round."""
-        count = self.config.rollouts
-        numbers = drawn(len(self.trained), self.config.train.seed, update * count, count)
-        return [self.trained[n].ids for n in numbers]
-
-
-@dataclass(frozen=True)
-class Source:
-    """A reward model, what its score weighs, and the scores of the fine-tuned model's answers."""
-
-    model: RewardModel
-    weight: float = 1.0
-    mean: float = 0.0
-    sd: float = 1.0
-
-    def reward(self, rows: Rows) -> np.ndarray:
-        return self.weight * (rewards.score(self.model, rows) - self.mean) / self.sd
-
-
-@dataclass(frozen=True)
 class Judges:
-    """Everything that a policy is held against."""
+    """What a policy is held against: the fine-tuned model, and reward models, each centred and scaled by what
+    they say of that model's answers to the measured questions."""
 
-    asker: Asker
-    reference: Transformer
-    sources: tuple[Source, ...]
-    simulated: bool
-    """Whether the reward models learned from simulated raters, whose true utility is known."""
-
-    def calibrated(self) -> "Judges":
-        """Each source centred and scaled by the reference's answers to the measured questions."""
-        rows = self._answers(self.reference)
-        scores = [rewards.score(source.model, rows).astype(np.float64) for source in self.sources]
-        scaled = (
-            dataclasses.replace(source, mean=float(found.mean()), sd=float(found.std(ddof=1)))
-            for source, found in zip(self.sources, scores, strict=True)
-        )
-        return dataclasses.replace(self, sources=tuple(scaled))
-
-    def _answers(self, model: Transformer) -> Rows:
-        """Answers to the measured questions."""
-        seed = key(self.asker.config.train.seed, "measure")
-        return self.asker.sampler.answer(model, [asked.ids for asked in self.asker.measured], seed)
+    def __init__(
+        self, config: PPOConfig, sampler: Sampler, reference: Transformer, measured: list[list[int]]
+    ):
+        self.config, self.sampler, self.reference, self.measured = config, sampler, reference, measured
+        sources = (RewardSource(reward=config.reward, weight=1.0), *config.also)
+        self.simulated = all(rewards.is_simulated(source.reward) for source in sources)
+        """Whether the reward models learned from simulated raters, whose true utility is known."""
+        self._models = [rewards.load(source.reward) for source in sources]
+        self._weights_S1 = np.array([[source.weight] for source in sources])
+        scores_SB = self._scores(self._answers(reference))
+        self._mean_S1 = scores_SB.mean(axis=1, keepdims=True)
+        self._sd_S1 = scores_SB.std(axis=1, ddof=1, keepdims=True)
 
     def reward(self, rows: Rows) -> np.ndarray:
-        return sum(source.reward(rows) for source in self.sources)
+        """[B]"""
+        return np.sum(self._weights_S1 * (self._scores(rows) - self._mean_S1) / self._sd_S1, axis=0)
 
     def utilities(self, rows: Rows) -> np.ndarray:
-        return np.array([utility(text) for text in self.asker.sampler.texts(rows)])
+        return np.array([utility(text) for text in self.sampler.texts(rows)])
 
     def measure(self, model: Transformer, most: int) -> dict[str, float]:
         """Reward and KL of answers to questions that training does not see; their utility where known."""
@@ -255,73 +267,42 @@ class Judges:
             found |= {"utility": float(utilities.mean()), "utility_sd": float(utilities.std(ddof=1))}
         return found
 
+    def _scores(self, rows: Rows) -> np.ndarray:
+        """Of each reward model, float64 [S, B]."""
+        return np.array([rewards.score(model, rows) for model in self._models], np.float64)
 
-def _train(config: PPOConfig, model_config: ModelConfig, asker: Asker, run: Run) -> dict[str, Any]:
-    sources = (Source(rewards.load(config.reward)),)
-    sources += tuple(Source(rewards.load(more.reward), more.weight) for more in config.also)
-    folders = (config.reward, *(more.reward for more in config.also))
-    simulated = all(rewards.is_simulated(folder) for folder in folders)
-
-    def load(dtype: str) -> Policy:  # its own copy: the step donates it
-        own = rewards.load(config.reward).transformer if config.value == "own" else None
-        return policy_of(weights.open(config.model).load(model_config, dtype), own, config.value)
-
-    make = partial(Policy, model_config, value=config.value)
-    learner = policy_learner(learner_of(config, run.folder, make, load))
-    reference = base_of(learner) or weights.open(config.model).load(model_config, model_config.dtype)
-    judges = Judges(asker, reference, sources, simulated).calibrated()
-    most = config.rollouts // (config.minibatches * config.train.microbatches)
-    before = judges.measure(judges.reference, most)
-    tokenizer = asker.sampler.tokenizer
-    samples = Samples.of_chat(run.folder, tokenizer, config.sample_questions, config.train.seed, 1.0)
-    samples.write(judges.reference, 0)
-    monitor = Monitor(config.monitor, before.get("utility_sd"))
-    draw = partial(_draw, config, judges, most)
-    rounds = Rounds(run, learner, draw, monitor, config.epochs, config.minibatches)
-
-    def evaluate(policy: Policy, step: int) -> dict[str, float]:
-        samples.write(policy.transformer, step)
-        return judges.measure(policy.transformer, most)
-
-    trained = train(
-        run,
-        learner,
-        partial(policy_loss, config),
-        rounds.feed(),
-        evaluate,
-        watch="-reward",
-        flops_per_token=model_config.flops_per_token(asker.sampler.width()),
-    )
-    rounds.close()
-    after = trained.heldout
-    counts = {
-        "simulated": simulated,
-        "steps": trained.step,
-        "rounds": len(rounds.lines),
-        "kl": after["kl"],
-        "reward_before": before["reward"],
-        "reward_after": after["reward"],
-        "measured": len(asker.measured),
-    }
-    if simulated:
-        gain = (after["utility"] - before["utility"]) / before["utility_sd"]
-        counts |= {"utility_before": before["utility"], "utility_sd_before": before["utility_sd"]}
-        counts |= {"utility_after": after["utility"], "utility_gain_sd": gain}
-    return counts
+    def _answers(self, model: Transformer) -> Rows:
+        return self.sampler.answer(model, self.measured, key(self.config.train.seed, "measure"))
 
 
-def _draw(
-    config: PPOConfig, judges: Judges, most: int, policy: Policy, number: int, lines: list[Line]
+def experience(
+    config: PPOConfig, policy: Policy, reference: Transformer, rows: Rows, kl_weight: float, most: int
 ) -> tuple[Rows, Line]:
-    """Answers of a round, and what is learned from them."""
-    asker, weight = judges.asker, kl_weight(config, lines)
-    seed = key(config.train.seed, "answers", number)
-    rows = asker.sampler.answer(policy.transformer, asker.round(number), seed)
-    ids = asker.sampler.ids(rows)
-    values: Line = {"kl_weight": weight, "distinct_1": distinct(ids, 1), "distinct_2": distinct(ids, 2)}
-    if judges.simulated:
-        values["utility"] = float(judges.utilities(rows).mean())
-    rows = rollout.with_reward(rows, judges.reward(rows))
-    pay = Pay(kl_kind=config.kl_kind, cut_penalty=config.cut_penalty, gamma=config.gamma, lam=config.lam)
-    rows, means = rollout.experience(policy, judges.reference, rows, weight, pay, most)
-    return rows, means | values
+    """What is learned from: old log-probabilities and values, advantages and returns of every sampled token;
+    and the means of the round. So many rows at a time.
+
+    The reward is −kl_weight · KL's estimate at every token, plus the answer's `reward` at its last sampled
+    token, less `cut_penalty` where the answer was cut short.
+    """
+    logprob_BT, value_BT = rollout.read_back(policy, rows, most)
+    reference_BT = rollout.read_reference(reference, rows, most)
+    rows = rows | {"old_logprobs": logprob_BT, "old_values": value_BT, "reference": reference_BT}
+    batch = meshes.put_batch(meshes.own_rows(rows), jax.sharding.get_mesh())
+    costs = kl_weight, config.cut_penalty, config.gamma, config.lam
+    learned = meshes.fetch(_advantages(batch, jnp.array(costs, jnp.float32), config.kl_kind))
+    return rows | learned, rollout.measure(rows, logprob_BT, reference_BT)
+
+
+@partial(jax.jit, static_argnums=2)
+def _advantages(batch: rollout.Batch, costs: jax.Array, kl_kind: Estimator) -> rollout.Batch:
+    kl_weight, cut_penalty, gamma, lam = costs
+    mask_BT = batch["mask"]
+    apart_BT = kl(batch["old_logprobs"], batch["reference"], kl_kind) * mask_BT
+    reward_BT = batch["reward"] * batch["rewarded"] - cut_penalty * batch["cut"] - kl_weight * apart_BT
+    in_time = (
+        jax.sharding.reshard(x_BT, P(BATCH, None)) for x_BT in (reward_BT, batch["old_values"], mask_BT)
+    )
+    advantage_BT, return_BT = (
+        jax.sharding.reshard(x_BT, rollout.ROWS) for x_BT in gae(*in_time, gamma=gamma, lam=lam)
+    )
+    return {"advantages": whiten(advantage_BT, mask_BT), "returns": return_BT}

@@ -5,7 +5,6 @@ them the same prompt with the answers to another one, whose log-probabilities es
 """
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
@@ -18,9 +17,8 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain import weights
-from jaxtrain.align import losses
-from jaxtrain.align.comparisons import Part, parts_of, rows_of
-from jaxtrain.feed.shuffle import Epochs
+from jaxtrain.align import preference_losses as losses
+from jaxtrain.align.comparisons import Part, Rows, epochs, padded, parts_of, rows_of
 from jaxtrain.fields import Adjustable
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.lora import LoRAConfig
@@ -32,8 +30,8 @@ from jaxtrain.runtime.progress import say
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train.config import TrainConfig
-from jaxtrain.train.context import Run, training
-from jaxtrain.train.loop import Feed, Trained, train
+from jaxtrain.train.context import training
+from jaxtrain.train.loop import train
 from jaxtrain.train.losses import logprobs
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.weights.folder import write_about
@@ -41,7 +39,6 @@ from jaxtrain.weights.learners import learner_of, runs_as, without_dropout
 
 FIELDS = ("tokens", "targets", "loss_weights", "segment_ids", "positions")
 Kind = Literal["sigmoid", "sigmoid_norm", "ipo", "hinge", "robust", "simpo", "orpo", "kto"]
-Rows = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,18 +140,11 @@ def read_pairs(path: Path | Part, tokenizer: Tokenizer, length: int) -> Pairs:
 
 def pack(sequences: list[tuple[list[int], list[int]]], length: int, pad: int) -> Rows:
     """A row a (prompt, answer), padded on the right; only the answer's tokens are targets."""
-    rows = {name: np.zeros((len(sequences), length), np.int32) for name in ("segment_ids", "positions")}
-    rows |= {name: np.full((len(sequences), length), pad, np.int32) for name in ("tokens", "targets")}
-    rows["loss_weights"] = np.zeros((len(sequences), length), np.float32)
-    for row, (prompt, answer) in enumerate(sequences):
-        kept = [*prompt, *answer][-length:]
-        n = len(kept)
-        rows["tokens"][row, :n] = kept
-        rows["targets"][row, : n - 1] = kept[1:]
-        rows["loss_weights"][row, max(0, n - 1 - len(answer)) : n - 1] = 1
-        rows["segment_ids"][row, :n] = 1
-        rows["positions"][row, :n] = np.arange(n)
-    return rows
+    rows, count_B1 = padded([[*prompt, *answer] for prompt, answer in sequences], length, pad)
+    at_T, answer_B1 = np.arange(length), np.array([[len(answer)] for _, answer in sequences])
+    rows["targets"] = np.where(at_T < count_B1 - 1, np.roll(rows["tokens"], -1, axis=1), np.int32(pad))
+    is_answer_BT = (at_T >= count_B1 - 1 - answer_B1) & (at_T < count_B1 - 1)
+    return rows | {"loss_weights": np.float32(is_answer_BT)}
 
 
 def train_preferences(config: PreferenceConfig, folder: Path) -> dict[str, Any]:
@@ -177,40 +167,32 @@ def train_preferences(config: PreferenceConfig, folder: Path) -> dict[str, Any]:
         kept, heldout = (
             _with_reference(config, model_config, pairs, tokenizer.pad) for pairs in (kept, heldout)
         )
-        trained = _train(config, model_config, run, kept, heldout)
+
+        def take(pairs: np.ndarray) -> Rows:
+            rows = kept.take(pairs)
+            if config.kind == "orpo":  # the mean over the tokens of the whole batch, whatever its parts
+                tokens = rows["loss_weights"][0::2].sum()
+                rows["nll_scale"] = np.full_like(rows["loss_weights"], len(pairs) / tokens)
+            return rows
+
+        trained = train(
+            run,
+            learner_of(
+                config,
+                run.folder,
+                partial(Transformer, model_config),
+                lambda dtype: weights.open(config.model).load(model_config, dtype),
+            ),
+            partial(preference_loss, config),
+            epochs("pairs", len(kept), config.batch_pairs, config.train.seed, take),
+            lambda model, step: _measure(config, model, heldout),
+            watch="-accuracy",
+            flops_per_token=model_config.flops_per_token(config.length),
+        )
     counts = {"kind": config.kind, "pairs_train": len(kept), "pairs_heldout": len(heldout)}
     counts |= {"pairs_too_long": kept.too_long + heldout.too_long}
     found = {f"heldout_{name}": value for name, value in trained.heldout.items()}
     return {"steps": trained.step} | counts | found
-
-
-def _train(
-    config: PreferenceConfig, model_config: ModelConfig, run: Run, kept: Pairs, heldout: Pairs
-) -> Trained:
-    order = Epochs(len(kept), config.train.seed, "pairs")
-
-    def batches(start: int, stop: int) -> Iterator[Rows]:
-        for index in range(start, stop):
-            rows = kept.take(order[index * config.batch_pairs + np.arange(config.batch_pairs)])
-            if config.kind == "orpo":  # the mean over the tokens of the whole batch, whatever its parts
-                tokens = rows["loss_weights"][0::2].sum()
-                rows["nll_scale"] = np.full_like(rows["loss_weights"], config.batch_pairs / tokens)
-            yield meshes.own_rows(rows)
-
-    return train(
-        run,
-        learner_of(
-            config,
-            run.folder,
-            partial(Transformer, model_config),
-            lambda dtype: weights.open(config.model).load(model_config, dtype),
-        ),
-        partial(preference_loss, config),
-        Feed(batches),
-        lambda model, step: _measure(config, model, heldout),
-        watch="-accuracy",
-        flops_per_token=model_config.flops_per_token(config.length),
-    )
 
 
 def _with_reference(config: PreferenceConfig, model_config: ModelConfig, pairs: Pairs, pad: int) -> Pairs:

@@ -1,4 +1,4 @@
-"""Losses of preferences and of reward models; `losses.py` has them too, beside those of policies.
+"""Losses of preferences and of reward models as pure functions of arrays.
 
 B batch, K answers of one prompt. Each is the mean over B unless it says otherwise.
 """
@@ -94,12 +94,10 @@ def kto(
     ref_kl_logp: jax.Array,
     *,
     beta: float,
-    desirable_weight: float = 1.0,
-    undesirable_weight: float = 1.0,
 ) -> jax.Array:
     """Answers marked good or bad, without pairs (Ethayarajh et al. 2024); the mean of B.
 
-    w (1 − σ(β(h − z))) where desirable, w (1 − σ(β(z − h))) where not, h = logp − ref_logp;
+    1 − σ(β(h − z)) where desirable, 1 − σ(β(z − h)) where not, h = logp − ref_logp;
     z = max(0, mean(kl_logp − ref_kl_logp)), through which no gradient flows.
 
     logp, ref_logp: summed log-probabilities [B]. desirable: bool [B].
@@ -107,31 +105,19 @@ def kto(
     """
     zero = jax.lax.stop_gradient(jnp.maximum(jnp.mean(kl_logp - ref_kl_logp), 0.0))
     gain = beta * (logp - ref_logp - zero)
-    good = desirable_weight * (1 - jax.nn.sigmoid(gain))
-    bad = undesirable_weight * (1 - jax.nn.sigmoid(-gain))
-    return jnp.mean(jnp.where(desirable, good, bad))
-
-
-def bradley_terry(
-    chosen: jax.Array, rejected: jax.Array, *, margin: jax.Array | float | None = None, center: float = 0.0
-) -> jax.Array:
-    """−log σ(chosen − rejected − margin) + center · (chosen + rejected)² of pairs of scores [B].
-
-    margin: by how much the chosen one was better (Touvron et al. 2023, Llama 2). center: pulls scores, which
-    the likelihood leaves free to drift together, to mean zero (Eisenstein et al. 2023).
-    """
-    difference = chosen - rejected if margin is None else chosen - rejected - margin
-    return jnp.mean(-jax.nn.log_sigmoid(difference) + center * (chosen + rejected) ** 2)
+    return jnp.mean(1 - jax.nn.sigmoid(jnp.where(desirable, gain, -gain)))
 
 
 def ranking_loss(
     scores_BK: jax.Array, ranks_BK: jax.Array, *, margin: float = 0.0, center: float = 0.0
 ) -> jax.Array:
-    """`bradley_terry` of every pair of answers to a prompt, its mean a prompt, [B].
+    """Bradley-Terry of every pair of answers to a prompt, its mean a prompt, [B].
 
-    ranks_BK: 1 = best, equal = tie (half a win for each), 0 = no answer here. InstructGPT (Ouyang et al.
-    2022) takes all K (K - 1) / 2 pairs of a prompt together, so that none is overfitted.
-    margin: score for each rank between the two.
+    −log σ(better − worse − margin) + center · (better + worse)². ranks_BK: 1 = best, equal = tie (half a win
+    for each), 0 = no answer here. InstructGPT (Ouyang et al. 2022) takes all K (K - 1) / 2 pairs of a prompt
+    together, so that none is overfitted. margin: score for each rank between the two (Touvron et al. 2023,
+    Llama 2). center: pulls scores, which the likelihood leaves free to drift together, to mean zero
+    (Eisenstein et al. 2023).
     """
     difference_BKK = scores_BK[:, :, None] - scores_BK[:, None, :]
     wins_BKK = ranks_BK[:, :, None] < ranks_BK[:, None, :]
@@ -153,7 +139,7 @@ def plackett_luce(scores_BK: jax.Array, ranks_BK: jax.Array) -> jax.Array:
 
     Plackett 1975: the best is drawn by softmax of the scores, then the next of those that remain. Tied
     answers may have been drawn in any order: the mean over these orders, so two tied answers are half a
-    win for each, as in `bradley_terry`, which this equals at K = 2.
+    win for each, as in `ranking_loss`, which this equals at K = 2.
     ranks_BK: 1 = best, equal = tie, 0 = no answer here.
     Errors: ValueError for more than 12 answers.
 

@@ -3,7 +3,6 @@
 B batch, K answers of one prompt, T time, D model
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,11 +15,10 @@ from jax.sharding import PartitionSpec as P
 
 from jaxtrain import artifact, weights
 from jaxtrain.align import judged
-from jaxtrain.align.comparisons import Comparisons, answer_rows, parts_of, read_comparisons
+from jaxtrain.align.comparisons import Comparisons, answer_rows, epochs, parts_of, read_comparisons
 from jaxtrain.align.heads import RewardModel, head_learner, reward_model_of
 from jaxtrain.align.judged import pair_grades
-from jaxtrain.align.losses import plackett_luce, ranking_loss
-from jaxtrain.feed.shuffle import Epochs
+from jaxtrain.align.preference_losses import plackett_luce, ranking_loss
 from jaxtrain.fields import Adjustable
 from jaxtrain.model import lora
 from jaxtrain.model.config import ModelConfig
@@ -36,7 +34,7 @@ from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.context import Run, training
-from jaxtrain.train.loop import Feed, train
+from jaxtrain.train.loop import train
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.weights.folder import ADAPTER, read_adapter, write_about
 from jaxtrain.weights.learners import assembled, learner_of, runs_as, split, without_dropout
@@ -133,12 +131,6 @@ def _train(
     heldout: Comparisons,
 ) -> dict[str, Any]:
     comparisons, answers = kept.ranks_BK.shape
-    order = Epochs(comparisons, config.train.seed, "comparisons")
-
-    def batches(start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
-        for index in range(start, stop):
-            drawn = order[index * config.batch_prompts + np.arange(config.batch_prompts)]
-            yield meshes.own_rows(kept.batch(drawn))
 
     def evaluate(model: RewardModel, step: int) -> dict[str, Any]:
         return {"accuracy": float(np.mean(pair_grades(score(model, heldout.rows), heldout.ranks_BK)))}
@@ -160,7 +152,7 @@ def _train(
         run,
         learner,
         partial(reward_loss, config, answers),
-        Feed(batches),
+        epochs("comparisons", comparisons, config.batch_prompts, config.train.seed, kept.batch),
         evaluate,
         watch="-accuracy",
         flops_per_token=model_config.flops_per_token(config.length),

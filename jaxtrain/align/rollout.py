@@ -4,17 +4,17 @@ B batch, P prompt, N new tokens, T = P + N + 1, D model
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain.align.heads import Policy, logprobs
-from jaxtrain.align.losses import Estimator, gae, kl, whiten
+from jaxtrain.align.heads import Policy, policy_of
 from jaxtrain.decode.generate import Completions, generate, pad_left, row_keys
 from jaxtrain.feed.shuffle import Epochs
 from jaxtrain.model.config import ModelConfig
@@ -26,20 +26,12 @@ from jaxtrain.tokenize.tokenizer import Tokenizer
 
 Batch = dict[str, jax.Array]
 Rows = dict[str, np.ndarray]
+Prompt = TypeVar("Prompt")
 ROWS = P(BATCH, "context")
 KERNEL_WIDTH = 128
 """Tokens that the rows of attention kernels on accelerators are a multiple of."""
 AT_ONCE = 1024
 """Answers that are drawn side by side at most, where no config says how many."""
-
-
-def fits(model: ModelConfig, longest_prompt: int, max_new: int) -> None:
-    """UserError where prompt and answer are longer than what the model was trained on."""
-    if (tokens := longest_prompt + max_new + 1) > model.max_length:
-        raise UserError(
-            f"longest_prompt {longest_prompt} and max_new {max_new} make rows of {tokens} tokens, but the "
-            f"model was trained on {model.max_length}: lower one of them"
-        )
 
 
 def row_length(longest_prompt: int, max_new: int) -> int:
@@ -49,7 +41,7 @@ def row_length(longest_prompt: int, max_new: int) -> int:
     return -(-(longest_prompt + max_new + 1) // multiple) * multiple
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Sampler:
     """How answers are drawn: every stage that learns from rollouts has one."""
 
@@ -61,6 +53,14 @@ class Sampler:
     temperature: float = 1.0
     at_once: int = AT_ONCE
     """Answers drawn side by side, whose keys and values are in memory together; what they say stays."""
+
+    def check(self, model: ModelConfig) -> None:
+        """UserError where prompt and answer are longer than what the model was trained on."""
+        if (tokens := self.longest_prompt + self.max_new + 1) > model.max_length:
+            raise UserError(
+                f"longest_prompt {self.longest_prompt} and max_new {self.max_new} make rows of {tokens} "
+                f"tokens, but the model was trained on {model.max_length}: lower one of them"
+            )
 
     def width(self) -> int:
         return row_length(self.longest_prompt, self.max_new)
@@ -102,9 +102,10 @@ def with_reward(rows: Rows, reward_B: np.ndarray) -> Rows:
     return rows | {"reward": np.float32(reward_B)[:, None].repeat(rows["tokens"].shape[1], axis=1)}
 
 
-def drawn(size: int, seed: int, first: int, count: int) -> list[int]:
-    """Which of `size` prompts are asked as numbers `first` and on: each once before any is asked again."""
-    return Epochs(size, seed, "prompts")[first + np.arange(count)].tolist()
+def drawn(prompts: Sequence[Prompt], seed: int, number: int, count: int) -> list[Prompt]:
+    """The `count` prompts that are asked in a round: each of all once before any is asked again."""
+    order = Epochs(len(prompts), seed, "prompts")[number * count + np.arange(count)]
+    return [prompts[n] for n in order.tolist()]
 
 
 def rows(prompt_BP: jax.Array, segments_BP: jax.Array, answers: Completions, end: int, width: int) -> Batch:
@@ -152,16 +153,6 @@ def _ahead(x_BT: jax.Array) -> jax.Array:
 _rows = jax.jit(rows, static_argnames=("end", "width"))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pay:
-    """What an answer's tokens are paid; see `PPOConfig` for the fields."""
-
-    kl_kind: Estimator = "k1"
-    cut_penalty: float = 0.0
-    gamma: float = 1.0
-    lam: float = 0.95
-
-
 def read_back(policy: Policy, rows: Rows, most: int, temperature: float = 1.0) -> tuple[np.ndarray, Any]:
     """log p of the sampled tokens and values before them (None without a head), float32 [B, T]."""
     return meshes.map_rows(partial(_policy, policy, temperature), rows, most)
@@ -169,49 +160,12 @@ def read_back(policy: Policy, rows: Rows, most: int, temperature: float = 1.0) -
 
 def read_reference(model: Transformer, rows: Rows, most: int, temperature: float = 1.0) -> np.ndarray:
     """log p of the sampled tokens under another model, float32 [B, T]."""
-    return meshes.map_rows(partial(_logprobs, model, temperature), rows, most)
+    return read_back(policy_of(model), rows, most, temperature)[0]
 
 
 @jax.jit
 def _policy(policy: Policy, temperature: float, batch: Batch) -> tuple[jax.Array, jax.Array | None]:
     return policy(batch, temperature)
-
-
-@jax.jit
-def _logprobs(model: Transformer, temperature: float, batch: Batch) -> jax.Array:
-    return logprobs(model, batch, temperature)
-
-
-def experience(
-    policy: Policy, reference: Transformer, rows: Rows, kl_weight: float, pay: Pay, most: int
-) -> tuple[Rows, dict[str, float]]:
-    """What PPO learns from: old log-probabilities and values, advantages and returns of every sampled token;
-    and the means of the round. So many rows at a time.
-
-    The reward is −kl_weight · KL's estimate at every token, plus the answer's `reward` at its last sampled
-    token, less `cut_penalty` where the answer was cut short.
-    """
-    logprob_BT, value_BT = read_back(policy, rows, most)
-    reference_BT = read_reference(reference, rows, most)
-    rows = rows | {"old_logprobs": logprob_BT, "old_values": value_BT, "reference": reference_BT}
-    batch = meshes.put_batch(meshes.own_rows(rows), jax.sharding.get_mesh())
-    learned = meshes.fetch(_advantages(batch, jnp.float32(kl_weight), pay))
-    return rows | learned, measure(rows, logprob_BT, reference_BT)
-
-
-@partial(jax.jit, static_argnames="pay")
-def _advantages(batch: Batch, kl_weight: jax.Array, pay: Pay) -> Batch:
-    mask_BT = batch["mask"]
-    apart_BT = kl(batch["old_logprobs"], batch["reference"], pay.kl_kind) * mask_BT
-    score_BT = batch["reward"] * batch["rewarded"] - pay.cut_penalty * batch["cut"]
-    reward_BT = score_BT - kl_weight * apart_BT
-    in_time = (
-        jax.sharding.reshard(x_BT, P(BATCH, None)) for x_BT in (reward_BT, batch["old_values"], mask_BT)
-    )
-    advantage_BT, return_BT = (
-        jax.sharding.reshard(x_BT, ROWS) for x_BT in gae(*in_time, gamma=pay.gamma, lam=pay.lam)
-    )
-    return {"advantages": whiten(advantage_BT, mask_BT), "returns": return_BT}
 
 
 def measure(rows: Rows, logprob_BT: np.ndarray, reference_BT: np.ndarray) -> dict[str, float]:

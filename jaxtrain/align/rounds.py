@@ -75,7 +75,7 @@ class Rounds:
             yield meshes.own_rows(self._minibatch(number, part))
 
     def _play(self, number: int, is_late: bool) -> bool:
-        """Draw a round; True where the monitor ends the run."""
+        """Draw a round; True where its monitor ends the run before that is learned from."""
         if is_late:
             say(f"the rows of round {number + 1} are not in {self._folder}: drawn again")
         self.lines = [line for line in self.lines if line["round"] <= number]
@@ -87,14 +87,6 @@ class Rounds:
         if self.run.first and (number == 0 or (number + 1) % 5 == 0):
             shown = {name: value for name, value in line.items() if name not in ("kind", "round")}
             show(number + 1, -(-self.run.config.steps // self.steps), shown, "round")
-        if self._tell(number):
-            return True
-        self._rows = rows
-        self._store(number, rows)
-        return False
-
-    def _tell(self, number: int) -> bool:
-        """Say what the monitor finds; True where it ends the run."""
         flags = self.monitor.look(self.lines)
         for flag in flags:
             self.run.told.append({"kind": "flag", **dataclasses.asdict(flag)})
@@ -102,7 +94,10 @@ class Rounds:
         if stops := [flag.rule for flag in flags if flag.rule in self.monitor.stops]:
             self.run.told.append({"kind": "stop", "rules": stops})
             say(f"stopped before learning from round {number + 1}: monitor.stop_at has {', '.join(stops)}")
-        return bool(stops)
+            return True
+        self._rows = rows
+        self._store(number, rows)
+        return False
 
     def _store(self, number: int, rows: Rows) -> None:
         """Keep the rows until no checkpoint that the run may go back to lies within their round."""

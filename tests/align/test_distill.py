@@ -2,15 +2,23 @@
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from run_lines import lines
 
 from jaxtrain.align import distill
 from jaxtrain.align.distill import DistillConfig
+from jaxtrain.align.heads import Policy
+from jaxtrain.align.losses import gkd_of_tokens
 from jaxtrain.align.rollout import Sampler
 from jaxtrain.align.run import run
+from jaxtrain.model.transformer import Transformer
+from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.tokenize.tokenizer import Tokenizer
@@ -77,9 +85,41 @@ def test_answers_are_the_students_or_the_conversations_whole(config, eight):
     [
         ({"beta": 1.5}, "beta is 1.5; it is at least 0 and at most 1"),
         ({"rollouts": 12}, "rollouts is 12; 8 devices need a multiple of 8"),
-        ({"longest_prompt": 3}, "has 0 questions of at most 3 tokens"),
+        ({"longest_prompt": 3}, "has no question of at most 3 tokens"),
     ],
 )
 def test_what_it_refuses(config, changed, words):
     with pytest.raises(UserError, match=words):
         run(dataclasses.replace(config, **changed))
+
+
+def whole(policy: Policy, teacher: Transformer, batch: dict[str, jax.Array]) -> jax.Array:
+    """The loss of all logits at once."""
+    arrays = [batch[name] for name in ("tokens", "segment_ids", "positions")]
+    ours, theirs = (model(*arrays) for model in (policy.transformer, teacher))
+    return jnp.sum(gkd_of_tokens(ours, theirs, beta=0.3, temperature=0.7) * batch["mask"])
+
+
+def by_rows(policy: Policy, teacher: Transformer, batch: dict[str, jax.Array]) -> jax.Array:
+    return distill.distill_loss(0.3, 0.7, distill.Taught(policy, teacher), batch)[0]
+
+
+@pytest.mark.parametrize("axes", [MeshConfig(fsdp=1), MeshConfig(fsdp=2, tensor=2, context=2)])
+def test_the_logits_of_all_rows_never_stand_at_once(small, placed, axes):
+    """Loss and gradients are those of whole logits, which the program has no array for."""
+    model, B, T = dataclasses.replace(small, vocab_size=80), 16, 12
+    rng = np.random.default_rng(0)
+    rows = {name: rng.integers(0, 80, (B, T), np.int32) for name in ("tokens", "positions")}
+    rows |= {"segment_ids": np.ones((B, T), np.int32), "mask": np.float32(rng.random((B, T)) < 0.5)}
+    found, logits = {}, {}
+    with jax.set_mesh(meshes.make(axes, jax.devices()[: max(1, axes.fsdp * axes.tensor * axes.context)])):
+        policy, teacher = placed(partial(Policy, model, value="none")), placed(partial(Transformer, model))
+        teacher = jax.tree.map(lambda x: x * 1.5, teacher)
+        batch = meshes.put_batch(rows, jax.sharding.get_mesh())
+        for loss in (whole, by_rows):
+            made = jax.jit(jax.value_and_grad(loss)).lower(policy, teacher, batch).compile()
+            found[loss] = jax.device_get(made(policy, teacher, batch))
+            shape = [B // axes.fsdp, T // axes.context, 80 // axes.tensor]
+            logits[loss] = f"f32[{','.join(map(str, shape))}]" in made.as_text()
+    assert logits == {whole: True, by_rows: False}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), *found.values())

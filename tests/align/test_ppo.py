@@ -18,14 +18,14 @@ from jaxtrain import config as configs
 from jaxtrain.align import ppo, rollout
 from jaxtrain.align.heads import Policy
 from jaxtrain.align.monitor import Monitor, MonitorConfig
-from jaxtrain.align.ppo import Asker, PPOConfig
-from jaxtrain.align.rollout import Pay
+from jaxtrain.align.ppo import PPOConfig
 from jaxtrain.align.rounds import Rounds
 from jaxtrain.align.run import run
 from jaxtrain.decode.generate import generate, row_keys
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import optimizer as optimizers
 from jaxtrain.train.config import TrainConfig
@@ -58,7 +58,7 @@ def improve(policy: Policy, reference: Any, rounds: int, kl_weight: float) -> li
         rows = meshes.fetch(laid_out(on["tokens"], on["segments"], answers, end=STOP, width=PROMPT + NEW + 1))
         low_BT = (rows["targets"] < LIKED) * rows["mask"]  # a reward by hand: the share of low ids
         worth = rollout.with_reward(rows, low_BT.sum(axis=1) / rows["mask"].sum(axis=1))
-        learned, means = rollout.experience(state.model, reference, worth, kl_weight, Pay(), ROWS)
+        learned, means = ppo.experience(config, state.model, reference, worth, kl_weight, ROWS)
         for part in np.split(np.random.default_rng(update).permutation(ROWS), 2) * 2:
             minibatch = {name: values[part] for name, values in learned.items()}
             state, _ = step(state, meshes.put_batch(minibatch, jax.sharding.get_mesh()))
@@ -158,32 +158,27 @@ def test_what_it_states_is_what_it_measured(in_tiny):
 
 
 def test_raters_training_and_measurement_never_share_a_question(in_tiny, tiny_config):
-    asker = Asker(tiny_config, Tokenizer.load(Path(in_tiny("5_finetune")) / "tokenizer"))
+    tokenizer = Tokenizer.load(Path(in_tiny("5_finetune")) / "tokenizer")
     rated = {
-        row["prompt"][0]["content"]
+        tuple(render(row["prompt"], tokenizer, generation_prompt=True)[0])
         for name in ("train", "heldout")
         for row in pq.read_table(Path(in_tiny("6_rate")) / f"{name}.parquet").to_pylist()
     }
-    texts = [{prompt.messages[0]["content"] for prompt in part} for part in (asker.measured, asker.trained)]
-    assert len(rated) == 64
-    assert len(texts[0]) == 32
-    assert len(texts[1]) > 32
-    assert not texts[0] & texts[1]
-    assert not (texts[0] | texts[1]) & rated
-    measured = {tuple(prompt.ids) for prompt in asker.measured}
-    for update in range(20):
-        assert not measured & set(map(tuple, asker.round(update)))
+    measured, asked = (set(map(tuple, part)) for part in ppo.questions(tiny_config, tokenizer))
+    assert len(rated) == 64 and len(measured) == 32 and len(asked) > 32
+    assert not measured & asked and not (measured | asked) & rated
 
 
 def test_an_epoch_asks_every_question_once(in_tiny, tiny_config):
-    asker = Asker(tiny_config, Tokenizer.load(Path(in_tiny("5_finetune")) / "tokenizer"))
-    asked = [tuple(ids) for update in range(25) for ids in asker.round(update)]
-    size = len(asker.trained)
+    tokenizer = Tokenizer.load(Path(in_tiny("5_finetune")) / "tokenizer")
+    _, questions = ppo.questions(tiny_config, tokenizer)
+    rounds = [rollout.drawn(questions, 0, number, tiny_config.rollouts) for number in range(25)]
+    asked, size = sum(rounds, []), len(questions)
     assert len(asked) >= 2 * size
     first, second = asked[:size], asked[size : 2 * size]
-    assert sorted(first) == sorted(second) == sorted(tuple(prompt.ids) for prompt in asker.trained)
+    assert sorted(first) == sorted(second) == sorted(questions)
     assert first != second
-    assert asker.round(3) == asker.round(3)
+    assert rollout.drawn(questions, 0, 3, tiny_config.rollouts) == rounds[3]
 
 
 def test_rounds_that_do_not_divide_are_refused(tiny_config):

@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxtrain.align import rollout
+from jaxtrain.align import ppo, rollout
 from jaxtrain.align.comparisons import answer_rows
 from jaxtrain.align.heads import Policy, RewardModel
+from jaxtrain.align.ppo import PPOConfig
 from jaxtrain.align.reward_model import score
-from jaxtrain.align.rollout import Pay
 from jaxtrain.decode.generate import generate, pad_left, row_keys
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
@@ -31,9 +31,7 @@ def prompts() -> list[list[int]]:
 def roll(small, placed, prompts):
     """`roll(kl_weight)`: answers, rows and experience on the mesh that is set; another model as reference."""
 
-    def work(
-        kl_weight: float, own_reference: bool = False, pad: int = PAD, pay: Pay | None = None, width=WIDTH
-    ):
+    def work(kl_weight: float, own_reference: bool = False, pad: int = PAD, width=WIDTH, **paid):
         policy = placed(partial(Policy, small))
         reference = policy.transformer if own_reference else placed(partial(_other, small))
         tokens, segments = pad_left(prompts, PROMPT, pad)
@@ -47,7 +45,8 @@ def roll(small, placed, prompts):
         rows = meshes.fetch(laid_out(on["tokens"], on["segments"], answers, end=STOP, width=width))
         scores = score(placed(partial(RewardModel, small)), rows)
         worth = rollout.with_reward(rows, (scores - 0.25) / 2.0)
-        batch, means = rollout.experience(policy, reference, worth, kl_weight, pay or Pay(), most=16)
+        config = PPOConfig(**dict.fromkeys(("model", "reward", "conversations", "out"), ""), **paid)
+        batch, means = ppo.experience(config, policy, reference, worth, kl_weight, most=16)
         return answers, batch, means
 
     return work
@@ -169,10 +168,9 @@ def test_the_end_is_learned_where_padding_is_the_same_token(roll, one):
 
 def test_pay_is_as_the_config_says(roll, one):
     """Returns of values of 0, undiscounted: what is still to come of score, KL (k3) and the penalty."""
-    pay = Pay(kl_kind="k3", cut_penalty=0.7, gamma=1.0, lam=1.0)
-    answers, batch, _ = roll(kl_weight=0.2, pay=pay)
-    _, free, _ = roll(kl_weight=0.0, pay=Pay(lam=1.0))
-    _, linear, _ = roll(kl_weight=0.2, pay=Pay(lam=1.0))
+    answers, batch, _ = roll(kl_weight=0.2, kl_kind="k3", cut_penalty=0.7, lam=1.0)
+    _, free, _ = roll(kl_weight=0.0, lam=1.0)
+    _, linear, _ = roll(kl_weight=0.2, lam=1.0)
     batch, free, linear = (jax.tree.map(np.asarray, x) for x in (batch, free, linear))
     for row, ids in enumerate(sampled(answers)):
         at = batch["mask"][row] > 0
