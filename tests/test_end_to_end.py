@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from tiny_run import CONFIGS, runs, tiny, workplace
 
@@ -22,6 +23,7 @@ from jaxtrain import artifact, manifest, pipeline
 from jaxtrain import config as configs
 from jaxtrain.align import reward_model
 from jaxtrain.evaluate.run import run as evaluate
+from jaxtrain.runtime import compiled
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.weights import folder as store
@@ -88,6 +90,50 @@ def test_training_lowers_the_loss_in_every_stage(tiny):
     for name in ("4_pretrain", "5_finetune"):
         losses = [line["loss"] for line in metrics(runs(tiny) / name) if "kind" not in line]
         assert losses[-1] < losses[0] - 0.1, name
+
+
+OUTPUTS = Path(__file__).with_name("outputs.json")
+# the last two learn from what was sampled by the weights of the stages before
+TOLERANCE = {"4_pretrain": 1e-6, "5_finetune": 1e-6, "7_reward": 1e-4, "8_ppo": 1e-3}
+RENEW = "RENEW=1 .venv/bin/python -m pytest -n 0 tests/test_end_to_end.py -k same_version"
+
+
+def output(folder: Path) -> dict[str, Any]:
+    """What a stage made, and its VERSION: a hash of each file's content, or the losses of its first steps."""
+    made = artifact.read_manifest(folder)
+    assert made is not None
+    found: dict[str, Any] = {"version": made["version"]}
+    if folder.name in TRAINED:
+        return found | {"loss": [line["loss"] for line in metrics(folder) if "kind" not in line][:4]}
+    found["files"] = {}
+    for file in sorted(made["files"]):
+        if file.endswith(".parquet"):  # its bytes are those of a release of pyarrow
+            content = json.dumps(pq.read_table(folder / file).to_pylist(), default=str).encode()
+        else:
+            content = (folder / file).read_bytes()
+        found["files"][file] = hashlib.sha256(content).hexdigest()
+    return found
+
+
+@pytest.mark.parametrize("stage", ["1_collect", "2_clean", "3_tokenize", *TRAINED])
+def test_the_same_version_makes_the_same(tiny, stage):
+    """VERSION is all that tells a finished artifact from what today's code would make."""
+    table = json.loads(OUTPUTS.read_text())
+    machine, found = f"jax {jax.__version__}, {compiled.machine()}", output(runs(tiny) / stage)
+    if "RENEW" in os.environ:
+        table |= {"renew": RENEW, "machine": machine}
+        table["stages"][stage] = found
+        OUTPUTS.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n")
+    known = table["stages"][stage]
+    changed = f"the output of {stage} changed: raise the VERSION of its config, then renew: {RENEW}"
+    assert found["version"] == known["version"], f"the VERSION of {stage} changed; renew: {RENEW}"
+    if stage not in TRAINED:
+        assert found["files"] == known["files"], changed
+    elif machine == table["machine"]:
+        near = TOLERANCE[stage]
+        np.testing.assert_allclose(found["loss"], known["loss"], near, near, err_msg=changed)
+    else:
+        np.testing.assert_allclose(found["loss"][0], known["loss"][0], rtol=1e-2, err_msg=changed)
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
