@@ -6,6 +6,7 @@ Beside the seconds that the stage itself took. At once: what is compared when an
 the shards of records and of checkpoints, which are compared when each is first read.
 """
 
+import os
 import sys
 import tempfile
 import time
@@ -47,12 +48,12 @@ def main(run: Path) -> None:
             file.truncate(LARGE)
         rate = LARGE / 1e6 / seconds(lambda: integrity.digest(large))
     whole = sum(stage["milliseconds_all"] for stage in stages.values()) / 1000
-    spent = sum(stage["seconds_of_the_stage"] for stage in stages.values())
-    record(
-        "checking",
-        [],
-        {"megabytes_a_second": round(rate), "share_of_the_run": whole / spent, "stages": stages},
-    )
+    found = {
+        "load_average": os.getloadavg()[0],
+        "megabytes_a_second": round(rate),
+        "share_of_the_run": whole / sum(stage["seconds_of_the_stage"] for stage in stages.values()),
+    }
+    record("checking", [], {**found, "stages": stages})
 
 
 if __name__ == "__main__":
