@@ -57,7 +57,7 @@ COMMANDS = {
     "reward": Command("a reward model from comparisons", "align.run:RewardConfig"),
     "dpo": Command("a policy from comparisons alone: DPO and its kin", "align.run:PreferenceConfig"),
     "ppo": Command("a policy improved against reward models", "align.run:PPOConfig"),
-    "grpo": Command("a policy improved on problems that a program checks", "align.run:GRPOConfig"),
+    "grpo": Command("a policy improved on tasks whose answers are graded", "align.run:GRPOConfig"),
     "distill": Command("a student on its own answers, held against a teacher", "align.run:DistillConfig"),
     "align": Command("any of these five, as the config says", ALIGN),
     "evaluate": Command("benchmarks and held-out text, with standard errors", "evaluate.run:EvaluateConfig"),
@@ -89,6 +89,7 @@ COMMANDS = {
     "rate export": Command("an artifact of the database", "", "rate.people:ExportConfig export"),
     "align score": Command("a reward model's scores over HTTP", "", "align.scorer:ScoreConfig serve"),
     "align export": Command("a reward model for Hugging Face", "", "align.export:ExportConfig export"),
+    "align best": Command("the best of n answers, to fine-tune on", "", "align.best:BestConfig best"),
     "evaluate plant": Command(
         "texts to plant for a test of memory", "", "evaluate.memorization:PlantConfig plant"
     ),

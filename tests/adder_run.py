@@ -22,13 +22,14 @@ from jaxtrain.train.step import make_step
 from jaxtrain.weights import folder as store
 
 STEPS = 26
+TASK = str(Path(__file__).parents[1] / "data" / "arithmetic" / "task.py")
 MODEL = ModelConfig(
     vocab_size=263, layers=2, d_model=32, heads=2, kv_heads=2, head_dim=16, d_hidden=64, max_length=16
 )
 
 
 def write_adder(folder: Path) -> Path:
-    """The folder `model` with weights and tokenizer, and `problems.jsonl` of all 81 sums beside it."""
+    """The folder `model` with weights and tokenizer, and all 81 sums beside it, for data/arithmetic."""
     tokenizer = BytePairTokenizer({bytes([n]): n for n in range(256)}, PATTERN)
     digits = range(1, 10)
     problems = [{"question": f"{a}+{b}", "answer": str(a + b)[::-1]} for a in digits for b in digits]
@@ -55,5 +56,6 @@ def write_adder(folder: Path) -> Path:
         checkpoints.close()
     tokenizer.save(out / "tokenizer")
     lines = "".join(json.dumps(problem) + "\n" for problem in problems)
-    (folder / "problems.jsonl").write_text(lines)
+    for name in ("tested", "practised"):
+        (folder / f"{name}.jsonl").write_text(lines)
     return folder

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from adder_run import TASK
 
 from jaxtrain import pipeline
 from jaxtrain.align.distill import DistillConfig
@@ -101,10 +102,9 @@ def config(stage: str, inputs: Inputs, out: Path, mesh: MeshConfig | None = None
             reads = {"reward": of("7_reward"), "conversations": of("2_clean")}
             return PPOConfig(**reads, **sizes, **short, **tuned)
         case "grpo":
-            sums = str(inputs.adder / "problems.jsonl")
             sizes = {"prompts": 4, "group": 8, "epochs": 2, "minibatches": 2, "longest_prompt": 8}
             begin = tuned | short | {"model": str(inputs.adder / "model"), "max_new": 3}
-            return GRPOConfig(problems=sums, heldout=sums, **sizes, **begin)
+            return GRPOConfig(tasks=(TASK,), data=str(inputs.adder), **sizes, **begin)
         case "distill":
             reads = {"teacher": of("4_pretrain"), "conversations": of("2_clean")}
             return DistillConfig(rollouts=16, **reads, **short, **tuned)

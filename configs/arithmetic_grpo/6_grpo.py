@@ -17,8 +17,8 @@ RUNS = f"runs/{Path(__file__).resolve().parent.name}"
 
 config = GRPOConfig(
     model=f"{RUNS}/5_finetune",
-    problems="data/arithmetic/practised.jsonl",
-    heldout="data/arithmetic/tested.jsonl",
+    tasks=("data/arithmetic/task.py",),
+    data="data/arithmetic",
     train=TrainConfig(
         optimizer=OptimizerConfig(
             kind="muon", lr=3e-3, rest_lr=1e-3, warmup_steps=5, schedule="linear", weight_decay=0.0

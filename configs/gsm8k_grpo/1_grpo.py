@@ -5,7 +5,7 @@ It needs what no package brings:
 
     jaxtrain convert Qwen2.5-1.5B-Instruct runs/gsm8k_grpo/model    (a folder of Hugging Face's)
     runs/gsm8k_grpo/model/tokenizer             (its tokenizer.json and tokenizer_config.json)
-    data/gsm8k/train.jsonl and test.jsonl       (of openai/grade-school-math, MIT)
+    data/hub/benchmarks/gsm8k_train.jsonl and gsm8k_test.jsonl    (of openai/grade-school-math, MIT)
 
 What it takes: `jaxtrain plan configs/gsm8k_grpo/1_grpo.py --topology h100:1`, by the shapes in `model.json`
 beside this file. Not run yet. Published for this model with GRPO (verl's baselines, LoRA): 77.9 % of
@@ -23,10 +23,8 @@ RUNS = f"runs/{Path(__file__).resolve().parent.name}"
 
 config = GRPOConfig(
     model=f"{RUNS}/model",
-    problems="data/gsm8k/train.jsonl",
-    heldout="data/gsm8k/test.jsonl",
-    rewards={"result": 1.0, "form": 0.1},
-    instruction="Think step by step, then give the result alone on the last line, after ####.",
+    tasks=("gsm8k_chat",),
+    data="data/hub",
     kind="dapo",
     advantage="dr_grpo",
     clip_high=0.28,

@@ -12,7 +12,9 @@ heads.py          modules around transformers: the policy with its value head, t
 rollout.py        sampled answers with their log-probabilities, values and rewards
 rounds.py         rounds of sampling, from which the next three take their batches
 ppo.py            PPO against reward models, with a KL penalty to the fine-tuned model
-grpo.py           GRPO and its kin, on problems whose answers a program can check
+grpo.py           GRPO and its kin, on tasks whose answers are graded
+practice.py       tasks as they are practised
+best.py           the best of several answers, to fine-tune on
 distill.py        a student held against its teacher on its own answers
 monitor.py        is the reward still worth having
 preference.py     DPO and its kin: a policy from comparisons, without a reward model

@@ -1,4 +1,4 @@
-"""Group-relative policy optimisation on problems whose answers a program can check.
+"""Group-relative policy optimisation on tasks: what grades a benchmark's answers pays for them.
 
 Several answers to a problem are drawn together; each is pushed by how much better it is than the others of
 its group, so there is no value model. One function with flags for the family (`losses.grpo`).
@@ -6,13 +6,12 @@ its group, so there is no value model. One function with flags for the family (`
 B rows = prompts · G answers of a group, T time
 """
 
-import os
+from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,22 +21,20 @@ from jaxtrain import weights
 from jaxtrain.align import rollout
 from jaxtrain.align.heads import Policy, policy_learner
 from jaxtrain.align.losses import Baseline, Group, group_advantage, grpo, moved, truncated_importance
-from jaxtrain.align.monitor import Monitor, MonitorConfig, variety
+from jaxtrain.align.monitor import Monitor, MonitorConfig, paid_for, variety
+from jaxtrain.align.practice import Practice, divided, read
 from jaxtrain.align.rollout import Rows, Sampler, drawn
 from jaxtrain.align.rounds import Line, Rounds
+from jaxtrain.decode.dialogues import Dialogue
 from jaxtrain.feed.shuffle import key
 from jaxtrain.fields import Adjustable, Operational
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
-from jaxtrain.runtime import distributed
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count, Limits, Positive, Signed
-from jaxtrain.runtime.progress import say
-from jaxtrain.tasks import sandbox
-from jaxtrain.tasks.verifiable import GRADERS, Problem, check_tests, read_problems
-from jaxtrain.tokenize.chat import render
-from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.tasks import catalog
+from jaxtrain.tasks.task import DATA
 from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.context import training
 from jaxtrain.train.loop import train
@@ -57,19 +54,17 @@ class GRPOConfig:
 
     model: str
     """Folder of the finetune artifact: the first policy and the reference."""
-    problems: str
-    """`.jsonl` file with a `question` and an `answer` a line, to practise on."""
-    heldout: str
-    """The same, to measure on."""
+    tasks: tuple[str, ...]
+    """Tasks to practise, by name or as .py files that define a `task`, the same that evaluate measures. Each
+    asks in the chat template, and has a file to practise on beside the one that is measured."""
+    data: str = DATA
+    """Folder with the tasks' files."""
     out: str
     """Folder to write."""
-    rewards: dict[str, Signed] = field(default_factory=lambda: {"exact": 1.0})
-    """Weight of each grader's grade (0 to 1) in the reward: exact, the whole answer is right; number, its
-    last number is; result, it ends in `#### ` and the right number; form, in `#### ` and any; code, the
-    program that it holds passes the tests in `answer`. The program runs in a sandbox, the tests beside it in
-    another: they call its functions with plain values (None, numbers, text, lists, …)."""
-    instruction: str = ""
-    """Put behind every question."""
+    shares: tuple[Positive, ...] = ()
+    """How many of a round's prompts are of each task, beside the others; none: of all alike."""
+    rewards: dict[str, Signed] = field(default_factory=dict)
+    """Weights of grades by name in the reward, for tasks that have such grades; none: as the tasks say."""
     kind: Group = "grpo"
     """How tokens are weighted and ratios clipped: see `jaxtrain.align.losses.grpo`. A minibatch is one batch
     to the mean, however it is cut, so bnpo and dapo are the same here."""
@@ -88,11 +83,11 @@ class GRPOConfig:
     """A round of sampling comes every `epochs` times `minibatches` steps."""
     monitor: Adjustable[MonitorConfig] = field(default_factory=MonitorConfig)
     prompts: Count = 32
-    """Problems a round."""
+    """Items a round."""
     group: Annotated[int, Limits(2)] = 8
-    """Answers to a problem, at least 2."""
+    """Answers to an item, at least 2."""
     resample: int = 0
-    """Times that a round is sampled again, on other problems, while fewer than `prompts` of its groups have
+    """Times that a round is sampled again, on other items, while fewer than `prompts` of its groups have
     unequal rewards (DAPO's dynamic sampling); what then lacks is filled with groups that teach nothing."""
     sample_rows: Operational[Count] = rollout.AT_ONCE
     """Answers that are sampled side by side, to save memory; they say the same."""
@@ -101,9 +96,12 @@ class GRPOConfig:
     minibatches: Count = 1
     """Parts of the answers, an optimizer step each."""
     longest_prompt: Count = 64
-    """Tokens; longer problems are left out, and counted."""
+    """Tokens; items that ask more are left out, and counted."""
     max_new: Count = 64
     """Tokens of an answer at most."""
+    longest_dialogue: int = 0
+    """Tokens of a dialogue of several answers at most, all that was asked and replied with them; 0: of one
+    answer."""
     temperature: Positive = 1.0
     """Of sampling, and of the log-probabilities that are learned from."""
     clip_low: Positive = 0.2
@@ -114,53 +112,59 @@ class GRPOConfig:
     """Weight of the KL to the reference in the loss (k3), a token."""
     kl_weight: float = 0.0
     """Reward lost for a nat of KL of the whole answer to the reference (k1), as in RLOO."""
-    importance_cap: float = 2.0
-    """Largest weight of a token for being likelier in training than in sampling; 0: tokens weigh the same."""
+    importance: Literal["truncated", "masked", "none"] = "truncated"
+    """How tokens are weighted that are likelier in training than in sampling, or less likely: by that ratio,
+    at most `importance_cap`; or not at all where the ratio is beyond the cap either way; or all alike."""
+    importance_cap: Annotated[float, Limits(1)] = 2.0
     measured: Count = 256
-    """Held-out problems answered, greedily and sampled, to measure the grades."""
+    """Held-out items of each task answered, greedily and sampled, to measure the grades."""
 
     def check(self) -> None:
         without_dropout(self.lora)
         self.train.need_steps()
-        if unknown := sorted(set(self.rewards) - set(GRADERS)):
-            raise UserError(f"rewards has no grader {unknown[0]!r}; there are {', '.join(GRADERS)}")
-        if not any(self.rewards.values()):
-            raise UserError("rewards gives every answer 0; give a grader a weight, such as exact 1.0")
+        if self.shares and len(self.shares) != len(self.tasks):
+            raise UserError(
+                f"shares has {len(self.shares)} numbers for {len(self.tasks)} tasks; give one each"
+            )
         if self.kind == "cispo" and self.clip_high < 1:
             raise UserError(
                 f"clip_high is {self.clip_high}; of cispo it is the largest ratio itself: give 5, say"
             )
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A problem with the ids of its prompt."""
-
-    problem: Problem
-    ids: list[int]
-
-
 def train_grpo(config: GRPOConfig, folder: Path) -> dict[str, Any]:
-    if "code" in config.rewards:
-        sandbox.run("")  # where no program may be run, that is said before any training
     tokenizer = weights.open(config.model).tokenizer
     model = runs_as(config.train, weights.open(config.model).config)
     sampler = Sampler(
-        tokenizer, config.longest_prompt, config.max_new, config.temperature, config.sample_rows
+        tokenizer,
+        config.longest_prompt,
+        config.max_new,
+        config.temperature,
+        config.sample_rows,
+        config.longest_dialogue,
     )
     sampler.check(model)
-    practised, left_out = read(config.problems, config, tokenizer)
-    heldout, _ = read(config.heldout, config, tokenizer)
-    heldout = heldout[: config.measured]
-    say(f"align: {len(practised)} problems to practise ({left_out} too long), {len(heldout)} to measure on")
+    shares = divided(config.prompts, config.shares or (1.0,) * len(config.tasks))
+    practices = [
+        read(
+            catalog.find(name),
+            tokenizer,
+            config.data,
+            longest_prompt=config.longest_prompt,
+            measured=config.measured,
+            rewards=config.rewards,
+            prompts=prompts,
+        )
+        for name, prompts in zip(config.tasks, shares, strict=True)
+    ]
     with training(config.train, folder, partial(write_about, model, tokenizer)) as run:
         rows, parts = config.prompts * config.group, config.minibatches * config.train.microbatches
         meshes.check_rows(rows, sampler.width(), parts, model.stage_microbatches, "prompts times group")
         learner, reference = policy_learner(config, run.folder, model)
-        before = measure(config, sampler, reference, heldout)
+        before = measure(config, sampler, reference, practices)
 
         def draw(policy: Policy, number: int, _: list[Line]) -> tuple[Rows, Line]:
-            rows, values = gather(config, sampler, practised, policy, number)
+            rows, values = gather(config, sampler, practices, policy, number)
             rows, means = experience(config, policy, reference, rows)
             return rows, values | means
 
@@ -170,16 +174,16 @@ def train_grpo(config: GRPOConfig, folder: Path) -> dict[str, Any]:
             learner,
             partial(policy_loss, config),
             rounds.feed(),
-            lambda policy, step: measure(config, sampler, policy.transformer, heldout),
-            watch=f"-{next(iter(config.rewards))}",
+            lambda policy, step: measure(config, sampler, policy.transformer, practices),
+            watch=f"-{practices[0].task.name}_{practices[0].task.metric}",
             flops_per_token=model.flops_per_token(sampler.width()),
         )
         rounds.close()
         return {
             "kind": config.kind,
-            "problems": len(practised),
-            "problems_too_long": left_out,
-            "measured": len(heldout),
+            "problems": sum(len(one.practised) for one in practices),
+            "problems_too_long": sum(one.left_out for one in practices),
+            "measured": sum(len(one.heldout) for one in practices),
             "steps": trained.step,
             "rounds": len(rounds.lines),
             **{f"{name}_before": value for name, value in before.items()},
@@ -188,72 +192,55 @@ def train_grpo(config: GRPOConfig, folder: Path) -> dict[str, Any]:
         }
 
 
-def read(path: str, config: GRPOConfig, tokenizer: Tokenizer) -> tuple[list[Asked], int]:
-    """The problems of a file with the ids of their prompts, and how many are too long."""
-    asked = []
-    problems = read_problems(path)
-    if "code" in config.rewards:
-        check_tests(path, problems)
-    for problem in problems:
-        content = f"{problem.question}\n{config.instruction}" if config.instruction else problem.question
-        ids = render([{"role": "user", "content": content}], tokenizer, generation_prompt=True)[0]
-        if len(ids) <= config.longest_prompt:
-            asked.append(Asked(problem, ids))
-    if not asked:
-        raise UserError(
-            f"{path} has no problem of at most {config.longest_prompt} tokens; raise longest_prompt"
-        )
-    return asked, len(problems) - len(asked)
-
-
 def gather(
-    config: GRPOConfig, sampler: Sampler, problems: Sequence[Asked], policy: Policy, update: int
+    config: GRPOConfig, sampler: Sampler, practices: Sequence[Practice], policy: Policy, update: int
 ) -> tuple[Rows, Line]:
-    """Answers of a round, rows of a group together, with their `reward` [B, T]; and their grades' means.
+    """Dialogues of a round, rows of a group together, with their `reward` [B, T]; and what the round logs.
 
     Groups with unequal rewards come first; under dynamic sampling others only fill up.
     """
-    taught: list[Rows] = []
-    idle: list[Rows] = []
-    grades: list[dict[str, float]] = []
-    texts: list[list[int]] = []
+    taught: list[tuple[list[Dialogue], np.ndarray]] = []
+    idle: list[tuple[list[Dialogue], np.ndarray]] = []
+    told: defaultdict[str, list[float]] = defaultdict(list)
+    paid: list[float] = []
+    lengths: list[int] = []
     for attempt in range(config.resample + 1):
-        number = update * (config.resample + 1) + attempt
-        asked = drawn(problems, config.train.seed, number, config.prompts)
-        each = [one for one in asked for _ in range(config.group)]
-        seed = key(config.train.seed, "answers", update, attempt)
-        answered = sampler.answer(policy.transformer, [one.ids for one in each], seed)
-        graded = grade(config, sampler.texts(answered), each)
-        reward_B = np.array([sum(config.rewards[k] * v for k, v in one.items()) for one in graded])
-        rows = rollout.with_reward(answered, reward_B)
-        for at in range(0, len(each), config.group):
-            part = {name: values[at : at + config.group] for name, values in rows.items()}
-            (taught if np.ptp(reward_B[at : at + config.group]) > 0 else idle).append(part)
-        grades += graded
-        texts += sampler.ids(rows)
+        number, seed = update * (config.resample + 1) + attempt, config.train.seed
+        asked = [
+            [each for each in drawn(one.practised, seed, number, one.prompts) for _ in range(config.group)]
+            for one in practices
+        ]
+        items, openings = zip(*(each for of_task in asked for each in of_task), strict=True)
+        played = sampler.play(policy.transformer, items, openings, key(seed, "answers", update, attempt))
+        rest = list(played)
+        for one, of_task in zip(practices, asked, strict=True):
+            dialogues, rest = rest[: len(of_task)], rest[len(of_task) :]
+            found = one.judged(of_task, dialogues)
+            told["grade"] += found[one.task.metric].tolist()
+            paid += found["paid"].tolist()
+            for name, values_N in found.items():
+                told[f"{one.task.name}_{name}"] += values_N.tolist()
+            for first in range(0, len(dialogues), config.group):
+                group = slice(first, first + config.group)
+                worth_G = found["paid"][group]
+                (taught if np.ptp(worth_G) > 0 else idle).append((dialogues[group], worth_G))
+        lengths += [sum(one.mask) for one in played]
+        told["turns"] += [one.turns for one in played]
+        told["tool_calls"] += [one.calls for one in played]
+        told["tool_failures"] += [one.failed for one in played]
         if len(taught) >= config.prompts:
             break
     chosen = (taught + idle)[: config.prompts]
-    values = {name: float(np.mean([one[name] for one in grades])) for name in config.rewards}
-    return {name: np.concatenate([part[name] for part in chosen]) for name in chosen[0]}, values | {
-        "taught": min(len(taught), config.prompts) / config.prompts,
-        "sampled": len(grades),
-        **variety(texts),
+    rows = sampler.rows([one for dialogues, _ in chosen for one in dialogues])
+    values = {name: float(np.mean(found)) for name, found in told.items()}
+    values |= paid_for(paid, {"grade": told["grade"], "length": lengths}, config.group)
+    for one in practices:
+        values |= {f"{one.task.name}_{name}": float(value) for name, value in one.task.counts().items()}
+    values |= {"taught": min(len(taught), config.prompts) / config.prompts, "sampled": len(paid)}
+    return rollout.with_reward(rows, np.concatenate([worth_G for _, worth_G in chosen])), {
+        **values,
+        **variety(sampler.ids(rows)),
     }
-
-
-def grade(config: GRPOConfig, texts: Sequence[str], asked: Sequence[Asked]) -> list[dict[str, float]]:
-    """The grades of each answer; of several processes the first alone runs programs."""
-
-    def graded(text: str, one: Asked) -> list[float]:
-        return [GRADERS[name](text, one.problem.answer) for name in config.rewards]
-
-    found = np.zeros((len(texts), len(config.rewards)))
-    if jax.process_index() == 0:
-        # each program waits for a process of its own
-        with ThreadPoolExecutor(os.cpu_count()) as side_by_side:
-            found = np.array(list(side_by_side.map(graded, texts, asked)))
-    return [dict(zip(config.rewards, row, strict=True)) for row in distributed.from_first(found).tolist()]
 
 
 def experience(config: GRPOConfig, policy: Policy, reference: Transformer, rows: Rows) -> tuple[Rows, Line]:
@@ -261,11 +248,7 @@ def experience(config: GRPOConfig, policy: Policy, reference: Transformer, rows:
     most = len(rows["tokens"]) // (config.minibatches * config.train.microbatches)
     old_BT, _ = rollout.read_back(policy, rows, most, config.temperature)
     reference_BT = rollout.read_reference(reference, rows, most, config.temperature)
-    weight_BT = rows["mask"]
-    if config.importance_cap:
-        weight_BT = np.asarray(
-            truncated_importance(old_BT, rows["sampler_logprobs"], rows["mask"], cap=config.importance_cap)
-        )
+    weight_BT = importance(config, old_BT, rows)
     reward_B = rows["reward"][:, 0]
     if config.kl_weight:
         reward_B = reward_B - config.kl_weight * np.sum((old_BT - reference_BT) * rows["mask"], axis=1)
@@ -276,6 +259,18 @@ def experience(config: GRPOConfig, policy: Policy, reference: Transformer, rows:
     if config.beta:
         learned["reference_logprobs"] = reference_BT
     return learned, rollout.measure(rows, old_BT, reference_BT)
+
+
+def importance(config: GRPOConfig, old_BT: np.ndarray, rows: Rows) -> np.ndarray:
+    """What a token weighs for the sampler not being the trainer (`losses.truncated_importance`), [B, T]."""
+    mask_BT, cap = rows["mask"], config.importance_cap
+    if config.importance == "none":
+        return mask_BT
+    weight_BT = np.asarray(truncated_importance(old_BT, rows["sampler_logprobs"], mask_BT, cap=cap))
+    if config.importance == "truncated":
+        return weight_BT
+    apart_BT = np.abs(old_BT - rows["sampler_logprobs"])
+    return np.where(apart_BT <= np.log(cap), weight_BT, 0.0).astype(np.float32)
 
 
 def policy_loss(
@@ -301,13 +296,14 @@ def policy_loss(
 
 
 def measure(
-    config: GRPOConfig, sampler: Sampler, model: Transformer, asked: Sequence[Asked]
+    config: GRPOConfig, sampler: Sampler, model: Transformer, practices: Sequence[Practice]
 ) -> dict[str, float]:
-    """Mean grades on held-out problems of the likeliest answers, and of sampled ones (`sampled_…`)."""
+    """Mean grades on held-out items of the likeliest answers, and of sampled ones (`…_sampled`)."""
     found = {}
-    for greedy in (True, False):
-        rows = sampler.answer(model, [one.ids for one in asked], key(config.train.seed, "measure"), greedy)
-        grades = grade(config, sampler.texts(rows), asked)
-        for name in config.rewards:
-            found[name if greedy else f"sampled_{name}"] = float(np.mean([one[name] for one in grades]))
+    for one in practices:
+        items, openings = zip(*one.heldout, strict=True)
+        for greedy, ending in ((True, ""), (False, "_sampled")):
+            played = sampler.play(model, items, openings, key(config.train.seed, "measure"), greedy)
+            for name, values_N in one.judged(one.heldout, played).items():
+                found[f"{one.task.name}_{name}{ending}"] = float(np.mean(values_N))
     return found

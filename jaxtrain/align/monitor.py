@@ -4,14 +4,14 @@ A reward model is right near the answers that it was trained on (Gao et al. 2023
 model overoptimization"). Each round's means are held against those of the first rounds, three at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 Line = dict[str, Any]
-Rule = Literal["kl", "length", "entropy", "distinct", "utility"]
+Rule = Literal["kl", "length", "entropy", "distinct", "utility", "hack", "mismatch", "cut", "tools"]
 SMOOTH = 3
 """Rounds that are averaged before they are compared."""
 
@@ -31,6 +31,15 @@ class MonitorConfig:
     utility_drop: float = 0.5
     """Fall of the true utility below its best so far, in SD of the first answers, while the reward is above
     what it was then; where the true utility is known. 0: any."""
+    least_paid_grade: float = 0.2
+    """Correlation, within the answers to an item, of the reward with the grade that is wanted: below it the
+    reward pays for something else (`paid_for`). 0: any."""
+    most_mismatch: float = 0.05
+    """Nats a token of KL from the sampler to the trainer; 0: any."""
+    most_cut: float = 0.5
+    """Share of the answers that were cut short; 0: any."""
+    most_tool_failures: float = 0.5
+    """Share of the calls of tools that failed; 0: any."""
     stop_at: tuple[Rule, ...] = ()
     """Rules at which the run ends with a checkpoint; others are only told."""
 
@@ -79,6 +88,24 @@ class Monitor:
             share = _ratio(lines, name)
             if share < limit:
                 found.append(Flag(rule, share, limit, f"{what} is {share:.0%} of what it was at first"))
+        grade, length = (_mean(lines[-SMOOTH:], f"paid_{name}") for name in ("grade", "length"))
+        if grade < config.least_paid_grade:
+            words = f"the reward is gamed: within a group it goes with the grade by {grade:.2f}"
+            words += f" and with the length by {length:.2f} (correlations)"
+            found.append(Flag("hack", grade, config.least_paid_grade, words))
+        failures = _mean(lines[-SMOOTH:], "tool_failures") / max(1e-9, _mean(lines[-SMOOTH:], "tool_calls"))
+        for rule, value, limit, what in (
+            (
+                "mismatch",
+                _mean(lines[-SMOOTH:], "mismatch"),
+                config.most_mismatch,
+                "nats a token lie between sampler and trainer",
+            ),
+            ("cut", _mean(lines[-SMOOTH:], "cut"), config.most_cut, "of the answers are cut short"),
+            ("tools", failures, config.most_tool_failures, "of the calls of tools fail"),
+        ):
+            if limit and value > limit:
+                found.append(Flag(rule, value, limit, f"{value:.2g} {what}"))
         return found + self._overoptimised(lines)
 
     def _overoptimised(self, lines: Sequence[Line]) -> list[Flag]:
@@ -96,6 +123,25 @@ class Monitor:
             f"while the true utility fell by {drop:.2f} SD"
         )
         return [Flag("utility", drop, self.config.utility_drop, words)]
+
+
+def paid_for(rewards: Sequence[float], of: Mapping[str, Sequence[float]], group: int) -> Line:
+    """`paid_…`: how what is rewarded goes with each of some numbers, among the answers to one item.
+
+    A correlation of differences from the group's mean, -1 to 1, over all groups; absent where none differ.
+    """
+
+    def within(values: Sequence[float]) -> np.ndarray:
+        values_BG = np.reshape(np.asarray(values, np.float64), (-1, group))
+        return (values_BG - values_BG.mean(axis=1, keepdims=True)).ravel()
+
+    reward_N, found = within(rewards), {}
+    for name, values in of.items():
+        value_N = within(values)
+        norm = float(np.linalg.norm(reward_N) * np.linalg.norm(value_N))
+        if norm > 1e-9:
+            found[f"paid_{name}"] = float(reward_N @ value_N) / norm
+    return found
 
 
 def distinct(answers: Sequence[Sequence[int]], n: int) -> float:

@@ -15,8 +15,9 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain.align.heads import Policy, policy_of
+from jaxtrain.decode.dialogues import Dialogue, Drawn, Played, play
 from jaxtrain.decode.generate import Completions, generate, pad_left, row_keys
-from jaxtrain.feed.shuffle import Epochs
+from jaxtrain.feed.shuffle import Epochs, key
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
@@ -53,38 +54,82 @@ class Sampler:
     temperature: float = 1.0
     at_once: int = AT_ONCE
     """Answers drawn side by side, whose keys and values are in memory together; what they say stays."""
+    room: int = 0
+    """Tokens of a dialogue at most; 0: of a prompt and one answer."""
+
+    @property
+    def longest(self) -> int:
+        return self.room or self.longest_prompt + self.max_new
 
     def check(self, model: ModelConfig) -> None:
         """UserError where prompt and answer are longer than what the model was trained on."""
-        if (tokens := self.longest_prompt + self.max_new + 1) > model.max_length:
+        if (tokens := self.longest + 1) > model.max_length:
             raise UserError(
                 f"longest_prompt {self.longest_prompt} and max_new {self.max_new} make rows of {tokens} "
                 f"tokens, but the model was trained on {model.max_length}: lower one of them"
             )
 
     def width(self) -> int:
-        return row_length(self.longest_prompt, self.max_new)
+        return row_length(self.longest, 0)
 
-    def answer(self, model: Transformer, prompts: list[list[int]], seed: int, greedy: bool = False) -> Rows:
-        """Rows of prompts and sampled answers (`rows`), whole on every process."""
-        tokens, segments = pad_left(prompts, self.longest_prompt, self.tokenizer.pad)
-        numbers = np.arange(len(prompts), dtype=np.int32)[:, None].repeat(self.longest_prompt, axis=1)
-        draw = partial(self._draw, model, jax.random.key(seed % 2**31), 0.0 if greedy else self.temperature)
-        asked = {"tokens": tokens, "segments": segments, "numbers": numbers}
-        return meshes.map_rows(draw, asked, self.at_once)
+    def answer(self, model: Transformer, prompts: list[list[int]], seed: int) -> Rows:
+        """Rows of prompts and an answer to each (`rows`), whole on every process."""
+        prompts = [ids[-self.longest_prompt :] for ids in prompts]
+        drawn = self._draw(model, seed, self.temperature, prompts, list(range(len(prompts))), 0)
+        dialogues = [Dialogue(list(ids), len(ids)) for ids in prompts]
+        for one, (ids, logprobs) in zip(dialogues, drawn, strict=True):
+            one.add(ids, 1, logprobs)
+        return self.rows(dialogues)
 
-    def _draw(self, model: Transformer, key: jax.Array, temperature: float, batch: Batch) -> Batch:
-        answers = generate(
+    def play(
+        self,
+        model: Transformer,
+        items: Sequence[Played],
+        openings: Sequence[Sequence[int]],
+        seed: int,
+        greedy: bool = False,
+    ) -> list[Dialogue]:
+        """Every item played to its end."""
+        draw = partial(self._draw, model, seed, 0.0 if greedy else self.temperature)
+        limits = {"tokens": self.max_new, "room": self.longest}
+        return play(items, openings, self.tokenizer, draw, **limits)
+
+    def _draw(
+        self,
+        model: Transformer,
+        seed: int,
+        temperature: float,
+        prompts: list[list[int]],
+        numbers: list[int],
+        turn: int,
+    ) -> list[Drawn]:
+        """An answer to each prompt; it depends on the prompt, on its number, and on the seed alone."""
+        # dialogues end one by one: powers of two are few shapes, and so few compilations
+        more = (1 << (len(prompts) - 1).bit_length()) - len(prompts) if turn else 0
+        length = self.longest - self.max_new if turn else self.longest_prompt
+        tokens, segments = pad_left([*prompts, *prompts[:1] * more], length, self.tokenizer.pad)
+        numbered = np.array([*numbers, *numbers[:1] * more], np.int32)[:, None].repeat(length, axis=1)
+        asked = {"tokens": tokens, "segments": segments, "numbers": numbered}
+        of_turn = jax.random.key(key(seed, "turn", turn) % 2**31 if turn else seed % 2**31)
+        answers = meshes.map_rows(partial(self._generate, model, of_turn, temperature), asked, self.at_once)
+        counts = answers.mask_BN.sum(axis=1).astype(int).tolist()
+        lists = zip(answers.tokens_BN.tolist(), answers.logprobs_BN.tolist(), counts, strict=True)
+        return [(ids[:count], logprobs[:count]) for ids, logprobs, count in lists][: len(prompts)]
+
+    def _generate(self, model: Transformer, seed: jax.Array, temperature: float, batch: Batch) -> Completions:
+        return generate(
             model,
             batch["tokens"],
             batch["segments"],
-            row_keys(key, jnp.max(batch["numbers"], axis=1)),  # a row has its number in every column
+            row_keys(seed, jnp.max(batch["numbers"], axis=1)),  # a row has its number in every column
             max_new=self.max_new,
             temperature=temperature,
             stop=self.tokenizer.end,
             pad=self.tokenizer.pad,
         )
-        return _rows(batch["tokens"], batch["segments"], answers, end=self.tokenizer.end, width=self.width())
+
+    def rows(self, dialogues: Sequence[Dialogue]) -> Rows:
+        return rows(dialogues, self.longest_prompt, self.width(), self.tokenizer.end)
 
     def ids(self, batch: dict[str, Any]) -> list[list[int]]:
         """The sampled tokens of each row, without the end token."""
@@ -108,49 +153,46 @@ def drawn(prompts: Sequence[Prompt], seed: int, number: int, count: int) -> list
     return [prompts[n] for n in order.tolist()]
 
 
-def rows(prompt_BP: jax.Array, segments_BP: jax.Array, answers: Completions, end: int, width: int) -> Batch:
-    """Whole rows [B, T]: prompt (padded on the left), answer, and `end` behind an answer that was cut short.
+def rows(dialogues: Sequence[Dialogue], longest_prompt: int, width: int, end: int) -> Rows:
+    """Dialogues as rows [B, T], every first answer at one column, `end` behind a last one that was cut short.
 
-    width: T; what is behind all that is no token of any document.
+    longest_prompt: tokens of an opening at most, before that column. width: T; what is behind the dialogue is
+    no token of any document.
 
     `mask` = 1 where the target was sampled; `last` = 1 at the end token, where the reward model scores;
-    `rewarded` = 1 where the target is the last sampled token; `cut` = 1 there if the answer was cut short;
+    `rewarded` = 1 where the target is the last sampled token; `cut` = 1 there if that answer was cut short;
     `sampler_logprobs`: of the sampled targets, under the distribution sampled from.
     """
-    prompt_BP, segments_BP = (jax.sharding.reshard(x_BP, P(BATCH, None)) for x_BP in (prompt_BP, segments_BP))
-    cut_B1 = 1 - jnp.sum((answers.tokens_BN == end) * answers.mask_BN, axis=1, keepdims=True)
-    behind = width - prompt_BP.shape[1] - answers.tokens_BN.shape[1]
-    ends_BE = jnp.repeat(jnp.full_like(prompt_BP[:, :1], end), behind, axis=1)
-    cut_BE = jnp.concatenate([cut_B1, *[jnp.zeros_like(cut_B1)] * (behind - 1)], axis=1)
-    tokens_BT = jnp.concatenate([prompt_BP, answers.tokens_BN, ends_BE], axis=1)
-    real_BT = jnp.concatenate([segments_BP.astype(jnp.float32), answers.mask_BN, cut_BE], axis=1)
-    positions_BT = jnp.maximum(jnp.cumsum(real_BT.astype(jnp.int32), axis=1) - 1, 0)
-    before_BP, after_BE = jnp.zeros_like(segments_BP, jnp.float32), jnp.zeros_like(cut_BE)
-    mask_BT, sampler_BT = (
-        _ahead(jnp.concatenate([before_BP, x_BN, after_BE], axis=1))
-        for x_BN in (answers.mask_BN, answers.logprobs_BN)
-    )
-    rewarded_BT = mask_BT * (1 - _ahead(mask_BT))
-    batch = {
+    shape = len(dialogues), width
+    tokens_BT, real_BT = np.full(shape, end, np.int32), np.zeros(shape, np.int32)
+    sampled_BT, sampler_BT, last_BT, cut_BT = (np.zeros(shape, np.float32) for _ in range(4))
+    for row, one in enumerate(dialogues):
+        begin, first = longest_prompt - one.opening, longest_prompt
+        stop = begin + len(one.ids)
+        tokens_BT[row, begin:stop] = one.ids
+        sampled_BT[row, first:stop] = one.mask
+        sampler_BT[row, first:stop] = one.logprobs
+        is_cut = one.ids[-1] != end
+        real_BT[row, begin : stop + is_cut] = 1
+        last_BT[row, stop + is_cut - 1] = 1
+        cut_BT[row, stop - 1] = is_cut
+    mask_BT = _ahead(sampled_BT)
+    return {
         "tokens": tokens_BT,
         "targets": _ahead(tokens_BT),
-        "segment_ids": real_BT.astype(jnp.int32),
-        "positions": positions_BT,
+        "segment_ids": real_BT,
+        "positions": np.maximum(np.cumsum(real_BT, axis=1, dtype=np.int32) - 1, 0),
         "mask": mask_BT,
-        "last": real_BT * (1 - _ahead(real_BT)),
-        "rewarded": rewarded_BT,
-        "cut": rewarded_BT * cut_B1,
-        "sampler_logprobs": sampler_BT,
+        "last": last_BT,
+        "rewarded": mask_BT * (np.cumsum(mask_BT[:, ::-1], axis=1)[:, ::-1] == 1),
+        "cut": _ahead(cut_BT),
+        "sampler_logprobs": _ahead(sampler_BT),
     }
-    return {name: jax.sharding.reshard(x_BT, ROWS) for name, x_BT in batch.items()}
 
 
-def _ahead(x_BT: jax.Array) -> jax.Array:
+def _ahead(x_BT: np.ndarray) -> np.ndarray:
     """What stands one position later, 0 behind the last."""
-    return jnp.concatenate([x_BT[:, 1:], jnp.zeros_like(x_BT[:, :1])], axis=1)
-
-
-_rows = jax.jit(rows, static_argnames=("end", "width"))
+    return np.concatenate([x_BT[:, 1:], np.zeros_like(x_BT[:, :1])], axis=1)
 
 
 def read_back(policy: Policy, rows: Rows, most: int, temperature: float = 1.0) -> tuple[np.ndarray, Any]:
@@ -174,8 +216,11 @@ def measure(rows: Rows, logprob_BT: np.ndarray, reference_BT: np.ndarray) -> dic
     reward: what an answer is worth: scores in SD of the fine-tuned model's answers (PPO), or grades (GRPO).
     kl: KL(policy ‖ fine-tuned), nats a sequence, estimated by the sampled log-ratio. entropy: −log p of a
     sampled token, nats, an estimate of it. length: tokens of an answer. cut: share of the answers cut short.
+    mismatch: KL(sampler ‖ trainer), nats a token, by the unbiased k3; mismatch_most: the largest difference
+    of their log-probabilities; mismatch_none: the share of tokens that have none.
     """
     mask_BT, count = rows["mask"], rows["mask"].sum(dtype=np.float64)
+    apart_BT = (logprob_BT.astype(np.float64) - rows["sampler_logprobs"]) * mask_BT
 
     def each(x_BT: np.ndarray) -> float:
         return float(x_BT.sum(dtype=np.float64) / len(mask_BT))
@@ -186,4 +231,7 @@ def measure(rows: Rows, logprob_BT: np.ndarray, reference_BT: np.ndarray) -> dic
         "entropy": float(-(logprob_BT * mask_BT).sum(dtype=np.float64) / count),
         "length": each(mask_BT),
         "cut": each(rows["cut"]),
+        "mismatch": float((np.expm1(apart_BT) - apart_BT).sum() / count),
+        "mismatch_most": float(np.abs(apart_BT).max()),
+        "mismatch_none": float(((apart_BT == 0) * mask_BT).sum() / count),
     }

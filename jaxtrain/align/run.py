@@ -10,6 +10,7 @@ from jaxtrain.align.preference import PreferenceConfig, train_preferences
 from jaxtrain.align.reward_model import RewardConfig, train_reward_model
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tasks import human_preference
+from jaxtrain.tasks.catalog import files
 from jaxtrain.train.context import produce
 
 Config = RewardConfig | PPOConfig | GRPOConfig | PreferenceConfig | DistillConfig
@@ -28,7 +29,7 @@ def run(config: Config) -> Path:
             inputs |= {f"reward {n}": more.reward for n, more in enumerate(config.also, 2)}
             train = partial(train_policy, config)
         case GRPOConfig():
-            inputs = {"model": config.model, "problems": config.problems, "heldout": config.heldout}
+            inputs = {"model": config.model} | files(config.tasks, config.data)
             train = partial(train_grpo, config)
         case PreferenceConfig():
             inputs = {"model": config.model, **_comparisons(config)}

@@ -225,7 +225,7 @@ def _grpo(config: GRPOConfig, model: ModelConfig) -> Work:
         config=config,
         model=model,
         rows=answers // config.minibatches,
-        length=row_length(config.longest_prompt, config.max_new),
+        length=row_length(config.longest_dialogue or config.longest_prompt + config.max_new, 0),
         loss=partial(grpo_loss, config),
         module=partial(Policy, model, value="none"),
         real=("mask", "old_logprobs", "advantages", *(("reference_logprobs",) if config.beta else ())),

@@ -16,7 +16,6 @@ interface.py         what tests may ask of a program
 human_preference.py  which of two answers a person preferred
 utility.py           the stated true utility of the simulated raters, and their noise
 words.py             the word lists of that utility
-verifiable.py        problems whose answers a program can check, and the checks
 interval.py          how sure an observed share is
 overlap.py           13-gram overlap of benchmark items with training documents
 """

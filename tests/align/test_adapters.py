@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from adder_run import TASK
 from run_lines import lines
 
 from jaxtrain.align import grpo
@@ -50,11 +51,10 @@ def config_of(request, tmp_path):
     def make(kind: str) -> Any:
         if kind == "grpo":
             adder = request.getfixturevalue("adder")
-            problems = str(adder / "problems.jsonl")
             return GRPOConfig(
                 model=str(adder / "model"),
-                problems=problems,
-                heldout=problems,
+                tasks=(TASK,),
+                data=str(adder),
                 train=train(steps=2),
                 **{"prompts": 16, "longest_prompt": 8, "max_new": 3, "measured": 80},
                 **shared,

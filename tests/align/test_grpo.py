@@ -14,6 +14,7 @@ from typing import Any, get_args
 import jax
 import numpy as np
 import pytest
+from adder_run import TASK
 from run_lines import lines
 
 from jaxtrain import config as configs
@@ -21,13 +22,14 @@ from jaxtrain.align import grpo
 from jaxtrain.align.grpo import GRPOConfig
 from jaxtrain.align.heads import policy_of
 from jaxtrain.align.losses import Group
+from jaxtrain.align.monitor import SMOOTH
+from jaxtrain.align.practice import divided, read
 from jaxtrain.align.rollout import Sampler
 from jaxtrain.align.run import run
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
-from jaxtrain.tasks import sandbox
-from jaxtrain.tasks.verifiable import Problem
+from jaxtrain.tasks import catalog
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import optimizer as optimizers
 from jaxtrain.train.config import TrainConfig
@@ -43,8 +45,8 @@ ROOT = Path(__file__).parents[2]
 def config(adder, tmp_path) -> GRPOConfig:
     return GRPOConfig(
         model=str(adder / "model"),
-        problems=str(adder / "problems.jsonl"),
-        heldout=str(adder / "problems.jsonl"),
+        tasks=(TASK,),
+        data=str(adder),
         train=TrainConfig(
             optimizer=OptimizerConfig(lr=3e-3, warmup_steps=1, schedule="constant", weight_decay=0.0),
             mesh=MeshConfig(fsdp=8),
@@ -73,8 +75,8 @@ def same_weights(one: Path, other: Path) -> None:
 def test_it_learns_additions_that_nobody_showed_it(config):
     folder = run(configs.changed(config, train__steps=40, prompts=32, kind="dapo"))
     found = counts(folder)
-    assert found["exact_before"] < 0.5
-    assert found["exact_after"] > found["exact_before"] + 0.2
+    assert found["additions_exact_before"] < 0.5
+    assert found["additions_exact_after"] > found["additions_exact_before"] + 0.2
     rounds, steps = lines(folder, "round"), lines(folder, None)
     assert rounds[0]["kl"] == 0.0, "the first round is the fine-tuned model's own"
     assert steps[0]["ratio"] == pytest.approx(1, abs=1e-5), "and its first step has not moved"
@@ -119,8 +121,9 @@ def played(config, eight):
     def work(**changes: Any):
         changed = dataclasses.replace(config, **changes)
         policy = policy_of(store.load(config.model))
-        problems, _ = grpo.read(config.problems, config, tokenizer)
-        rows, values = grpo.gather(changed, sampler, problems, policy, update=0)
+        limits = {"longest_prompt": 8, "measured": 80, "prompts": changed.prompts}
+        practice = read(catalog.find(TASK), tokenizer, changed.data, rewards={}, **limits)
+        rows, values = grpo.gather(changed, sampler, [practice], policy, update=0)
         learned, _ = grpo.experience(changed, policy, policy.transformer, rows)
         return changed, policy, rows, learned, values
 
@@ -163,7 +166,7 @@ def test_groups_of_equal_rewards_teach_exactly_nothing(played):
 )
 def test_the_same_step_in_one_part_or_eight_and_on_one_device_or_eight(played, kind):
     """Answers of one to three tokens: a mean of means would differ."""
-    config, _, _, learned, _ = played(kind=kind, beta=0.1, importance_cap=0.0)
+    config, _, _, learned, _ = played(kind=kind, beta=0.1, importance="none")
     assert len(set(learned["mask"].sum(axis=1))) > 1
     learned["old_logprobs"] = learned["old_logprobs"] + 0.1 * learned["mask"]  # off policy: ratios count
     other = {name: values[::-1].copy() for name, values in learned.items()}
@@ -248,17 +251,49 @@ def test_kills_in_rollouts_and_updates_change_nothing(config, tmp_path):
     same_weights(whole, folder)
 
 
-def test_a_reward_may_be_that_a_program_passes_its_tests(config):
-    """Two of each, for they run side by side."""
-    try:
-        sandbox.run("")
-    except UserError as refused:
-        pytest.skip(str(refused))
-    asked = [grpo.Asked(Problem("double", f"assert double({n}) == {2 * n}"), []) for n in (2, 3)] * 2
-    said = ["def double(x): return x + x", "def double(x): return x * x"] * 2
-    config = dataclasses.replace(config, rewards={"code": 1.0})
-    assert grpo.grade(config, said, asked) == [{"code": 1.0}, {"code": 0.0}] * 2
-    assert grpo.grade(config, said[::-1], asked)[0] == {"code": 1.0}, "2 doubled is 2 squared"
+def test_a_mixture_asks_every_task_by_its_share(config, tmp_path):
+    """The additions, and a game whose world replies: both are learned from, what the world says is not."""
+    config = configs.changed(
+        config,
+        tasks=(TASK, "guess"),
+        shares=(3.0, 1.0),
+        longest_prompt=50,
+        longest_dialogue=120,
+        max_new=4,
+        measured=8,
+    )
+    folder = run(dataclasses.replace(config, model=str(longer(config.model, tmp_path / "longer"))))
+    (first, second) = lines(folder, "round")
+    assert {"additions_exact", "guess_reward", "grade", "turns", "mismatch"} <= set(first)
+    assert first["turns"] > 1 and first["sampled"] == 128
+    found = counts(folder)
+    assert found["problems"] == 81 + 5000 and "guess_reward_sampled_after" in found
+    assert second["mismatch"] < 1e-6
+
+
+def longer(model: str, folder: Path) -> Path:
+    """The same weights, for longer texts."""
+    shutil.copytree(model, folder)
+    about = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(about | {"max_length": 256}))
+    return folder
+
+
+def test_shares_are_whole_prompts():
+    assert divided(16, (3.0, 1.0)) == [12, 4]
+    assert divided(8, (1.0, 1.0, 1.0)) == [3, 3, 2]
+    with pytest.raises(UserError, match="8 prompts a round leave a task none"):
+        divided(8, (99.0, 1.0))
+
+
+def test_tokens_beyond_the_cap_are_masked_where_that_is_asked(played):
+    config, policy, rows, _, _ = played(importance="masked")
+    rows["sampler_logprobs"] -= 0.3 * rows["mask"]
+    rows["sampler_logprobs"][:, 8] -= 5
+    learned, means = grpo.experience(config, policy, policy.transformer, rows)
+    assert (learned["advantages"][:, 8] == 0).all()
+    assert np.abs(learned["advantages"][:, 7]).max() > 0
+    assert means["mismatch"] > 0.01 and means["mismatch_most"] > 5 and means["mismatch_none"] == 0
 
 
 @pytest.mark.parametrize(
@@ -266,12 +301,47 @@ def test_a_reward_may_be_that_a_program_passes_its_tests(config):
     [
         ({"prompts": 3, "group": 5}, "prompts times group is 15; 8 devices need a multiple of 8"),
         ({"group": 1}, "group is 1; it is at least 2"),
-        ({"rewards": {"exactly": 1.0}}, "rewards has no grader 'exactly'; there are exact, number"),
+        ({"shares": (1.0, 2.0)}, "shares has 2 numbers for 1 tasks"),
+        ({"tasks": ("gsm8k",)}, "task gsm8k has no data at"),
+        ({"tasks": ("piqa",), "data": "data/quickstart"}, "task piqa has nothing to practise on"),
         ({"kind": "cispo"}, "clip_high is 0.2; of cispo it is the largest ratio"),
         ({"temperature": 0.0}, "temperature is 0; it is above 0"),
-        ({"longest_prompt": 5}, "has no problem of at most 5 tokens"),
+        ({"longest_prompt": 5}, "task additions asks nothing of at most 5 tokens"),
     ],
 )
 def test_what_it_refuses(config, changed, words):
     with pytest.raises(UserError, match=words):
         run(dataclasses.replace(config, **changed))
+
+
+PAYS = """
+from jaxtrain.tasks.graders import exact
+from jaxtrain.tasks.task import Exercise, Task
+
+def parse(row):
+    graders = {"exact": exact(row["answer"]), "long": lambda said: min(1.0, len(said) / 3)}
+    return Exercise(prompt=row["question"], graders=graders, chat=True)
+
+files = {"path": "tested.jsonl", "practice": "practised.jsonl"}
+task = Task(name="sums", version=1, metric="exact", parse=parse, **files)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_reward_that_pays_for_length_is_flagged_before_it_costs_anything(config, tmp_path, seed):
+    """Beside an honest run of the same seed, which is not."""
+    (tmp_path / "sums.py").write_text(PAYS)
+    config = configs.changed(
+        config, tasks=(str(tmp_path / "sums.py"),), train__steps=8, train__evaluate_every=1, train__seed=seed
+    )
+    flags, heldout = {}, {}
+    for name, rewards in (("honest", {"exact": 1.0}), ("hacked", {"long": 1.0})):
+        folder = run(dataclasses.replace(config, rewards=rewards, out=str(tmp_path / name)))
+        flags[name] = {line["rule"]: at for at, line in enumerate(lines(folder, "flag"))}
+        heldout[name] = [counts(folder)["sums_exact_before"]]
+        heldout[name] += [line["sums_exact"] for line in lines(folder, "heldout")]
+    assert "hack" not in flags["honest"] and "hack" in flags["hacked"]
+    flagged = 2 * SMOOTH - 1  # the first round that is held against the first ones
+    assert heldout["hacked"][flagged - 1] > heldout["hacked"][0] - 0.05
+    assert heldout["hacked"][-1] < heldout["honest"][-1]

@@ -3,9 +3,17 @@
 import numpy as np
 import pytest
 
-from jaxtrain.align.monitor import Monitor, MonitorConfig, distinct
+from jaxtrain.align.monitor import Monitor, MonitorConfig, distinct, paid_for
 
 HEALTHY = {"reward": 0.0, "kl": 1.0, "length": 20.0, "entropy": 3.0, "distinct_2": 0.5, "utility": 0.0}
+HEALTHY |= {
+    "paid_grade": 0.9,
+    "paid_length": 0.0,
+    "mismatch": 0.001,
+    "cut": 0.1,
+    "tool_calls": 2.0,
+    "tool_failures": 0.1,
+}
 
 
 def run(rounds: int = 20, **last: float) -> list[dict]:
@@ -33,6 +41,10 @@ def test_a_run_whose_reward_and_utility_rise_raises_nothing():
         ("length", {"length": 60.0}),
         ("length", {"length": 2.0}),
         ("entropy", {"entropy": 0.1}),
+        ("hack", {"paid_grade": -0.2, "paid_length": 0.9}),
+        ("mismatch", {"mismatch": 0.2}),
+        ("cut", {"cut": 0.9}),
+        ("tools", {"tool_failures": 1.9}),
         ("distinct", {"distinct_2": 0.05}),
     ],
 )
@@ -67,3 +79,15 @@ def test_distinct_is_the_share_of_different_runs():
     assert distinct([[1, 2, 1, 2], [1, 2]], 1) == pytest.approx(2 / 6)
     assert distinct([[1, 2, 1, 2], [1, 2]], 2) == pytest.approx(2 / 4)
     assert distinct([[1], []], 2) == 0.0
+
+
+def test_what_a_reward_pays_for_is_told_within_the_answers_to_one_item():
+    """Long answers are right more often here, for items differ; the reward pays for length alone."""
+    rng = np.random.default_rng(0)
+    easy = rng.random(50).repeat(8)
+    length = 100 * easy + rng.normal(size=400)
+    grade = (rng.random(400) < easy).astype(float)
+    found = paid_for(length.tolist(), {"grade": grade.tolist(), "length": length.tolist()}, group=8)
+    assert np.corrcoef(length, grade)[0, 1] > 0.4
+    assert abs(found["paid_grade"]) < 0.15 and found["paid_length"] == pytest.approx(1)
+    assert paid_for([1.0] * 8, {"grade": [0.0] * 8}, group=8) == {}, "nothing differs"

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from rolled import dialogues_of
 from run_lines import lines
 from tiny_run import CONFIGS
 
@@ -48,14 +49,13 @@ def improve(policy: Policy, reference: Any, rounds: int, kl_weight: float) -> li
     prompt = np.random.default_rng(0).integers(0, 64, (ROWS, PROMPT), np.int32)
     on = meshes.put_batch({"tokens": prompt, "segments": np.ones_like(prompt)}, jax.sharding.get_mesh())
     state, found = new_state(policy, optimizer), []
-    laid_out = jax.jit(rollout.rows, static_argnames=("end", "width"))
     for update in range(rounds):
         answers = generate(
             state.model.transformer, on["tokens"], on["segments"],
             row_keys(jax.random.key(update), np.arange(ROWS)),
             max_new=NEW, temperature=1.0, stop=STOP, pad=0,
         )  # fmt: skip
-        rows = meshes.fetch(laid_out(on["tokens"], on["segments"], answers, end=STOP, width=PROMPT + NEW + 1))
+        rows = rollout.rows(dialogues_of(prompt, answers), PROMPT, PROMPT + NEW + 1, STOP)
         low_BT = (rows["targets"] < LIKED) * rows["mask"]  # a reward by hand: the share of low ids
         worth = rollout.with_reward(rows, low_BT.sum(axis=1) / rows["mask"].sum(axis=1))
         learned, means = ppo.experience(config, state.model, reference, worth, kl_weight, ROWS)

@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
+from rolled import dialogues_of
 
 from jaxtrain.align import ppo, rollout
 from jaxtrain.align.comparisons import answer_rows
@@ -41,8 +42,7 @@ def roll(small, placed, prompts):
             policy.transformer, on["tokens"], on["segments"], keys,
             max_new=NEW, temperature=1.0, stop=STOP, pad=pad,
         )  # fmt: skip
-        laid_out = jax.jit(rollout.rows, static_argnames=("end", "width"))
-        rows = meshes.fetch(laid_out(on["tokens"], on["segments"], answers, end=STOP, width=width))
+        rows = rollout.rows(dialogues_of(prompts, answers), PROMPT, width, STOP)
         scores = score(placed(partial(RewardModel, small)), rows)
         worth = rollout.with_reward(rows, (scores - 0.25) / 2.0)
         config = PPOConfig(**dict.fromkeys(("model", "reward", "conversations", "out"), ""), **paid)

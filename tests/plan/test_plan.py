@@ -324,9 +324,9 @@ STAGES = {
     "DPO": PreferenceConfig(**RATED, length=128),
     "KTO": PreferenceConfig(**RATED, length=128, kind="kto"),
     "PPO": PPOConfig(**ASKED, reward="none", rollouts=64),
-    "GRPO": GRPOConfig(**FOLDERS, problems="none", heldout="none", train=TRAIN, prompts=16, group=4),
+    "GRPO": GRPOConfig(**FOLDERS, tasks=("none",), train=TRAIN, prompts=16, group=4),
     "GRPO with adapters": GRPOConfig(
-        **FOLDERS, problems="none", heldout="none", train=TRAIN, prompts=16, group=4, lora=LoRAConfig(rank=4)
+        **FOLDERS, tasks=("none",), train=TRAIN, prompts=16, group=4, lora=LoRAConfig(rank=4)
     ),
 }
 
