@@ -96,16 +96,35 @@ def parts_of(ratings: str, preferences: str) -> list[Path | Part]:
     (formats/preferences.py) all but a tenth of its prompts, which their hashes choose, and that tenth."""
     if not preferences:
         return [Path(ratings) / "train.parquet", Path(ratings) / "heldout.parquet"]
-    unread: Unread = Unread()
-    rows = list(foreign.read_comparisons(Path(preferences), unread))
-    for reason, count in unread.most_common():
-        say(f"align: {count:,} records of {preferences} are left out: {reason}")
+    rows = _read(Path(preferences))
     keys = [blake2b(transcript(row["prompt"]).encode("utf-8", "surrogatepass")).digest() for row in rows]
     known = sorted(set(keys))
     heldout = set(known[: round(HELD_OUT * len(known)) or 1])
     pairs = list(zip(rows, keys, strict=True))
     kept, held = ([row for row, key in pairs if (key in heldout) is side] for side in (False, True))
     return [Part(f"{preferences}, its training part", kept), Part(f"{preferences}, its held-out part", held)]
+
+
+def people_file(folder: str | Path) -> Path:
+    """The comparisons that people made, in a data folder."""
+    file = Path(folder) / "comparisons.jsonl.gz"
+    if not file.is_file():
+        raise UserError(f"no comparisons of people at {file}; give the folder that has them: data/quickstart")
+    return file
+
+
+def people_of(folder: str | Path) -> Part:
+    """All of those."""
+    file = people_file(folder)
+    return Part(str(file), _read(file))
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    unread: Unread = Unread()
+    rows = list(foreign.read_comparisons(path, unread))
+    for reason, count in unread.most_common():
+        say(f"align: {count:,} records of {path} are left out: {reason}")
+    return rows
 
 
 def rows_of(part: Path | Part) -> list[dict[str, Any]]:

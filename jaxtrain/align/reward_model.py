@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxtrain import artifact, weights
 from jaxtrain.align import judged
-from jaxtrain.align.comparisons import Comparisons, answer_rows, epochs, parts_of, read_comparisons
+from jaxtrain.align.comparisons import Comparisons, epochs, parts_of, people_of, read_comparisons
 from jaxtrain.align.heads import RewardModel, head_learner, reward_model_of
 from jaxtrain.align.judged import pair_grades
 from jaxtrain.align.preference_losses import plackett_luce, ranking_loss
@@ -29,8 +29,6 @@ from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count, Limits, Positive
 from jaxtrain.runtime.progress import say
-from jaxtrain.tasks import human_preference
-from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.context import Run, training
@@ -167,15 +165,12 @@ def _train(
         + ("excludes 0" if gain["excludes_zero"] else "does not exclude 0")
     )
     error, table = judged.calibration(scores, heldout.ranks_BK)
-    people = _human_grades(model, config, tokenizer) if config.human else None
-    of_people = (
-        {}
-        if people is None
-        else {
-            "human_accuracy": people.mean(),
-            "human_standard_error": people.std(ddof=1) / len(people) ** 0.5,
-        }
-    )
+    of_people = {}
+    if config.human:
+        found = read_comparisons(people_of(config.human), tokenizer, config.length)
+        people = pair_grades(score(model, found.rows), found.ranks_BK)
+        error_of_people = people.std(ddof=1) / len(people) ** 0.5
+        of_people = {"human_accuracy": people.mean(), "human_standard_error": error_of_people}
     return {
         "simulated": kept.simulated and heldout.simulated,
         "steps": trained.step,
@@ -206,24 +201,6 @@ def _agreement(ratings: str) -> float | None:
     """How often two raters agreed on a pair, where the rate artifact says."""
     manifest = artifact.read_manifest(ratings) if ratings else None
     return manifest["counts"].get("agreement", {}).get("pairwise") if manifest else None
-
-
-def _human_grades(model: RewardModel, config: RewardConfig, tokenizer: Tokenizer) -> np.ndarray:
-    pairs = human_preference.task.load(config.human)
-    rows = []
-    for answer in ("chosen", "rejected"):
-        tokens = [
-            render(
-                [
-                    {"role": "user", "content": pair.prompt},
-                    {"role": "assistant", "content": getattr(pair, answer)},
-                ],
-                tokenizer,
-            )[0]
-            for pair in pairs
-        ]
-        rows.append(score(model, answer_rows(tokens, config.length, tokenizer.pad)))
-    return human_preference.grade(*rows)
 
 
 def is_simulated(folder: str | Path) -> bool:

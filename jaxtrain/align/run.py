@@ -3,13 +3,13 @@
 from functools import partial
 from pathlib import Path
 
+from jaxtrain.align.comparisons import people_file
 from jaxtrain.align.distill import DistillConfig, train_distilled
 from jaxtrain.align.grpo import GRPOConfig, train_grpo
 from jaxtrain.align.ppo import PPOConfig, train_policy
 from jaxtrain.align.preference import PreferenceConfig, train_preferences
 from jaxtrain.align.reward_model import RewardConfig, train_reward_model
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tasks import human_preference
 from jaxtrain.tasks.catalog import files
 from jaxtrain.train.context import produce
 
@@ -22,7 +22,7 @@ def run(config: Config) -> Path:
     match config:
         case RewardConfig():
             inputs = {"model": config.model, **_comparisons(config)}
-            inputs |= {"human": human_preference.task.file(config.human)} if config.human else {}
+            inputs |= {"human": str(people_file(config.human))} if config.human else {}
             train = partial(train_reward_model, config)
         case PPOConfig():
             inputs = {"model": config.model, "reward": config.reward, "conversations": config.conversations}

@@ -13,7 +13,6 @@ gym.py               reasoning-gym's tasks
 sandbox.py           runs the code that a model wrote, in a process that walls.py and syscalls.py shut in
 judge.py pipe.py     whether it passes its tests, decided where it is not
 interface.py         what tests may ask of a program
-human_preference.py  which of two answers a person preferred
 utility.py           the stated true utility of the simulated raters, and their noise
 words.py             the word lists of that utility
 interval.py          how sure an observed share is

@@ -7,14 +7,13 @@ import textwrap
 import pytest
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tasks import catalog, human_preference
+from jaxtrain.tasks import catalog
 from jaxtrain.tasks import task as tasks
 from jaxtrain.tasks.catalog import TASKS as CATALOG
-from jaxtrain.tasks.human_preference import grade
 from jaxtrain.tasks.task import chance
 
 ARC, PIQA, WINOGRANDE = (CATALOG[name] for name in ("arc_easy", "piqa", "winogrande"))
-TASKS = [ARC, PIQA, WINOGRANDE, human_preference.task]
+TASKS = [ARC, PIQA, WINOGRANDE]
 
 
 def items(task, expected):
@@ -61,17 +60,8 @@ def test_answers_are_not_at_one_place():
 
 
 def test_chance_follows_the_number_of_choices():
-    assert chance(PIQA.load()) == chance(human_preference.task.load()) == 0.5
+    assert chance(PIQA.load()) == 0.5
     assert chance(ARC.load()) == pytest.approx(0.25, abs=1e-3)  # a few have three choices or five
-
-
-def test_human_preferences_grade_the_order_of_scores():
-    pairs = items(human_preference.task, 855)
-    assert grade([2, 1, 3], [1, 2, 3]).tolist() == [1, 0, 0.5]
-    length = grade([len(pair.chosen) for pair in pairs], [len(pair.rejected) for pair in pairs])
-    assert 0.4 < length.mean() < 0.7  # people are not merely counting words
-    with pytest.raises(ValueError, match="finite"):
-        grade([float("nan")], [0])
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
