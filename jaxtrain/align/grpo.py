@@ -48,7 +48,7 @@ TOKEN_MEANS = ("bnpo", "dapo", "cispo")
 
 @dataclass(frozen=True, kw_only=True)
 class GRPOConfig:
-    """Improve a fine-tuned model on problems whose answers can be checked (GRPO and its kin)."""
+    """Improve a fine-tuned model on tasks whose answers are graded (GRPO and its kin)."""
 
     VERSION: ClassVar[int] = 1
 

@@ -59,7 +59,7 @@ def read(
     names = list(first.graders) if isinstance(first, Exercise) else ["reward"]
     weights = {name: weight for name, weight in rewards.items() if name in names}
     weights = weights or dict(task.reward) or {task.metric: 1.0}
-    if unknown := sorted(set(weights) - set(names)):
+    if unknown := sorted({*weights, task.metric} - set(names)):
         raise UserError(f"task {task.name} has no grade {unknown[0]!r}; it has {', '.join(names)}")
     fitting = [
         [(item, ids) for item in items if len(ids := opening(item, tokenizer)) <= longest_prompt]
