@@ -6,6 +6,7 @@ model overoptimization"). Each round's means are held against those of the first
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -74,9 +75,16 @@ class Monitor:
         if len(lines) < 2 * SMOOTH:
             return []
         config, found = self.config, []
-        kl = _mean(lines[-SMOOTH:], "kl")
-        if config.most_kl and kl > config.most_kl:
-            found.append(Flag("kl", kl, config.most_kl, f"KL is {kl:.1f} nats, over {config.most_kl:g}"))
+        last = partial(_mean, lines[-SMOOTH:])
+        failures = last("tool_failures") / max(1e-9, last("tool_calls"))
+        for rule, value, limit, what in (
+            ("kl", last("kl"), config.most_kl, "nats of KL to the reference"),
+            ("mismatch", last("mismatch"), config.most_mismatch, "nats a token from sampler to trainer"),
+            ("cut", last("cut"), config.most_cut, "of the answers are cut short"),
+            ("tools", failures, config.most_tool_failures, "of the calls of tools fail"),
+        ):
+            if limit and value > limit:
+                found.append(Flag(rule, value, limit, f"{value:.2g} {what}, over {limit:g}"))
         length = _ratio(lines, "length")
         if config.length_factor and not 1 / config.length_factor <= length <= config.length_factor:
             words = f"answers are {length:.2f} times as long as at first"
@@ -88,24 +96,11 @@ class Monitor:
             share = _ratio(lines, name)
             if share < limit:
                 found.append(Flag(rule, share, limit, f"{what} is {share:.0%} of what it was at first"))
-        grade, length = (_mean(lines[-SMOOTH:], f"paid_{name}") for name in ("grade", "length"))
-        if grade < config.least_paid_grade:
+        grade, length = last("paid_grade"), last("paid_length")
+        if config.least_paid_grade and grade < config.least_paid_grade:
             words = f"the reward is gamed: within a group it goes with the grade by {grade:.2f}"
             words += f" and with the length by {length:.2f} (correlations)"
             found.append(Flag("hack", grade, config.least_paid_grade, words))
-        failures = _mean(lines[-SMOOTH:], "tool_failures") / max(1e-9, _mean(lines[-SMOOTH:], "tool_calls"))
-        for rule, value, limit, what in (
-            (
-                "mismatch",
-                _mean(lines[-SMOOTH:], "mismatch"),
-                config.most_mismatch,
-                "nats a token lie between sampler and trainer",
-            ),
-            ("cut", _mean(lines[-SMOOTH:], "cut"), config.most_cut, "of the answers are cut short"),
-            ("tools", failures, config.most_tool_failures, "of the calls of tools fail"),
-        ):
-            if limit and value > limit:
-                found.append(Flag(rule, value, limit, f"{value:.2g} {what}"))
         return found + self._overoptimised(lines)
 
     def _overoptimised(self, lines: Sequence[Line]) -> list[Flag]:
