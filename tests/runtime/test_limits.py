@@ -20,7 +20,7 @@ CONFIGS: dict[str, Any] = {
     "reward": RewardConfig(**dict.fromkeys(("model", "ratings", "human", "out"), "nowhere")),
     "preference": PreferenceConfig(**dict.fromkeys(("model", "ratings", "out"), "nowhere")),
     "ppo": PPOConfig(**dict.fromkeys(("model", "reward", "conversations", "out"), "nowhere")),
-    "grpo": GRPOConfig(**dict.fromkeys(("model", "problems", "heldout", "out"), "nowhere")),
+    "grpo": GRPOConfig(tasks=("nowhere",), **dict.fromkeys(("model", "out"), "nowhere")),
 }
 
 
