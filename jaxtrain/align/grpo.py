@@ -126,6 +126,8 @@ class GRPOConfig:
             raise UserError(
                 f"shares has {len(self.shares)} numbers for {len(self.tasks)} tasks; give one each"
             )
+        if self.rewards and not any(self.rewards.values()):
+            raise UserError("rewards gives every answer 0; give a grade a weight, such as exact 1.0")
         if self.kind == "cispo" and self.clip_high < 1:
             raise UserError(
                 f"clip_high is {self.clip_high}; of cispo it is the largest ratio itself: give 5, say"
