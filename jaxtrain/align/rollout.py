@@ -154,7 +154,7 @@ def drawn(prompts: Sequence[Prompt], seed: int, number: int, count: int) -> list
 
 
 def rows(dialogues: Sequence[Dialogue], longest_prompt: int, width: int, end: int) -> Rows:
-    """Dialogues as rows [B, T], every first answer at one column, `end` behind a last one that was cut short.
+    """Dialogues as rows [B, T], first answers at one column, `end` behind a last one that was cut short.
 
     longest_prompt: tokens of an opening at most, before that column. width: T; what is behind the dialogue is
     no token of any document.
@@ -167,8 +167,9 @@ def rows(dialogues: Sequence[Dialogue], longest_prompt: int, width: int, end: in
     tokens_BT, real_BT = np.full(shape, end, np.int32), np.zeros(shape, np.int32)
     sampled_BT, sampler_BT, last_BT, cut_BT = (np.zeros(shape, np.float32) for _ in range(4))
     for row, one in enumerate(dialogues):
-        begin, first = longest_prompt - one.opening, longest_prompt
-        stop = begin + len(one.ids)
+        # a dialogue of many turns begins as early as it must
+        begin = min(longest_prompt - one.opening, width - 1 - len(one.ids))
+        first, stop = begin + one.opening, begin + len(one.ids)
         tokens_BT[row, begin:stop] = one.ids
         sampled_BT[row, first:stop] = one.mask
         sampler_BT[row, first:stop] = one.logprobs

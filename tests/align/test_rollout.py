@@ -1,5 +1,6 @@
 """Rollouts: what is learned from, where the reward lands, whose log-probabilities the old ones are."""
 
+import random
 from functools import partial
 
 import jax
@@ -12,6 +13,7 @@ from jaxtrain.align.comparisons import answer_rows
 from jaxtrain.align.heads import Policy, RewardModel
 from jaxtrain.align.ppo import PPOConfig
 from jaxtrain.align.reward_model import score
+from jaxtrain.decode.dialogues import Dialogue
 from jaxtrain.decode.generate import generate, pad_left, row_keys
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
@@ -193,3 +195,25 @@ def test_rows_rounded_up_for_a_kernel_teach_the_same(roll, one):
         found = wide[name][:, :WIDTH]
         np.testing.assert_allclose(found[learned], values[learned], atol=1e-5, err_msg=name)
     assert same == pytest.approx(means, abs=1e-5)
+
+
+def test_rows_of_random_dialogues_hold_what_was_sampled_and_nothing_else_is_learned():
+    rng = random.Random(0)
+    for _ in range(300):
+        longest, room = rng.randint(3, 10), rng.randint(20, 30)
+        one = Dialogue([9] * rng.randint(1, longest), opening=0)
+        one.opening = len(one.ids)
+        while one.opening == len(one.ids) or (rng.random() < 0.6 and len(one.ids) + 6 <= room):
+            if one.mask:
+                one.add([3, 4], 0)
+            answer = [rng.randint(6, 60) for _ in range(rng.randint(0, 3))] + [rng.choice([STOP, 7])]
+            one.add(answer, 1, [-1.0] * len(answer))
+        rows = {name: values[0] for name, values in rollout.rows([one], longest, room + 1, STOP).items()}
+        real, learned = rows["segment_ids"] > 0, rows["mask"] > 0
+        assert rows["tokens"][real].tolist() == one.ids + [STOP] * (one.ids[-1] != STOP)
+        assert rows["positions"][real].tolist() == list(range(real.sum()))
+        sampled = [token for token, told in zip(one.ids[one.opening :], one.mask, strict=True) if told]
+        assert rows["targets"][learned].tolist() == sampled
+        assert (rows["sampler_logprobs"] == -1.0 * learned).all()
+        assert np.flatnonzero(rows["rewarded"]).tolist() == [np.flatnonzero(learned)[-1]]
+        assert rows["cut"].sum() == (one.ids[-1] != STOP)
