@@ -49,6 +49,8 @@ def roll(small, placed, prompts):
         worth = rollout.with_reward(rows, (scores - 0.25) / 2.0)
         config = PPOConfig(**dict.fromkeys(("model", "reward", "conversations", "out"), ""), **paid)
         batch, means = ppo.experience(config, policy, reference, worth, kl_weight, most=16)
+        # how many are equal to the last bit is a matter of the program
+        assert 0 <= means.pop("mismatch_none") <= 1
         return answers, batch, means
 
     return work
