@@ -202,9 +202,7 @@ def summary(
     seconds = statistics.median(mine for mine, _ in pairs)
     theirs = statistics.median(peer for _, peer in pairs)
     model = ours.model
-    flops = cost.flops_per_token(
-        model.matmul_parameters, model.layers, model.max_length, model.heads * model.head_dim
-    )
+    flops = model.flops_per_token()
     peak = cost.device(jax.devices()[0].device_kind)[0]
     rate = tokens * flops / seconds
     return {
