@@ -1,6 +1,6 @@
 """jaxtrain clean configs/documents/2_clean.py
 
-Running text in any language; `prose("en")` keeps English alone. One in ten bytes or so is held out: lower
+Running text in any language; `prose("en")` keeps English alone. Some 20 kB are held out: lower
 `heldout_bytes` where there is little text. `dropped/` has what is left out, each with its reason.
 """
 

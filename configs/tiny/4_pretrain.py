@@ -1,7 +1,7 @@
 """jaxtrain pretrain configs/tiny/4_pretrain.py
 
-A 2-layer model of 0.2 million weights, 40 steps. Result in ten seconds, most of them compilation: from 6.9
-nats a token (chance: log 1,024) to under 6.
+A 2-layer model of 0.2 million weights, 40 steps. Result in ten seconds, most of them compilation: from 7.4
+nats a token (chance: log 1,024 = 6.9) to 5.4.
 """
 
 from pathlib import Path

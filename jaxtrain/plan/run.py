@@ -19,8 +19,9 @@ from jaxtrain.runtime.limits import Count
 @dataclass(frozen=True, kw_only=True)
 class PlanConfig:
     """Compiles what a training config runs (the step; sampling and log-probabilities too, where it samples)
-    for TPUs that are not there (needs libtpu; GPUs by formula): memory of a device, what travels, time,
-    money, energy. Where it does not fit: what does. Other flags change the config, as in its own command."""
+    for chips that are not there (TPUs need libtpu, GPUs JAX's CUDA plugin; without it all is by formula):
+    memory of a device, what travels, time, money, energy. Where it does not fit: what does. Other flags
+    change the config, as in its own command."""
 
     config: str
     """The config file."""
