@@ -1,9 +1,9 @@
 """Comparisons to a reward model, and a policy that it improves (RLHF).
 
-In: comparisons or problems with known answers, a finetune artifact. Out: checkpoints, metrics, samples.
-losses.py         of policies, preferences and reward models, as pure functions of arrays
-preference_losses.py  its part on preferences and reward models
-comparisons.py    a rate artifact as rows for a model
+In: comparisons or tasks whose answers are graded, a finetune artifact. Out: checkpoints, metrics, samples.
+losses.py         of policies and students, as pure functions of arrays
+preference_losses.py  of preferences and reward models
+comparisons.py    a rate artifact, or a file of preferences, as rows for a model
 reward_model.py   RewardModel, and its training from comparisons
 judged.py         how well scores order comparisons, beside length and ceiling; calibration
 export.py         a reward model as a Hugging Face folder

@@ -5,6 +5,7 @@ likelihood.py     log-likelihoods of continuations; a shared context is read onc
 choices.py        items as ids: choices, blanks, answers written out
 score.py          what grades make of log-likelihoods; bits per byte, xz
 benchmarks.py     a task's row: score, error, chance; its quoted items apart; the aggregate
+core.py           DCLM's CORE from its bundle
 heldout.py        bits per byte by source and language, perplexity by position
 memorization.py   extraction and canaries
 bias.py           stereotypes, toxicity, refusals and too many of them; whom the corpus names

@@ -12,4 +12,5 @@ epub.py         EPUB and TEI -> a work
 pdf.py          PDF -> a work
 wikitext.py     the markup of MediaWiki -> plain text
 chats.py        Alpaca, prompt/response, OpenAI and ShareGPT records -> messages
+preferences.py  preferences and rankings of any publisher -> comparisons
 """

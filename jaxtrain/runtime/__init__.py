@@ -17,4 +17,7 @@ profile.py      a trace of some steps as a table
 metrics.py      metrics.jsonl, written one step late
 trackers.py     TensorBoard, W&B, MLflow, Trackio
 cost.py         FLOPs of a token, joules of a second
+energy.py       counters of accelerators and processors
+files.py        files that survive a power cut; JSON files
+limits.py       between which numbers a field's value lies
 """

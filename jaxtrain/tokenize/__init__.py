@@ -3,6 +3,7 @@
 In: an artifact of clean. Out: an artifact as in docs/formats.md, section 3.
 tokenizer.py    Tokenizer; byte-level BPE, trained here or OpenAI's, run by tiktoken, stored as plain text
 huggingface.py  the tokenizer.json of a published model
+publish.py      our own tokenizers as tokenizer.json
 gguf.py         the tokenizer of a GGUF file
 template.py     what a chat template makes of a conversation
 bounds.py       what such a template may use up
