@@ -3,7 +3,7 @@
 Grade-school maths with a 1.5-billion model of Qwen2.5's shape, for one 80 GB GPU and up.
 It needs what no package brings:
 
-    jaxtrain convert Qwen2.5-1.5B-Instruct runs/gsm8k_grpo/model    (a Hugging Face folder, its tokenizer in it)
+    jaxtrain convert Qwen2.5-1.5B-Instruct runs/gsm8k_grpo/model    (with its tokenizer)
     data/hub/benchmarks/gsm8k_train.jsonl and gsm8k_test.jsonl    (of openai/grade-school-math, MIT)
 
 What it takes: `jaxtrain plan configs/gsm8k_grpo/1_grpo.py --topology h100:1`, by the shapes in `model.json`

@@ -103,7 +103,7 @@ class Quotes(Filter):
     """Drops texts that quote an item of a benchmark: a score on what was read before means nothing."""
 
     benchmarks: tuple[str, ...]
-    """Files of its items: `.jsonl`, `.jsonl.gz` or `.parquet`."""
+    """Files of its items, of any kind that evaluate reads (docs/formats.md, 9 evaluate)."""
 
     def files(self) -> tuple[str, ...]:
         return self.benchmarks
