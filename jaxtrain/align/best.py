@@ -61,7 +61,7 @@ class BestConfig:
     longest_dialogue: int = 0
     """Tokens of a dialogue of several answers at most; 0: of one answer."""
     temperature: Positive = 1.0
-    measured: Count = 256
+    measured: Annotated[int, Limits(2)] = 256
     """Held-out items answered, to say what the choice is worth."""
     seed: int = 0
     mesh: MeshConfig = field(default_factory=MeshConfig)
@@ -81,13 +81,14 @@ def best(config: BestConfig) -> Path:
     limits = config.longest_prompt, config.max_new, config.temperature, rollout.AT_ONCE
     sampler = Sampler(source.tokenizer, *limits, config.longest_dialogue)
     sampler.check(source.config)
-    practice = read(
-        catalog.find(config.task),
+    (practice,) = read(
+        [catalog.find(config.task)],
         source.tokenizer,
         config.data,
         longest_prompt=config.longest_prompt,
         measured=config.measured,
         rewards=config.rewards,
+        prompts=[0],
     )
     with jax.set_mesh(meshes.make(config.mesh)):
         model = source.load_to_use("model")

@@ -147,18 +147,15 @@ def train_grpo(config: GRPOConfig, folder: Path) -> dict[str, Any]:
     )
     sampler.check(model)
     shares = divided(config.prompts, config.shares or (1.0,) * len(config.tasks))
-    practices = [
-        read(
-            catalog.find(name),
-            tokenizer,
-            config.data,
-            longest_prompt=config.longest_prompt,
-            measured=config.measured,
-            rewards=config.rewards,
-            prompts=prompts,
-        )
-        for name, prompts in zip(config.tasks, shares, strict=True)
-    ]
+    practices = read(
+        [catalog.find(name) for name in config.tasks],
+        tokenizer,
+        config.data,
+        longest_prompt=config.longest_prompt,
+        measured=config.measured,
+        rewards=config.rewards,
+        prompts=shares,
+    )
     with training(config.train, folder, partial(write_about, model, tokenizer)) as run:
         rows, parts = config.prompts * config.group, config.minibatches * config.train.microbatches
         meshes.check_rows(rows, sampler.width(), parts, model.stage_microbatches, "prompts times group")

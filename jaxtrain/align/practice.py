@@ -25,6 +25,8 @@ class Practice:
     heldout: list[Asked]
     left_out: int
     """Items to practise that ask more than fits."""
+    names: tuple[str, ...]
+    """Of its grades."""
     weights: Mapping[str, float]
     prompts: int = 0
     """Items of a round."""
@@ -36,6 +38,31 @@ class Practice:
 
 
 def read(
+    tasks: Sequence[Task],
+    tokenizer: Tokenizer,
+    data: str,
+    *,
+    longest_prompt: int,
+    measured: int,
+    rewards: Mapping[str, float],
+    prompts: Sequence[int],
+) -> list[Practice]:
+    """The tasks' items with the ids that they begin with; UserError where one is none to practise.
+
+    rewards: weights of grades by name, in place of a task's own where it has such a grade; UserError for a
+    grade that no task has. prompts: items of a round, of each task.
+    """
+    limits = {"longest_prompt": longest_prompt, "measured": measured, "rewards": rewards}
+    found = [
+        _read(task, tokenizer, data, prompts=n, **limits) for task, n in zip(tasks, prompts, strict=True)
+    ]
+    known = {name for one in found for name in one.names}
+    if unknown := sorted(set(rewards) - known):
+        raise UserError(f"rewards: no task has a grade {unknown[0]!r}; there are {', '.join(sorted(known))}")
+    return found
+
+
+def _read(
     task: Task,
     tokenizer: Tokenizer,
     data: str,
@@ -43,12 +70,8 @@ def read(
     longest_prompt: int,
     measured: int,
     rewards: Mapping[str, float],
-    prompts: int = 0,
+    prompts: int,
 ) -> Practice:
-    """A task's items with the ids that they begin with; UserError where it is none to practise.
-
-    rewards: weights of grades by name, in place of the task's own where it has such a grade.
-    """
     practised, heldout = task.load(data, split="practice"), task.load(data, measured)
     first = practised[0]
     if not (isinstance(first, Episode) or (isinstance(first, Exercise) and first.chat)):
@@ -72,7 +95,7 @@ def read(
     left_out = len(practised) - len(fitting[0])
     found = f"{len(fitting[0])} items to practise ({left_out} too long), {len(fitting[1])} to measure on"
     say(f"align: {task.name}: {found}")
-    return Practice(task, *fitting, left_out, weights, prompts)
+    return Practice(task, *fitting, left_out, tuple(names), weights, prompts)
 
 
 def divided(prompts: int, shares: Sequence[float]) -> list[int]:

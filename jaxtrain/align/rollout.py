@@ -63,6 +63,11 @@ class Sampler:
 
     def check(self, model: ModelConfig) -> None:
         """UserError where prompt and answer are longer than what the model was trained on."""
+        if self.room and self.room < (least := self.longest_prompt + self.max_new):
+            raise UserError(
+                f"longest_dialogue {self.room} is less than longest_prompt {self.longest_prompt} and max_new "
+                f"{self.max_new} together: give at least {least}, or 0"
+            )
         if (tokens := self.longest + 1) > model.max_length:
             raise UserError(
                 f"longest_prompt {self.longest_prompt} and max_new {self.max_new} make rows of {tokens} "

@@ -37,10 +37,13 @@ class Grammars:
     def check(self, form: Mapping[str, Any]) -> str:
         """The grammar of `{"schema": ..}` or `{"regex": ..}`. Errors: UserError for one that is none."""
         matcher = self._package.LLMatcher
-        if "regex" in form:
-            grammar = matcher.grammar_from_regex(form["regex"])
-        else:
-            grammar = matcher.grammar_from_json_schema(json.dumps(form["schema"]), overrides=SPACES)
+        try:
+            if "regex" in form:
+                grammar = matcher.grammar_from_regex(form["regex"])
+            else:
+                grammar = matcher.grammar_from_json_schema(json.dumps(form["schema"]), overrides=SPACES)
+        except (ValueError, RecursionError) as wrong:  # a schema that is no object, or nests without end
+            raise UserError(str(wrong).split("\n")[0]) from None
         if error := matcher.validate_grammar(grammar, self._tokenizer):
             raise UserError(error.splitlines()[0])
         return grammar

@@ -27,7 +27,7 @@ from jaxtrain.tasks.graders import Grader
 TRIES = 3
 BEST = 10
 """Of a judge's scale, which begins at 0."""
-_SCORE = re.compile(r"-?\d+(?:\.\d+)?")
+_SCORE = re.compile(rf"[^\d-]*(\d+(?:\.\d+)?)\s*(?:(?:/|out of)\s*{BEST})?[^\w/-]*", re.IGNORECASE)
 
 
 class Judge:
@@ -74,9 +74,10 @@ class Judge:
                 said = self._ask(body)
                 with kept:
                     kept.execute("INSERT OR REPLACE INTO judged VALUES (?, ?)", (asked, said))
-        numbers = _SCORE.findall(said.strip().rsplit("\n", 1)[-1])
-        self._counts.update({"known" if row else "asked": 1, "unread": not numbers})
-        return min(1.0, max(0.0, float(numbers[-1]) / BEST)) if numbers else 0.0
+        found = _SCORE.fullmatch(said.strip().rsplit("\n", 1)[-1])
+        score = float(found[1]) if found else BEST + 1
+        self._counts.update({"known" if row else "asked": 1, "unread": score > BEST})
+        return score / BEST if score <= BEST else 0.0
 
     def _ask(self, body: dict[str, Any]) -> str:
         found = post(f"{self.url}/chat/completions", body, os.environ.get(self._key, ""))
@@ -112,6 +113,7 @@ def post(url: str, body: dict[str, Any], key: str = "") -> Any:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             fault = error
+            error.close()
             if error.code < 500 and error.code != 429:
                 break
         except (OSError, ValueError) as error:

@@ -26,6 +26,7 @@ _MATH_PLAIN = (
     (r"\\(?:left|right|displaystyle|!|,|;|:| |%|\$)|[$%\s]|\^\s*\{?\s*\\circ\s*\}?|\\(?:degree|quad)", ""),
     (r"\\(?:text|mathrm|mathbf|textbf|mbox)\{([^{}]*)\}", r"\1"),
     (r"\\[dt]frac", r"\\frac"),
+    (r"(?<=\d)\\frac", r"+\\frac"),
     (r"\\frac(\d)(\d)", r"\1/\2"),
     (r"\\frac\{([^{}]*)\}\{([^{}]*)\}", r"\1/\2"),
     (r"\\sqrt(\w)", r"\\sqrt{\1}"),
@@ -115,7 +116,7 @@ def _plain_math(text: str) -> str | Fraction:
     text = text.strip().rstrip(".")
     sides = text.split("=")
     text = sides[1] if len(sides) == 2 and len(sides[0]) == 1 else text
-    if len(text) < 1000 and (number := _FRACTION.fullmatch(text.replace(",", ""))):
+    if len(text) < 1000 and (number := _FRACTION.fullmatch(re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text))):
         top, bottom = Fraction(number[1]), Fraction(number[2] or 1)
         return top / bottom if bottom else text
     return text

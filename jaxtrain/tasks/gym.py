@@ -3,6 +3,9 @@ arXiv:2505.24760).
 
 `reasoning-gym:leg_counting` is a task's name for evaluate and align; `gym("leg_counting", max_animals=5)` in
 a file of your own gives it other settings. Needs the extra `gym`.
+
+Datasets that compare an answer with the right one are taken. Those with a grader of their own are refused:
+many of these graders evaluate the answer as Python, in this process.
 """
 
 from collections.abc import Iterator
@@ -25,8 +28,16 @@ def gym(name: str, *, measured: int = 200, practised: int = 2_000, seed: int = 0
     """
     try:
         import reasoning_gym  # pyrefly: ignore[missing-import]
+        from reasoning_gym.dataset import ProceduralDataset  # pyrefly: ignore[missing-import]
+        from reasoning_gym.factory import DATASETS  # pyrefly: ignore[missing-import]
     except ImportError:
         raise UserError(f"{PREFIX}{name} needs reasoning-gym: `pip install 'jaxtrain[gym]'`") from None
+
+    if name in DATASETS and DATASETS[name][0].score_answer is not ProceduralDataset.score_answer:
+        raise UserError(
+            f"{PREFIX}{name} grades by code of its own, which may run what an answer says; name one that "
+            "compares answers, such as leg_counting, or write a task with a grader of yours"
+        )
 
     def made(split: Split) -> Any:
         size, first = {"heldout": (measured, seed), "practice": (practised, seed + APART)}[split]
@@ -44,10 +55,7 @@ def gym(name: str, *, measured: int = 200, practised: int = 2_000, seed: int = 0
 
     def score(row: Row, said: str) -> float:
         answer = said.rpartition("<answer>")[2].partition("</answer>")[0].strip()
-        try:
-            return min(1.0, max(0.0, float(grader.score_answer(answer, row))))
-        except Exception:  # some read an answer without asking whether it is one: then it is wrong
-            return 0.0
+        return min(1.0, max(0.0, float(grader.score_answer(answer, row))))
 
     def parse(row: Row) -> Exercise:
         return Exercise(prompt=row["question"] + ASKED, graders={"score": partial(score, row)}, chat=True)

@@ -302,7 +302,10 @@ def grades(items: Sequence[Exercise], texts: Sequence[str]) -> dict[str, np.ndar
     if jax.process_index() == 0:
 
         def graded(item: Exercise, text: str) -> list[float]:
-            return list(item.grade(text).values())
+            grade = item.grade(text)
+            if set(grade) != set(names):
+                raise UserError(f"items of one task have one set of graders: {names} and {list(grade)}")
+            return [grade[name] for name in names]
 
         # most wait: for a process of their own, or for a server
         with ThreadPoolExecutor(GRADED_AT_ONCE) as side_by_side:

@@ -49,7 +49,7 @@ def read_calls(text: str, form: Form) -> tuple[str, list[Call]]:
 def _read(part: str, key: str) -> Call | None:
     try:
         found = json.loads(part)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter where it nests too deeply
         return None
     if not isinstance(found, dict) or set(found) != {"name", key}:
         return None

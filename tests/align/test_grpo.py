@@ -121,9 +121,9 @@ def played(config, eight):
     def work(**changes: Any):
         changed = dataclasses.replace(config, **changes)
         policy = policy_of(store.load(config.model))
-        limits = {"longest_prompt": 8, "measured": 80, "prompts": changed.prompts}
-        practice = read(catalog.find(TASK), tokenizer, changed.data, rewards={}, **limits)
-        rows, values = grpo.gather(changed, sampler, [practice], policy, update=0)
+        limits = {"longest_prompt": 8, "measured": 80, "prompts": [changed.prompts]}
+        practices = read([catalog.find(TASK)], tokenizer, changed.data, rewards={}, **limits)
+        rows, values = grpo.gather(changed, sampler, practices, policy, update=0)
         learned, _ = grpo.experience(changed, policy, policy.transformer, rows)
         return changed, policy, rows, learned, values
 
@@ -341,3 +341,18 @@ def test_a_reward_that_pays_for_length_is_flagged_before_it_costs_anything(confi
     flagged = 2 * SMOOTH - 1  # the first round that is held against the first ones
     assert heldout["hacked"][flagged - 1] > heldout["hacked"][0] - 0.05
     assert heldout["hacked"][-1] < heldout["honest"][-1]
+
+
+def test_a_grade_that_no_task_has_is_named(config):
+    tokenizer = Tokenizer.load(Path(config.model) / "tokenizer")
+    asked = {"longest_prompt": 8, "measured": 80, "prompts": [4]}
+    with pytest.raises(UserError, match="no task has a grade 'nmber'"):
+        read([catalog.find(TASK)], tokenizer, config.data, rewards={"nmber": 5.0}, **asked)
+
+
+@pytest.mark.parametrize("room", [1, 21])
+def test_a_dialogue_has_room_for_a_prompt_and_an_answer(config, room):
+    tokenizer = Tokenizer.load(Path(config.model) / "tokenizer")
+    sampler = Sampler(tokenizer=tokenizer, longest_prompt=16, max_new=6, room=room)
+    with pytest.raises(UserError, match="give at least 22, or 0"):
+        sampler.check(store.open(config.model).config)

@@ -72,6 +72,27 @@ def test_an_answer_is_asked_once_and_counted(stub, tmp_path):
     assert asked["one"] == 2, "another question"
 
 
+@pytest.mark.parametrize(
+    ("said", "grade"),
+    [
+        ("Mostly wrong.\n3/10", 0.3),
+        ("Score: 2 out of 10", 0.2),
+        ("**7.5**", 0.75),
+        ("10", 1.0),
+        ("11", None),
+        ("-3", None),
+        ("between 3 and 5", None),
+        ("3/5", None),
+        ("", None),
+    ],
+)
+def test_a_number_is_read_on_the_judges_scale_or_not_at_all(tmp_path, said, grade):
+    judge = Judge("http://127.0.0.1:1/v1", "any", RUBRIC, cache=tmp_path / "judged.sqlite")
+    judge._ask = lambda body: said
+    assert judge.grader("Why?")("Because.") == (grade or 0.0)
+    assert judge.counts()["judge_unread"] == (grade is None)
+
+
 def test_what_was_judged_outlives_a_killed_process(stub, tmp_path):
     url, asked = stub
     file = tmp_path / "judged.sqlite"

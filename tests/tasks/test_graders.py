@@ -26,6 +26,8 @@ GRADES = [
         graders.math("\\frac{1}{2}"),
         {"\\boxed{0.5}": 1, "so \\boxed{\\dfrac12}": 1, "0.5": 0, "\\boxed{1/3}": 0},
     ),
+    (graders.math("12"), {"\\boxed{1,2}": 0, "\\boxed{12}": 1}),
+    (graders.math("\\frac{11}{2}"), {"\\boxed{1\\frac12}": 0, "\\boxed{11/2}": 1}),
     (graders.math("so \\boxed{1,000}"), {"\\boxed{8} no, \\boxed{x = 1000}": 1, "\\boxed{1000": 0}),
     (
         graders.math("(3, \\frac{\\pi}{2})"),

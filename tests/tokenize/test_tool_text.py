@@ -204,6 +204,8 @@ def test_what_was_written_is_read_back(content: str, calls: list[tuple[str, dict
         '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call> and more',
         '<tool_call>{"name": "f", "arguments": {}}</tool_call><tool_call>{</tool_call>',
         '{"name": "f", "parameters": {}} and more',
+        '{"name": "f", "parameters": {"deep": ' + "[" * 3000,
+        '<tool_call>\n{"name": "f", "arguments": {"deep": ' + "[" * 3000 + "}}\n</tool_call>",
     ],
 )
 def test_what_is_not_whole_stays_text(text: str) -> None:
