@@ -99,7 +99,6 @@ HEADINGS = {"init": "Recipes", "collect": "Stages, in the order data flows", "ch
 ALIASES = {"sft": "finetune", "help": "--help"}
 START = """\
 Raw documents to an aligned, evaluated language model. To begin:
-
   jaxtrain init mine --from tiny && jaxtrain run mine
 """
 END = """

@@ -116,6 +116,7 @@ class GRPOConfig:
     """How tokens are weighted that are likelier in training than in sampling, or less likely: by that ratio,
     at most `importance_cap`; or not at all where the ratio is beyond the cap either way; or all alike."""
     importance_cap: Annotated[float, Limits(1)] = 2.0
+    """The largest ratio that counts."""
     measured: Count = 256
     """Held-out items of each task answered, greedily and sampled, to measure the grades."""
 

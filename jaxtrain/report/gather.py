@@ -133,7 +133,10 @@ def _manifest(folder: Path) -> Line:
     """Of a stage at work what it began with, and no counts."""
     if is_live(folder):
         return {**read_json(folder / artifact.STARTED), "counts": {}}
-    return read_json(folder / artifact.MANIFEST)
+    manifest = artifact.read_manifest(folder)
+    if manifest is None:
+        raise UserError(f"{folder} is no finished artifact any more; run its stage again")
+    return manifest
 
 
 def funnel_total(funnel: Mapping[str, Line]) -> Line:

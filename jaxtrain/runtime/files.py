@@ -13,8 +13,8 @@ from jaxtrain.runtime.errors import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EIO)
-WORDS = (*map(os.strerror, FULL), "disk is full", "disk I/O error")
-"""In what is raised by those who keep no error number: SQLite, Arrow, ArrayRecord."""
+WORDS = (*map(os.strerror, FULL), "disk is full", "disk I/O error", " requested and ")
+"""In what is raised by those who keep no error number: SQLite, Arrow, ArrayRecord, NumPy's `tofile`."""
 LEAST = 1 << 16  # bytes: a disk with fewer is full
 
 

@@ -57,7 +57,7 @@ def read_config(hf: Mapping[str, Any], where: str) -> tuple[Family, ModelConfig]
         hf = outer | (inner if isinstance(inner, dict) else {})
     quantised = hf.get("quantization_config")
     method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
-    if method and (family.model_type, method) != ("gpt_oss", "mxfp4"):
+    if quantised is not None and (family.model_type, method) != ("gpt_oss", "mxfp4"):
         raise UserError(f"{where}: quantization_config: quantised weights are not read; name the whole model")
     for key, value in family.expected.items():
         if key in hf and hf[key] != value:

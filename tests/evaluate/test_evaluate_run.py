@@ -126,7 +126,7 @@ def test_quoted_items_stand_apart_and_training_text_beside_held_out(tiny, tmp_pa
         ("training", 3, None),
         ("held-out", 3, None),
     ]
-    with pytest.raises(UserError, match="give `clean`, `data`"):
+    with pytest.raises(UserError, match="need training text: `clean`, `data`"):
         run(dataclasses.replace(config, clean="", data=""))
     with pytest.raises(UserError, match="give both, or neither"):
         run(dataclasses.replace(config, data=""))

@@ -91,7 +91,8 @@ def assert_near(folder: Path, wanted: Path, tolerance: float) -> None:
     for line, other in zip(ours, theirs, strict=True):
         assert line.keys() == other.keys()
         for name in line:
-            if name != "kind":
+            # how many log-probabilities are equal to the bit is another number in another layout
+            if name not in ("kind", "mismatch_none"):
                 np.testing.assert_allclose(line[name], other[name], tolerance, tolerance, err_msg=name)
 
 
