@@ -61,10 +61,11 @@ class BestConfig:
     longest_dialogue: int = 0
     """Tokens of a dialogue of several answers at most; 0: of one answer."""
     temperature: Positive = 1.0
-    """Of sampling."""
+    """Of what is sampled."""
     measured: Annotated[int, Limits(2)] = 256
     """Held-out items answered, to say what the choice is worth."""
     seed: int = 0
+    """Of what is sampled; the same seed gives the same answers."""
     mesh: MeshConfig = field(default_factory=MeshConfig)
 
 
