@@ -1,0 +1,46 @@
+"""jaxtrain finetune configs/assistant/4_finetune.py
+
+Adapters of rank 16 on every matrix of the model. Result in six minutes on two busy cores: 1.72 nats a token
+on held-out conversations; SmolLM2-135M-Instruct itself has 1.81.
+"""
+
+from pathlib import Path
+
+from jaxtrain.finetune.run import FinetuneConfig
+from jaxtrain.model.lora import LoRAConfig
+from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.train.config import TrainConfig
+from jaxtrain.train.optimizer import OptimizerConfig
+
+RUNS = f"runs/{Path(__file__).resolve().parent.name}"
+
+config = FinetuneConfig(
+    model="smollm2_135m",
+    data=f"{RUNS}/3_tokenize",
+    lora=LoRAConfig(rank=16, alpha=32.0),
+    train=TrainConfig(
+        optimizer=OptimizerConfig(
+            lr=5e-4, warmup_steps=4, schedule="linear", final_lr_share=0.0, weight_decay=0.0
+        ),
+        mesh=MeshConfig(fsdp=-1),
+        steps=24,
+        evaluate_every=0,
+        checkpoint_every=8,
+    ),
+    batch_size=4,
+    length=256,
+    heldout_share=0.02,
+    sample_questions=(
+        "What is the capital of France?",
+        "How can I make a friend happy?",
+        "Give me three tips for a good night's sleep.",
+        "Explain in two sentences why the sky is blue.",
+        "Write a short poem about rain.",
+        "How do I boil an egg?",
+        "What should I pack for a day at the beach?",
+        "Name five animals that live in Africa.",
+        "Write a thank-you note to a teacher.",
+        "What is the difference between a lake and a sea?",
+    ),
+    out=f"{RUNS}/4_finetune",
+)
