@@ -286,11 +286,6 @@ def _remedy(path: str | Path, stage: str = "STAGE") -> str:
     )
 
 
-def is_whole(folder: Path, manifest: Manifest) -> bool:
-    """Every file of the manifest is there as it was written, and no other."""
-    return not integrity.problems(folder, manifest["files"])
-
-
 def read_cost(folder: Path) -> dict[str, Any]:
     """What a finished artifact took: `seconds`, and more where it was measured."""
     cost = read_json(folder / COST)

@@ -66,20 +66,20 @@ def _explain(path: Path, error: Exception) -> str:
     return f"{path}{f', line {line}' if line else ''}: {message}"
 
 
-def extras() -> list[tuple[str, str]]:
-    """Each package that an extra installs, and that extra."""
+def extras() -> list[tuple[str, str, str]]:
+    """Each package that an extra installs, the extra of its own (`tpu` of `jax[tpu]`), and the extra."""
     try:
         lines = metadata.requires("jaxtrain") or ()
     except metadata.PackageNotFoundError:
         return []
-    found = [re.match(r"([\w-]+).*extra == .(\w+)", line) for line in lines]
-    return [(match[1], match[2]) for match in found if match and match[1] != "jaxtrain"]
+    found = [re.match(r"([\w-]+)(?:\[([\w-]+)\])?.*extra == .(\w+)", line) for line in lines]
+    return [(match[1], match[2] or "", match[3]) for match in found if match and match[1] != "jaxtrain"]
 
 
 def missing_extra(error: ModuleNotFoundError) -> str | None:
     """What to install where a package of an extra is missing; None where it is of none."""
     module = (error.name or "?").split(".")[0].lower()
-    for package, extra in extras():
+    for package, _, extra in extras():
         if package.lower().replace("-", "_").startswith(module):
             return f"this needs {package}, which is not installed: `pip install 'jaxtrain[{extra}]'`"
     return None

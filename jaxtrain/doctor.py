@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 from dataclasses import dataclass
 from importlib import metadata
@@ -18,7 +19,6 @@ from jaxtrain.runtime import mesh as meshes
 
 DRIVERS = {"cuda": "/dev/nvidiactl", "tpu": "/dev/accel0"}
 """Extra by the device file of what it is for."""
-PACKAGES = ("jax", "jaxlib", "flax", "optax")
 FOR_DEVELOPERS = ("dev", "test")
 
 
@@ -74,8 +74,8 @@ def _training(length: int) -> dict[str, str]:
 def _extras() -> dict[str, str]:
     """What each extra lacks, and how to install it."""
     missing: dict[str, list[str]] = {}
-    for package, extra in configs.extras():
-        missing.setdefault(extra, []).extend([] if _is_installed(package) else [package])
+    for package, inner, extra in configs.extras():
+        missing.setdefault(extra, []).extend(_lacking(package, inner))
     return {
         extra: f"`pip install 'jaxtrain[{extra}]'` for {', '.join(packages)}" if packages else "installed"
         for extra, packages in missing.items()
@@ -83,8 +83,12 @@ def _extras() -> dict[str, str]:
     }
 
 
-def _is_installed(package: str) -> bool:
+def _lacking(package: str, inner: str) -> list[str]:
+    """What is not installed of a package and of what its own extra asks for."""
     try:
-        return bool(metadata.version(package))
+        lines = metadata.requires(package) or ()
     except metadata.PackageNotFoundError:
-        return False
+        return [package]
+    asked = [line for line in lines if inner and re.search(rf"extra == .{inner}\W", line)]
+    names = (re.split(r"[^\w.-]", line)[0] for line in asked)
+    return [lacking for name in dict.fromkeys(names) for lacking in _lacking(name, "")]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,14 @@ def test_runs_says_what_stands_and_clean_asks(tmp_path, monkeypatch, capsys):
 
 
 def test_doctor_names_devices_and_what_is_missing(capsys, monkeypatch):
-    monkeypatch.setattr("jaxtrain.doctor._is_installed", lambda package: package != "sqlalchemy")
+    installed = metadata.requires
+
+    def without_sqlalchemy(package: str) -> list[str] | None:
+        if package == "sqlalchemy":
+            raise metadata.PackageNotFoundError(package)
+        return installed(package)
+
+    monkeypatch.setattr(metadata, "requires", without_sqlalchemy)
     cli.main(["doctor"])
     out = capsys.readouterr().out
     assert "(cpu)" in out and "float32" in out and "attention" in out

@@ -21,7 +21,10 @@ RUBRIC = "Is the answer short?"
 
 
 class Stub(BaseHTTPRequestHandler):
-    """Judges by length: 10 less a point a word; of `hm` it says nothing. Scores are the length."""
+    """Judges by length: 10 less a point a word; of `hm` it says nothing, after `say: ` what follows.
+
+    Scores are the length.
+    """
 
     asked: Counter[str]
 
@@ -34,6 +37,7 @@ class Stub(BaseHTTPRequestHandler):
             said = body["messages"][1]["content"].rpartition("# Answer to grade\n")[2]
             self.asked[said] += 1
             points = "I cannot say." if said == "hm" else f"5 words? No.\n{10 - len(said.split())}"
+            points = said.removeprefix("say: ") if said.startswith("say: ") else points
             found = {"choices": [{"message": {"role": "assistant", "content": points}}]}
         else:
             self.send_error(404)
@@ -86,10 +90,9 @@ def test_an_answer_is_asked_once_and_counted(stub, tmp_path):
         ("", None),
     ],
 )
-def test_a_number_is_read_on_the_judges_scale_or_not_at_all(tmp_path, said, grade):
-    judge = Judge("http://127.0.0.1:1/v1", "any", RUBRIC, cache=tmp_path / "judged.sqlite")
-    judge._ask = lambda body: said
-    assert judge.grader("Why?")("Because.") == (grade or 0.0)
+def test_a_number_is_read_on_the_judges_scale_or_not_at_all(stub, tmp_path, said, grade):
+    judge = Judge(f"{stub[0]}/v1", "any", RUBRIC, cache=tmp_path / "judged.sqlite")
+    assert judge.grader("Why?")(f"say: {said}") == (grade or 0.0)
     assert judge.counts()["judge_unread"] == (grade is None)
 
 
