@@ -5,9 +5,9 @@ import pytest
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tasks import catalog
 
-reasoning_gym = pytest.importorskip("reasoning_gym", reason="reasoning-gym is not installed")
-from reasoning_gym.dataset import ProceduralDataset  # noqa: E402
-from reasoning_gym.factory import DATASETS  # noqa: E402
+why = "reasoning-gym is not installed"
+DATASETS = pytest.importorskip("reasoning_gym.factory", reason=why).DATASETS
+ProceduralDataset = pytest.importorskip("reasoning_gym.dataset", reason=why).ProceduralDataset
 
 
 def grades(name: str) -> tuple[float, float]:
