@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,34 +131,20 @@ class HuggingFaceTokenizer(Tokenizer):
     @cached_property
     def trusting(self) -> "tokenizers.Tokenizer":
         """Takes the text of a special token for that token: for the chat template's own text alone."""
-        return self._open()
+        return _opened(self.text, is_trusting=True)
 
     @cached_property
     def _plain(self) -> "tokenizers.Tokenizer":
-        model = self._open()
-        model.encode_special_tokens = True  # means: their text is encoded, as any other
-        return model
+        return _opened(self.text, is_trusting=False)
 
-    def _open(self) -> "tokenizers.Tokenizer":
-        lib = library()
-        try:
-            model = lib.Tokenizer.from_str(self.text)
-        # the package raises Exception itself
-        except Exception as error:
-            raise UserError(
-                f"{MODEL} is none that the package tokenizers reads ({error}); restore it"
-            ) from error
-        if (growth := _growth(json.loads(self.text).get("normalizer"))) > MOST_GROWTH:
-            raise UserError(f"{MODEL}: its normalizer makes a text {growth:.0e} times as long; restore it")
-        model.no_truncation()
-        model.no_padding()
-        return model
+    @cached_property
+    def _added(self) -> "dict[int, tokenizers.AddedToken]":
+        return self.trusting.get_added_tokens_decoder()
 
     @cached_property
     def special(self) -> dict[str, int]:
         """Text of each special token to its id."""
-        added = self.trusting.get_added_tokens_decoder()
-        return {token.content: index for index, token in sorted(added.items()) if token.special}
+        return {token.content: index for index, token in sorted(self._added.items()) if token.special}
 
     @cached_property
     def vocab_size(self) -> int:
@@ -233,7 +219,7 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def token_bytes(self, index: int) -> bytes:
         piece = self.trusting.id_to_token(index) or ""
-        if index in self.trusting.get_added_tokens_decoder():
+        if index in self._added:
             return piece.encode()
         if self._is_byte_level and all(letter in _BYTES for letter in piece):
             return bytes(_BYTES[letter] for letter in piece)
@@ -245,6 +231,25 @@ class HuggingFaceTokenizer(Tokenizer):
     @cached_property
     def _is_byte_level(self) -> bool:
         return '"ByteLevel"' in json.dumps(json.loads(self.text).get("decoder"))
+
+
+# a folder's tokenizer is opened once, though `load` looks into it before it knows all names
+@lru_cache(maxsize=2)
+def _opened(text: str, *, is_trusting: bool) -> "tokenizers.Tokenizer":
+    """Errors: UserError for a text that is no `tokenizer.json`."""
+    lib = library()
+    try:
+        model = lib.Tokenizer.from_str(text)
+    # the package raises Exception itself
+    except Exception as error:
+        raise UserError(f"{MODEL} is none that the package tokenizers reads ({error}); restore it") from error
+    if (growth := _growth(json.loads(text).get("normalizer"))) > MOST_GROWTH:
+        raise UserError(f"{MODEL}: its normalizer makes a text {growth:.0e} times as long; restore it")
+    model.no_truncation()
+    model.no_padding()
+    # means, where it is true: the text of a special token is encoded as any other
+    model.encode_special_tokens = not is_trusting
+    return model
 
 
 def _name(folder: Path, role: str, sources: Sequence[Mapping[str, Any]]) -> str | None:

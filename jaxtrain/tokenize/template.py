@@ -306,10 +306,9 @@ def _finished(messages: Messages, tools: Tools, tokenizer: Tokenizer) -> str:
         return whole
     said = str(messages[-1].get("content") or "").strip()
     same = os.path.commonprefix([whole, going_on])
-    special = "|".join(re.escape(token) for token in sorted(tokenizer.special, key=len, reverse=True))
-    ends = [match.end() for match in re.finditer(special, same)]
-    is_cut = not going_on.startswith(whole) and ends and whole.rfind(said) + len(said) <= ends[-1]
-    return whole[: ends[-1]] if is_cut else whole
+    end = max((same.rfind(token) + len(token) for token in tokenizer.special if token in same), default=0)
+    is_cut = end and not going_on.startswith(whole) and whole.rfind(said) + len(said) <= end
+    return whole[:end] if is_cut else whole
 
 
 def _begins(before: str, after: str, asked: Mapping[str, Any]) -> int | None:

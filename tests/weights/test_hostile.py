@@ -149,6 +149,20 @@ def test_a_tokenizer_that_never_ends_is_one_line(tmp_path: Path):
         Tokenizer.load(tmp_path)
 
 
+def test_a_tokenizer_of_very_many_special_tokens_is_read(tmp_path: Path):
+    """Each step is one pass over them: one of a pass for each would not come back."""
+    found, ids = tokenizer_json(), range(259, 60_259)
+    many = [{**found["added_tokens"][0], "id": index, "content": f"<{index}>"} for index in ids]
+    write(tmp_path, CONFIG)
+    text = json.dumps(found | {"added_tokens": [*found["added_tokens"], *many]})
+    (tmp_path / "tokenizer.json").write_text(text)
+    settings = {"eos_token": "<|im_end|>", "chat_template": TEMPLATE}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.end == tokenizer.special["<|im_end|>"] and tokenizer.vocab_size == ids.stop
+    assert [tokenizer.token_bytes(index) for index in ids] == [f"<{index}>".encode() for index in ids]
+
+
 LLAMA_3 = {
     "rope_type": "llama3",
     "factor": 8.0,
