@@ -69,21 +69,22 @@ class Judge:
         # the same answer twice in a round waits for itself
         with self._busy[asked], closing(self._open()) as kept:
             row = kept.execute("SELECT said FROM judged WHERE asked = ?", (asked,)).fetchone()
-            said = row[0] if row else None
-            if said is None:
-                said = self._ask(body)
+            known = row[0].strip() if row else ""
+            said = known or next(filter(None, (self._ask(body) for _ in range(TRIES))), "")
+            # nothing said is nothing known: it is asked again the next time
+            if said and not known:
                 with kept:
                     kept.execute("INSERT OR REPLACE INTO judged VALUES (?, ?)", (asked, said))
-        found = _SCORE.fullmatch(said.strip().rsplit("\n", 1)[-1])
+        found = _SCORE.fullmatch(said.rsplit("\n", 1)[-1])
         score = float(found[1]) if found else BEST + 1
-        self._counts.update({"known" if row else "asked": 1, "unread": score > BEST})
+        self._counts.update({"known" if known else "asked": 1, "unread": score > BEST})
         return score / BEST if score <= BEST else 0.0
 
     def _ask(self, body: dict[str, Any]) -> str:
         found = post(f"{self.url}/chat/completions", body, os.environ.get(self._key, ""))
         try:
-            return found["choices"][0]["message"]["content"] or ""
-        except (LookupError, TypeError):
+            return (found["choices"][0]["message"]["content"] or "").strip()
+        except (LookupError, TypeError, AttributeError):
             raise UserError(f"the judge at {self.url} speaks another protocol than OpenAI's chat") from None
 
     def _open(self) -> sqlite3.Connection:

@@ -239,6 +239,8 @@ class Task(Generic[Kind]):
                     f"{where}, line {number} is no {self.name} item ({type(error).__name__}: {error}); "
                     "mend the line or restore the file"
                 ) from error
+        if not items:
+            raise UserError(f"task {self.name} has no items; give it a file, or a `make`, that has some")
         return items
 
     def _before(self, data: str | Path) -> Callable[[Row], str] | None:
@@ -261,22 +263,28 @@ def bare(path: str) -> str:
 
 
 def read_rows(file: Path) -> list[Row]:
-    """The rows of a data file; UserError names the line that is no row."""
+    """The rows of a data file; UserError where it has none, or names the line that is no row."""
     try:
-        if file.suffix == ".parquet":
-            return pq.read_table(file).to_pylist()
         raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-        text = raw.decode("utf-8-sig")
-    except (gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError, pa.ArrowInvalid) as error:
+        if file.suffix == ".parquet":
+            rows: list[Row] = pq.read_table(pa.BufferReader(raw)).to_pylist()
+        else:
+            rows = _rows_in(file, raw.decode("utf-8-sig"))
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
         raise UserError(f"{file} is damaged ({error}); restore it") from error
-    if file.suffix == ".csv":
-        rows: list[Row] = list(csv.DictReader(io.StringIO(text)))
-    elif ".jsonl" in file.suffixes:
-        rows = [_parse(file, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    else:
-        rows = _parse(file, 1, text)["examples"]
     if not rows:
         raise UserError(f"{file} is empty; restore it")
+    return rows
+
+
+def _rows_in(file: Path, text: str) -> list[Row]:
+    if file.suffix == ".csv":
+        return list(csv.DictReader(io.StringIO(text)))
+    if ".jsonl" in file.suffixes:
+        return [_parse(file, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    rows = _parse(file, 1, text).get("examples")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{file} has no list `examples` of objects; restore it")
     return rows
 
 
@@ -285,7 +293,7 @@ def _parse(file: Path, number: int, line: str) -> Row:
         row = json.loads(line)
         if not isinstance(row, dict):
             raise ValueError("no object")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"{file}, line {number} is no item ({error}); mend the line or restore the file"
         ) from error

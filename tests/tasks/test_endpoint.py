@@ -23,7 +23,7 @@ RUBRIC = "Is the answer short?"
 class Stub(BaseHTTPRequestHandler):
     """Judges by length: 10 less a point a word; of `hm` it says nothing, after `say: ` what follows.
 
-    Scores are the length.
+    Of `late` it says something when it is asked a fifth time. Scores are the length.
     """
 
     asked: Counter[str]
@@ -38,6 +38,7 @@ class Stub(BaseHTTPRequestHandler):
             self.asked[said] += 1
             points = "I cannot say." if said == "hm" else f"5 words? No.\n{10 - len(said.split())}"
             points = said.removeprefix("say: ") if said.startswith("say: ") else points
+            points = "" if said == "late" and self.asked[said] < 5 else points
             found = {"choices": [{"message": {"role": "assistant", "content": points}}]}
         else:
             self.send_error(404)
@@ -94,6 +95,17 @@ def test_a_number_is_read_on_the_judges_scale_or_not_at_all(stub, tmp_path, said
     judge = Judge(f"{stub[0]}/v1", "any", RUBRIC, cache=tmp_path / "judged.sqlite")
     assert judge.grader("Why?")(f"say: {said}") == (grade or 0.0)
     assert judge.counts()["judge_unread"] == (grade is None)
+
+
+def test_nothing_said_is_not_kept_but_asked_again(stub, tmp_path):
+    url, asked = stub
+    file = tmp_path / "judged.sqlite"
+    assert Judge(f"{url}/v1", "any", RUBRIC, cache=file).grader("Why?")("late") == 0.0
+    assert asked["late"] == 3, "at once, too"
+    assert [Judge(f"{url}/v1", "any", RUBRIC, cache=file).grader("Why?")("late") for _ in range(2)] == [
+        0.9
+    ] * 2
+    assert asked["late"] == 5
 
 
 def test_what_was_judged_outlives_a_killed_process(stub, tmp_path):

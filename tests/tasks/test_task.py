@@ -3,6 +3,7 @@
 import gzip
 import json
 import textwrap
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from jaxtrain.runtime.errors import UserError
 from jaxtrain.tasks import catalog
 from jaxtrain.tasks import task as tasks
 from jaxtrain.tasks.catalog import TASKS as CATALOG
-from jaxtrain.tasks.task import chance
+from jaxtrain.tasks.task import Task, chance
 
 ARC, PIQA, WINOGRANDE = (CATALOG[name] for name in ("arc_easy", "piqa", "winogrande"))
 TASKS = [ARC, PIQA, WINOGRANDE]
@@ -81,6 +82,33 @@ def test_a_missing_or_damaged_file_is_named_with_its_remedy(task, tmp_path):
         file.write_bytes(content)
         with pytest.raises(UserError, match=problem):
             task.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("a.json", b"{}", "has no list `examples`"),
+        ("a.json", b'{"examples": [1]}', "has no list `examples`"),
+        ("a.json", b'{"examples": []}', "is empty"),
+        ("a.jsonl", b"[" * 100_000, "line 1 is no item"),
+        ("a.csv", b"a\n" + b"b" * 200_000, "is damaged"),
+        ("a.csv", b"a\n", "is empty"),
+        ("a.parquet", b"PAR1", "is damaged"),
+    ],
+)
+def test_a_file_without_rows_is_one_line(tmp_path, name, content, problem):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=problem):
+        tasks.read_rows(tmp_path / name)
+
+
+def test_a_task_without_items_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="task none has no items"):
+        Task(name="none", version=1, metric="a", make=lambda split: [], parse=PIQA.parse).load()
+    one = replace(CATALOG["bbh_navigate"], path="one.json")
+    (tmp_path / "one.json").write_text(json.dumps({"examples": [{"input": "a", "target": "b"}]}))
+    with pytest.raises(UserError, match="task bbh_navigate has no items"):
+        one.load(tmp_path)
 
 
 def test_a_label_that_is_no_choice_is_refused():
