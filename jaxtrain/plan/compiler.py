@@ -73,6 +73,8 @@ def missing(topology: Topology) -> str:
     """What has to be installed to compile for it, or ""."""
     if topology.chip.platform == "tpu":  # `devices` says it of libtpu, without which there is no plan
         return ""
+    if topology.chip.name not in GPUS:
+        return f"a description of {topology.chip.name} for XLA, which publishes none"
     found = importlib.util.find_spec("jax_plugins") and any(map(importlib.util.find_spec, PLUGINS))
     return "" if found else "JAX's CUDA plugin: pip install -e '.[cuda]', in an environment of its own"
 

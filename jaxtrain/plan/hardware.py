@@ -49,6 +49,8 @@ UNKNOWN = Range(190, 350, 700)
 """Watts where the maker publishes none: from TPU v4's measured maximum (192, Google) to an H100's 700."""
 DGX = Range(700, 1000, 1275)
 """Of a GPU and its eighth of a DGX H100, at most 10.2 kW."""
+HOME = Range(450, 550, 700)
+"""Of a GPU of 450 W and the rest of a desktop computer."""
 
 # name, kind, FLOP/s, memory, its bandwidth, link, network, watts, dollars an hour, dimensions, devices a chip
 CHIPS = {
@@ -65,6 +67,9 @@ CHIPS = {
         Chip("h100", "NVIDIA H100 80GB HBM3", 989e12, 80e9, 3350e9, 450e9, 50e9, DGX, 3.00),
         Chip("h200", "NVIDIA H200", 989e12, 141e9, 4800e9, 450e9, 50e9, DGX, None),
         Chip("b200", "NVIDIA B200", 2250e12, 180e9, 8000e9, 900e9, 50e9, Range(1000, 1500, 1790), None),
+        Chip("l4", "NVIDIA L4", 121e12, 24e9, 300e9, 32e9, 1.5e9, Range(72, 110, 150), 0.80),
+        Chip("l40s", "NVIDIA L40S", 362e12, 48e9, 864e9, 32e9, 6.25e9, Range(350, 450, 550), 1.86),
+        Chip("rtx4090", "NVIDIA GeForce RTX 4090", 165.2e12, 24e9, 1008e9, 32e9, 1.25e9, HOME, None),
     )
 }
 
@@ -82,6 +87,9 @@ SOURCES = {
     "h100": "NVIDIA H100 data sheet (SXM); DGX H100: 8 x 400 Gb/s; nanochat: 24 $/h of 8",
     "h200": "NVIDIA H200 data sheet (SXM); power as DGX H100",
     "b200": "NVIDIA DGX B200 data sheet: 8 x 180 GB, 64 TB/s, 14.4 TB/s of NVLink, at most 14.3 kW",
+    "l4": "NVIDIA L4 data sheet (PCIe 4); AWS g6: 100 Gb/s of 8, 0.80 $/h of one",
+    "l40s": "NVIDIA L40S data sheet (PCIe 4); AWS g6e: 400 Gb/s of 8, 1.86 $/h of one",
+    "rtx4090": "NVIDIA's Ada white paper: 165.2 TFLOP/s (PCIe 4); 10 Gb/s Ethernet assumed",
 }
 
 

@@ -26,7 +26,8 @@ class PlanConfig:
     config: str
     """The config file."""
     topology: str
-    """Chips and their shape: v4, v5e, v5p, v6e, 7x (`v5p:8x8x8`); a100, h100, h200, b200 (`h100:64`)."""
+    """Chips and their shape: v4, v5e, v5p, v6e, 7x (`v5p:8x8x8`); a100, h100, h200, b200, l4, l40s,
+    rtx4090 (`h100:64`)."""
     slices: Count = 1
     """TPU slices, joined by the data centre's network."""
     sweep: bool = False

@@ -52,12 +52,13 @@ DEVICES: dict[str, tuple[float | None, float | None]] = {
     "L4": (121e12, 72),
     "T4": (65e12, 70),
     "A10": (125e12, 150),
-    "4090": (None, 450),
-    "3090": (None, 350),
+    "4090": (165.2e12, 450),
+    "3090": (71e12, 350),
 }
 """By the words in the name of a device, those of more words first: dense bfloat16 (V100, T4: float16) FLOP/s
 of one (TPU7x: half a chip) and thermal design power in watts; None: not published. NVIDIA's data sheets
-without sparsity (SXM where not said), Google Cloud's TPU pages and measured maxima."""
+without sparsity (SXM where not said), its white papers on Ada and GA102, Google Cloud's TPU pages and
+measured maxima."""
 
 
 def device(kind: str) -> tuple[float | None, float | None]:

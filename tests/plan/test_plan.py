@@ -299,6 +299,8 @@ def test_mistakes_are_one_line(arguments: list[str], words: str, capsys: pytest.
         ("llama3_8b", "h100:64"),
         ("llama3_70b", "h100:512"),
         ("qwen3_moe", "h100:64"),
+        ("gpt2_124m", "l4:1"),
+        ("gpt2_124m", "rtx4090:1"),
     ],
 )
 def test_configs_fit_on_gpus_by_formula(name: str, topology: str) -> None:
