@@ -5,7 +5,7 @@ BIN := .venv/bin
 
 SECOND ?= python3.13
 
-.PHONY: quickstart install test test-slow test-peers test-second check format lock lock-peers
+.PHONY: quickstart install test test-slow test-peers test-second check site format lock lock-peers
 
 quickstart: install
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/jaxtrain run configs/quickstart
@@ -55,6 +55,10 @@ check: install
 	$(BIN)/ruff format --check
 	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
 	$(BIN)/lint-imports
+
+# The documents as pages, without network; a dead link or a name that is gone fails it.
+site: install
+	$(BIN)/mkdocs build --strict --quiet
 
 format: install
 	$(BIN)/ruff check --fix

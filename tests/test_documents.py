@@ -1,5 +1,6 @@
 """The documents: every link leads somewhere, and every command that they name is one that is understood."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -20,10 +21,20 @@ def test_no_link_is_dead(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_and_their_flags_exist(page: Path) -> None:
-    for block in re.findall(r"^```\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+    text = page.read_text()
+    blocks = re.findall(r"^```\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    rows = re.findall(r"^\|.*\|$", text, re.MULTILINE)
+    for block in [*blocks, *(code for row in rows for code in re.findall(r"`(jaxtrain [^`]+)`", row))]:
         for line in re.findall(r"\bjaxtrain ((?:[\w./-]+ ?|&& jaxtrain )+.*)", block):
             for command in line.partition(" #")[0].split("&& jaxtrain "):
                 check(command.split())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_python_of_a_page_finds_what_it_imports(page: Path) -> None:
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+        imports = [node for node in ast.parse(block).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        exec(compile(ast.Module(imports, []), str(page), "exec"), {})
 
 
 def check(words: list[str]) -> None:
