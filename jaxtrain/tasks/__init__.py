@@ -13,8 +13,7 @@ gym.py               reasoning-gym's tasks
 sandbox.py           runs the code that a model wrote, in a process that walls.py and syscalls.py shut in
 judge.py pipe.py     whether it passes its tests, decided where it is not
 interface.py         what tests may ask of a program
-utility.py           the stated true utility of the simulated raters, and their noise
-words.py             the word lists of that utility
+utility.py           the stated true utility of the simulated raters, and their noise; its words: words.txt
 interval.py          how sure an observed share is
 overlap.py           13-gram overlap of benchmark items with training documents
 """

@@ -12,45 +12,37 @@ u   share of tokens that are no common English word: rare words, numbers, symbol
 f   share of function words (the, of, you, …), nearly half of any English text
 s   1 where the answer ends as a sentence does, else 0
 
-The lists are in `words.py`. Everything is a rate, taken as if ten words of average English stood before the
-answer, so neither length nor silence pays; a word counts as good once, so repeating it does not pay; a bare
-list of good words falls short of f.
+The lists are in `words.txt`, to be read and disputed. Everything is a rate, taken as if ten words of average
+English stood before the answer, so neither length nor silence pays; a word counts as good once, so repeating
+it does not pay; a bare list of good words falls short of f.
 """
 
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tasks.words import BAD, COMMON, FUNCTION, GOOD
 
-VERSION = 1
-GOOD_WEIGHT, BAD_WEIGHT, REPEAT_WEIGHT, UNKNOWN_WEIGHT, LIST_WEIGHT, SENTENCE_BONUS = (
-    2.0,
-    2.0,
-    4.0,
-    2.0,
-    4.0,
-    0.25,
-)
+_PARTS = Path(__file__).with_name("words.txt").read_text(encoding="utf-8").split("# ")[1:]
+# of each part the first line says what it is
+GOOD, BAD, FUNCTION, COMMON = (frozenset(part.partition("\n")[2].split()) for part in _PARTS)
+KNOWN = GOOD | BAD | FUNCTION | COMMON
 FUNCTION_SHARE = 0.3
 WINDOW = 10  # words: how far back a repetition is looked for
 AVERAGE = {"good": 0.15, "bad": 0.05, "repeated": 0.3, "unknown": 2.5, "function": 4.5}
 """Counts in ten words of average English, that of instruction answers: what every answer starts from."""
 DESCRIPTION = (
     "Simulated raters prefer warm, plain, varied English in sentences: "
-    f"{GOOD_WEIGHT:g} (1 - exp(-distinct good words per ten words)) "
-    f"- {BAD_WEIGHT:g} (1 - exp(-distinct bad words per ten words)) "
-    f"- {REPEAT_WEIGHT:g} x share of words repeated within ten words "
-    f"- {UNKNOWN_WEIGHT:g} x share of tokens that are no common English word "
-    f"- {LIST_WEIGHT:g} x what the share of function words lacks of {FUNCTION_SHARE:g} "
-    f"+ {SENTENCE_BONUS:g} if the answer ends as a sentence; rates are taken over the answer "
+    "2 (1 - exp(-distinct good words per ten words)) - 2 (1 - exp(-distinct bad words per ten words)) "
+    "- 4 x share of words repeated within ten words - 2 x share of tokens that are no common English word "
+    f"- 4 x what the share of function words lacks of {FUNCTION_SHARE:g} "
+    "+ 0.25 if the answer ends as a sentence; rates are taken over the answer "
     "and ten words of average English before it. "
     f"Lists: {len(GOOD)} good, {len(BAD)} bad, {len(FUNCTION)} function and {len(COMMON)} other common words."
 )
 TOKENS = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*|\d+|[^\s.,;:!?'\"()-]")
-KNOWN = GOOD | BAD | FUNCTION | COMMON
 
 
 def utility(answer: str) -> float:
@@ -73,12 +65,12 @@ def utility(answer: str) -> float:
     total = {name: len(words) + 10 for name in count} | {"unknown": len(tokens) + 10}
     rate = {name: (count[name] + AVERAGE[name]) / total[name] for name in count}
     return (
-        GOOD_WEIGHT * (1 - math.exp(-10 * rate["good"]))
-        - BAD_WEIGHT * (1 - math.exp(-10 * rate["bad"]))
-        - REPEAT_WEIGHT * rate["repeated"]
-        - UNKNOWN_WEIGHT * rate["unknown"]
-        - LIST_WEIGHT * max(0.0, FUNCTION_SHARE - rate["function"])
-        + SENTENCE_BONUS * text.rstrip(" \n\"')").endswith((".", "!", "?"))
+        2 * (1 - math.exp(-10 * rate["good"]))
+        - 2 * (1 - math.exp(-10 * rate["bad"]))
+        - 4 * rate["repeated"]
+        - 2 * rate["unknown"]
+        - 4 * max(0.0, FUNCTION_SHARE - rate["function"])
+        + 0.25 * text.rstrip(" \n\"')").endswith((".", "!", "?"))
     )
 
 
@@ -97,7 +89,8 @@ def simulated_ranks(
     (Yellott 1977) with worths exp(utility / noise). tie: an answer whose noisy utility is less than this
     below the best of its group joins the group; for two answers, a difference under `tie` is a tie.
     """
-    _check(noise, tie)
+    if not (noise > 0 and tie >= 0):
+        raise UserError(f"simulated raters need noise > 0 and tie >= 0, not noise = {noise} and tie = {tie}")
     utilities = np.asarray(utilities, np.float64)
     noisy = utilities + noise * rng.gumbel(size=utilities.shape)
     ranks = np.zeros(len(noisy), np.int64)
@@ -107,25 +100,3 @@ def simulated_ranks(
             best, rank = noisy[at], rank + 1
         ranks[at] = rank
     return ranks
-
-
-def ceiling(pairs: np.ndarray, noise: float, tie: float = 0.0) -> float:
-    """Expected accuracy of the true utility itself on the simulated raters' comparisons, ties left out.
-
-    pairs: [N, 2], the utilities of two answers. The difference of two Gumbel noises is logistic, so a rater
-    puts the better one first, by more than `tie`, with probability sigmoid((difference - tie) / noise).
-    No reward model can be expected to do better.
-    """
-    _check(noise, tie)
-    difference = np.abs(pairs[:, 0] - pairs[:, 1])
-    right, wrong = _sigmoid((difference - tie) / noise), _sigmoid((-difference - tie) / noise)
-    return float(right.sum() / (right + wrong).sum())
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 0.5 * (1 + np.tanh(x / 2))
-
-
-def _check(noise: float, tie: float) -> None:
-    if not (noise > 0 and tie >= 0):
-        raise UserError(f"simulated raters need noise > 0 and tie >= 0, not noise = {noise} and tie = {tie}")
