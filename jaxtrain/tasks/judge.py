@@ -21,31 +21,31 @@ TICK = 0.05
 """Seconds between two looks at what a program that has not answered is doing."""
 
 
-def _exceptions() -> dict[str, type[Exception]]:
-    """Exceptions that a program may raise in its tests, by name.
+_NOT_RAISED = (
+    *(StopIteration, StopAsyncIteration, Warning, ExceptionGroup),
+    *(UnicodeDecodeError, UnicodeEncodeError, UnicodeTranslateError),
+)
+EXCEPTIONS: dict[str, type[Exception]] = {
+    name: kind
+    for name, kind in vars(builtins).items()
+    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, _NOT_RAISED)
+    if kind.__name__ == name
+}
+"""Exceptions that a program may raise in its tests, by name.
 
-    Those that end an iteration are not among them: `for answer in map(candidate, questions)` would stop at
-    one as if it were through.
-    """
-    found: dict[str, type[Exception]] = {}
-    for name, kind in vars(builtins).items():
-        if isinstance(kind, type) and issubclass(kind, Exception) and kind.__name__ == name:
-            ends = issubclass(
-                kind, StopIteration | StopAsyncIteration | Warning | ExceptionGroup | UnicodeError
-            )
-            if not ends or kind is UnicodeError:
-                found[name] = kind
-    return found
-
-
-EXCEPTIONS = _exceptions()
+Those that end an iteration are not among them: `for answer in map(candidate, questions)` would stop at one as
+if it were through.
+"""
 
 
 class Watched(Pipe):
     """The judge's end. A program that breaks a limit ends its own judgement: no test can catch that."""
 
-    def __init__(self, read: int, write: int, clock: int, limits: tuple[float, float]):
-        """`clock` is the program's /proc/PID/schedstat, `limits` its seconds of computing and of sleep."""
+    def __init__(
+        self, read: int, write: int, clock: int, limits: tuple[float, float], end: Callable[[str], NoReturn]
+    ):
+        """clock: the program's /proc/PID/schedstat. limits: its seconds of computing and of sleep. end: is
+        told why the program failed."""
         super().__init__(read, write)
         # a program that does not read must not hold up its judge
         os.set_blocking(write, False)
@@ -54,8 +54,7 @@ class Watched(Pipe):
         self._polls[write].register(write, select.POLLOUT)
         self._clock, self._limits = clock, limits
         self._begun, self._waited = self._used(), 0.0
-        self.end: Callable[[str], NoReturn] = _no_verdict
-        """Told why the program failed; never returns."""
+        self.end = end
 
     def _used(self) -> tuple[float, float]:
         """Seconds the program had a processor, and those it wanted one (/proc/PID/schedstat)."""
@@ -89,21 +88,17 @@ class Watched(Pipe):
                 self.end("time")
 
 
-class StandIn:
-    """A function of the program, for the tests to call."""
+def _stand_in(pipe: Watched, name: str) -> Callable[..., Any]:
+    """A function of the program, for the tests to call; what it raises is one of EXCEPTIONS."""
 
-    __slots__ = ("_name", "_pipe")
-
-    def __init__(self, pipe: Watched, name: str):
-        self._pipe, self._name = pipe, name
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        """What the program answers; one of EXCEPTIONS where it raised."""
+    def call(*arguments: Any, **named: Any) -> Any:
         try:
             given = pack(arguments), pack(named)
         except NotPlain as error:
-            self._pipe.end(f"tests that hand over a {error}")
-        return _value(self._pipe, self._pipe.ask([self._name, *given]))
+            pipe.end(f"tests that hand over a {error}")
+        return _value(pipe, pipe.ask([name, *given]))
+
+    return call
 
 
 def judge(pipe: Watched, program: str, prompt: str, tests: str, names: list[str]) -> str:
@@ -113,9 +108,8 @@ def judge(pipe: Watched, program: str, prompt: str, tests: str, names: list[str]
         space: dict[str, Any] = {"__name__": "tests"}
         exec(compile(prompt, "prompt", "exec"), space)
         for name in names:
-            space[name] = (
-                StandIn(pipe, name) if name in functions else _value(pipe, pipe.ask([name, None, None]))
-            )
+            is_function = name in functions
+            space[name] = _stand_in(pipe, name) if is_function else _value(pipe, pipe.ask([name, None, None]))
         exec(compile(tests, "tests", "exec"), space)
     except BaseException as error:
         return type(error).__name__
@@ -134,10 +128,6 @@ def _value(pipe: Watched, reply: Any) -> Any:
     if kind != "raised" or raised is None:
         pipe.end(held[0] if isinstance(held[0], str) else "an answer that is no message")
     raise raised(text)
-
-
-def _no_verdict(reason: str) -> NoReturn:
-    raise RuntimeError(reason)
 
 
 def answer_calls(pipe: Pipe) -> None:

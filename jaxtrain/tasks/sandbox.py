@@ -67,7 +67,6 @@ def run(
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={},
-        bufsize=0,
         start_new_session=True,
     ) as process:
         assert process.stdin is not None and process.stdout is not None
@@ -75,22 +74,17 @@ def run(
             _expect(process.stdout.readline(_VERDICT), b"apart\n")
             _map_user(process.pid)
             process.stdin.write(b"m")
+            process.stdin.flush()
             # up to here nothing of the program was there: this alone can say that there are no walls
             _expect(process.stdout.readline(_VERDICT), b"shut in\n")
-            _write(process.stdin.fileno(), json.dumps(job).encode("ascii"))
+            process.stdin.write(json.dumps(job).encode("ascii"))
             process.stdin.close()
             verdict = process.stdout.read(_VERDICT).decode(errors="replace")
         finally:
             process.kill()
-    return Outcome(
-        verdict == "passed", "" if verdict == "passed" else verdict.removeprefix("failed ") or "exit"
-    )
-
-
-def _write(descriptor: int, text: bytes) -> None:
-    rest = memoryview(text)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+    if verdict == "passed":
+        return Outcome(True, "")
+    return Outcome(False, verdict.removeprefix("failed ") or "exit")
 
 
 def _expect(said: bytes, wanted: bytes) -> None:

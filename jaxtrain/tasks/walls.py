@@ -1,4 +1,4 @@
-"""Shuts a program in before it runs. This file is started as a process of its own, by `sandbox.py`.
+"""Shuts a program in before it runs. `main` is a process of its own, which `sandbox.py` starts.
 
 Three processes. The first makes new user, mount, PID, network, IPC and UTS namespaces and a root folder that
 holds Python, three devices and a small scratch folder, all but the last read-only. The second is the judge.
@@ -134,19 +134,18 @@ def _judge(processes: int, limits: dict[str, float]) -> None:
     except OSError as error:
         raise Refused(f"/proc/PID/schedstat: {error.strerror}") from error
     os.close(processes)
-    pipe = judge.Watched(from_program, to_program, clock, (limits["seconds"], limits["asleep"]))
     answer = os.dup(1)
-    _give_up_power(limits, 2 * limits["seconds"])
-    _say("shut in")
-    with open(0, encoding="ascii", closefd=False) as asked:
-        job = json.load(asked)
-    _close_streams()
 
     def end(reason: str) -> NoReturn:
         os.write(answer, b"failed " + reason.encode("ascii", "replace")[:200] if reason else b"passed")
         os._exit(0)
 
-    pipe.end = end
+    pipe = judge.Watched(from_program, to_program, clock, (limits["seconds"], limits["asleep"]), end)
+    _give_up_power(limits, 2 * limits["seconds"])
+    _say("shut in")
+    with open(0, encoding="ascii", closefd=False) as asked:
+        job = json.load(asked)
+    _close_streams()
     end(judge.judge(pipe, **job))
 
 
@@ -193,7 +192,3 @@ def _give_up_power(limits: dict[str, float], seconds: float) -> None:
     program = syscalls.filter_of(platform.machine())
     packed = ctypes.create_string_buffer(program)
     call("prctl", SET_SECCOMP, 2, struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(packed)), 0, 0)
-
-
-if __name__ == "__main__":
-    main()
