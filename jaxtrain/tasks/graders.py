@@ -20,7 +20,6 @@ _WORD = re.compile(r"[a-z0-9]+")
 _NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
 _GSM8K_STRICT = re.compile(r"#### (-?[0-9.,]+)")
 _GSM8K_FLEXIBLE = re.compile(r"-?[$0-9.,]{2,}|-?[0-9]+")
-_GSM8K_FORM = re.compile(r"####\s*-?[\d.,]*\d\s*\Z")
 _FRACTION = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+))(?:/(\d+))?")
 _MATH_PLAIN = (
     (r"\\(?:left|right|displaystyle|!|,|;|:| |%|\$)|[$%\s]|\^\s*\{?\s*\\circ\s*\}?|\\(?:degree|quad)", ""),
@@ -84,7 +83,7 @@ def gsm8k(answer: str) -> dict[str, Grader]:
     return {
         "strict": partial(first, _GSM8K_STRICT, 0),
         "flexible": partial(first, _GSM8K_FLEXIBLE, -1),
-        "form": form(_GSM8K_FORM),
+        "form": form(r"####\s*-?[\d.,]*\d\s*\Z"),
     }
 
 

@@ -149,7 +149,7 @@ def _task(
     name: str = "",
     file: str = "",
     shots: Shots | None = None,
-) -> Task[Item]:
+) -> Task:
     """name, file: those of `parse` where none is given."""
     name = name or parse.__name__
     path = f"benchmarks/{file or name}.jsonl.gz"

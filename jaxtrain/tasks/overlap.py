@@ -30,25 +30,19 @@ def plain_words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def item_texts(row: dict[str, Any]) -> Iterator[str]:
-    """The texts of one benchmark row: questions, goals, solutions, and sentences with their blank filled."""
-    if "sentence" in row and "option1" in row:
-        yield from (row["sentence"].replace("_", row[option]) for option in ("option1", "option2"))
-        return
-    for key, value in row.items():
-        if key in _NOT_TEXT:
-            continue
-        yield from _texts(value)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        yield from item_texts(value)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
+def item_texts(row: Any) -> Iterator[str]:
+    """The texts of a benchmark row: questions, goals, solutions, and sentences with their blank filled."""
+    match row:
+        case str():
+            yield row
+        case {"sentence": sentence, "option1": one, "option2": other}:
+            yield from (sentence.replace("_", one), sentence.replace("_", other))
+        case dict():
+            for key, value in row.items():
+                yield from () if key in _NOT_TEXT else item_texts(value)
+        case list():
+            for value in row:
+                yield from item_texts(value)
 
 
 def read_items(path: str | Path) -> Iterator[str]:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -33,7 +33,7 @@ import pyarrow.parquet as pq
 
 from jaxtrain.runtime import distributed
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tasks.environment import Environment, Reply
+from jaxtrain.tasks.environment import Environment, Episode, Reply
 from jaxtrain.tasks.graders import Grader
 
 Row = dict[str, Any]
@@ -44,17 +44,6 @@ GRADED_AT_ONCE = 16
 """Answers."""
 ENDINGS = (".jsonl.gz", ".jsonl", ".json.gz", ".json", ".csv", ".parquet")
 """Of a data file: an object a line; an object whose `examples` are the rows; a table."""
-
-
-class Question(Protocol):
-    """What every kind of item can tell."""
-
-    @property
-    def chance(self) -> float:
-        """Expected grade of a guess, between 0 and 1."""
-
-
-Kind = TypeVar("Kind", bound=Question)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +140,9 @@ class _Asked:
         return Reply(done=True)
 
 
+Question = Item | Blank | Exercise | Episode
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shots:
     """Solved examples that stand before every question: the first of a file."""
@@ -169,7 +161,7 @@ class Shots:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task(Generic[Kind]):
+class Task:
     """A benchmark: `load` gives its items."""
 
     name: str
@@ -183,7 +175,7 @@ class Task(Generic[Kind]):
     """Another like it, of rows that are in no score: what reinforcement learning practises on."""
     make: Callable[[Split], Iterable[Row]] | None = None
     """A program that makes the rows, where no files hold them."""
-    parse: Callable[[Row], Kind]
+    parse: Callable[[Row], Question]
     """One row to an item; KeyError, TypeError or ValueError where it does not fit."""
     reward: Mapping[str, float] = field(default_factory=dict)
     """Weights of grades in the reward of practice; empty: `metric` alone."""
@@ -225,7 +217,7 @@ class Task(Generic[Kind]):
         rows = read_rows(self.file(data, split))
         return rows[self.shots.count :] if self.shots and not self.shots.path else rows
 
-    def load(self, data: str | Path = DATA, most: int | None = None, split: Split = "heldout") -> list[Kind]:
+    def load(self, data: str | Path = DATA, most: int | None = None, split: Split = "heldout") -> list[Any]:
         """The items, the first `most`, in the order of the file; UserError names what does not fit."""
         items = []
         before = self._before(data)
@@ -307,17 +299,13 @@ def grades(items: Sequence[Exercise], texts: Sequence[str]) -> dict[str, np.ndar
     """
     names = list(items[0].graders)
     found = np.zeros((len(items), len(names)))
+    if odd := next((item for item in items if set(item.graders) != set(names)), None):
+        raise UserError(f"items of one task have one set of graders: {names} and {list(odd.graders)}")
     if jax.process_index() == 0:
-
-        def graded(item: Exercise, text: str) -> list[float]:
-            grade = item.grade(text)
-            if set(grade) != set(names):
-                raise UserError(f"items of one task have one set of graders: {names} and {list(grade)}")
-            return [grade[name] for name in names]
-
         # most wait: for a process of their own, or for a server
         with ThreadPoolExecutor(GRADED_AT_ONCE) as side_by_side:
-            found = np.array(list(side_by_side.map(graded, items, texts)))
+            each = side_by_side.map(lambda item, text: item.grade(text), items, texts)
+            found = np.array([[grade[name] for name in names] for grade in each])
     return dict(zip(names, distributed.from_first(found).T, strict=True))
 
 

@@ -11,6 +11,7 @@ from jaxtrain.tasks.environment import Episode, Reply
 from jaxtrain.tasks.task import Exercise, Row, Split, Task
 
 LARGEST = 10**100
+MEASURED, PRACTISED = 500, 5_000
 _OPERATORS: dict[type, Callable[..., Any]] = {
     **{ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv},
     **{
@@ -81,16 +82,16 @@ class Programming:
         )
 
 
-def _rows(make: Callable[[random.Random], Row], measured: int = 500, practised: int = 5_000) -> Any:
+def _rows(make: Callable[[random.Random], Row]) -> Callable[[Split], Iterator[Row]]:
     """`Task.make` of rows that are drawn: what is practised is none of what is measured."""
 
     def rows(split: Split) -> Iterator[Row]:
         rng, seen = random.Random(0), set[str]()
-        while len(seen) < measured + practised:
+        while len(seen) < MEASURED + PRACTISED:
             row = make(rng)
             if str(row) not in seen:
                 seen.add(str(row))
-                if (len(seen) <= measured) == (split == "heldout"):
+                if (len(seen) <= MEASURED) == (split == "heldout"):
                     yield row
 
     return rows
