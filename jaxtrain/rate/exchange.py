@@ -4,6 +4,8 @@ Out: Parquet of rankings in two parts, by prompt; JSON lines of rankings or of p
 In: rankings and preferences of any publisher (formats/preferences.py).
 """
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
@@ -89,6 +91,8 @@ def read(
 ) -> Counter[str]:
     """Add the comparisons of a file (formats/preferences.py); counts `added` rows and others by their reason.
 
+    A row that stands already is not added again: an import that was cut short is finished by the same call.
+
     rater: who judged, where a row does not name its `rater`. gold: nobody has judged, and the ranks are known
     to be right: raters are shown the answers, and graded by them. Nothing is added where a row is no
     comparison: UserError names it.
@@ -107,13 +111,25 @@ def read(
     if unread:
         problem = f"{unread.total()} rows are no comparison ({', '.join(unread)})"
         raise UserError(f"{path}: {problem}; nothing was added")
+    alike = Counter[str]()
     for number, row in enumerate(found):
-        answers = zip(row["completions"], row["completion_ids"], strict=True)
-        samples = [Sample(text=text, token_ids=ids, checkpoint=path.name) for text, ids in answers]
-        known = row["ranks"] if gold else None
-        task = store.add_task(store.add_prompt(row["prompt"]), samples, seed=number, gold=known)
-        if not gold:
-            by = store.add_rater(row["rater"] or rater, row["simulated"] or simulated)
+        name, known = row["rater"] or rater, row["ranks"] if gold else None
+        said = json.dumps([row["completions"], row["ranks"], name, gold])
+        # rows that are alike in every word are several judgements, of which each is known by its number
+        alike[prompt_key(row["prompt"]) + said] += 1
+        again = alike[prompt_key(row["prompt"]) + said]
+        seed = int(hashlib.sha256(f"{again} {said}".encode()).hexdigest()[:7], 16)
+        prompt = store.add_prompt(row["prompt"])
+        task = stood = store.task_of(prompt, seed)
+        if task is None:
+            answers = zip(row["completions"], row["completion_ids"], strict=True)
+            samples = [Sample(text=text, token_ids=ids, checkpoint=path.name) for text, ids in answers]
+            task = store.add_task(prompt, samples, seed, gold=known)
+        by = None if gold else store.add_rater(name, row["simulated"] or simulated)
+        if stood is not None and (by is None or store.has_judged(by, task)):
+            counts["stood here already"] += 1
+            continue
+        if by is not None:
             store.judge(task, by, store.in_display_order(task, row["ranks"]), now=number)
         counts["added"] += 1
     return counts

@@ -120,7 +120,7 @@ def sample(config: SampleConfig) -> Path:
         if store is not None:
             for number, prompt in enumerate(asked):
                 task = store.add_prompt(prompt.messages), config.seed + number
-                is_missing[number] = not store.has_task(*task)
+                is_missing[number] = store.task_of(*task) is None
         missing = np.flatnonzero(distributed.from_first(is_missing)).tolist()
         found: list[list[Sample]] = [[] for _ in missing]
         for model in config.models if missing else ():

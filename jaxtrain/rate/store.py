@@ -143,11 +143,16 @@ class Store:
             task = Task(prompt_id=prompt, completion_ids=[ids[at] for at in order], seed=seed, gold=shown)
             return _add(session, task)
 
-    def has_task(self, prompt: int, seed: int) -> bool:
-        """Whether a task with this prompt and seed stands."""
+    def task_of(self, prompt: int, seed: int) -> int | None:
+        """The task that stands with this prompt and seed; None: there is none."""
         with Session(self._engine) as session:
-            task = select(Task.id).where(Task.prompt_id == prompt, Task.seed == seed).limit(1)
-            return session.scalar(task) is not None
+            return session.scalar(select(Task.id).where(Task.prompt_id == prompt, Task.seed == seed).limit(1))
+
+    def has_judged(self, rater: int, task: int) -> bool:
+        """Whether this rater has ranked or skipped the task."""
+        mine = select(Judgement.id).where(Judgement.task_id == task, Judgement.rater_id == rater)
+        with Session(self._engine) as session:
+            return session.scalar(mine) is not None
 
     def fingerprint(self) -> str:
         """sha256 of all comparisons: it changes with every judgement."""

@@ -55,6 +55,21 @@ def test_rankings_go_out_and_in(store, tmp_path):
         }
 
 
+@pytest.mark.parametrize("gold", [False, True])
+def test_a_file_that_is_read_again_adds_what_is_missing(store, tmp_path, gold):
+    row = {"prompt": "Two and two?", "chosen": "Four.", "rejected": "Five."}
+    path = lines(tmp_path / "known.jsonl", [row, row, row | {"chosen": "4"}])
+    assert exchange.read(store, path, "file", gold=gold) == {"added": 3}
+    before = ordered(store)
+    assert exchange.read(store, path, "file", gold=gold) == {"stood here already": 3}
+    if not gold:
+        store.undo(store.add_rater("file", False), now=0)
+        assert exchange.read(store, path, "file") == {"stood here already": 2, "added": 1}
+        assert exchange.read(store, path, "another") == {"added": 3}
+        before += [("another", *judged[1:]) for judged in before]
+    assert ordered(store) == sorted(before) and store.counts()["tasks"] == 3 + 3 * (not gold)
+
+
 def test_gold_rows_are_shown_to_every_rater_and_judged_by_none(store, tmp_path):
     row = {"prompt": "Two and two?", "chosen": "Four.", "rejected": "Five."}
     assert exchange.read(store, lines(tmp_path / "known.jsonl", [row]), "file", gold=True) == {"added": 1}
