@@ -19,9 +19,6 @@ from jaxtrain.tokenize.tokenizer import Tokenizer
 WAITED = 8 << 30
 """Bytes of shards that are compared with their manifest before they are read; more are beside the reading."""
 AT_RANDOM = "readahead_buffer_size:0,max_parallelism:0"
-KINDS = ("documents", "heldout", "conversations", "preferences", "prompts")
-Conversation = tuple[np.ndarray, np.ndarray]
-"""int32 ids and uint8 mask, both [tokens]; 1 where the assistant speaks."""
 
 
 class _Shard:
@@ -97,25 +94,15 @@ class TokenRecords:
 
 
 class ConversationRecords(TokenRecords):
-    """Conversations of one source, rendered: `records[i]` is int32 ids and uint8 mask, both [lengths[i]]."""
+    """Conversations of one source, rendered: `records[i]` is int32 ids and uint8 mask, both [lengths[i]].
 
-    def __getitem__(self, index: int) -> Conversation:
+    The mask is 1 where the assistant speaks.
+    """
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         (data,), length = self.stored(np.array([index])), int(self.lengths[index])
         ids = np.frombuffer(data, self.dtype, count=length).astype(np.int32)
         return ids, np.frombuffer(data, np.uint8, offset=length * self.dtype.itemsize)
-
-
-class PreferenceRecords(TokenRecords):
-    """Pairs of one source: `records[i]` is the chosen conversation and the rejected one.
-
-    Of lengths[i, 0] and lengths[i, 1] tokens.
-    """
-
-    def __getitem__(self, index: int) -> tuple[Conversation, Conversation]:
-        (data,), (chosen, rejected) = self.stored(np.array([index])), self.lengths[index].tolist()
-        ids = np.frombuffer(data, self.dtype, count=chosen + rejected).astype(np.int32)
-        mask = np.frombuffer(data, np.uint8, offset=(chosen + rejected) * self.dtype.itemsize)
-        return (ids[:chosen], mask[:chosen]), (ids[chosen:], mask[chosen:])
 
 
 @dataclass(frozen=True)
@@ -147,8 +134,7 @@ class TokenData:
         return {source: weight for source, weight in sorted(weights.items()) if weight > 0}
 
     def names(self, kind: str) -> list[str]:
-        """Sources of one of `KINDS`, sorted."""
-        assert kind in KINDS, kind
+        """Sources of the folder of that name, such as `documents`, sorted."""
         return sorted(path.parent.name for path in (self.folder / kind).glob("*/lengths.npy"))
 
     def documents(self, source: str) -> TokenRecords:
@@ -160,15 +146,8 @@ class TokenData:
     def conversations(self, source: str) -> ConversationRecords:
         return ConversationRecords(self._path("conversations", source), self.tokenizer.id_dtype)
 
-    def preferences(self, source: str) -> PreferenceRecords:
-        return PreferenceRecords(self._path("preferences", source), self.tokenizer.id_dtype)
-
-    def prompts(self, source: str) -> TokenRecords:
-        """Rendered up to `<|assistant|>`."""
-        return TokenRecords(self._path("prompts", source), self.tokenizer.id_dtype)
-
     def lengths(self, kind: str, source: str) -> np.ndarray:
-        """int64 [records] (of preferences [records, 2]), read without opening the records."""
+        """int64 [records], read without opening the records."""
         return np.load(self._path(kind, source) / "lengths.npy", allow_pickle=False)
 
     def heldout_bytes(self, source: str) -> int:
