@@ -339,9 +339,8 @@ def _contract_backward(equation: str, sharding: P, saved: tuple[jax.Array, jax.A
     x, w = saved
     terms, out = equation.split("->")
     x_term, w_term = terms.split(",")
-    if (
-        out == "btd"
-    ):  # the stream's time may be cut over the axis that cuts the weight: gather it, not the weight
+    # the stream's time may be cut over the axis that cuts the weight: gather it, not the weight
+    if out == "btd":
         x_spec = jax.typeof(x).sharding.spec
         gradient = jax.sharding.reshard(gradient, P(x_spec[0], x_spec[1], None))
     x_bar = jnp.einsum(f"{out},{w_term}->{x_term}", gradient, w, out_sharding=jax.typeof(x).sharding.spec)

@@ -64,17 +64,18 @@ def adapt(model: Transformer, config: LoRAConfig, key: jax.Array) -> Transformer
     Errors: UserError where no weight of the blocks matches `targets`.
     """
     model = replaced(model)
-    names = [name for name, _, weight in _weights(model) if isinstance(weight, nnx.Param)]
-    matrices = [name for name in names if MATRIX.fullmatch(name.split(".")[1]) and "bias" not in name]
-    chosen = [name for name in matrices if re.fullmatch(config.targets, name)]
+    matrices = {
+        path: (module, name, weight)
+        for path, module, name, weight in _weights(model)
+        if isinstance(weight, nnx.Param) and MATRIX.fullmatch(name) and "bias" not in name
+    }
+    chosen = [path for path in matrices if re.fullmatch(config.targets, path)]
     if not chosen:
         raise UserError(f"lora.targets {config.targets!r} matches none of {', '.join(matrices)}")
-    for name in chosen:
-        part, _, weight = name.partition(".")
-        module = getattr(model.blocks, part)
-        base = getattr(module, weight)
-        a, b = _factors(base[...], weight, config.rank, named_key(key, name))
-        setattr(module, weight, Adapted(base, a, b, scale=config.scale, dropout=config.dropout))
+    for path in chosen:
+        module, name, base = matrices[path]
+        a, b = _factors(base[...], name, config.rank, named_key(key, path))
+        setattr(module, name, Adapted(base, a, b, scale=config.scale, dropout=config.dropout))
     return model
 
 
@@ -94,18 +95,16 @@ def _factors(base: jax.Array, name: str, rank: int, key: jax.Array) -> tuple[jax
     return a, jnp.zeros(b_shape, jnp.float32, out_sharding=b_spec)
 
 
-def _weights(model: Transformer) -> Iterator[tuple[str, Any, Any]]:
-    """`attention.q_DNH`, its module, and the weight, of every attribute of a block's attention and MLP."""
+def _weights(model: Transformer) -> Iterator[tuple[str, Any, str, Any]]:
+    """Path (`attention.q_DNH`), module, name and value of every attribute of a block's attention and MLP."""
     for part in ("attention", "mlp"):
         module = getattr(model.blocks, part)
         for name, weight in sorted(vars(module).items()):
-            yield f"{part}.{name}", module, weight
+            yield f"{part}.{name}", module, name, weight
 
 
-def _adapted(model: Transformer) -> Iterator[tuple[str, Any, str, Adapted]]:
-    for path, module, weight in _weights(model):
-        if isinstance(weight, Adapted):
-            yield path, module, path.partition(".")[2], weight
+def _adapted(model: Transformer) -> list[tuple[str, Any, str, Adapted]]:
+    return [found for found in _weights(model) if isinstance(found[3], Adapted)]
 
 
 def take(model: Transformer) -> Adapters:
@@ -131,6 +130,6 @@ def put(model: Transformer, adapters: Adapters, dropout_key: jax.Array | None = 
 def merge(model: Transformer) -> Transformer:
     """A plain model of the same outputs."""
     model = replaced(model)
-    for _, module, name, weight in list(_adapted(model)):
+    for _, module, name, weight in _adapted(model):
         setattr(module, name, nnx.Param(weight[...]))
     return model

@@ -14,6 +14,7 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec as P
 
+from jaxtrain.model.block_attention import wide
 from jaxtrain.model.layers import MATMUL, Rule
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
@@ -70,9 +71,8 @@ def _reorder(x: jax.Array, chunk_from: np.ndarray) -> jax.Array:
                     for device in range(n)
                     if home[2 * device + sent] % 2 == half
                 ]
-                received = received + jax.lax.ppermute(
-                    halves[sent], "context", routes
-                )  # zeros where none comes
+                # which gives zeros where none comes
+                received += jax.lax.ppermute(halves[sent], "context", routes)
             placed.append(received)
         return jnp.concatenate(placed, axis=1)
 
@@ -132,12 +132,7 @@ def _around(rule: Rule, q_BTNH, k_BSKH, v_BSKH, where: Where) -> tuple[jax.Array
             new_most_BTKG = jnp.maximum(most_BTKG, score_BTKGS.max(axis=-1))
             share_BTKGS = jnp.where(mask, jnp.exp(score_BTKGS - new_most_BTKG[..., None]), 0)
             kept_BTKG = jnp.exp(most_BTKG - new_most_BTKG)
-            added_BTKGH = jnp.einsum(
-                "btkgs,bskh->btkgh",
-                share_BTKGS.astype(v_BSKH.dtype),
-                v_BSKH,
-                preferred_element_type=jnp.float32,
-            )
+            added_BTKGH = wide("btkgs,bskh->btkgh", share_BTKGS.astype(v_BSKH.dtype), v_BSKH)
             out_BTKGH = out_BTKGH * kept_BTKG[..., None] + added_BTKGH
             return new_most_BTKG, total_BTKG * kept_BTKG + share_BTKGS.sum(axis=-1), out_BTKGH
 
@@ -154,10 +149,8 @@ def _around(rule: Rule, q_BTNH, k_BSKH, v_BSKH, where: Where) -> tuple[jax.Array
 
     n = jax.lax.axis_size("context")
     ((most, total, out), _), _ = jax.lax.scan(step, (start, (k_BSKH, v_BSKH, where)), length=n)
-    flat = (*q_BTNH.shape[:3],)
-    return (out / total[..., None]).reshape(q_BTNH.shape).astype(q_BTNH.dtype), (
-        most + jnp.log(total)
-    ).reshape(flat)
+    out_BTNH = (out / total[..., None]).reshape(q_BTNH.shape).astype(q_BTNH.dtype)
+    return out_BTNH, (most + jnp.log(total)).reshape(q_BTNH.shape[:3])
 
 
 def _around_back(rule: Rule, q_BTNH, k_BSKH, v_BSKH, where: Where, out_BTNH, total_BTN, gradient_BTNH):
@@ -176,7 +169,6 @@ def _around_back(rule: Rule, q_BTNH, k_BSKH, v_BSKH, where: Where, out_BTNH, tot
             score_BTKGS = rule.score("btkgh,bskh->btkgs", q_BTKGH, k_BSKH)
             share_BTKGS = jnp.exp(score_BTKGS - total_BTKG[..., None])
             share_BTKGS = jnp.where(mask_BTS[:, :, None, None, :], share_BTKGS, 0)
-            wide = partial(jnp.einsum, preferred_element_type=jnp.float32)
             dv_BSKH += wide("btkgs,btkgh->bskh", share_BTKGS.astype(v_BSKH.dtype), do_BTKGH)
             ds_BTKGS = share_BTKGS * (wide("btkgh,bskh->btkgs", do_BTKGH, v_BSKH) - delta_BTKG[..., None])
             if rule.bound:
