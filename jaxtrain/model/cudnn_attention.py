@@ -17,6 +17,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from jaxtrain.model import block_attention
 from jaxtrain.model.layers import MATMUL, Rule
+from jaxtrain.runtime.errors import UserError
 
 SHORTEST = 64
 """Tokens of a document on average for which there is room; rows of shorter ones are attended to in blocks."""
@@ -45,18 +46,11 @@ def documents(segments_BT: jax.Array) -> Documents:
     return Documents(starts_X, number.reshape(B, T), place.reshape(B, T), number[-1] < B * M)
 
 
-def whole_rows(rule: Rule, q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array) -> jax.Array:
+def whole_rows(rule: Rule, q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, _) -> jax.Array:
     """Attention [B, T, N, H] where every row is one document."""
     window = (rule.window - 1, 0) if rule.window else None
-    return jax.nn.dot_product_attention(
-        q_BTNH,
-        k_BTKH,
-        v_BTKH,
-        scale=rule.scale,
-        is_causal=True,
-        local_window_size=window,
-        implementation="cudnn",
-    )
+    how = {"scale": rule.scale, "is_causal": True, "local_window_size": window, "implementation": "cudnn"}
+    return jax.nn.dot_product_attention(q_BTNH, k_BTKH, v_BTKH, **how)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -105,8 +99,16 @@ def _primitives() -> tuple[Any, Any]:
 
 
 def _inputs(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, of: Documents) -> tuple[jax.Array, ...]:
-    """Queries, keys, values, no bias, lengths, first elements of each document, no page tables."""
+    """Queries, keys, values, no bias, lengths, first elements of each document, no page tables.
+
+    Errors: UserError where a first element is beyond int32, in which cuDNN is told of it.
+    """
     B, K, H = q_BTNH.shape[0], k_BTKH.shape[2], k_BTKH.shape[3]
+    if q_BTNH.size >= 2**31:
+        raise UserError(
+            f"model.attention cudnn: queries of {q_BTNH.shape[0]} rows a device are more than 2^31 numbers; "
+            "raise train.microbatches, or set it to blocks"
+        )
     lengths_BM = jnp.diff(of.starts_X[: of.starts_X.size - B + 1]).reshape(B, -1)
     starts_BM = of.starts_X.reshape(B, -1)
     none = jnp.zeros(0, q_BTNH.dtype)
