@@ -146,30 +146,30 @@ class ModelConfig:
         for name in ("rope_short", "rope_long"):  # JSON has lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
-        def refuse(wrong: bool, words: str) -> None:
+        heads, experts, pairs = self.heads, self.experts, self.rotary_pairs
+        factors = {len(self.rope_short), len(self.rope_long)}
+        for wrong, words in (
+            (heads % self.kv_heads != 0, f"kv_heads {self.kv_heads} does not divide heads {heads}"),
+            (
+                self.positions == "rotary" and self.head_dim % 2 != 0,
+                f"head_dim {self.head_dim} is odd; rotary positions turn pairs",
+            ),
+            (
+                experts > 0 and not 0 < self.experts_per_token <= experts,
+                f"experts_per_token {self.experts_per_token} is not within 1 and experts {experts}",
+            ),
+            (
+                self.rope_scaling == "longrope" and factors != {pairs},
+                f"rope_short and rope_long need a factor for each of {pairs} rotary pairs",
+            ),
+            (
+                self.global_every > 0 and self.window == 0,
+                "global_every is set and window is not; set window",
+            ),
+            (experts > 0 and not self.gated, "experts are gated MLPs; set gated"),
+        ):
             if wrong:
                 raise UserError(f"model.{words}")
-
-        refuse(
-            self.heads % self.kv_heads != 0, f"kv_heads {self.kv_heads} does not divide heads {self.heads}"
-        )
-        refuse(
-            self.positions == "rotary" and self.head_dim % 2 != 0,
-            f"head_dim {self.head_dim} is odd; rotary positions turn pairs",
-        )
-        refuse(
-            self.experts > 0 and not 0 < self.experts_per_token <= self.experts,
-            f"experts_per_token {self.experts_per_token} is not within 1 and experts {self.experts}",
-        )
-        refuse(
-            self.rope_scaling == "longrope"
-            and {len(self.rope_short), len(self.rope_long)} != {self.rotary_pairs},
-            f"rope_short and rope_long need a factor for each of {self.rotary_pairs} rotary pairs",
-        )
-        refuse(
-            self.global_every > 0 and self.window == 0, "global_every is set and window is not; set window"
-        )
-        refuse(self.experts > 0 and not self.gated, "experts are gated MLPs; set gated")
 
     @property
     def rotary_pairs(self) -> int:

@@ -14,7 +14,7 @@ B batch, T time of queries, S time of keys, N query heads, K key heads, G = N / 
 
 import dataclasses
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -24,14 +24,11 @@ from jax.sharding import PartitionSpec as P
 from jaxtrain.model import block_attention, cudnn_attention
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.layers import MATMUL, Rule
-from jaxtrain.model.ring_attention import ring
+from jaxtrain.model.ring_attention import HEADS, ROWS, ring
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import BATCH
 from jaxtrain.runtime.progress import say
-
-ROWS = P(BATCH, "context")
-HEADS = P(BATCH, "context", "tensor", None)
 
 
 @jax.tree_util.register_dataclass
@@ -43,9 +40,7 @@ class Sight:
     """In the document, for the rotary embedding; not for the mask."""
     segments_BT: jax.Array
     slots_BT: jax.Array
-    """Place of each query in its row, whatever the order of the array."""
-    segments_BS: jax.Array
-    slots_BS: jax.Array
+    """Place of each token in its row, whatever the order of the array."""
     mask_BTS: jax.Array | None = None
     """All of this as a mask, where the kernel takes one."""
     kernel: str = field(default="xla", metadata={"static": True})
@@ -54,9 +49,9 @@ class Sight:
 
 
 def visible(sight: Sight, window: int) -> jax.Array:
-    """Mask [B, T, S] of a sight."""
+    """Mask [B, T, S] of a sight; every device has the keys of the whole sequence."""
     whole = P(BATCH, None)
-    segments_BS, slots_BS = (jax.sharding.reshard(x, whole) for x in (sight.segments_BS, sight.slots_BS))
+    segments_BS, slots_BS = (jax.sharding.reshard(x, whole) for x in (sight.segments_BT, sight.slots_BT))
     behind_BTS = sight.slots_BT[:, :, None] - slots_BS[:, None, :]
     return Rule(1.0, window=window).seen(behind_BTS, sight.segments_BT[:, :, None] == segments_BS[:, None, :])
 
@@ -75,9 +70,7 @@ def see(
     for is_local in sorted(set(config.is_local)):
         window = config.window if is_local else 0
         kernel = choose(config, window, positions_BT.shape[1], packed)
-        sight = Sight(
-            positions_BT, segments_BT, slots_BT, segments_BT, slots_BT, kernel=kernel, packed=packed
-        )
+        sight = Sight(positions_BT, segments_BT, slots_BT, kernel=kernel, packed=packed)
         if kernel == "xla":
             sight = dataclasses.replace(sight, mask_BTS=visible(sight, window))
         sights[is_local] = sight
@@ -101,23 +94,16 @@ def attend(
     if sight.kernel == "ring":
         return ring(rule, q_BTNH, k_BSKH, v_BSKH, (sight.segments_BT, sight.slots_BT))
 
-    def local(q, k, v, q_segments, k_segments):
-        match sight.kernel:
-            case "blocks":
-                return block_attention.attention(rule, q, k, v, q_segments)
-            case "splash":
-                return splash(rule, q, k, v, q_segments, k_segments)
-            case "pallas":
-                return pallas(rule, q, k, v, q_segments)
-            case "cudnn":
-                if not sight.packed:
-                    return cudnn_attention.whole_rows(rule, q, k, v)
-                return cudnn_attention.packed(rule, q, k, v, q_segments)
-        raise AssertionError(sight.kernel)
-
+    local = {
+        "blocks": block_attention.attention,
+        "splash": splash,
+        "pallas": pallas,
+        "cudnn": cudnn_attention.packed if sight.packed else cudnn_attention.whole_rows,
+    }[sight.kernel]
     # The types of Pallas calls do not say what varies over the mesh, so that is not checked here.
-    per_device = meshes.per_device(local, (HEADS, HEADS, HEADS, ROWS, ROWS), HEADS, check=False)
-    return per_device(q_BTNH, k_BSKH, v_BSKH, sight.segments_BT, sight.segments_BS)
+    specs = (HEADS, HEADS, HEADS, ROWS)
+    per_device = meshes.per_device(partial(local, rule), specs, HEADS, check=False)
+    return per_device(q_BTNH, k_BSKH, v_BSKH, sight.segments_BT)
 
 
 def refusal(kernel: str, config: ModelConfig, window: int, length: int, packed: bool) -> str | None:
@@ -125,41 +111,32 @@ def refusal(kernel: str, config: ModelConfig, window: int, length: int, packed: 
     platform, context = meshes.platform(), jax.sharding.get_abstract_mesh().shape["context"]
     if config.sinks and kernel != "xla":
         return "it has no sinks"
-    match kernel:
-        case "splash":
-            reasons = [
-                (platform != "tpu", f"it runs on TPU, this is {platform}"),
-                (length % 128 != 0, f"{length} tokens are no multiple of 128"),
-                (config.head_dim % 64 != 0, f"head_dim {config.head_dim} is no multiple of 64"),
-            ]
-        case "blocks":
-            reasons = [
-                (platform == "tpu", "it is for CPUs and GPUs, this is tpu"),
-                (length < 2 * block_attention.SMALLEST, f"{length} tokens are one block"),
-            ]
-        case "cudnn" | "pallas":
-            reasons = [
-                (platform not in ("gpu", "cuda"), f"it runs on NVIDIA, this is {platform}"),
-                (config.attention_softcap > 0, "it cannot bound scores (attention_softcap)"),
-            ]
-            if kernel == "cudnn":
-                widest = 256 if meshes.is_hopper() else 128
-                reasons += [
-                    (
-                        packed and not meshes.is_hopper(),
-                        "documents in a row need a Hopper GPU or newer",
-                    ),
-                    (config.dtype == "float32", "it takes bfloat16 or float16, dtype is float32"),
-                    (config.head_dim > widest, f"head_dim {config.head_dim} is above {widest}"),
-                    (config.head_dim % 8 != 0, f"head_dim {config.head_dim} is no multiple of 8"),
-                ]
-            else:
-                reasons += [
-                    (window > 0, f"it has no sliding window ({window})"),
-                    (length % 128 != 0, f"{length} tokens are no multiple of 128"),
-                ]
-        case _:
-            return None
+    if kernel in ("xla", "ring"):
+        return None
+    odd_length = (length % 128 != 0, f"{length} tokens are no multiple of 128")
+    not_nvidia = (platform not in ("gpu", "cuda"), f"it runs on NVIDIA, this is {platform}")
+    unbound = (config.attention_softcap > 0, "it cannot bound scores (attention_softcap)")
+    width, widest = config.head_dim, 256 if meshes.is_hopper() else 128
+    reasons = {
+        "splash": [
+            (platform != "tpu", f"it runs on TPU, this is {platform}"),
+            odd_length,
+            (width % 64 != 0, f"head_dim {width} is no multiple of 64"),
+        ],
+        "blocks": [
+            (platform == "tpu", "it is for CPUs and GPUs, this is tpu"),
+            (length < 2 * block_attention.SMALLEST, f"{length} tokens are one block"),
+        ],
+        "cudnn": [
+            not_nvidia,
+            unbound,
+            (packed and not meshes.is_hopper(), "documents in a row need a Hopper GPU or newer"),
+            (config.dtype == "float32", "it takes bfloat16 or float16, dtype is float32"),
+            (width > widest, f"head_dim {width} is above {widest}"),
+            (width % 8 != 0, f"head_dim {width} is no multiple of 8"),
+        ],
+        "pallas": [not_nvidia, unbound, (window > 0, f"it has no sliding window ({window})"), odd_length],
+    }[kernel]
     reasons.append((context > 1, f"the sequence is sharded over context {context}; ring does that"))
     return next((words for refused, words in reasons if refused), None)
 
@@ -178,7 +155,9 @@ def choose(config: ModelConfig, window: int, length: int, packed: bool) -> str:
     for kernel in ("splash", "cudnn", "pallas", "blocks"):
         refused[kernel] = refusal(kernel, config, window, length, packed)
         if refused[kernel] is None:
-            _announce(kernel, "the fastest that can do this")
+            by_blocks = f"; rows whose documents are shorter than {cudnn_attention.SHORTEST} tokens by blocks"
+            short = by_blocks if kernel == "cudnn" and packed else ""
+            _announce(kernel, f"the fastest that can do this{short}")
             return kernel
     _announce("xla", "; ".join(f"{kernel}: {words}" for kernel, words in refused.items()))
     return "xla"
@@ -231,8 +210,7 @@ def splash(
     q_BTNH: jax.Array,
     k_BSKH: jax.Array,
     v_BSKH: jax.Array,
-    q_segments_BT: jax.Array,
-    k_segments_BS: jax.Array,
+    segments_BT: jax.Array,
     interpret: bool = False,
 ) -> jax.Array:
     """Block-sparse flash attention on TPU, on one device's rows and heads."""
@@ -255,7 +233,7 @@ def splash(
     )
     heads_first = lambda x: jnp.swapaxes(x, 1, 2)  # noqa: E731
     q_BNTH = heads_first(q_BTNH * jnp.asarray(rule.scale, q_BTNH.dtype))
-    segments = kernels.SegmentIds(q_segments_BT, k_segments_BS)
+    segments = kernels.SegmentIds(segments_BT, segments_BT)
     out_BNTH = jax.vmap(kernel)(q_BNTH, heads_first(k_BSKH), heads_first(v_BSKH), segments)
     return heads_first(out_BNTH).astype(q_BTNH.dtype)
 

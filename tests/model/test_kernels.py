@@ -49,7 +49,7 @@ def around(q, k, v, segments, bound, window):
 
 
 def splash(q, k, v, segments, bound, window):
-    return kernels.splash(Rule(0.1, bound, window), q, k, v, segments, segments, interpret=True)
+    return kernels.splash(Rule(0.1, bound, window), q, k, v, segments, interpret=True)
 
 
 def in_blocks(q, k, v, segments, bound, window):
@@ -95,7 +95,7 @@ def test_blocks_on_a_mesh_are_the_dense_kernel(inputs, make_mesh):
     config = ModelConfig(heads=N, kv_heads=K, head_dim=H)
 
     def loss(q, k, v, segments, slots):
-        sight = kernels.Sight(slots, segments, slots, segments, slots, kernel=kernel)
+        sight = kernels.Sight(slots, segments, slots, kernel=kernel)
         if kernel == "xla":
             sight = dataclasses.replace(sight, mask_BTS=kernels.visible(sight, 0))
         return jnp.sum(kernels.attend(q, k, v, sight, config, False) ** 2)

@@ -48,8 +48,7 @@ def test_splash_and_its_gradient_compile(topology: str, bound: float, window: in
     segments = jax.ShapeDtypeStruct((4, 2048), jnp.int32, sharding=NamedSharding(mesh, rows))
 
     def loss(q, k, v, segments):
-        run = partial(kernels.splash, Rule(0.1, bound, window))
-        local = lambda q, k, v, segments: run(q, k, v, segments, segments)  # noqa: E731
+        local = partial(kernels.splash, Rule(0.1, bound, window))
         return (
             meshes.per_device(local, (heads, heads, heads, rows), heads, check=False)(q, k, v, segments)
             .astype(jnp.float32)
