@@ -6,7 +6,6 @@ shards of records and checkpoints when each is first read, everything else at on
 
 import hashlib
 import json
-import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.files import flush, publish
+from jaxtrain.runtime.files import finite, flush, publish, sha256
 
 MANIFEST, COST, STARTED, LOCK = "manifest.json", "cost.json", "started.json", "lock"
 OWN = {f"{name}{end}" for name in (MANIFEST, COST, STARTED, LOCK) for end in ("", ".tmp")}
@@ -145,8 +144,7 @@ def digest(path: Path) -> str:
 
 @cache
 def _digest(path: Path, inode: int, size: int, modified: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(path)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -179,16 +177,4 @@ def _sealed(value: dict[str, Any]) -> bytes:
 
 
 def _text(value: dict[str, Any]) -> bytes:
-    return (json.dumps(_finite(value), indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no word for nan and infinity: they are null."""
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case dict():
-            return {key: _finite(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_finite(item) for item in value]
-    return value
+    return (json.dumps(finite(value), indent=2, sort_keys=True, allow_nan=False) + "\n").encode()

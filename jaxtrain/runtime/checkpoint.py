@@ -17,12 +17,12 @@ from typing import Annotated, Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.distributed import from_first
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.files import flush, publish, says_full
+from jaxtrain.runtime.files import flush, publish, says_full, sha256
 from jaxtrain.runtime.limits import Limits
 from jaxtrain.runtime.progress import say
 
@@ -97,9 +97,7 @@ class Checkpoints:
     def _verify(self) -> int:
         """The newest whole step as the first process finds it; -1: there is none."""
         newest = _newest_whole(self.folder) if jax.process_index() == 0 else -1
-        if jax.process_count() == 1:
-            return newest
-        return int(multihost_utils.broadcast_one_to_all(np.int32(newest)))
+        return int(from_first(np.array(newest, np.int32)))
 
     def newest(self, count: int) -> list[int]:
         """Steps of the newest so many checkpoints."""
@@ -248,17 +246,15 @@ def _steps(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
 
 
-def _files(step: Path) -> Iterator[Path]:
-    for path in sorted(step.iterdir()):
-        if path.is_dir():
-            yield from _files(path)
-        elif path.name != CHECKSUMS:
-            yield path
+def _files(step: Path) -> list[str]:
+    """All that a checksum is kept of, by the path in the folder of the step."""
+    found = (path for path in sorted(step.rglob("*")) if path.is_file() and path.name != CHECKSUMS)
+    return [str(path.relative_to(step)) for path in found]
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _checksums(step: Path, files: list[str]) -> dict[str, str]:
+    with ThreadPoolExecutor(HASHERS) as hashers:
+        return dict(zip(files, hashers.map(sha256, [step / file for file in files]), strict=True))
 
 
 def _write_checksums(step: Path) -> None:
@@ -266,13 +262,9 @@ def _write_checksums(step: Path) -> None:
 
     All of them are on disk before the list has its name.
     """
-    files = list(_files(step))
-    for path in {step, *files, *(file.parent for file in files)}:
+    for path in (step, *step.rglob("*")):
         flush(path)
-    with ThreadPoolExecutor(HASHERS) as hashers:
-        digests = list(hashers.map(_sha256, files))
-    lines = [f"{digest}  {file.relative_to(step)}\n" for digest, file in zip(digests, files, strict=True)]
-    body = "".join(lines)
+    body = "".join(f"{digest}  {file}\n" for file, digest in _checksums(step, _files(step)).items())
     temporary = step / (CHECKSUMS + ".tmp")
     temporary.write_text(body + f"{hashlib.sha256(body.encode()).hexdigest()}  {CHECKSUMS}\n")
     publish(temporary, step / CHECKSUMS)
@@ -295,11 +287,7 @@ def _problem(step: Path, is_read: Callable[[str], bool] | None) -> str | None:
     listed = {path: digest for digest, path in (line.split("  ", 1) for line in body.decode().splitlines())}
     if missing := [path for path in listed if not (step / path).is_file()]:
         return f"{missing[0]} is missing"
-    if extra := [path for path in _files(step) if str(path.relative_to(step)) not in listed]:
-        return f"{extra[0].relative_to(step)} is not in {CHECKSUMS}"
-    read = list(filter(is_read, listed)) if is_read else list(listed)
-    with ThreadPoolExecutor(HASHERS) as hashers:
-        for path, digest in zip(read, hashers.map(lambda path: _sha256(step / path), read), strict=True):
-            if digest != listed[path]:
-                return f"{path} was changed"
-    return None
+    if extra := [path for path in _files(step) if path not in listed]:
+        return f"{extra[0]} is not in {CHECKSUMS}"
+    found = _checksums(step, list(filter(is_read, listed)))
+    return next((f"{path} was changed" for path, own in found.items() if own != listed[path]), None)

@@ -1,7 +1,9 @@
 """Files that survive a power cut, and one line for a disk that takes no more."""
 
 import errno
+import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -32,6 +34,24 @@ def publish(temporary: Path, path: Path) -> None:
     flush(temporary)
     temporary.replace(path)
     flush(path.parent)
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes, as sha256sum prints it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def finite(value: Any) -> Any:
+    """A JSON value whose numbers are all finite: JSON has no word for nan and infinity, they are null."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [finite(item) for item in value]
+    return value
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """metrics.jsonl: one JSON object a line, the record of a run. Device values are read one step late."""
 
 import json
-import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from typing import Any
 
 import jax
 
-from jaxtrain.runtime.files import publish
+from jaxtrain.runtime.files import finite, publish
 from jaxtrain.runtime.progress import say
 
 Line = dict[str, Any]
@@ -59,7 +58,7 @@ class MetricsLog:
         if self._writes:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             temporary = self._path.with_name(self._path.name + ".tmp")
-            temporary.write_text("".join(_json(line) for line in kept))
+            temporary.write_text("".join(map(_text, kept)))
             publish(temporary, self._path)
             self._file = self._path.open("a")
             for mirror in self._mirrors:
@@ -97,7 +96,7 @@ class MetricsLog:
         """Write host values now (evaluations, events)."""
         line = {"step": step, **values}
         if self._writes:
-            self._file.write(_json(line))
+            self._file.write(_text(line))
             self._file.flush()
             for mirror in self._mirrors:
                 mirror.write(line)
@@ -114,13 +113,8 @@ class MetricsLog:
             mirror.close()
 
 
-def _json(line: Line) -> str:
-    """JSON has no word for nan and infinity: they are null."""
-    plain = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in line.items()
-    }
-    return json.dumps(plain, allow_nan=False) + "\n"
+def _text(line: Line) -> str:
+    return json.dumps(finite(line), allow_nan=False) + "\n"
 
 
 def show(step: int, steps: int, values: dict[str, float], what: str = "step") -> None:
