@@ -32,12 +32,7 @@ class Watchdog:
     """
 
     def __init__(self, config: WatchdogConfig, folder: Path):
-        self._minutes = {
-            "start": config.start_minutes,
-            "step": config.step_minutes,
-            "save": config.save_minutes,
-        }
-        self._folder = folder
+        self._config, self._folder = config, folder
         self._changed = threading.Condition()
         self._phase, self._deadline, self._closed = "start", float("inf"), False
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -55,11 +50,14 @@ class Watchdog:
 
     def phase(self, name: str) -> None:
         """The run begins `name`: start, step or save. The clock starts anew."""
-        minutes = self._minutes[name]
+        minutes = self._limit(name)
         with self._changed:
             self._phase = name
             self._deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
             self._changed.notify()
+
+    def _limit(self, phase: str) -> float:
+        return getattr(self._config, f"{phase}_minutes")
 
     def _watch(self) -> None:
         with self._changed:
@@ -71,7 +69,7 @@ class Watchdog:
 
     def _end(self) -> None:
         message = (
-            f"hung: {self._phase} took longer than its {self._minutes[self._phase]:g} minutes; stacks of all "
+            f"hung: {self._phase} took longer than its {self._limit(self._phase):g} minutes; stacks of all "
             f"threads follow and are in {self._folder / 'hang.txt'}; the last checkpoint stands\n"
         )
         with (self._folder / "hang.txt").open("w") as file:
