@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 RAPL = Path("/sys/class/powercap")
@@ -106,17 +107,15 @@ def _accelerators() -> list[Counter]:
     if nvml.nvmlInit_v2() or nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)):
         return []
     for index in range(count.value):
-        device, millijoules = ctypes.c_void_p(), ctypes.c_ulonglong()
-        if nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device)):
-            continue
-        if nvml.nvmlDeviceGetTotalEnergyConsumption(device, ctypes.byref(millijoules)):
-            continue  # older than Volta
-
-        def read(device: ctypes.c_void_p = device) -> float:
-            joules = ctypes.c_ulonglong()
-            if nvml.nvmlDeviceGetTotalEnergyConsumption(device, ctypes.byref(joules)):
-                raise RuntimeError("NVML's energy counter was there and is gone")
-            return joules.value / 1e3
-
-        counters.append(Counter("nvml", read))
+        with suppress(RuntimeError):  # older than Volta
+            counters.append(Counter("nvml", partial(_joules, nvml, index)))
     return counters
+
+
+def _joules(nvml: ctypes.CDLL, index: int) -> float:
+    device, found = ctypes.c_void_p(), ctypes.c_ulonglong()
+    if nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device)):
+        raise RuntimeError("NVML no longer knows a device")
+    if nvml.nvmlDeviceGetTotalEnergyConsumption(device, ctypes.byref(found)):
+        raise RuntimeError("NVML's energy counter was there and is gone")
+    return found.value / 1e3
