@@ -11,7 +11,6 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import partial
 from typing import Annotated, Any
 
 import jax
@@ -153,17 +152,7 @@ def per_device(
     check = check and not mesh.manual_axes  # inside a stage JAX 0.10 to 0.12 checks by the wrong axes
     run = jax.shard_map(f, in_specs=in_specs, out_specs=out_specs, axis_names=free, check_vma=check)
 
-    def laid_out(*inputs: Any) -> Any:
-        placed = [
-            jax.tree.map(partial(_reshard, spec), tree) for tree, spec in zip(inputs, in_specs, strict=True)
-        ]
-        return run(*placed)
-
-    return laid_out
-
-
-def _reshard(spec: P, x: Any) -> jax.Array:
-    return jax.sharding.reshard(x, spec)
+    return lambda *inputs: run(*jax.sharding.reshard(inputs, in_specs))
 
 
 def _keep_layout_at_a_stage() -> None:
