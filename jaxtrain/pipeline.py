@@ -52,9 +52,8 @@ def run(folder: str | Path, restart: bool = False) -> list[Path]:
     restart: what unfinished runs left is set aside, and their stages begin anew.
     """
     files, begun, artifacts = config_files(folder), time.monotonic(), []
-    loaded = [
-        configs.load(path) for path in files
-    ]  # a mistake in the last config shows before the first runs
+    # all at once: a mistake in the last config shows before the first runs
+    loaded = [configs.load(path) for path in files]
     for number, (path, config) in enumerate(zip(files, loaded, strict=True), 1):
         say(f"[{number}/{len(files)}] {configs.stage_of(config)}  {path}  ({time.monotonic() - begun:.0f} s)")
         artifacts.append(make(config, restart))
@@ -73,11 +72,13 @@ def make(config: Any, restart: bool = False) -> Path:
     with artifact.restarting(restart):
         if cluster.find(os.environ) is None:
             return run(config)
-        from jaxtrain.runtime import distributed  # imports JAX, which not every stage needs
+        import jax  # which not every stage needs
+
+        from jaxtrain.runtime import distributed
 
         others = distributed.join()
         if configs.stage_of(config) in ON_ONE_DEVICE:
-            distributed.open_devices()
+            jax.devices()  # which JAX finds at its first computation, and only on all processes at once
         is_together = hasattr(config, "train") or hasattr(config, "mesh")
         made = run(config) if is_together or others.is_first else Path(config.out)
         others.wait(f"{made} made")

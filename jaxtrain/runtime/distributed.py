@@ -41,11 +41,6 @@ def join() -> Others:
     return Others(global_state.process_id == 0, wait)
 
 
-def open_devices() -> None:
-    """What JAX does at its first computation, and only on all processes at once."""
-    jax.devices()
-
-
 PEER_ERRORS = ("Gloo", "NCCL", "Connection", "UNAVAILABLE", "DEADLINE_EXCEEDED", "heartbeat")
 """Words in what a collective says when its other side is gone."""
 
