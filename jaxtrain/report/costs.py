@@ -16,8 +16,6 @@ from jaxtrain import artifact
 from jaxtrain.runtime import cost
 from jaxtrain.runtime.cost import Range
 
-ADDED = ("seconds", "restarts", "measured_seconds")
-"""Of a stage, what the run has the sum of."""
 Line = dict[str, Any]
 
 
@@ -54,7 +52,7 @@ def gather(folders: Mapping[str, Path], accelerated: Collection[str], prices: Pr
         stages[name] = {
             "seconds": of["seconds"],
             "restarts": of.get("restarts", 0),
-            "kilowatt_hours": _figure(energies[-1]),
+            "kilowatt_hours": energies[-1] and asdict(energies[-1]),
             "measured": counters.get("kilowatt_hours", {}),
             "measured_seconds": counters.get("seconds", 0.0),
         }
@@ -62,7 +60,8 @@ def gather(folders: Mapping[str, Path], accelerated: Collection[str], prices: Pr
     # at the device, by kind of counter: without the building's share
     kinds = dict.fromkeys(kind for stage in stages.values() for kind in stage["measured"])
     measured = {kind: sum(stage["measured"].get(kind, 0.0) for stage in stages.values()) for kind in kinds}
-    whole = {what: sum(stage[what] for stage in stages.values()) for what in ADDED}
+    added = ("seconds", "restarts", "measured_seconds")
+    whole = {what: sum(stage[what] for stage in stages.values()) for what in added}
     busy = sum(stage["seconds"] for name, stage in stages.items() if name in accelerated)
     is_cpu = devices[0].platform == "cpu"
     hours = (whole["seconds"] if is_cpu else busy * len(devices)) / 3600
@@ -75,13 +74,9 @@ def gather(folders: Mapping[str, Path], accelerated: Collection[str], prices: Pr
         "price": prices.price or None,
         "currency": prices.currency,
         "money": hours * prices.price if prices.price else None,
-        "kilowatt_hours": _figure(energy),
+        "kilowatt_hours": energy and asdict(energy),
         "measured": measured,
         "pue": asdict(pue),
         "grid": asdict(grid),
-        "kilograms": _figure(energy and cost.kilograms(energy, grid)),
+        "kilograms": energy and asdict(cost.kilograms(energy, grid)),
     }
-
-
-def _figure(of: Range | None) -> dict[str, float] | None:
-    return None if of is None else asdict(of)

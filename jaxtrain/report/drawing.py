@@ -56,9 +56,8 @@ def svg(axes: Axes, name: str, label: str) -> str:
     markup = text.getvalue()
     markup = markup[markup.index("<svg") :].strip()
     used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', markup))
-    markup = re.sub(
-        r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", markup
-    )
+    own = lambda found: f' id="{name}-{found[1]}"' if found[1] in used else ""  # noqa: E731
+    markup = re.sub(r' id="([^"]+)"', own, markup)
     markup = re.sub(r'(url\(|href=")#', rf"\1#{name}-", markup)
     for color, variable in VARIABLES.items():
         markup = markup.replace(color, f"var({variable})")

@@ -1,7 +1,8 @@
 """The numbers of a run, read from its artifacts. Nothing is measured here, and nothing is filled in."""
 
+import json
 import platform
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,8 +16,8 @@ import jaxtrain
 from jaxtrain import artifact
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.report import census, costs
-from jaxtrain.report.files import read_json, read_lines
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.files import read_object
 from jaxtrain.runtime.progress import say
 from jaxtrain.tasks import utility
 
@@ -75,7 +76,7 @@ def _part_of(folder: Path) -> str | None:
     if not (folder / (artifact.STARTED if is_live(folder) else artifact.MANIFEST)).is_file():
         return None
     metrics = folder / "metrics.jsonl"
-    if is_live(folder) and not (metrics.is_file() and len(steps(read_lines(metrics))) > 1):
+    if is_live(folder) and not (metrics.is_file() and len(of_kind(read_lines(metrics))) > 1):
         return None
     described = _manifest(folder)
     stage, kind = described["stage"], described["config"].get("class", "")
@@ -132,7 +133,7 @@ def is_live(folder: Path) -> bool:
 def _manifest(folder: Path) -> Line:
     """Of a stage at work what it began with, and no counts."""
     if is_live(folder):
-        return {**read_json(folder / artifact.STARTED), "counts": {}}
+        return {**read_object(folder / artifact.STARTED), "counts": {}}
     manifest = artifact.read_manifest(folder)
     if manifest is None:
         raise UserError(f"{folder} is no finished artifact any more; run its stage again")
@@ -172,7 +173,7 @@ def headline(results: Results) -> list[dict[str, str]]:
             raise UserError("evaluate's results.json has no held-out row of all sources; run evaluate again")
         measure = f"Held-out text, bits per byte of the {total['model']} model (lower is better)"
         beside = f"xz -9e on the same {total['bytes']:,} bytes: {total['xz_bits_per_byte']:.3f}"
-        rows.append(_row(measure, f"{total['bits_per_byte']:.3f}", beside))
+        rows.append((measure, f"{total['bits_per_byte']:.3f}", beside))
     if "reward" in results:
         rows += _reward_rows(results)
     if "ppo" in results:
@@ -181,43 +182,36 @@ def headline(results: Results) -> list[dict[str, str]]:
         values = [(name, share(row["value"], row["standard_error"])) for name, row in task["models"].items()]
         name, value = values[-1]
         others = "".join(f", {other} {text}" for other, text in values[:-1])
-        rows.append(_row(f"{task['task']} ({name})", value, f"chance {share(task['chance'])}{others}"))
-    return rows
+        rows.append((f"{task['task']} ({name})", value, f"chance {share(task['chance'])}{others}"))
+    return [dict(zip(("measure", "value", "beside"), row, strict=True)) for row in rows]
 
 
-def _row(measure: str, value: str, beside: str) -> dict[str, str]:
-    return {"measure": measure, "value": value, "beside": beside}
-
-
-def _reward_rows(results: Results) -> list[dict[str, str]]:
+def _reward_rows(results: Results) -> list[tuple[str, str, str]]:
     reward, measure = results["reward"], "Reward model on held-out comparisons of"
     beside = (
         f"untrained {share(reward['untrained_accuracy'])}, longer answer wins "
         f"{share(reward['length_accuracy'])}, ceiling {share(reward['ceiling'])}"
     )
     value = share(reward["heldout_accuracy"], reward["standard_error"])
-    rows = [_row(f"{measure} {raters(results)}", value, beside)]
+    rows = [(f"{measure} {raters(results)}", value, beside)]
     if "human_accuracy" in reward:
         value = share(reward["human_accuracy"], reward["human_standard_error"])
-        rows.append(_row(f"{measure} people", value, "chance 50.0 %"))
+        rows.append((f"{measure} people", value, "chance 50.0 %"))
     return rows
 
 
-def _ppo_row(results: Results) -> dict[str, str]:
+def _ppo_row(results: Results) -> tuple[str, str, str]:
     """The true utility where it is known; else the proxy, which is called one."""
     ppo = results["ppo"]
     kl = f"KL {ppo['kl']:.2f} nats a sequence"
     if "utility_after" in ppo:
         sd = f"in SD ({ppo['utility_sd_before']:.3f}) of the fine-tuned model's answers"
         beside = f"from {ppo['utility_before']:.3f} to {ppo['utility_after']:.3f}, {sd}; {kl}"
-        measure = f"PPO: true utility to {raters(results)}"
-        return _row(measure, f"{ppo['utility_gain_sd']:+.2f} SD", beside)
-    beside = "a proxy: whether people like its answers better was not measured"
-    return _row(
-        "PPO: score of the reward model that it was trained on",
-        f"{ppo['reward_after'] - ppo['reward_before']:+.2f} SD",
-        f"in SD of the fine-tuned model's answers; {kl}; {beside}",
-    )
+        return f"PPO: true utility to {raters(results)}", f"{ppo['utility_gain_sd']:+.2f} SD", beside
+    gain = f"{ppo['reward_after'] - ppo['reward_before']:+.2f} SD"
+    proxy = "a proxy: whether people like its answers better was not measured"
+    beside = f"in SD of the fine-tuned model's answers; {kl}; {proxy}"
+    return "PPO: score of the reward model that it was trained on", gain, beside
 
 
 def raters(results: Results) -> str:
@@ -234,55 +228,52 @@ def share(value: float | None, error: float | None = None) -> str:
 
 def samples(folder: Path) -> list[Line]:
     """What a model wrote for each prompt of `samples.jsonl`, at the `first` step there and the `last`."""
-    by_prompt: dict[str, list[Line]] = {}
-    for line in read_lines(folder / "samples.jsonl"):
-        by_prompt.setdefault(line["prompt"], []).append(line)
+    path, by_prompt = folder / "samples.jsonl", defaultdict[str, list[Line]](list)
+    for line in read_lines(path) if path.is_file() else ():
+        by_prompt[line["prompt"]].append(line)
     found = []
-    for prompt, (first, *more) in by_prompt.items():
-        last = more[-1] if more else first
+    for prompt, lines in by_prompt.items():
+        first, last = lines[0], lines[-1]
         texts = {"prompt": prompt, "first": first["completion"], "last": last["completion"]}
         found.append({**texts, "first_step": first["step"], "last_step": last["step"]})
     return found
 
 
-def steps(lines: list[Line]) -> list[Line]:
-    """The training steps among the lines of metrics.jsonl."""
-    return [line for line in lines if "kind" not in line]
+def read_lines(path: Path) -> list[Line]:
+    """The objects of a `.jsonl` file; a last line without its end (being written) is left out."""
+    if not path.is_file():
+        raise UserError(f"{path} is missing; run its stage again")
+    # a text in it may hold other line ends
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    try:
+        return [json.loads(line) for line in lines if line]
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not readable JSON ({error}); run its stage again") from error
 
 
-def rounds(lines: list[Line]) -> list[Line]:
-    """The rounds of sampling among the lines of metrics.jsonl."""
-    return [line for line in lines if line.get("kind") == "round"]
-
-
-def heldout(lines: list[Line]) -> list[Line]:
-    """The evaluations among the lines of metrics.jsonl."""
-    return [line for line in lines if line.get("kind") == "heldout"]
+def of_kind(lines: list[Line], kind: str = "") -> list[Line]:
+    """Lines of metrics.jsonl of one kind, such as `heldout` or `round`; by default the training steps."""
+    return [line for line in lines if line.get("kind", "") == kind]
 
 
 def _collected(folder: Path, manifest: Line, counts: Line) -> Results:
-    return {"collected": counts, "unread": read_json(folder / "unread.json")}
+    return {"collected": counts, "unread": read_object(folder / "unread.json")}
 
 
 def _cleaned(folder: Path, manifest: Line, counts: Line) -> Results:
-    return {part: read_json(folder / f"{part}.json") for part in ("funnel", "mixture", "census")}
-
-
-def _tokenized(folder: Path, manifest: Line, counts: Line) -> Results:
-    return {"tokenizer": counts}
+    return {part: read_object(folder / f"{part}.json") for part in ("funnel", "mixture", "census")}
 
 
 def _pretrained(folder: Path, manifest: Line, counts: Line) -> Results:
     lines = read_lines(folder / "metrics.jsonl")
-    model, trained = manifest["config"]["model"], steps(lines)
+    model, trained = manifest["config"]["model"], of_kind(lines)
     speeds = [line["targets"] / line["seconds"] for line in trained[1:]]  # the first step compiles
     if not speeds:
         raise UserError("pretrain's metrics.jsonl has fewer than two steps: nothing to report")
     fields = {name: value for name, value in model.items() if name != "class"}
     matmul = counts["matmul_parameters"] if counts else ModelConfig(**fields).matmul_parameters
     flops = ModelConfig(**fields).flops_per_token()
-    speed = next((line for line in reversed(lines) if line.get("kind") == "speed"), {})
-    evaluated = heldout(lines)
+    (*_, speed), evaluated = [{}, *of_kind(lines, "speed")], of_kind(lines, "heldout")
     found = {
         "steps": len(trained),
         "tokens": counts["tokens"] if counts else int(sum(line["targets"] for line in trained)),
@@ -292,7 +283,7 @@ def _pretrained(folder: Path, manifest: Line, counts: Line) -> Results:
         "flops_per_token": flops,
         "flops_per_second": flops * median(speeds),
         "refused": sum(line["accepted"] == 0 for line in trained),
-        "rollbacks": [line for line in lines if line.get("kind") == "rollback"],
+        "rollbacks": of_kind(lines, "rollback"),
         "loss": trained[-1]["loss"],
         "heldout": evaluated[-1] if evaluated else None,
         **{of: speed.get(of) for of in ("goodput", "mfu", "data_wait", "peak_memory_bytes")},
@@ -306,7 +297,7 @@ def _pretrained(folder: Path, manifest: Line, counts: Line) -> Results:
 
 def _finetuned(folder: Path, manifest: Line, counts: Line) -> Results:
     lines = read_lines(folder / "metrics.jsonl")
-    evaluated, trained = heldout(lines), steps(lines)
+    evaluated, trained = of_kind(lines, "heldout"), of_kind(lines)
     if not trained:
         raise UserError("finetune's metrics.jsonl has no steps: nothing to report")
     last = evaluated[-1]["loss"] if evaluated else None
@@ -315,18 +306,18 @@ def _finetuned(folder: Path, manifest: Line, counts: Line) -> Results:
 
 def _evaluated(folder: Path, manifest: Line, counts: Line) -> Results:
     """Parts that evaluate was not asked for are empty."""
-    found = read_json(folder / "results.json")
+    found = read_object(folder / "results.json")
     asked = {part: found.get(part, []) for part in (*MEASURED, "harness")}
     return {"benchmarks": found["tasks"], "heldout": found["heldout"], **asked}
 
 
-def _rewarded(folder: Path, manifest: Line, counts: Line) -> Results:
-    return {"reward": counts}
-
-
 def _improved(folder: Path, manifest: Line, counts: Line) -> Results:
-    flags = [line for line in read_lines(folder / "metrics.jsonl") if line.get("kind") == "flag"]
-    return {"ppo": counts, "flags": flags}
+    return {"ppo": counts, "flags": of_kind(read_lines(folder / "metrics.jsonl"), "flag")}
+
+
+def _counts(name: str) -> Callable[[Path, Line, Line], Results]:
+    """Of whom the page shows the counts alone."""
+    return lambda folder, manifest, counts: {name: counts}
 
 
 def _trained(name: str) -> Callable[[Path, Line, Line], Results]:
@@ -347,11 +338,11 @@ PARTS = {
     "collect": Part(stage="collect", read=_collected, on_accelerator=False),
     "classify": Part(stage="classify", read=_trained("classify"), is_chained=False),
     "clean": Part(stage="clean", read=_cleaned, on_accelerator=False),
-    "tokenize": Part(stage="tokenize", read=_tokenized, on_accelerator=False),
+    "tokenize": Part(stage="tokenize", read=_counts("tokenizer"), on_accelerator=False),
     "pretrain": Part(stage="pretrain", read=_pretrained, is_live=True),
     "finetune": Part(stage="finetune", read=_finetuned, is_live=True),
     "rate": Part(stage="rate", read=_rated),
-    "reward": Part(stage="align", kind="RewardConfig", read=_rewarded),
+    "reward": Part(stage="align", kind="RewardConfig", read=_counts("reward")),
     "ppo": Part(stage="align", kind="PPOConfig", read=_improved),
     "preference": Part(stage="align", kind="PreferenceConfig", read=_trained("preference"), is_chained=False),
     "grpo": Part(stage="align", kind="GRPOConfig", read=_trained("grpo"), is_chained=False),

@@ -13,10 +13,6 @@ SHOWN = 160
 """Characters of a document's beginning."""
 
 
-def is_incident(folder: Path) -> bool:
-    return (folder / "incident.json").is_file()
-
-
 def text(folder: Path) -> str:
     """The numbers of `incident.json`, then every document of every row, as text where a tokenizer is near."""
     told = json.loads((folder / "incident.json").read_text())
@@ -64,7 +60,6 @@ def _rows(name: str, batch: dict[str, np.ndarray], tokenizer: Tokenizer | None) 
             (most, count), *_ = Counter(found).most_common(1)
             shown = tokenizer.decode(found) if tokenizer else " ".join(map(str, found))
             repeated = f", {count / len(found):.0%} one token ({most})" if count > len(found) / 3 else ""
-            lines.append(
-                f"{name} row {row} document {segment}, {len(found)} tokens{repeated}: {shown[:SHOWN]!r}"
-            )
+            where = f"{name} row {row} document {segment}"
+            lines.append(f"{where}, {len(found)} tokens{repeated}: {shown[:SHOWN]!r}")
     return lines

@@ -21,8 +21,8 @@ from jaxtrain import artifact
 from jaxtrain.conversation import transcript
 from jaxtrain.document import read_rows
 from jaxtrain.report import census, incident
-from jaxtrain.report.files import read_json
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.files import read_object
 from jaxtrain.runtime.terminal import visible
 from jaxtrain.tokenize.chat import renderings
 from jaxtrain.tokenize.tokenizer import FOLDER, SETTINGS, Tokenizer
@@ -69,7 +69,8 @@ class InspectConfig:
 def inspect(options: InspectConfig) -> None:
     """Show refused batches, or counts by file, or the records that the options pick."""
     folder, console = Path(options.folder), Console(highlight=False)
-    if incidents := _incidents(folder):
+    here_or_below = (*folder.glob("incident.json"), *folder.glob("*/incident.json"))
+    if incidents := sorted(file.parent for file in here_or_below):
         console.print(Text(visible("\n\n".join(map(incident.text, incidents)))), soft_wrap=True)
         return
     has_tokenizer = any((folder / name).exists() for name in (FOLDER, SETTINGS))
@@ -91,14 +92,7 @@ def inspect(options: InspectConfig) -> None:
         counts.append((path.parent.name, path.stem, f"{len(rows):,}", f"{sum(rows):,}"))
     _print(console, ("part", "source", "records", "characters"), counts)
     if (folder / CENSUS).is_file() and not filtered:
-        overview(console, read_json(folder / CENSUS))
-
-
-def _incidents(folder: Path) -> list[Path]:
-    """The refused batch that lies here, or those in the folders below."""
-    if incident.is_incident(folder):
-        return [folder]
-    return sorted(path for path in folder.glob("*") if incident.is_incident(path))
+        overview(console, read_object(folder / CENSUS))
 
 
 def _files(folder: Path, part: str, source: str) -> list[Path]:
@@ -110,9 +104,7 @@ def _files(folder: Path, part: str, source: str) -> list[Path]:
     files = [path for path in files if part in ("", path.parent.name) and source in ("", path.stem)]
     if not files:
         found = sorted({path.parent.name for path in folder.rglob("*.parquet")})
-        raise UserError(
-            f"nothing of part {part!r} and source {source!r} in {folder}; it has {', '.join(found)}"
-        )
+        raise UserError(f"{folder} has no part {part!r} of source {source!r}; it has {', '.join(found)}")
     return files
 
 
@@ -174,9 +166,8 @@ def learned(console: Console, tokenizer: Tokenizer) -> None:
         rows = []
         for is_learned, run in groupby(zip(mask, ids, strict=True), key=lambda one: one[0]):
             part = [index for _, index in run]
-            rows.append(
-                ("learned" if is_learned else "context", f"{len(part)}", repr(tokenizer.decode(part)))
-            )
+            what = "learned" if is_learned else "context"
+            rows.append((what, f"{len(part)}", repr(tokenizer.decode(part))))
         _print(console, (f"rendering {number} of {len(found)}", "tokens", "text"), rows)
 
 
@@ -212,7 +203,7 @@ def distribution(console: Console, folder: Path, signal: str, source: str) -> No
     """The histogram of a signal: what was kept of each bin (full), and what was not (light)."""
     if not (folder / CENSUS).is_file():
         raise UserError(f"{folder} has no {CENSUS}, so no distributions; name a folder that clean wrote")
-    found = read_json(folder / CENSUS)
+    found = read_object(folder / CENSUS)
     if signal not in found["bins"]:
         raise UserError(f"--signal: no signal {signal!r}; there are {', '.join(found['bins'])}")
     edges = found["bins"][signal]

@@ -37,9 +37,8 @@ def funnel(sources: Mapping[str, Mapping[str, Any]]) -> str:
     left = [0.0] * len(names)
     for color, part in zip((SERIES[0], SERIES[1], FAINT), ("kept", "heldout", "dropped"), strict=True):
         counts = [dropped[name] if part == "dropped" else sources[name][part] for name in names]
-        widths = [
-            100 * count / max(1, sources[name]["in"]) for name, count in zip(names, counts, strict=True)
-        ]
+        of = [max(1, sources[name]["in"]) for name in names]
+        widths = [100 * count / whole for count, whole in zip(counts, of, strict=True)]
         label = part.replace("heldout", "held out")
         axes.barh(names, widths, left=left, height=0.62, color=color, label=label)
         left = [start + width for start, width in zip(left, widths, strict=True)]
@@ -52,10 +51,10 @@ def funnel(sources: Mapping[str, Mapping[str, Any]]) -> str:
 @mpl.rc_context(STYLE)
 def pretraining(lines: Lines) -> str:
     """Training loss a step, with refused steps and rollbacks, and held-out bits per byte by source."""
-    evaluated = gather.heldout(lines)
+    evaluated = gather.of_kind(lines, "heldout")
     measures = {name for line in evaluated for name in line if name.startswith("bits_per_byte/")}
     loss, heldout = _panels(2, 2.9)
-    _curve(loss, gather.steps(lines), "loss", color=SERIES[0], lw=1.2)
+    _curve(loss, gather.of_kind(lines), "loss", color=SERIES[0], lw=1.2)
     _mark(loss, lines)
     loss.set(title="training loss, nats a token", xlabel="step")
     look = {"marker": "o", "ms": 4}
@@ -70,8 +69,8 @@ def pretraining(lines: Lines) -> str:
 
 def _mark(axes: Axes, lines: Lines) -> None:
     """Refused steps as crosses at the top, rollbacks as dashed lines."""
-    refused = [line["step"] for line in gather.steps(lines) if not line["accepted"]]
-    rollbacks = [line["step"] for line in lines if line.get("kind") == "rollback"]
+    refused = [line["step"] for line in gather.of_kind(lines) if not line["accepted"]]
+    rollbacks = [line["step"] for line in gather.of_kind(lines, "rollback")]
     look = {"color": SERIES[1], "ms": 5, "transform": axes.get_xaxis_transform()}
     if refused:
         axes.plot(refused, [0.97] * len(refused), "x", label="refused step", **look)
@@ -85,7 +84,7 @@ def _mark(axes: Axes, lines: Lines) -> None:
 @mpl.rc_context(STYLE)
 def pace(lines: Lines) -> str:
     """Learning rate, and tokens a second of each step."""
-    trained = gather.steps(lines)
+    trained = gather.of_kind(lines)
     rate, speed = _panels(2, 2.3)
     _curve(rate, trained, "learning_rate", color=SERIES[2])
     rate.set(title="learning rate", xlabel="step", ylim=(0, None))
@@ -99,9 +98,9 @@ def pace(lines: Lines) -> str:
 def finetuning(lines: Lines) -> str:
     """Loss on the assistant's tokens, of training batches and of held-out conversations."""
     (axes,) = _panels(1, 2.3)
-    _curve(axes, gather.steps(lines), "loss", color=SERIES[0], lw=1.2, label="training")
+    _curve(axes, gather.of_kind(lines), "loss", color=SERIES[0], lw=1.2, label="training")
     look = {"ls": "", "marker": "o", "color": SERIES[1]}
-    _curve(axes, gather.heldout(lines), "loss", label="held-out conversations", **look)
+    _curve(axes, gather.of_kind(lines, "heldout"), "loss", label="held-out conversations", **look)
     axes.set(title="loss, nats a token of the assistant", xlabel="step")
     axes.legend()
     return svg(axes, "finetune", "Fine-tuning loss by step, of training and of held-out conversations")
@@ -110,7 +109,8 @@ def finetuning(lines: Lines) -> str:
 @mpl.rc_context(STYLE)
 def learning(name: str, lines: Lines) -> str:
     """What a training said of itself, a panel a measure; a policy's by rounds of sampling. Empty: nothing."""
-    by, found = ("round", gather.rounds(lines)) if gather.rounds(lines) else ("step", gather.steps(lines))
+    rounds = gather.of_kind(lines, "round")
+    by, found = ("round", rounds) if rounds else ("step", gather.of_kind(lines))
     shown = [measure for measure in MEASURES if any(measure in line for line in found)][: max(WIDTH)]
     for axes, measure in zip(_panels(len(shown), 2.3) if shown else (), shown, strict=True):
         _curve(axes, found, measure, by=by, color=SERIES[0], lw=1.2)
@@ -125,7 +125,7 @@ def reward_against_kl(lines: Lines, counts: Mapping[str, float]) -> str:
 
     counts: of the PPO artifact. The reward is in SD of the fine-tuned model's answers already.
     """
-    rounds = gather.rounds(lines)
+    rounds = gather.of_kind(lines, "round")
     kl, numbers = [line["kl"] for line in rounds], [line["round"] for line in rounds]
     gained = {"proxy reward": [line["reward"] - counts["reward_before"] for line in rounds]}
     if "utility_before" in counts:

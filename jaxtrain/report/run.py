@@ -17,7 +17,7 @@ from jaxtrain.fields import Operational
 from jaxtrain.report import census, gather, plots
 from jaxtrain.report.costs import Prices
 from jaxtrain.runtime import cost
-from jaxtrain.runtime.files import publish
+from jaxtrain.runtime.files import read_object, write_whole
 
 FOLDER = Path(__file__).parent
 SECTIONS = (
@@ -66,7 +66,7 @@ def run(config: ReportConfig) -> Path:
 
 def show(folder: Path) -> None:
     """Print the results of a report artifact as a table to stdout, and where the page is."""
-    results = gather.read_json(folder / "results.json")
+    results = read_object(folder / "results.json")
     columns = ("measure", Column("value", justify="right"), "beside")
     table = Table(*columns, title="results", title_justify="left")
     for row in results["headline"]:
@@ -93,7 +93,7 @@ def write_page(folders: dict[str, Path], results: gather.Results, out: Path, ref
         "name": next(iter(folders.values())).absolute().parent.name,
         "results": defaultdict(lambda: None, results),
         "figures": {name: Markup(svg) for name, svg in _figures(folders, results).items()},
-        "samples": defaultdict(list, _samples(folders)),
+        "samples": defaultdict(list, {name: gather.samples(folder) for name, folder in folders.items()}),
         "commands": _commands(folders),
         "places": folders,
         "lineage": {name: _made_from(folder, names) for name, folder in folders.items()},
@@ -114,9 +114,7 @@ def write(out: Path, numbers: Any, pages: Mapping[str, str]) -> None:
     """The pages, and what they show as `results.json`; a page that is looked at is never half a page."""
     numbers = json.dumps(numbers, indent=2, sort_keys=True) + "\n"
     for name, text in {"results.json": numbers, **pages}.items():
-        temporary = out / f"{name}.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        publish(temporary, out / name)
+        write_whole(out / name, text)
 
 
 def template(name: str) -> jinja2.Template:
@@ -192,13 +190,6 @@ def _figures(folders: dict[str, Path], results: gather.Results) -> dict[str, str
     if any(row["fair"] == 0.5 for row in results.get("bias", [])):
         figures["bias"] = plots.bias(results["bias"])
     return figures
-
-
-def _samples(folders: dict[str, Path]) -> dict[str, Any]:
-    """Before and after of each stage that wrote any."""
-    return {
-        n: gather.samples(folder) for n, folder in folders.items() if (folder / "samples.jsonl").is_file()
-    }
 
 
 def _commands(folders: dict[str, Path]) -> dict[str, str]:

@@ -16,7 +16,6 @@ from markupsafe import Markup
 
 from jaxtrain.report import gather, plots
 from jaxtrain.report.costs import Prices
-from jaxtrain.report.files import read_lines
 from jaxtrain.report.run import template, write, write_page
 from jaxtrain.runtime.progress import say
 
@@ -51,17 +50,12 @@ def report(config: PagesConfig) -> Path:
 
 
 def _write(runs: list[Path], out: Path, prices: Prices, refresh: int) -> None:
-    found = {str(run): _gather(run, prices) for run in runs}
+    folders = {str(run): gather.find(run) for run in runs}
+    found = {run: (of, gather.gather(of, prices)) for run, of in folders.items()}
     if len(found) == 1:
-        ((folders, results),) = found.values()
-        write_page(folders, results, out, refresh)
+        write_page(*found[str(runs[0])], out, refresh)
     else:
         write_comparison(found, out, refresh)
-
-
-def _gather(run: Path, prices: Prices) -> Run:
-    folders = gather.find(run)
-    return folders, gather.gather(folders, prices)
 
 
 def write_comparison(runs: Mapping[str, Run], out: Path, refresh: int = 0) -> None:
@@ -71,7 +65,7 @@ def write_comparison(runs: Mapping[str, Run], out: Path, refresh: int = 0) -> No
     for results in everything.values():
         results["headline"] = gather.headline(results)
     curves = {
-        short[run]: read_lines(folders["pretrain"] / "metrics.jsonl")
+        short[run]: gather.read_lines(folders["pretrain"] / "metrics.jsonl")
         for run, (folders, _) in runs.items()
         if "pretrain" in folders
     }

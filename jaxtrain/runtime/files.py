@@ -36,6 +36,13 @@ def publish(temporary: Path, path: Path) -> None:
     flush(path.parent)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """A file that holds what it held before, or all of the text, whenever the power goes."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    publish(temporary, path)
+
+
 def sha256(path: Path) -> str:
     """Of a file's bytes, as sha256sum prints it."""
     with path.open("rb") as file:

@@ -266,7 +266,7 @@ def test_a_run_without_ratings_has_a_page_without_them(artifacts: dict[str, Path
 def test_a_missing_file_of_an_artifact_is_named(artifacts: dict[str, Path], tmp_path: Path):
     at = copied(artifacts, tmp_path / "run")
     (at["clean"] / "funnel.json").unlink()
-    with pytest.raises(UserError, match=r"funnel\.json is missing"):
+    with pytest.raises(UserError, match=r"funnel\.json is absent"):
         run(config_of(at, tmp_path / "out"))
 
 
