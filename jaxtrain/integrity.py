@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.files import finite, flush, publish, sha256
+from jaxtrain.runtime.files import finite, flush, sha256, write_whole
 
 MANIFEST, COST, STARTED, LOCK = "manifest.json", "cost.json", "started.json", "lock"
 OWN = {f"{name}{end}" for name in (MANIFEST, COST, STARTED, LOCK) for end in ("", ".tmp")}
@@ -167,9 +167,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """One object, and the hash of it, in place of what stands there."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(_sealed(value))
-    publish(temporary, path)
+    write_whole(path, _sealed(value).decode())
 
 
 def _sealed(value: dict[str, Any]) -> bytes:

@@ -10,7 +10,7 @@ import jax
 from jaxtrain.conversation import Messages
 from jaxtrain.decode.answers import answers
 from jaxtrain.model.transformer import Transformer
-from jaxtrain.runtime.files import publish
+from jaxtrain.runtime.files import write_whole
 from jaxtrain.runtime.progress import say
 from jaxtrain.tokenize.tokenizer import Tokenizer
 
@@ -53,12 +53,10 @@ class Samples:
         if jax.process_index() > 0:
             return
         before = self.path.read_text(encoding="utf-8").split("\n")[:-1] if self.path.is_file() else []
-        temporary = self.path.with_name(f"{self.path.name}.tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(line + "\n" for line in before if json.loads(line)["step"] < step)
-            for prompt, ids in zip(self.prompts, found, strict=True):
-                text = self.tokenizer.decode([i for i in ids if i not in self.tokenizer.stop])
-                line = {"step": step, "prompt": prompt, "completion": text}
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-                say(f"  {prompt!r} -> {text!r}")
-        publish(temporary, self.path)
+        lines = [line for line in before if json.loads(line)["step"] < step]
+        for prompt, ids in zip(self.prompts, found, strict=True):
+            text = self.tokenizer.decode([i for i in ids if i not in self.tokenizer.stop])
+            line = {"step": step, "prompt": prompt, "completion": text}
+            lines.append(json.dumps(line, ensure_ascii=False))
+            say(f"  {prompt!r} -> {text!r}")
+        write_whole(self.path, "".join(line + "\n" for line in lines))

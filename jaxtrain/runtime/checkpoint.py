@@ -22,7 +22,7 @@ from orbax.checkpoint import v1 as ocp
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.distributed import from_first
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.files import flush, publish, says_full, sha256
+from jaxtrain.runtime.files import flush, says_full, sha256, write_whole
 from jaxtrain.runtime.limits import Limits
 from jaxtrain.runtime.progress import say
 
@@ -265,9 +265,8 @@ def _write_checksums(step: Path) -> None:
     for path in (step, *step.rglob("*")):
         flush(path)
     body = "".join(f"{digest}  {file}\n" for file, digest in _checksums(step, _files(step)).items())
-    temporary = step / (CHECKSUMS + ".tmp")
-    temporary.write_text(body + f"{hashlib.sha256(body.encode()).hexdigest()}  {CHECKSUMS}\n")
-    publish(temporary, step / CHECKSUMS)
+    own = f"{hashlib.sha256(body.encode()).hexdigest()}  {CHECKSUMS}\n"
+    write_whole(step / CHECKSUMS, body + own)
     flush(step.parent)
 
 

@@ -2,33 +2,28 @@
 
 import json
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from jaxtrain.runtime.files import finite, publish
+from jaxtrain.runtime.files import finite, write_whole
 from jaxtrain.runtime.progress import say
 
 Line = dict[str, Any]
 
 
-class Mirror(ABC):
+@dataclass(frozen=True)
+class Mirror:
     """Another place that shows the numbers; metrics.jsonl is the record."""
 
-    def restart(self, lines: list[Line]) -> None:  # noqa: B027
-        """What was written so far is these lines: at the start, after a restart, after a rollback.
-
-        Most services have no way back: what is written again stands twice.
-        """
-
-    @abstractmethod
-    def write(self, line: Line) -> None: ...
-
-    @abstractmethod
-    def close(self) -> None: ...
+    write: Callable[[Line], object]
+    close: Callable[[], object]
+    restart: Callable[[list[Line]], object] = lambda lines: None
+    """What was written so far is these lines: at the start, after a restart, after a rollback. Most services
+    have no way back: what is written again stands twice."""
 
 
 class MetricsLog:
@@ -57,9 +52,7 @@ class MetricsLog:
         lost = sum(line["seconds"] for line in lines if line["step"] > step and "seconds" in line)
         if self._writes:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self._path.with_name(self._path.name + ".tmp")
-            temporary.write_text("".join(map(_text, kept)))
-            publish(temporary, self._path)
+            write_whole(self._path, "".join(map(_text, kept)))
             self._file = self._path.open("a")
             for mirror in self._mirrors:
                 mirror.restart(kept)

@@ -34,7 +34,7 @@ def open_trackers(names: Sequence[Tracker], folder: Path) -> list[Mirror]:
 
     Errors: UserError where the package of one is not installed.
     """
-    makers = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases, "mlflow": Mlflow, "trackio": Trackio}
+    makers = {"tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow, "trackio": _trackio}
     if unknown := sorted(set(names) - set(makers)):
         raise UserError(f"trackers: no {unknown[0]!r}; choose of {', '.join(makers)}")
     return [makers[name](folder) for name in names] if jax.process_index() == 0 else []
@@ -50,14 +50,14 @@ def numbers(line: Line) -> dict[str, float]:
     }
 
 
-class TensorBoard(Mirror):
-    """`FOLDER/tensorboard/events.out.tfevents.<n>`: a file from every start or rollback on.
+class EventFiles:
+    """TensorBoard's `events.out.tfevents.<n>` in a folder: a file from every start or rollback on.
 
     Each begins with the step from which on TensorBoard forgets what earlier files have.
     """
 
     def __init__(self, folder: Path):
-        self._folder = folder / "tensorboard"
+        self._folder = folder
         self._writer: RecordWriter | None = None
         self._flushed = time.monotonic()
 
@@ -89,57 +89,43 @@ class TensorBoard(Mirror):
             self._flushed = time.monotonic()
 
 
-class WeightsAndBiases(Mirror):
+def _tensorboard(folder: Path) -> Mirror:
+    files = EventFiles(folder / "tensorboard")
+    return Mirror(files.write, files.close, files.restart)
+
+
+def _wandb(folder: Path) -> Mirror:
     """A run of the project `jaxtrain`, its x-axis `step`."""
-
-    def __init__(self, folder: Path):
-        identity = _identity(folder, "wandb", lambda: uuid4().hex)
-        self._run = _package("wandb").init(
-            project=PROJECT, name=_name(folder), id=identity, resume="allow", dir=str(folder)
-        )
-        self._run.define_metric("*", step_metric="step")
-
-    def write(self, line: Line) -> None:
-        self._run.log({"step": line["step"], **numbers(line)})
-
-    def close(self) -> None:
-        self._run.finish()
+    identity = _identity(folder, "wandb", lambda: uuid4().hex)
+    asked = {"project": PROJECT, "name": _name(folder), "id": identity, "dir": str(folder)}
+    run = _package("wandb").init(resume="allow", **asked)
+    run.define_metric("*", step_metric="step")
+    return Mirror(lambda line: run.log({"step": line["step"], **numbers(line)}), run.finish)
 
 
-class Mlflow(Mirror):
+def _mlflow(folder: Path) -> Mirror:
     """A run of the experiment `jaxtrain`."""
+    mlflow = _package("mlflow")
+    client = mlflow.MlflowClient()
+    found = client.get_experiment_by_name(PROJECT)
+    experiment = found.experiment_id if found else client.create_experiment(PROJECT)
+    create = lambda: client.create_run(experiment, run_name=_name(folder)).info.run_id  # noqa: E731
+    run = _identity(folder, "mlflow", create)
 
-    def __init__(self, folder: Path):
-        mlflow = _package("mlflow")
-        self._metric = mlflow.entities.Metric
-        self._client = mlflow.MlflowClient()
-        found = self._client.get_experiment_by_name(PROJECT)
-        experiment = found.experiment_id if found else self._client.create_experiment(PROJECT)
-        create = lambda: self._client.create_run(experiment, run_name=_name(folder)).info.run_id  # noqa: E731
-        self._run = _identity(folder, "mlflow", create)
+    def write(line: Line) -> None:
+        when = round(time.time() * 1000), line["step"]
+        metrics = [mlflow.entities.Metric(name, value, *when) for name, value in numbers(line).items()]
+        client.log_batch(run, metrics=metrics)
 
-    def write(self, line: Line) -> None:
-        now = round(time.time() * 1000)
-        metrics = [self._metric(name, value, now, line["step"]) for name, value in numbers(line).items()]
-        self._client.log_batch(self._run, metrics=metrics)
-
-    def close(self) -> None:
-        self._client.set_terminated(self._run)
+    return Mirror(write, lambda: client.set_terminated(run))
 
 
-class Trackio(Mirror):
+def _trackio(folder: Path) -> Mirror:
     """A run of the project `jaxtrain`."""
-
-    def __init__(self, folder: Path):
-        name = _identity(folder, "trackio", lambda: f"{_name(folder)}-{uuid4().hex[:8]}")
-        self._trackio = _package("trackio")
-        self._trackio.init(project=PROJECT, name=name, resume="allow")
-
-    def write(self, line: Line) -> None:
-        self._trackio.log(numbers(line), step=line["step"])
-
-    def close(self) -> None:
-        self._trackio.finish()
+    trackio = _package("trackio")
+    name = _identity(folder, "trackio", lambda: f"{_name(folder)}-{uuid4().hex[:8]}")
+    trackio.init(project=PROJECT, name=name, resume="allow")
+    return Mirror(lambda line: trackio.log(numbers(line), step=line["step"]), trackio.finish)
 
 
 def _package(name: str) -> Any:
