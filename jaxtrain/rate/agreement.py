@@ -2,13 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import combinations
-from typing import Literal
 
 import numpy as np
 
 from jaxtrain.tasks.interval import wilson_interval
-
-Level = Literal["nominal", "ordinal", "interval"]
 
 
 def pairwise_agreement(tasks: Iterable[Sequence[Sequence[int]]]) -> tuple[float, int]:
@@ -25,8 +22,8 @@ def pairwise_agreement(tasks: Iterable[Sequence[Sequence[int]]]) -> tuple[float,
     return (same / total if total else float("nan")), total
 
 
-def krippendorff_alpha(ratings: np.ndarray, level: Level = "ordinal") -> float:
-    """Krippendorff's alpha: 1 = perfect agreement, 0 = chance, below 0 = systematic disagreement.
+def krippendorff_alpha(ratings: np.ndarray) -> float:
+    """Krippendorff's alpha, ordinal: 1 = perfect agreement, 0 = chance, below 0 = systematic disagreement.
 
     ratings: float [raters, units], nan where a rater did not see a unit. For ranked answers a unit is one
     answer of one task and its value the rank. Units with fewer than two ratings say nothing and are left
@@ -41,15 +38,16 @@ def krippendorff_alpha(ratings: np.ndarray, level: Level = "ordinal") -> float:
     coincidences_VV = (counts_UV / (raters_U - 1)[:, None]).T @ counts_UV
     coincidences_VV -= np.diag((counts_UV / (raters_U - 1)[:, None]).sum(axis=0))  # not with oneself
     totals_V = coincidences_VV.sum(axis=0)
-    distance_VV = _distance(values, totals_V, level)
-    expected = (
-        (np.outer(totals_V, totals_V) * distance_VV).sum() / (totals_V.sum() - 1) if len(values) > 1 else 0.0
-    )
+    # a value stands at the middle of the ratings that share it, counted from the lowest
+    places_V = np.cumsum(totals_V) - totals_V / 2
+    distance_VV = (places_V[:, None] - places_V) ** 2
+    by_chance_VV = np.outer(totals_V, totals_V) * distance_VV
+    expected = by_chance_VV.sum() / (totals_V.sum() - 1) if len(values) > 1 else 0.0
     return 1 - float((coincidences_VV * distance_VV).sum() / expected) if expected else float("nan")
 
 
-def left_bias(rankings: Iterable[Sequence[int]]) -> tuple[float, tuple[float, float], int]:
-    """Share of untied answer pairs won by the one displayed first, its 95 % Wilson interval, number of pairs.
+def left_bias(rankings: Iterable[Sequence[int]]) -> dict[str, float]:
+    """`share` of untied `pairs` won by the answer displayed first, its 95 % Wilson interval `low` to `high`.
 
     rankings: ranks [K] in display order, one a judgement. Display orders are random, so ½ inside the interval
     means that no bias shows. Pairs of one judgement of K > 2 answers hang together: they count for as many
@@ -59,13 +57,12 @@ def left_bias(rankings: Iterable[Sequence[int]]) -> tuple[float, tuple[float, fl
     wins = np.array([(sign < 0).sum() for sign in signs])
     untied = np.array([(sign != 0).sum() for sign in signs])
     pairs = int(untied.sum())
-    if pairs == 0:
-        return float("nan"), wilson_interval(0, 0), 0
-    share = float(wins.sum() / pairs)
+    share = float(wins.sum() / pairs) if pairs else float("nan")
     alone = share * (1 - share) * pairs  # the variance of `wins` if every pair were judged by itself
     together = float(((wins - share * untied) ** 2).sum())
     independent = pairs / max(1.0, together / alone) if alone else pairs
-    return share, wilson_interval(share * independent, independent), pairs
+    low, high = wilson_interval(share * independent, independent) if pairs else wilson_interval(0, 0)
+    return {"share": share, "low": low, "high": high, "pairs": pairs}
 
 
 def order(ranks: Sequence[int]) -> np.ndarray:
@@ -73,12 +70,3 @@ def order(ranks: Sequence[int]) -> np.ndarray:
     ranks_K = np.asarray(ranks)
     first, second = np.triu_indices(len(ranks_K), k=1)
     return np.sign(ranks_K[first] - ranks_K[second])
-
-
-def _distance(values: np.ndarray, totals_V: np.ndarray, level: Level) -> np.ndarray:
-    """Squared difference of every two values, [V, V]."""
-    if level == "nominal":
-        return 1.0 - np.eye(len(values))
-    # ordinal: a value stands at the middle of the ratings that share it, counted from the lowest
-    places = values if level == "interval" else np.cumsum(totals_V) - totals_V / 2
-    return (places[:, None] - places) ** 2

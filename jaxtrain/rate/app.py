@@ -8,7 +8,7 @@ import hmac
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -35,15 +35,7 @@ from jaxtrain.runtime.errors import UserError
 FOLDER = Path(__file__).parent / "templates"
 LONGEST_FORM = 64 * 1024
 """Bytes of a form; more is refused."""
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; form-action 'self'; "
-        "base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
+HEADERS = web.headers("form-action 'self'")
 
 LONGEST_MARKDOWN = 32 * 1024
 """Characters; a longer text is shown as it is, for a table of it takes seconds to lay out."""
@@ -184,7 +176,7 @@ class RatingApp:
         if (kind := request.path_params["kind"]) not in rows:
             raise _Refused(404, "There are rankings.jsonl and preferences.jsonl.")
         name = {"Content-Disposition": f'attachment; filename="{kind}.jsonl"'}
-        lines = _lines(rows[kind](self.store))
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows[kind](self.store))
         return StreamingResponse(lines, media_type="application/jsonl", headers=HEADERS | name)
 
     # --- pages ---
@@ -251,8 +243,3 @@ def _number(form: dict[str, str], name: str) -> int:
     if not value.isascii() or not value.isdigit() or len(value) > 12:
         raise _Refused(400, f"{name} is no number: rank every answer.")
     return int(value)
-
-
-def _lines(rows: Iterator[dict[str, Any]]) -> Iterator[str]:
-    for row in rows:
-        yield json.dumps(row, ensure_ascii=False) + "\n"

@@ -18,7 +18,7 @@ from jaxtrain import conversation, document
 from jaxtrain.formats import preferences as foreign
 from jaxtrain.formats.files import Unreadable
 from jaxtrain.formats.rows import rows
-from jaxtrain.rate.store import Comparison, Sample, Store, prompt_key
+from jaxtrain.rate.store import Sample, Store, prompt_key
 from jaxtrain.runtime.errors import UserError
 
 COLUMNS = pa.schema(
@@ -33,8 +33,8 @@ COLUMNS = pa.schema(
 )
 
 
-def export(store: Store, path_train: Path, path_heldout: Path, heldout_share: float) -> dict[str, int]:
-    """Write both Parquet files of `docs/formats.md`; returns rows of each and the judgements left out.
+def export(store: Store, folder: Path, heldout_share: float) -> dict[str, int]:
+    """Write `train.parquet` and `heldout.parquet`; returns rows of each and the judgements left out.
 
     heldout_share: expected share of prompts whose comparisons are held out. A prompt's hash decides, so it is
     on the same side in every export, however many ratings are added. Checks of raters are in neither.
@@ -48,8 +48,8 @@ def export(store: Store, path_train: Path, path_heldout: Path, heldout_share: fl
                 yield row
 
     return {
-        "train": document.write_rows(path_train, COLUMNS, rows(heldout=False)),
-        "heldout": document.write_rows(path_heldout, COLUMNS, rows(heldout=True)),
+        "train": document.write_rows(folder / "train.parquet", COLUMNS, rows(heldout=False)),
+        "heldout": document.write_rows(folder / "heldout.parquet", COLUMNS, rows(heldout=True)),
         "skipped": store.counts()["skipped"],
     }
 
@@ -66,24 +66,13 @@ def preferences(store: Store) -> Iterator[dict[str, Any]]:
 
     `prompt`, `chosen` and `rejected` are messages; `margin` is by how many ranks the chosen one is better.
     """
-    for comparison in store.comparisons():
-        if comparison.gold is None:
-            yield from _pairs(comparison)
-
-
-def _pairs(comparison: Comparison) -> Iterator[dict[str, Any]]:
-    for one, other in combinations(range(len(comparison.ranks)), 2):
-        margin = comparison.ranks[other] - comparison.ranks[one]
-        if margin:
-            better, worse = (one, other) if margin > 0 else (other, one)
-            yield {
-                "prompt": comparison.prompt,
-                "chosen": [{"role": "assistant", "content": comparison.completions[better]}],
-                "rejected": [{"role": "assistant", "content": comparison.completions[worse]}],
-                "margin": abs(margin),
-                "rater": comparison.rater,
-                "simulated": comparison.simulated,
-            }
+    for row in rankings(store):
+        answers = [[{"role": "assistant", "content": text}] for text in row["completions"]]
+        for one, other in combinations(zip(row["ranks"], answers, strict=True), 2):
+            (better, chosen), (worse, rejected) = sorted((one, other), key=lambda answer: answer[0])
+            if better < worse:
+                of = {"chosen": chosen, "rejected": rejected, "margin": worse - better}
+                yield {"prompt": row["prompt"], **of, "rater": row["rater"], "simulated": row["simulated"]}
 
 
 def read(

@@ -29,15 +29,15 @@ class Standing:
     """Times that an answer of it was judged."""
 
 
-def leaderboard(comparisons: Sequence[Comparison], seed: int = 0) -> list[Standing]:
+def leaderboard(comparisons: Sequence[Comparison]) -> list[Standing]:
     """Best first; empty where no answers of different checkpoints were compared. A tie is half a win."""
     names = sorted({name for comparison in comparisons for name in comparison.checkpoints})
     wins_NCC = np.array([_wins(comparison, names) for comparison in comparisons if comparison.gold is None])
     if not wins_NCC.size or not wins_NCC.any():
         return []
-    drawn = np.random.default_rng(seed).multinomial(
-        len(wins_NCC), np.full(len(wins_NCC), 1 / len(wins_NCC)), size=RESAMPLES
-    )
+    judgements = len(wins_NCC)
+    even = np.full(judgements, 1 / judgements)
+    drawn = np.random.default_rng(0).multinomial(judgements, even, size=RESAMPLES)
     shares = _shares(np.tensordot(drawn, wins_NCC, 1))
     low, high = np.quantile(shares, [0.025, 0.975], axis=0)
     share = _shares(wins_NCC.sum(axis=0))

@@ -35,7 +35,7 @@ class Overview:
     agreement: dict[str, float]
     """As `agreement` gives it."""
     left: dict[str, float]
-    """As `left` gives it."""
+    """As `left_bias` gives it."""
     standings: list[Standing]
 
 
@@ -50,7 +50,7 @@ def overview(store: Store) -> Overview:
         simulated=any(comparison.simulated for comparison in comparisons),
         raters=[_line(name, by_rater[name]) for name in sorted(by_rater)],
         agreement=agreement(plain),
-        left=left(plain),
+        left=left_bias([comparison.ranks for comparison in plain]),
         standings=leaderboard(plain),
     )
 
@@ -73,12 +73,6 @@ def agreement(comparisons: list[Comparison]) -> dict[str, float]:
         parts.append(ranks)
     alpha = krippendorff_alpha(np.concatenate(parts, axis=1)) if parts else float("nan")
     return {"pairwise": share, "pairs": pairs, "krippendorff_alpha": alpha}
-
-
-def left(comparisons: list[Comparison]) -> dict[str, float]:
-    """`share` of untied `pairs` won by the answer shown first, with its 95 % interval `low` to `high`."""
-    share, (low, high), pairs = left_bias([comparison.ranks for comparison in comparisons])
-    return {"share": share, "low": low, "high": high, "pairs": pairs}
 
 
 def _line(name: str, judged: list[Comparison]) -> RaterLine:

@@ -107,9 +107,7 @@ def sample(config: SampleConfig) -> Path:
     """Add one task a question; those that stand from an earlier, interrupted run are left as they are."""
     shown = config.answers * len(config.models)
     if not 2 <= shown <= 9:
-        raise UserError(
-            f"answers is {config.answers}, of {len(config.models)} models: {shown} to rank; show 2 to 9"
-        )
+        raise UserError(f"answers {config.answers} of {len(config.models)} models: {shown}; show 2 to 9")
     first = weights.open(config.models[0]).tokenizer
     asked = questions.load(config.conversations, first, config.longest_prompt, part=0, parts=2)
     asked = asked[: config.prompts]
@@ -181,16 +179,14 @@ def export(config: ExportConfig) -> Path:
     with Store(url(config.database)) as store:
         counts = store.counts()
         if counts["judgements"] == counts["skipped"]:
-            raise UserError(
-                f"{config.database} holds no judgements; have people rate with `jaxtrain rate serve`"
-            )
+            raise UserError(f"{config.database} holds no judgements; have people rate with `rate serve`")
         return artifact.produce(
             config, {}, partial(_export, config, store), fingerprints={"database": store.fingerprint()}
         )
 
 
 def _export(config: ExportConfig, store: Store, folder: Path) -> dict[str, Any]:
-    rows = exchange.export(store, folder / "train.parquet", folder / "heldout.parquet", config.heldout_share)
+    rows = exchange.export(store, folder, config.heldout_share)
     with (folder / "preferences.jsonl").open("w", encoding="utf-8") as lines:
         for row in exchange.preferences(store):
             lines.write(json.dumps(row, ensure_ascii=False) + "\n")

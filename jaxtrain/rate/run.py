@@ -16,8 +16,9 @@ import numpy as np
 from jaxtrain import artifact, weights
 from jaxtrain.feed import prompts as questions
 from jaxtrain.rate import people
+from jaxtrain.rate.agreement import left_bias
 from jaxtrain.rate.exchange import export
-from jaxtrain.rate.overview import agreement, left
+from jaxtrain.rate.overview import agreement
 from jaxtrain.rate.people import ExportConfig, SampleConfig
 from jaxtrain.rate.sampling import Asking, answers
 from jaxtrain.rate.store import Comparison, Store
@@ -84,7 +85,7 @@ def _rate(config: RateConfig, folder: Path) -> dict[str, Any]:
             for number, (prompt, samples) in enumerate(zip(asked, answered, strict=True))
         ]
         _judge(store, config, tasks)
-        rows = export(store, folder / "train.parquet", folder / "heldout.parquet", config.heldout_share)
+        rows = export(store, folder, config.heldout_share)
         return _summary(list(store.comparisons()), config) | store.counts() | rows
 
 
@@ -110,7 +111,7 @@ def _summary(comparisons: list[Comparison], config: RateConfig) -> dict[str, Any
         "simulated": True,
         "noise": config.noise,
         "agreement": agreement(comparisons),
-        "left_bias": left(comparisons),
+        "left_bias": left_bias([comparison.ranks for comparison in comparisons]),
         "utility": {
             "mean": utilities.mean(),
             "sd": utilities.std(ddof=1),

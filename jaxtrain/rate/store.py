@@ -79,9 +79,8 @@ class Store:
         try:
             self._engine = create_engine(url)
             if self._engine.dialect.name == "sqlite":
-                event.listen(
-                    self._engine, "connect", partial(_set_up_sqlite, "FULL" if durable else "NORMAL")
-                )
+                synchronous = "FULL" if durable else "NORMAL"
+                event.listen(self._engine, "connect", partial(_set_up_sqlite, synchronous))
             _make_tables(self._engine)
         except (ArgumentError, NoSuchModuleError, OperationalError, ImportError) as error:
             problem = str(getattr(error, "orig", None) or error).splitlines()[0]
@@ -94,9 +93,6 @@ class Store:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
         self._engine.dispose()
 
     @contextmanager
@@ -182,7 +178,8 @@ class Store:
             if lease is None:
                 task = None
                 if session.scalar(_count_of(rater)) % gold_every == gold_every // 2:
-                    task = session.scalar(_open_gold(rater).limit(1))
+                    gold = _unseen_by(rater).where(Task.gold.is_not(None))
+                    task = session.scalar(gold.order_by(Task.id).limit(1))
                 task = task or session.scalar(_open_tasks(rater, now, overlap).limit(1))
                 if task is None:
                     return None
@@ -308,22 +305,18 @@ def _judged_before(task: int, rater: int) -> Any:
     return known.outerjoin(Judgement, mine).where(Task.id == task)
 
 
+def _unseen_by(rater: int) -> Any:
+    """The tasks that a rater has neither judged nor skipped."""
+    mine = select(Judgement.id).where(Judgement.task_id == Task.id, Judgement.rater_id == rater)
+    return select(Task.id).where(~mine.exists())
+
+
 def _open_tasks(rater: int, now: float, overlap: int) -> Any:
-    mine = select(Judgement.id).where(Judgement.task_id == Task.id, Judgement.rater_id == rater)
-    leased = select(func.count()).where(
-        Lease.task_id == Task.id, Lease.rater_id != rater, Lease.expires > now
-    )
-    return (
-        select(Task.id)
-        .where(Task.gold.is_(None), Task.judged < overlap)
-        .where(Task.judged + leased.scalar_subquery() < overlap, ~mine.exists())
-        .order_by(Task.judged, Task.id)
-    )
-
-
-def _open_gold(rater: int) -> Any:
-    mine = select(Judgement.id).where(Judgement.task_id == Task.id, Judgement.rater_id == rater)
-    return select(Task.id).where(Task.gold.is_not(None), ~mine.exists()).order_by(Task.id)
+    others = (Lease.task_id == Task.id, Lease.rater_id != rater, Lease.expires > now)
+    leased = select(func.count()).where(*others)
+    unjudged = _unseen_by(rater).where(Task.gold.is_(None), Task.judged < overlap)
+    open_tasks = unjudged.where(Task.judged + leased.scalar_subquery() < overlap)
+    return open_tasks.order_by(Task.judged, Task.id)
 
 
 def _count_of(rater: int) -> Any:

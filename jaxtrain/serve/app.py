@@ -37,15 +37,7 @@ STATIC = Path(__file__).parent / "static"
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 LONGEST_BODY = 4 << 20
 """Bytes of a request; more is refused."""
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
+HEADERS = web.headers("connect-src 'self'; form-action 'none'")
 
 
 class _Gone(Exception):
@@ -178,9 +170,7 @@ class ServeApp:
 
     async def _embeddings(self, request: Request) -> Response:
         self._authorize(request)
-        raise Refused(
-            404, "embeddings are not supported: the model continues texts, it has no vector of them"
-        )
+        raise Refused(404, "embeddings are not supported: the model has no vector of a text")
 
     async def _health(self, request: Request) -> Response:
         alive = self.engine.is_alive

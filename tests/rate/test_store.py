@@ -189,7 +189,7 @@ def judged(url, tasks=40):
 def test_export_is_what_the_format_says(url, tmp_path):
     judged(url)
     with Store(url) as store:
-        counts = export(store, tmp_path / "train.parquet", tmp_path / "heldout.parquet", 0.25)
+        counts = export(store, tmp_path, 0.25)
     train, heldout = (
         pq.read_table(tmp_path / f"{name}.parquet").to_pylist() for name in ("train", "heldout")
     )
@@ -212,7 +212,7 @@ def test_the_same_ratings_give_the_same_bytes(tmp_path):
         folder.mkdir()
         judged(f"sqlite:///{folder}/ratings.sqlite")
         with Store(f"sqlite:///{folder}/ratings.sqlite") as store:
-            export(store, folder / "train.parquet", folder / "heldout.parquet", 0.5)
+            export(store, folder, 0.5)
         files.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert sorted(files[0]) == ["heldout.parquet", "ratings.sqlite", "train.parquet"]
     assert files[0] == files[1]
