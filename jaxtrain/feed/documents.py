@@ -170,9 +170,8 @@ class Documents:
         most = np.array([max_epochs * len(packed.plan) for packed in self.packed])
         if np.any(drawn > most):
             source, need = max(found.items(), key=lambda item: item[1].epochs)
-            enough = bisect.bisect_left(
-                range(steps), True, key=lambda n: bool(np.any(self._drawn(n + 1) > most))
-            )
+            is_beyond = lambda n: bool(np.any(self._drawn(n + 1) > most))  # noqa: E731
+            enough = bisect.bisect_left(range(steps), True, key=is_beyond)
             raise UserError(
                 f"{steps} steps read {source} {need.epochs:.1f} times ({need.needed:,} tokens of "
                 f"{need.tokens:,}); take at most {enough} steps, collect more, lower its weight in the "

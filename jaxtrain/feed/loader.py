@@ -16,7 +16,7 @@ import numpy as np
 from jaxtrain.feed import rows
 from jaxtrain.feed.documents import BatchSizes, Documents
 from jaxtrain.feed.packing import best_fit
-from jaxtrain.feed.rows import Batch, Marked, Packed
+from jaxtrain.feed.rows import Batch, Packed
 from jaxtrain.feed.shuffle import Epochs, key, splitmix64
 from jaxtrain.feed.sources import TokenData
 from jaxtrain.runtime.errors import UserError
@@ -54,9 +54,8 @@ def heldout_batches(
     records = data.heldout(source)
     plan = best_fit(records.lengths + 2, length)
     packed = Packed(plan, rows.documents(records, data.tokenizer))
-    return _batches(
-        data, [packed], _in_order, -(-len(plan) // batch_size), BatchSizes(batch_size), length, process
-    )
+    count = -(-len(plan) // batch_size)
+    return _batches(data, [packed], _in_order, count, BatchSizes(batch_size), length, process)
 
 
 def heldout_sources(folder: str | Path) -> list[str]:
@@ -135,15 +134,14 @@ def _one_source(epochs: Epochs, numbers: np.ndarray) -> tuple[np.ndarray, np.nda
 def _conversations(data: TokenData, length: int, split: str, heldout_share: float) -> Packed:
     """The conversations of one split, of all sources in one list; says how many are longer than a row."""
     names = data.names("conversations")
-    sources = [data.conversations(name) for name in names]
-    parts, lengths = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.int64)]
-    for at, (name, records) in enumerate(zip(names, sources, strict=True)):
-        hashed = splitmix64(np.uint64(key("heldout", name)) ^ np.arange(len(records), dtype=np.uint64))
-        index = np.flatnonzero((hashed < heldout_share * 2**64) == (split == "heldout"))
-        parts.append(np.stack([np.full_like(index, at), index], axis=1))
-        lengths.append(records.lengths[index])
-    chosen, sizes = np.concatenate(parts), np.concatenate(lengths)
-    fits = sizes <= length
+    records = data.conversations(*names)
+    hashed = [np.zeros(0, np.uint64)]
+    for name in names:
+        places = np.arange(len(data.lengths("conversations", name)), dtype=np.uint64)
+        hashed.append(splitmix64(np.uint64(key("heldout", name)) ^ places))
+    is_heldout = np.concatenate(hashed) < heldout_share * 2**64
+    chosen = np.flatnonzero(is_heldout == (split == "heldout"))
+    fits = records.lengths[chosen] <= length
     if not fits.all():
         say(
             f"{data.folder}: left out {np.count_nonzero(~fits)} of {len(fits)} {split} conversations, "
@@ -154,15 +152,6 @@ def _conversations(data: TokenData, length: int, split: str, heldout_share: floa
             f"{data.folder} has no {split} conversation of at most {length} tokens; "
             "raise length, or give clean more conversations"
         )
-    source_of, index_of = chosen[fits].T
-
-    def read(indices: np.ndarray) -> list[Marked]:
-        found: list[Marked] = [(b"", b"")] * len(indices)
-        for source in np.unique(source_of[indices]).tolist():
-            here = np.flatnonzero(source_of[indices] == source)
-            marked = rows.conversations(sources[source], index_of[indices[here]])
-            for at, record in zip(here.tolist(), marked, strict=True):
-                found[at] = record
-        return found
-
-    return Packed(best_fit(sizes[fits], length), read)
+    chosen = chosen[fits]
+    plan = best_fit(records.lengths[chosen], length)
+    return Packed(plan, lambda indices: rows.conversations(records, chosen[indices]))

@@ -97,9 +97,8 @@ class Mixture:
         # Rows of each source before the phase, less those that the phase's own weights would have given.
         self._offsets = [np.zeros(len(sources), np.int64)]
         for phase, first in enumerate(self._firsts[1:]):
-            self._offsets.append(
-                self._offsets[-1] + self._before(phase, first) - self._before(phase + 1, first)
-            )
+            gained = self._before(phase, first) - self._before(phase + 1, first)
+            self._offsets.append(self._offsets[-1] + gained)
 
     def __getitem__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Of each row its source, and how many rows of that source come before it; all int64 [n]."""
@@ -140,7 +139,5 @@ def block_counts(weights: Mapping[str, float], sources: Sequence[str]) -> list[i
     counts = np.diff(ends, prepend=0).tolist()
     for source, share, count in zip(sources, shares, counts, strict=True):
         if share and not count:
-            raise UserError(
-                f"mixture: the weight of {source} is below 1 in {BLOCK}; raise it or drop the source"
-            )
+            raise UserError(f"mixture: the weight of {source} is below 1 in {BLOCK}; raise it or drop it")
     return counts

@@ -1,7 +1,7 @@
 """Open an artifact of tokenize: token records and conversations by index, their lengths, the mixture."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,20 +60,21 @@ class _Shard:
 
 
 class TokenRecords:
-    """Documents of one source: `records[i]` is int32 [lengths[i]], without special tokens."""
+    """Documents, source after source: `records[i]` is int32 [lengths[i]], without special tokens."""
 
-    def __init__(self, folder: Path, dtype: np.dtype):
+    def __init__(self, folders: Sequence[Path], dtype: np.dtype):
         self.dtype = dtype
-        self.lengths: np.ndarray = np.load(folder / "lengths.npy", allow_pickle=False)
-        self._shards = [_Shard(path) for path in sorted(folder.glob("*.arrayrecord"))]
+        lengths = [np.load(folder / "lengths.npy", allow_pickle=False) for folder in folders]
+        self.lengths: np.ndarray = np.concatenate(lengths) if lengths else np.zeros(0, np.int64)
+        self._shards = [_Shard(path) for folder in folders for path in sorted(folder.glob("*.arrayrecord"))]
         self._ends = np.cumsum([shard.count for shard in self._shards], dtype=np.int64)
         found = int(self._ends[-1]) if len(self._ends) else 0
         if found != len(self.lengths):
             for shard in self._shards:
                 integrity.check_file(shard.path)
-            raise UserError(
-                f"{folder}: {found} records but {len(self.lengths)} lengths; run `jaxtrain tokenize` again"
-            )
+            where = ", ".join(map(str, folders))
+            wrong = f"{found} records but {len(self.lengths)} lengths"
+            raise UserError(f"{where}: {wrong}; run `jaxtrain tokenize` again")
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -94,10 +95,7 @@ class TokenRecords:
 
 
 class ConversationRecords(TokenRecords):
-    """Conversations of one source, rendered: `records[i]` is int32 ids and uint8 mask, both [lengths[i]].
-
-    The mask is 1 where the assistant speaks.
-    """
+    """Conversations, rendered: `records[i]` is int32 ids and uint8 mask, 1 where the assistant speaks."""
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         (data,), length = self.stored(np.array([index])), int(self.lengths[index])
@@ -138,13 +136,14 @@ class TokenData:
         return sorted(path.parent.name for path in (self.folder / kind).glob("*/lengths.npy"))
 
     def documents(self, source: str) -> TokenRecords:
-        return TokenRecords(self._path("documents", source), self.tokenizer.id_dtype)
+        return TokenRecords([self._path("documents", source)], self.tokenizer.id_dtype)
 
     def heldout(self, source: str) -> TokenRecords:
-        return TokenRecords(self._path("heldout", source), self.tokenizer.id_dtype)
+        return TokenRecords([self._path("heldout", source)], self.tokenizer.id_dtype)
 
-    def conversations(self, source: str) -> ConversationRecords:
-        return ConversationRecords(self._path("conversations", source), self.tokenizer.id_dtype)
+    def conversations(self, *sources: str) -> ConversationRecords:
+        folders = [self._path("conversations", source) for source in sources]
+        return ConversationRecords(folders, self.tokenizer.id_dtype)
 
     def lengths(self, kind: str, source: str) -> np.ndarray:
         """int64 [records], read without opening the records."""

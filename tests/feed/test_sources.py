@@ -37,7 +37,7 @@ def test_conversations_carry_their_mask(tokens: Path) -> None:
 def test_preferences_and_prompts_as_formats_md_says(tokens: Path) -> None:
     data = TokenData.open(tokens)
     dtype = data.tokenizer.id_dtype
-    pairs, prompts = (TokenRecords(tokens / kind, dtype) for kind in ("preferences/pairs", "prompts/asked"))
+    pairs, prompts = (TokenRecords([tokens / kind], dtype) for kind in ("preferences/pairs", "prompts/asked"))
     assert len(pairs) == len(prompts) == 20 and pairs.lengths.shape == (20, 2)
     for index in (0, 7, 19):
         (record,), lengths = pairs.stored(np.array([index])), pairs.lengths[index]
@@ -62,7 +62,7 @@ def test_records_of_several_files_are_found(tokens: Path, tmp_path: Path) -> Non
         for record in part:
             writer.write(record)
         writer.close()
-    cut = TokenRecords(tmp_path / "books", whole.dtype)
+    cut = TokenRecords([tmp_path / "books"], whole.dtype)
     order = np.array([30, 0, 4, 5, 6, 5, 29])
     assert cut.stored(order) == [everything[index] for index in order.tolist()]
 
