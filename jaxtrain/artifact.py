@@ -181,7 +181,12 @@ def _make(
     with Meter() as meter:
         counts = write(partial)
     others.wait("artifact written")
-    write_json(partial / COST, _cost(before, time.monotonic() - begun, meter.kilowatt_hours))
+    # seconds of all runs on this folder; energy of the last alone, where counters measured it
+    spent, measured = time.monotonic() - begun, meter.kilowatt_hours
+    cost = {**before, "seconds": round(before["seconds"] + spent, 2)}
+    if measured:
+        cost["measured"] = {"seconds": round(spent, 2), "kilowatt_hours": measured}
+    write_json(partial / COST, cost)
     made = {**described, "fingerprint": manifests.fingerprint(described)}
     made |= {"counts": counts, "files": integrity.list_files(partial)}
     write_json(partial / MANIFEST, made)
@@ -260,14 +265,6 @@ def _empty(partial: Path) -> None:
             path.unlink()
 
 
-def _cost(before: dict[str, Any], seconds: float, measured: dict[str, float]) -> dict[str, Any]:
-    """Seconds of all runs on this folder; energy of the last alone, where counters measured it."""
-    cost: dict[str, Any] = {**before, "seconds": round(before["seconds"] + seconds, 2)}
-    if measured:
-        cost["measured"] = {"seconds": round(seconds, 2), "kilowatt_hours": measured}
-    return cost
-
-
 def require(folder: str | Path, stage: str) -> Manifest:
     """The manifest of an input that must stand and come from `stage`."""
     manifest = read_manifest(folder)
@@ -281,9 +278,7 @@ def require(folder: str | Path, stage: str) -> Manifest:
 def _remedy(path: str | Path, stage: str = "STAGE") -> str:
     if Path(f"{path}.partial").exists():
         return "its stage was interrupted: run it again"
-    return (
-        f"write it first with `jaxtrain {stage} CONFIG`, or run the whole recipe with `jaxtrain run FOLDER`"
-    )
+    return f"write it first with `jaxtrain {stage} CONFIG`, or run its recipe with `jaxtrain run FOLDER`"
 
 
 def read_cost(folder: Path) -> dict[str, Any]:

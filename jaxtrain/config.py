@@ -38,9 +38,7 @@ def load(path: str | Path) -> Any:
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         raise UserError(f"{path} defines no `config`; end it with `config = ...Config(...)`")
     if type(config) not in getattr(room_of(config), "configs", ()):
-        raise UserError(
-            f"{path}: a {type(config).__name__} configures no stage; `config` needs a stage's class"
-        )
+        raise UserError(f"{path}: a {type(config).__name__} configures no stage; give `config` one's class")
     try:
         fields.check_types(config)
         limits.check(config)
@@ -112,16 +110,12 @@ def override(config: Any, arguments: list[str]) -> Any:
 
     The end of a field's name does where it is the end of no other: `--steps` for `--train.steps`.
     """
-    changed = _parse(type(config), arguments, config)
-    limits.check(changed)
-    return changed
+    return _parse(type(config), arguments, config)
 
 
 def from_flags(kind: type, arguments: list[str]) -> Any:
     """A config of `kind` from the command line alone; what has no default must be there."""
-    config = _parse(kind, arguments)
-    limits.check(config)
-    return config
+    return _parse(kind, arguments)
 
 
 def changed(config: Any, **values: Any) -> Any:
@@ -185,7 +179,9 @@ def _parse(kind: type, arguments: list[str], default: Any = None) -> Any:
             )
     except SystemExit as stop:
         raise UserError(_refusal(printed.getvalue())) from stop
-    return dataclasses.replace(parsed, **kept)
+    parsed = dataclasses.replace(parsed, **kept)
+    limits.check(parsed)
+    return parsed
 
 
 def _with_switches(arguments: list[str], known: dict[str, fields.Field]) -> list[str]:

@@ -89,24 +89,6 @@ def sections(
     settable, changeable: what is true of all fields, because it is of the one that holds them.
     """
 
-    def add(name: str, hint: Any, current: Any, meaning: str) -> None:
-        inside = bool(_configs_in(hint))
-        text = "in the file" if inside else _type_text(hint)
-        default = _value_text(current, inside)
-        is_set = value is not None and current != default_of(field)
-        own.append(
-            Field(
-                name=name,
-                kind=text,
-                default=default,
-                meaning=meaning,
-                settable=settable and not inside,
-                changeable=can_change,
-                of=field.name,
-                is_set=is_set,
-            )
-        )
-
     hints, meanings, marks = get_type_hints(kind), docstrings(kind), changes(kind)
     own: list[Field] = []
     inner: list[Section] = []
@@ -116,15 +98,27 @@ def sections(
         can_change = changeable or field.name in marks
         if dataclasses.is_dataclass(hint):
             inner += sections(hint, None if current is MISSING else current, f"{name}.", settable, can_change)
-        elif isinstance(current, Mapping) and current:
-            for key, member in current.items():
-                add(f"{name}.{key}", get_args(hint)[1], member, meaning)
-        elif parts := _configs_in(hint):
-            add(name, hint, current, meaning)
-            for part in parts:
-                inner += sections(part, settable=False, changeable=can_change)
+            continue
+        if isinstance(current, Mapping) and current:
+            shown = [(f"{name}.{key}", get_args(hint)[1], member) for key, member in current.items()]
         else:
-            add(name, hint, current, meaning)
+            shown = [(name, hint, current)]
+            for part in _configs_in(hint):
+                inner += sections(part, settable=False, changeable=can_change)
+        for name, hint, current in shown:
+            inside = bool(_configs_in(hint))
+            own.append(
+                Field(
+                    name=name,
+                    kind="in the file" if inside else _type_text(hint),
+                    default=_value_text(current, inside),
+                    meaning=meaning,
+                    settable=settable and not inside,
+                    changeable=can_change,
+                    of=field.name,
+                    is_set=value is not None and current != default_of(field),
+                )
+            )
     doc = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
     meaning = "" if doc.startswith(f"{kind.__name__}(") else doc  # a dataclass without one gets its signature
     title = prefix.removesuffix(".") or kind.__name__
@@ -141,24 +135,17 @@ def lists_of_configs(kind: type) -> list[str]:
 def docstrings(kind: type) -> dict[str, str]:
     """The docstring under each field of a dataclass, its own or inherited, on one line."""
     found: dict[str, str] = {}
-    for base in reversed([base for base in kind.__mro__ if dataclasses.is_dataclass(base)]):
-        found |= _docstrings(base)
-    return found
-
-
-def _docstrings(kind: type) -> dict[str, str]:
-    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-    assert isinstance(body, ast.ClassDef)
-    found: dict[str, str] = {}
-    for field, text in reversed([*itertools.pairwise(body.body)]):
+    bases = reversed([base for base in kind.__mro__ if dataclasses.is_dataclass(base)])
+    bodies = [ast.parse(textwrap.dedent(inspect.getsource(base))).body[0] for base in bases]
+    pairs = (reversed([*itertools.pairwise(body.body)]) for body in bodies if isinstance(body, ast.ClassDef))
+    for field, text in itertools.chain.from_iterable(pairs):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            name = field.target.id
             match text:
                 case ast.Expr(value=ast.Constant(value=str(words))):
-                    found[field.target.id] = " ".join(words.split())
-                case ast.AnnAssign(target=ast.Name(id=behind)) if _unnumbered(behind) == _unnumbered(
-                    field.target.id
-                ):
-                    found[field.target.id] = found.get(behind, "")
+                    found[name] = " ".join(words.split())
+                case ast.AnnAssign(target=ast.Name(id=behind)) if _unnumbered(behind) == _unnumbered(name):
+                    found[name] = found.get(behind, "")
     return found
 
 
@@ -177,10 +164,8 @@ def check_types(config: Any, prefix: str = "") -> None:
             several = "it takes several: put a comma behind the one and brackets around it, (…,)"
             remedy = several if _fits((value,), hint) else f"it takes {_type_text(hint)}"
             raise UserError(f"{name} is {shown}; {remedy}")
-        inside = (
-            value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else (value,)
-        )
-        for part in inside:
+        several = value if isinstance(value, tuple) else (value,)
+        for part in value.values() if isinstance(value, Mapping) else several:
             if dataclasses.is_dataclass(part) and not isinstance(part, type):
                 check_types(part, f"{name}.")
 

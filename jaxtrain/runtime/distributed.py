@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -100,6 +101,4 @@ def _any(mine: np.ndarray) -> jax.Array:
     return _maximum(jax.make_array_from_process_local_data(rows, local))
 
 
-@jax.jit
-def _maximum(wishes: jax.Array) -> jax.Array:
-    return jnp.max(wishes, axis=0)
+_maximum = jax.jit(partial(jnp.max, axis=0))

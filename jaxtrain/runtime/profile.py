@@ -63,9 +63,9 @@ def table(folder: Path, text: str, steps: int) -> str:
     total = sum(seconds.values()) or 1.0
     rows = sorted(seconds, key=lambda what: -seconds[what])
     lines = [
-        f"{total / steps:.4g} s of operations a step, of {steps} steps, all devices and threads together"
+        f"{total / steps:.4g} s of operations a step, of {steps} steps, all devices and threads together",
+        f"{'share':>7}  {'ms/step':>9}  {'times':>7}  operation: where it comes from",
     ]
-    lines.append(f"{'share':>7}  {'ms/step':>9}  {'times':>7}  operation: where it comes from")
     for what in rows[:ROWS]:
         each = seconds[what] / steps * 1e3
         lines.append(f"{seconds[what] / total:>7.1%}  {each:>9.2f}  {counts[what] // steps:>7}  {what}")
@@ -90,7 +90,6 @@ def described(name: str, source: str) -> str:
     when = "backward" if "transpose(" in source else "forward" if "jvp(" in source else "update"
     if "rematted" in source:
         when = "again"
-    parts = [
-        part for part in source.split("/") if not re.match(r"(jit|jvp|transpose|while|body|closed|ch)", part)
-    ]
+    ours = r"(?!jit|jvp|transpose|while|body|closed|ch)"
+    parts = [part for part in source.split("/") if re.match(ours, part)]
     return f"{kind}: {when}, {'/'.join(parts[-2:])}"
