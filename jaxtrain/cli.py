@@ -39,16 +39,10 @@ COMMANDS = {
     "init": Command("your own recipe, from one that comes along", "", "recipe:InitConfig init", "name=mine"),
     "run": Command("every stage of a recipe in order", "", "pipeline:RunConfig run_folder", "folder=mine"),
     "runs": Command("what stands, how big, what is stale", "", "runs:RunsConfig show", "folder=runs/mine"),
-    "plan": Command(
-        "memory, time and cost of training", "", "plan.run:PlanConfig plan", "config=mine.py", True
-    ),
+    "plan": Command("memory, time, cost of training", "", "plan.run:PlanConfig plan", "config=mine.py", True),
     "doctor": Command("what is installed, which devices, what to do", "", "doctor:DoctorConfig show"),
-    "collect": Command(
-        "web pages, wikis, code, books, chats → one file a source", "collect.run:CollectConfig"
-    ),
-    "classify": Command(
-        "a text classifier from labelled documents, for clean", "classify.run:ClassifyConfig"
-    ),
+    "collect": Command("web, wikis, code, books, chats → one file a source", "collect.run:CollectConfig"),
+    "classify": Command("a text classifier from labelled documents", "classify.run:ClassifyConfig"),
     "clean": Command("filter, deduplicate, balance; every drop has a reason", "clean.run:CleanConfig"),
     "tokenize": Command("train the tokenizer; text → token records", "tokenize.run:TokenizeConfig"),
     "pretrain": Command("train a language model from scratch, on any devices", "pretrain.run:PretrainConfig"),
@@ -68,9 +62,7 @@ COMMANDS = {
         "runs=runs/mine",
     ),
     "chat": Command("talk to a model", "", "serve.chat:ChatConfig run", "model=runs/mine/8_ppo"),
-    "serve": Command(
-        "a chat page and OpenAI's API", "", "serve.run:ServeConfig run", "model=runs/mine/8_ppo"
-    ),
+    "serve": Command("a chat page, OpenAI's API", "", "serve.run:ServeConfig run", "model=runs/mine/8_ppo"),
     "convert": Command(
         "models from and to Hugging Face's, PEFT's, GGUF",
         "",
@@ -90,9 +82,7 @@ COMMANDS = {
     "align score": Command("a reward model's scores over HTTP", "", "align.scorer:ScoreConfig serve"),
     "align export": Command("a reward model for Hugging Face", "", "align.export:ExportConfig export"),
     "align best": Command("the best of n answers, to fine-tune on", "", "align.best:BestConfig best"),
-    "evaluate plant": Command(
-        "texts to plant for a test of memory", "", "evaluate.memorization:PlantConfig plant"
-    ),
+    "evaluate plant": Command("texts for a test of memory", "", "evaluate.memorization:PlantConfig plant"),
 }
 HEADINGS = {"init": "Recipes", "collect": "Stages, in the order data flows", "chat": "Models and records"}
 """Above the command that each begins with."""

@@ -35,12 +35,11 @@ def show(config: DoctorConfig) -> None:
     console = Console(highlight=False, markup=False, soft_wrap=True)
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    packages = ("jax", "jaxlib", "flax", "optax")
     rows = {
         "jaxtrain": jaxtrain.__version__,
         "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
-        "packages": ", ".join(
-            f"{name} {metadata.version(name)}" for name in ("jax", "jaxlib", "flax", "optax")
-        ),
+        "packages": ", ".join(f"{name} {metadata.version(name)}" for name in packages),
         "machine": f"{os.cpu_count()} cores, {memory:.0f} GB of memory, {free:.0f} GB free on this disk",
         "devices": _devices(),
         **_training(config.length),

@@ -119,9 +119,7 @@ def differences(stands: Manifest, described: Manifest, config: Any) -> list[Diff
         if old != value:
             found.append(Difference(name, old, value, marks[name].changeable))
     old, new = stands.get("inputs", {}), described["inputs"]
-    names = (
-        [name for name in new if name in old] if older else [*new, *(name for name in old if name not in new)]
-    )
+    names = [name for name in new if name in old] if older else dict.fromkeys([*new, *old])
     found += [Difference(f"input {name}", None, None) for name in names if old.get(name) != new.get(name)]
     return found
 

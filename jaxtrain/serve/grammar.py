@@ -24,9 +24,7 @@ class Grammars:
         try:
             import llguidance
         except ImportError:
-            raise UserError(
-                "it needs llguidance; install it with `pip install 'jaxtrain[grammar]'`"
-            ) from None
+            raise UserError("it needs llguidance; `pip install 'jaxtrain[grammar]'`") from None
         self._package = llguidance
         self._tokenizer = llguidance.LLTokenizer(
             llguidance.TokenizerWrapper(_Vocabulary(tokenizer)),

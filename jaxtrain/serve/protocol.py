@@ -76,10 +76,8 @@ def read(body: bytes, kind: Kind, engine: Engine) -> Call:
         found = json.loads(body)
         json.dumps(found, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        # JSON escapes made half a surrogate pair, which is no text
-        raise Refused(
-            400, "a text or a name in the body has a lone surrogate, which is no character"
-        ) from None
+        # JSON escapes made half a surrogate pair
+        raise Refused(400, "a text or a name in the body has a lone surrogate, no character") from None
     except (ValueError, RecursionError) as error:
         raise Refused(400, f"the body is not JSON: {error}") from None
     if not isinstance(found, dict):
@@ -166,9 +164,8 @@ def _stop_texts(fields: "_Fields") -> tuple[str, ...]:
     stops = fields.take("stop", (str, list), [])
     stops = tuple([stops] if isinstance(stops, str) else stops)
     if len(stops) > MOST_STOPS or not all(isinstance(s, str) and 0 < len(s) <= LONGEST_STOP for s in stops):
-        raise Refused(
-            400, f"stop is a text of 1 to {LONGEST_STOP} characters, or up to {MOST_STOPS} of them", "stop"
-        )
+        words = f"stop is a text of 1 to {LONGEST_STOP} characters, or up to {MOST_STOPS} of them"
+        raise Refused(400, words, "stop")
     return stops
 
 
@@ -301,6 +298,5 @@ class _Fields:
         for name, value in self._left.items():
             if name in IGNORED or (name in NEUTRAL and value in NEUTRAL[name]):
                 continue
-            raise Refused(
-                400, f"{name} is not supported" + (" but with its default" if name in NEUTRAL else ""), name
-            )
+            default = " but with its default" if name in NEUTRAL else ""
+            raise Refused(400, f"{name} is not supported{default}", name)
