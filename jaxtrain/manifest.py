@@ -25,6 +25,8 @@ INSTALLED = {"__pycache__", "site-packages", "dist-packages"}  # beside an input
 NAMED = 3  # differences that a message names
 SHORT = 40  # characters of a value in a message
 Manifest = dict[str, Any]
+Place = tuple[str | int, ...]
+"""Names of fields, keys of mappings and places in lists that lead to a value of a config."""
 
 
 def describe(
@@ -110,65 +112,46 @@ def differences(stands: Manifest, described: Manifest, config: Any) -> list[Diff
     older, found = is_older(stands), []
     if not older and stands["version"] != described["version"]:
         found.append(Difference("VERSION", stands["version"], described["version"]))
-    before, marks = _flat(stands.get("config", {})), _marks(config)
-    for name, value in _flat(described["config"]).items():
-        added = value if older or marks[name].is_default else None
+    before = _flat(stands.get("config", {}))
+    for path, value in _flat(described["config"]).items():
+        is_default, changeable = _marks(config, path)
+        added = value if older or is_default else None
         # what is in `train` was at the top of older configs, which had a class of their own there
-        former = name.removeprefix("train.") if name != "train.class" else name
-        old = before.get(name, before.get(former, added))
+        former = path[1:] if path[0] == "train" and path[1:] != ("class",) else path
+        old = before.get(path, before.get(former, added))
         if old != value:
-            found.append(Difference(name, old, value, marks[name].changeable))
+            found.append(Difference(".".join(map(str, path)), old, value, changeable))
     old, new = stands.get("inputs", {}), described["inputs"]
     names = [name for name in new if name in old] if older else dict.fromkeys([*new, *old])
     found += [Difference(f"input {name}", None, None) for name in names if old.get(name) != new.get(name)]
     return found
 
 
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """JSON of a config by dotted names; a mapping counts by its keys too, a list of configs by its length."""
+def _flat(value: Any, path: Place = ()) -> dict[Place, Any]:
+    """JSON of a config by its fields; a mapping counts by its keys too, a list of configs by its length."""
     match value:
         case dict():
-            own = {} if isinstance(value.get("class"), str) else {name: sorted(value)}
-            return own | {k: v for key in value for k, v in _flat(value[key], _join(name, key)).items()}
+            own = {} if isinstance(value.get("class"), str) else {path: sorted(value)}
+            parts = value.items()
         case [{}, *_]:
-            items = ((k, v) for i, item in enumerate(value) for k, v in _flat(item, _join(name, i)).items())
-            return {name: len(value), **dict(items)}
-    return {name: value}
+            own, parts = {path: len(value)}, enumerate(value)
+        case _:
+            return {path: value}
+    return own | {k: v for key, part in parts for k, v in _flat(part, (*path, key)).items()}
 
 
-@dataclass(frozen=True)
-class _Mark:
-    is_default: bool = False
-    changeable: bool = False
-
-
-def _marks(value: Any, name: str = "", mark: _Mark = _Mark()) -> dict[str, _Mark]:
-    """What is known of every name that `_flat` gives for the JSON of a config."""
-    found = {name: mark, _join(name, "class"): mark}
-    if isinstance(value, Mapping):
-        parts = {key: (item, mark) for key, item in value.items()}
-    elif isinstance(value, (list, tuple)):
-        parts = {key: (item, mark) for key, item in enumerate(value)}
-    elif dataclasses.is_dataclass(value):
-        changes, parts = fields.changes(type(value)), {}
-        for field in dataclasses.fields(value):
-            inner = getattr(value, field.name)
-            parts[field.name] = (
-                inner,
-                _Mark(
-                    mark.is_default or inner == fields.default_of(field),
-                    mark.changeable or changes.get(field.name) is fields.Change.ADJUSTABLE,
-                ),
-            )
-    else:
-        parts = {}
-    for key, (item, of) in parts.items():
-        found |= _marks(item, _join(name, key), of)
-    return found
-
-
-def _join(name: str, key: Any) -> str:
-    return f"{name}.{key}" if name else str(key)
+def _marks(config: Any, path: Place) -> tuple[bool, bool]:
+    """Whether a field on the way to a value has its default, and whether one is adjustable."""
+    is_default = is_adjustable = False
+    for key in path:
+        if not dataclasses.is_dataclass(config):
+            config = config[key]
+        elif key != "class":
+            (field,) = (field for field in dataclasses.fields(config) if field.name == key)
+            is_adjustable |= fields.changes(type(config)).get(key) is fields.Change.ADJUSTABLE
+            config = getattr(config, key)
+            is_default |= config == fields.default_of(field)
+    return is_default, is_adjustable
 
 
 def read(folder: str | Path) -> Manifest | None:
