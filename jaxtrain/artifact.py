@@ -14,12 +14,11 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from jaxtrain import integrity
+from jaxtrain import fields, integrity
 from jaxtrain import manifest as manifests
 from jaxtrain.integrity import COST, LOCK, MANIFEST, STARTED, Damaged, read_json, write_json
 from jaxtrain.manifest import Manifest, input_fingerprint
 from jaxtrain.manifest import read as read_manifest
-from jaxtrain.runtime import limits
 from jaxtrain.runtime.cluster import Others
 from jaxtrain.runtime.energy import Meter
 from jaxtrain.runtime.errors import UserError
@@ -66,7 +65,7 @@ def produce(
     others: where several processes call this together; the first of them alone writes anything but what
         `write` does, and its counts are the manifest's.
     """
-    limits.check(config)
+    fields.check(config)
     others = others or Others()
     out, partial = Path(config.out), Path(f"{Path(config.out)}.partial")
     _check_places(out, inputs)

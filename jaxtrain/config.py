@@ -20,7 +20,6 @@ from typing import Any
 import tyro
 
 from jaxtrain import fields
-from jaxtrain.runtime import limits
 from jaxtrain.runtime.errors import UserError
 
 
@@ -40,8 +39,7 @@ def load(path: str | Path) -> Any:
     if type(config) not in getattr(room_of(config), "configs", ()):
         raise UserError(f"{path}: a {type(config).__name__} configures no stage; give `config` one's class")
     try:
-        fields.check_types(config)
-        limits.check(config)
+        fields.check(config)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return config
@@ -180,7 +178,7 @@ def _parse(kind: type, arguments: list[str], default: Any = None) -> Any:
     except SystemExit as stop:
         raise UserError(_refusal(printed.getvalue())) from stop
     parsed = dataclasses.replace(parsed, **kept)
-    limits.check(parsed)
+    fields.check(parsed)
     return parsed
 
 

@@ -18,6 +18,7 @@ from numbers import Integral, Real
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from jaxtrain.runtime import limits
 from jaxtrain.runtime.errors import UserError
 
 MISSING = dataclasses.MISSING
@@ -154,9 +155,11 @@ def _unnumbered(name: str) -> str:
     return re.sub(r"\d+", "", name)
 
 
-def check_types(config: Any, prefix: str = "") -> None:
-    """UserError naming the first field of a config, or of one inside it, whose value is of another type."""
-    hints = get_type_hints(type(config))
+def check(config: Any, prefix: str = "") -> None:
+    """UserError naming the first field of a config, or of one in it, that has another type or a number out
+    of its limits; of this project's configs a number is at least 0 where nothing else is said."""
+    hints, declared = get_type_hints(type(config)), get_type_hints(type(config), include_extras=True)
+    unsaid = limits.Limits() if type(config).__module__.startswith("jaxtrain.") else limits.ANY
     for field in dataclasses.fields(config):
         name, value, hint = prefix + field.name, getattr(config, field.name), hints[field.name]
         if not _fits(value, hint):
@@ -164,10 +167,25 @@ def check_types(config: Any, prefix: str = "") -> None:
             several = "it takes several: put a comma behind the one and brackets around it, (…,)"
             remedy = several if _fits((value,), hint) else f"it takes {_type_text(hint)}"
             raise UserError(f"{name} is {shown}; {remedy}")
-        several = value if isinstance(value, tuple) else (value,)
-        for part in value.values() if isinstance(value, Mapping) else several:
-            if dataclasses.is_dataclass(part) and not isinstance(part, type):
-                check_types(part, f"{name}.")
+        own = limits.of(declared[field.name], unsaid)
+        for key, member in _members(value):
+            is_number = isinstance(member, (int, float)) and not isinstance(member, bool)
+            if is_number and not own.holds(member):
+                raise UserError(f"{name}{key} is {member:g}; it is {own}")
+            if dataclasses.is_dataclass(member) and not isinstance(member, type):
+                check(member, f"{name}{key}.")
+    if isinstance(config, limits.Checked):
+        config.check()
+
+
+def _members(value: Any) -> Iterator[tuple[str, Any]]:
+    match value:
+        case Mapping():
+            yield from ((f".{key}", member) for key, member in value.items())
+        case list() | tuple():
+            yield from ((f"[{at}]", member) for at, member in enumerate(value))
+        case _:
+            yield "", value
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -15,7 +15,8 @@ import pytest
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain.runtime import checkpoint, limits, mesh
+from jaxtrain import fields
+from jaxtrain.runtime import checkpoint, mesh
 from jaxtrain.runtime.checkpoint import Checkpoints, KeepConfig
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
@@ -193,7 +194,7 @@ def test_the_best_and_every_so_many_stay(tmp_path: Path) -> None:
         checkpoints.close()
         assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == ["2", "3", "6", "7"]
     with pytest.raises(UserError, match="last is 1; it is at least 2"):
-        limits.check(KeepConfig(last=1))
+        fields.check(KeepConfig(last=1))
 
 
 FULL_DISK = """

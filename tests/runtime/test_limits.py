@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 
-from jaxtrain import cli
+from jaxtrain import cli, fields
 from jaxtrain import config as configs
 from jaxtrain.align.run import GRPOConfig, PPOConfig, PreferenceConfig, RewardConfig
 from jaxtrain.finetune.run import FinetuneConfig
 from jaxtrain.pretrain.run import PretrainConfig
-from jaxtrain.runtime import limits
 from jaxtrain.runtime.errors import UserError
 
 PATHS = dict.fromkeys(("data", "out"), "nowhere")
@@ -57,15 +56,15 @@ CONFIGS: dict[str, Any] = {
 )
 def test_a_number_out_of_its_limits_is_named(stage: str, changed: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        limits.check(configs.changed(CONFIGS[stage], **changed))
+        fields.check(configs.changed(CONFIGS[stage], **changed))
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_intervals_of_0_are_never_and_a_weight_may_be_negative(config: Any) -> None:
     train = {"evaluate_every": 0, "checkpoint_every": 0, "log_every": 0, "profile": 0, "early_stop": 0}
-    limits.check(configs.changed(config, train=dataclasses.replace(config.train, **train)))
+    fields.check(configs.changed(config, train=dataclasses.replace(config.train, **train)))
     if isinstance(config, GRPOConfig):
-        limits.check(dataclasses.replace(config, rewards={"exact": -1.0}))
+        fields.check(dataclasses.replace(config, rewards={"exact": -1.0}))
 
 
 def test_it_is_one_line_before_any_data_are_read(tmp_path, capsys) -> None:
@@ -87,4 +86,4 @@ class OfTheirOwn:
 
 
 def test_a_class_of_a_user_has_the_numbers_that_it_likes() -> None:
-    limits.check(OfTheirOwn())
+    fields.check(OfTheirOwn())
