@@ -74,6 +74,7 @@ def application(scorer: Scorer, hosts: tuple[str, ...] = ("*",)) -> "Starlette":
     """
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
+    from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
@@ -86,8 +87,8 @@ def application(scorer: Scorer, hosts: tuple[str, ...] = ("*",)) -> "Starlette":
         try:
             prompt, completions = parse(await web.body(request, LONGEST_BODY))
             return JSONResponse(await run_in_threadpool(scorer.score, prompt, completions))
-        except web.TooLong:
-            return JSONResponse({"error": f"more than {LONGEST_BODY} bytes"}, 413)
+        except HTTPException as error:
+            return JSONResponse({"error": error.detail}, error.status_code)
         except UserError as error:
             return JSONResponse({"error": str(error)}, 400)
 

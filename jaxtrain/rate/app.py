@@ -19,6 +19,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import ClientDisconnect, Request
@@ -42,14 +43,6 @@ LONGEST_MARKDOWN = 32 * 1024
 
 # Raw HTML is shown as text, links cannot run scripts, and nothing is loaded from elsewhere.
 _MARKDOWN = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable("table").disable("image")
-
-
-class _Refused(Exception):
-    """A request that is answered with a page of one sentence."""
-
-    def __init__(self, status: int, text: str):
-        super().__init__(text)
-        self.status, self.text = status, text
 
 
 class RatingApp:
@@ -89,7 +82,7 @@ class RatingApp:
         ]
         cookies = {"secret_key": secret, "same_site": "lax", "max_age": 30 * 86400}
         session = Middleware(SessionMiddleware, **cookies, https_only=self.address.startswith("https:"))
-        handlers = {_Refused: self._refused, UserError: self._refused, ClientDisconnect: web.gone}
+        handlers = {HTTPException: self._refused, UserError: self._refused, ClientDisconnect: web.gone}
         self.asgi = Starlette(routes=routes, middleware=[session], exception_handlers=handlers)
 
     def invite_link(self, name: str) -> str:
@@ -121,7 +114,7 @@ class RatingApp:
         rater, form = _rater(request), await _form(request)
         task, verdict = _number(form, "task"), form.get("verdict", "ranks")
         if verdict not in ("ranks", "all_bad", "skip"):
-            raise _Refused(400, f"There is no verdict {verdict!r}.")
+            raise HTTPException(400, f"There is no verdict {verdict!r}.")
         answers = sum(name.startswith("rank_") for name in form)
         given = [_number(form, f"rank_{k}") for k in range(answers)] if verdict == "ranks" else [1] * answers
         places = sorted(set(given))  # 1, 2, 2, 4 is 1, 2, 2, 3
@@ -165,7 +158,7 @@ class RatingApp:
         _administrator(request)
         name = (await _form(request)).get("name", "").strip()
         if not name or len(name) > 80:
-            raise _Refused(400, "Give the rater a name of at most 80 characters.")
+            raise HTTPException(400, "Give the rater a name of at most 80 characters.")
         await run_in_threadpool(self.store.add_rater, name, False)
         request.session["invited"] = {"name": name, "url": self.invite_link(name)}
         return _to("/admin")
@@ -174,7 +167,7 @@ class RatingApp:
         _administrator(request)
         rows = {"rankings": exchange.rankings, "preferences": exchange.preferences}
         if (kind := request.path_params["kind"]) not in rows:
-            raise _Refused(404, "There are rankings.jsonl and preferences.jsonl.")
+            raise HTTPException(404, "There are rankings.jsonl and preferences.jsonl.")
         name = {"Content-Disposition": f'attachment; filename="{kind}.jsonl"'}
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows[kind](self.store))
         return StreamingResponse(lines, media_type="application/jsonl", headers=HEADERS | name)
@@ -189,8 +182,8 @@ class RatingApp:
         return HTMLResponse(text, status, HEADERS)
 
     async def _refused(self, request: Request, error: Exception) -> Response:
-        if isinstance(error, _Refused):
-            return await self._page(request, "refused.html", error.status, text=error.text)
+        if isinstance(error, HTTPException):
+            return await self._page(request, "refused.html", error.status_code, text=error.detail)
         return await self._page(request, "refused.html", 409, text=f"Not recorded: {error}.")
 
 
@@ -208,38 +201,37 @@ def _signed(signer: URLSafeSerializer, token: str) -> str:
     try:
         return signer.loads(token)
     except BadSignature:
-        raise _Refused(403, "This link is not valid. Ask whoever runs this page for a new one.") from None
+        raise HTTPException(
+            403, "This link is not valid. Ask whoever runs this page for a new one."
+        ) from None
 
 
 def _rater(request: Request) -> int:
     if "rater" not in request.session:
-        raise _Refused(403, "Please open the link that you were invited with.")
+        raise HTTPException(403, "Please open the link that you were invited with.")
     return request.session["rater"]
 
 
 def _administrator(request: Request) -> None:
     if not request.session.get("admin"):
-        raise _Refused(403, "Please open the administrator's link, printed where this page was started.")
+        raise HTTPException(403, "Please open the administrator's link, printed where this page was started.")
 
 
 async def _form(request: Request) -> dict[str, str]:
     """The fields of a form that this page itself showed."""
-    try:
-        body = await web.body(request, LONGEST_FORM)
-    except web.TooLong:
-        raise _Refused(413, "This form is too long.") from None
+    body = await web.body(request, LONGEST_FORM)
     try:
         form = dict(parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=True, max_num_fields=40))
     except ValueError:
-        raise _Refused(400, "This is not a form of this page.") from None
+        raise HTTPException(400, "This is not a form of this page.") from None
     known = request.session.get("csrf", "")
     if not known or not hmac.compare_digest(form.get("csrf", "").encode(), known.encode()):
-        raise _Refused(403, "This form was not sent from this page. Go back, reload it and try again.")
+        raise HTTPException(403, "This form was not sent from this page. Go back, reload it and try again.")
     return form
 
 
 def _number(form: dict[str, str], name: str) -> int:
     value = form.get(name, "")
     if not value.isascii() or not value.isdigit() or len(value) > 12:
-        raise _Refused(400, f"{name} is no number: rank every answer.")
+        raise HTTPException(400, f"{name} is no number: rank every answer.")
     return int(value)

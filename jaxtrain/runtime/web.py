@@ -15,6 +15,7 @@ from typing import Any
 
 import h11
 import uvicorn
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
@@ -38,10 +39,6 @@ class Patience:
     """To send its body."""
     reader: float = 60.0
     """To take what was written."""
-
-
-class TooLong(Exception):
-    """A body of more bytes than are read."""
 
 
 class Connection(H11Protocol):
@@ -150,12 +147,12 @@ def is_json(request: Request) -> bool:
 
 
 async def body(request: Request, longest: int) -> bytes:
-    """The body of a request. Errors: TooLong; ClientDisconnect where the client left in the middle of it."""
+    """The body of a request. Errors: HTTPException 413; ClientDisconnect where the client left amid it."""
     found = bytearray()
     async for chunk in request.stream():
         found += chunk
         if len(found) > longest:
-            raise TooLong
+            raise HTTPException(413, f"a request of more than {longest} bytes is not read")
     return bytes(found)
 
 

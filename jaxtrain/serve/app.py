@@ -88,10 +88,7 @@ class ServeApp:
         self._authorize(request)
         if not web.is_json(request):
             raise Refused(415, "send the request as application/json")
-        try:
-            body = await web.body(request, LONGEST_BODY)
-        except web.TooLong:
-            raise Refused(413, f"the request is longer than {LONGEST_BODY} bytes") from None
+        body = await web.body(request, LONGEST_BODY)
         call = await asyncio.to_thread(protocol.read, body, kind, self.engine)
         events: asyncio.Queue[int] = asyncio.Queue()
         answers = self._submit(call, events)
