@@ -80,12 +80,6 @@ def shortened(rows: list[Line]) -> list[Line]:
     return [*rows[:ROWS], {"label": f"{len(rest)} others", **others}]
 
 
-def byte_size(count: int) -> str:
-    """`57 B`, `3.42 kB`, `9.83 MB`, `1.20 TB`."""
-    power = max(0, min(4, (len(str(count)) - 1) // 3))
-    return f"{count / 1000**power:.2f} {'kMGT'[power - 1]}B" if power else f"{count} B"
-
-
 def by_size(sizes: Mapping[str, int]) -> list[tuple[str, int]]:
     """Clusters by doublings of their size: ("2", n), ("3 to 4", n), ("5 to 8", n), …"""
     found: dict[int, int] = {}

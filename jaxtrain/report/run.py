@@ -4,12 +4,14 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import jinja2
 from markupsafe import Markup
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Column, Table
 
 from jaxtrain import artifact
@@ -44,7 +46,7 @@ LIMITS = {
 class ReportConfig:
     """The finished artifacts of one run, and where its report goes."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     run: Operational[str]
     """Folder that holds the artifacts, such as runs/quickstart; all of them are shown."""
@@ -130,7 +132,7 @@ def template(name: str) -> jinja2.Template:
     )
     environment.filters |= {"share": gather.share, "duration": duration, "energy": energy, "mass": mass}
     environment.filters |= {"shortened": census.shortened, "by_size": census.by_size}
-    environment.filters |= {"size": census.byte_size, "spread": census.spread}
+    environment.filters |= {"size": partial(decimal, precision=2), "spread": census.spread}
     return environment.get_template(name)
 
 

@@ -167,14 +167,6 @@ def test_the_signals_whose_limits_are_broken_are_shown_and_quantiles_are_straigh
     }
     assert census.shown(found) == ["words", "broken"]
     assert census.quantile(edges, [2, 4], 0.5) == 0.625 and census.quantile(edges, [0, 0], 0.5) is None
-    sizes = (57, 3418, 999_999, 1_000_000, 2_500_000_000_000)
-    assert [census.byte_size(size) for size in sizes] == [
-        "57 B",
-        "3.42 kB",
-        "1000.00 kB",
-        "1.00 MB",
-        "2.50 TB",
-    ]
     assert census.by_size({"2": 5, "3": 1, "4": 2, "900": 1}) == [("2", 5), ("3 to 4", 3), ("513 to 1024", 1)]
 
 
