@@ -68,7 +68,7 @@ def _part(part: Part, each: Range) -> dict[str, Any]:
         "rows": part.program.rows,
         "calls": _range(part.program.calls),
         "memory": _memory(part.memory),
-        "traffic": [dataclasses.asdict(one) for one in part.traffic],
+        "traffic": [dataclasses.asdict(one) | {"sent": one.sent} for one in part.traffic],
         "compute": part.time.compute,
         "bandwidth": part.time.memory,
         "links": part.time.links,

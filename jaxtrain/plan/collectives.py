@@ -29,8 +29,14 @@ class Traffic:
     count: int
     size: int
     """Bytes of the whole arrays (gathered, or before they are scattered), summed over all times."""
-    sent: int
-    """Bytes that a device sends in a ring: size · (n − 1) / n, all-reduce twice that, a permute size."""
+
+    @property
+    def sent(self) -> int:
+        """Bytes that a device sends in a ring: size · (n − 1) / n, all-reduce twice that, a permute size."""
+        if self.kind == "collective-permute":
+            return self.size
+        turns = 2 if self.kind == "all-reduce" else 1
+        return round(self.size * turns * (self.devices - 1) / self.devices)
 
 
 def read(text: str, mesh: dict[str, int]) -> list[Traffic]:
@@ -55,30 +61,18 @@ def read(text: str, mesh: dict[str, int]) -> list[Traffic]:
                 continue
             seen.add(key)
             group = _group(line, math.prod(mesh.values()))
-            size = _size(found[1], started=found[3] is not None) * (
-                len(group) if found[2] == "reduce-scatter" else 1
-            )
-            if len(group) > 1 or found[2] == "collective-permute":
-                across = found[2] == "collective-permute"  # a pair may lie along no line of the mesh
+            size = _size(found[1], started=found[3] is not None)
+            size *= len(group) if found[2] == "reduce-scatter" else 1
+            across = found[2] == "collective-permute"  # a pair may lie along no line of the mesh
+            if len(group) > 1 or across:
                 entry = sums[found[2], axes_of(group, mesh, across=across), len(group)]
                 entry[0] += often
                 entry[1] += often * size
     traffic = [
-        Traffic(
-            kind=kind,
-            axes=axes,
-            devices=n,
-            count=count,
-            size=size,
-            sent=size if kind == "collective-permute" else round(size * _turns(kind) * (n - 1) / n),
-        )
+        Traffic(kind=kind, axes=axes, devices=n, count=count, size=size)
         for (kind, axes, n), (count, size) in sums.items()
     ]
     return sorted(traffic, key=lambda one: -one.sent)
-
-
-def _turns(kind: str) -> int:
-    return 2 if kind == "all-reduce" else 1
 
 
 def axes_of(group: Iterable[int], mesh: dict[str, int], across: bool = False) -> tuple[str, ...]:

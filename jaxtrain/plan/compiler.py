@@ -96,10 +96,8 @@ def devices(topology: Topology) -> list[Any]:
     if chip.platform == "gpu":
         nodes, each = (topology.devices // 8, 8) if topology.devices % 8 == 0 else (1, topology.devices)
         target = TARGET.format(*GPUS[chip.name], int(chip.bandwidth), chip.device_kind)
-        found = topologies.get_topology_desc(
-            platform="cuda", target_config=target, topology=f"{nodes}x1x{each}"
-        )
-        return list(found.devices)
+        what = {"target_config": target, "topology": f"{nodes}x1x{each}"}
+        return list(topologies.get_topology_desc(platform="cuda", **what).devices)
     name = ("tpu" if chip.name == "7x" else "") + topology.name.split(" x ")[-1]
     more = {"num_slices": topology.slices} if topology.slices > 1 else {}
     try:

@@ -120,11 +120,12 @@ def _state(work: Work, learner: Learner, mesh: AnyMesh) -> TrainState:
 
 
 def _batch(work: Work, mesh: AnyMesh, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
-    cut = NamedSharding(mesh, P(BATCH, "context"))
     kinds = dict.fromkeys(work.whole, jnp.int32) | dict.fromkeys(work.real, jnp.float32)
-    return {
-        name: jax.ShapeDtypeStruct((rows, work.length), kind, sharding=cut) for name, kind in kinds.items()
-    }
+    return {name: _rows(mesh, (rows, work.length), kind) for name, kind in kinds.items()}
+
+
+def _rows(mesh: AnyMesh, shape: tuple[int, int], kind: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, kind, sharding=NamedSharding(mesh, P(BATCH, "context")))
 
 
 def _step(work: Work, learner: Learner, state: TrainState, mesh: AnyMesh, others: int) -> Program:
@@ -153,7 +154,7 @@ def _step(work: Work, learner: Learner, state: TrainState, mesh: AnyMesh, others
         batch=_bytes(batch) + _bytes(rest),
         beside=others,
         kept=max(0, _bytes(residuals) - weights),  # the weights themselves are among them
-        working=gradients + _loss_at_work(work, mesh, work.micro) + _layer_at_work(work, mesh, work.micro),
+        working=gradients + _at_work(work, mesh),
     )
     arguments = (state, batch) if frozen is None else (state, batch, frozen)
     return Program(name="step", function=step, arguments=arguments, memory=memory, rows=work.rows)
@@ -173,11 +174,7 @@ def _reading(work: Work, learner: Learner, state: TrainState, mesh: AnyMesh, mem
         name="log-probabilities",
         function=jax.jit(read),
         arguments=(state.model, learner.frozen, batch),
-        memory=dataclasses.replace(
-            memory,
-            batch=_bytes(batch),
-            working=_loss_at_work(work, mesh, work.micro) + _layer_at_work(work, mesh, work.micro),
-        ),
+        memory=dataclasses.replace(memory, batch=_bytes(batch), working=_at_work(work, mesh)),
         rows=work.micro,
         calls=ONCE * calls,
     )
@@ -188,16 +185,14 @@ def _sampling(work: Work, learner: Learner, state: TrainState, mesh: AnyMesh, me
     asking, model = work.rollouts, work.model
     assert asking is not None
     rows = -(-asking.at_once // meshes.batch_rows()) * meshes.batch_rows()
-    asked = jax.ShapeDtypeStruct(
-        (rows, asking.prompt), jnp.int32, sharding=NamedSharding(mesh, P(BATCH, "context"))
-    )
+    asked = _rows(mesh, (rows, asking.prompt), jnp.int32)
     keys = drawn(lambda key: row_keys(key, jnp.arange(rows)), mesh)
 
     def sample(learned: Any, frozen: Any, tokens: jax.Array, segments: jax.Array, keys: jax.Array) -> Any:
         model = _policy(learner, learned, frozen).transformer
         return generate(model, tokens, segments, keys, max_new=asking.new, temperature=1.0, stop=0, pad=0)
 
-    own, tensor, width = rows // meshes.batch_rows(), mesh.shape["tensor"], _width(model)
+    own, tensor, width = rows // meshes.batch_rows(), mesh.shape["tensor"], work.width
     slots = asking.prompt + asking.new
     decoder = weights_of(model) * width // tensor
     scores = 2 * 4 * own * model.heads // tensor * asking.prompt * slots
@@ -211,7 +206,7 @@ def _sampling(work: Work, learner: Learner, state: TrainState, mesh: AnyMesh, me
         memory=dataclasses.replace(
             memory,
             batch=2 * _bytes(asked),
-            kept=keys_and_values(work, mesh, own, slots),
+            kept=own * slots * 2 * model.layers * model.kv_heads * model.head_dim // tensor * width,
             working=decoder + max(scores + hidden, logits),
         ),
         rows=rows,
@@ -232,13 +227,6 @@ def weights_of(model: ModelConfig) -> int:
     return model.matmul_parameters + embedding + experts
 
 
-def keys_and_values(work: Work, mesh: AnyMesh, rows: int, slots: int) -> int:
-    """Bytes of so many rows of a device."""
-    model = work.model
-    of_token = 2 * model.layers * model.kv_heads * model.head_dim // mesh.shape["tensor"]
-    return rows * slots * of_token * _width(model)
-
-
 def _bytes(tree: Any) -> int:
     """Of one device."""
 
@@ -250,26 +238,17 @@ def _bytes(tree: Any) -> int:
     return sum(of(leaf) for leaf in jax.tree.leaves(tree) if hasattr(leaf, "shape"))
 
 
-def _width(model: ModelConfig) -> int:
-    return 2 if model.dtype == "bfloat16" else 4
-
-
-def _loss_at_work(work: Work, mesh: AnyMesh, rows: int) -> int:
-    """The head's gradient whole over fsdp in float32, the head in compute precision, and a chunk of logits
-    three times."""
+def _at_work(work: Work, mesh: AnyMesh) -> int:
+    """Of a micro-batch. The loss: the head's gradient whole over fsdp in float32, the head in compute
+    precision, and a chunk of logits three times. A layer: its weights, gathered, with its hidden units."""
     model, shape = work.model, mesh.shape
     vocab = model.vocab_size // shape["tensor"]
-    tokens = max(1, rows // meshes.batch_rows()) * work.length // shape["context"]
+    tokens = max(1, work.micro // meshes.batch_rows()) * work.length // shape["context"]
     chunk = min(tokens, max(losses.TOKENS, losses.LOGITS // vocab))
-    return model.d_model * vocab * (4 + _width(model)) + 3 * 4 * chunk * vocab
-
-
-def _layer_at_work(work: Work, mesh: AnyMesh, rows: int) -> int:
-    """A layer's weights, gathered, with its hidden units."""
-    model, shape = work.model, mesh.shape
-    tokens = max(1, rows // meshes.batch_rows()) * work.length // shape["context"]
+    loss = model.d_model * vocab * (4 + work.width) + 3 * 4 * chunk * vocab
     hidden = model.d_hidden * (model.experts_per_token * shape["expert"] if model.experts else 1)
     attention = model.d_model * model.head_dim * (2 * model.heads + 2 * model.kv_heads)
     mlps = max(1, model.experts // shape["expert"]) * (3 if model.gated else 2)
     gathered = (attention + mlps * model.d_model * model.d_hidden) // shape["tensor"]
-    return (2 * gathered + tokens * (4 * hidden + 4 * model.d_model) // shape["tensor"]) * _width(model)
+    layer = 2 * gathered + tokens * (4 * hidden + 4 * model.d_model) // shape["tensor"]
+    return loss + layer * work.width

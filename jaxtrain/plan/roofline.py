@@ -38,8 +38,6 @@ class Time:
     flops_per_token: float
     recompute: float
     """FLOPs done over FLOPs that count."""
-    share: float
-    """Of its peak that the chip is expected to reach in arithmetic."""
 
     @property
     def bound(self) -> str:
@@ -81,15 +79,8 @@ def estimate(
         max(spent[1], in_time.value, links),
         max(spent[2], in_time.high) + links,
     )
-    return Time(
-        compute=peak,
-        memory=in_memory,
-        links=links,
-        step=step,
-        flops_per_token=per_token,
-        recompute=again,
-        share=value,
-    )
+    work_done = {"flops_per_token": per_token, "recompute": again}
+    return Time(compute=peak, memory=in_memory, links=links, step=step, **work_done)
 
 
 def recompute(work: Work) -> float:
@@ -106,8 +97,7 @@ def recompute(work: Work) -> float:
 def _memory_bytes(program: Program, work: Work, mesh: AnyMesh, memory: Memory) -> float:
     """At least: gathered weights read in each pass, the optimizer's own, activations once each. Sampling
     reads the weights and all slots of keys and values for every token."""
-    model, shape = work.model, mesh.shape
-    width = 2 if model.dtype == "bfloat16" else 4
+    model, shape, width = work.model, mesh.shape, work.width
     if program.name == "sampling":
         assert work.rollouts is not None
         return work.rollouts.new * (weights_of(model) * width / shape["tensor"] + memory.kept)
@@ -170,8 +160,7 @@ def expected_traffic(program: Program, work: Work, mesh: AnyMesh, memory: Memory
     and values round, expert exchanges tokens twice a pass, stage hands the stream on, data sums
     the gradients. Sampling gathers the weights once.
     """
-    model, n = work.model, dict(mesh.shape)
-    width = 2 if model.dtype == "bfloat16" else 4
+    model, n, width = work.model, dict(mesh.shape), work.width
     learns = program.name == "step"
     passes = (3 if model.remat in ("full", "offload") else 2) if learns else 1  # forward, again, backward
     back = int(learns)
@@ -193,11 +182,8 @@ def expected_traffic(program: Program, work: Work, mesh: AnyMesh, memory: Memory
         ("collective-permute", "stage", (1 + back) * turns, stream // model.stage_microbatches),
         ("all-reduce", "data", back, memory.weights),
     ]
-    found = []
-    for kind, axis, count, size in plan:
-        if n[axis] > 1 and count:
-            ring = 1.0 if kind == "collective-permute" else (n[axis] - 1) / n[axis]
-            sent = int(count * size * ring * (2 if kind == "all-reduce" else 1))
-            one = Traffic(kind=kind, axes=(axis,), devices=n[axis], count=count, size=count * size, sent=sent)
-            found.append(one)
-    return found
+    return [
+        Traffic(kind=kind, axes=(axis,), devices=n[axis], count=count, size=count * size)
+        for kind, axis, count, size in plan
+        if n[axis] > 1 and count
+    ]

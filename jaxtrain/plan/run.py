@@ -42,37 +42,27 @@ class PlanConfig:
     """Bytes a second of a chip out of its slice or node; 0: the published figure."""
 
 
-def plan(asked: PlanConfig, overrides: list[str]) -> None:
-    """Print the plan of a training config, changed by `overrides`."""
+def plan(asked: PlanConfig, overrides: list[str]) -> str:
+    """The plan of a training config, changed by `overrides`, as text or JSON."""
     topology = _given(parse(asked.topology, asked.slices), asked)
     if not compiler.missing(topology):
         compiler.environment(topology)
     config = configs.override(configs.load(asked.config), overrides)
     found = answer(config, shape_of(config, Path(asked.config).parent), topology, asked)
-    show.out(json.dumps(found, indent=1) if asked.json else show.text(found))
+    return json.dumps(found, indent=1) if asked.json else show.text(found)
 
 
 def answer(config: Any, shape: ModelConfig, topology: Topology, asked: PlanConfig) -> dict[str, Any]:
     """Everything that is shown, as JSON values. shape: `work.shape_of(config)`."""
-    swept: list[search.Outcome] = []
-    if asked.sweep:
-        swept = search.swept(config, shape, topology)
-        best, why = search.answered(swept[0].work.config, shape, topology)
-        if isinstance(best.mesh, Mesh) and len(swept) > 1 and not best.compiled:
-            best = search.compiled(best)
-    else:
-        best, why = search.answered(config, shape, topology)
+    swept = search.swept(config, shape, topology) if asked.sweep else []
+    best, why = search.answered(swept[0].work.config if swept else config, shape, topology)
+    if len(swept) > 1 and isinstance(best.mesh, Mesh) and not best.compiled:
+        best = search.compiled(best)
     return bill.described(best, why, swept)
 
 
 def _given(topology: Topology, asked: PlanConfig) -> Topology:
     """With the prices and bandwidths that were given."""
-    chip = topology.chip
-    changes: dict[str, float] = {}
-    if asked.price:
-        changes["price"] = asked.price / chip.per_chip
-    if asked.link:
-        changes["link"] = asked.link / chip.per_chip
-    if asked.network:
-        changes["network"] = asked.network / chip.per_chip
+    chip, given = topology.chip, {name: getattr(asked, name) for name in ("price", "link", "network")}
+    changes = {name: value / chip.per_chip for name, value in given.items() if value}
     return dataclasses.replace(topology, chip=dataclasses.replace(chip, **changes))

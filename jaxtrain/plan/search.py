@@ -161,9 +161,8 @@ def neighbours(config: Any, shape: ModelConfig, topology: Topology) -> list[tupl
     own = runs_as(config.train, shape).remat
     remats: dict[str, tuple[str, ...]] = {"full": ("train.remat full",), own: ()}
     found = []
-    for (rows, of_rows), (remat, of_remat), factor in itertools.product(
-        _fewer(config), remats.items(), (1, 2, 4, 8)
-    ):
+    settings = itertools.product(_fewer(config), remats.items(), (1, 2, 4, 8))
+    for (rows, of_rows), (remat, of_remat), factor in settings:
         parts = config.train.microbatches * factor
         of_parts = (f"train.microbatches {parts}",) if factor > 1 else ()
         for mesh, of_mesh in _meshes(config, shape, topology):
@@ -195,10 +194,9 @@ def _measured_all(
 
 def swept(config: Any, shape: ModelConfig, topology: Topology) -> list[Outcome]:
     """Every mesh of data, fsdp and tensor by formula, the fastest that fits first."""
-    meshes = [
-        (configs.changed(config, train__mesh=mesh), words) for mesh, words in _meshes(config, shape, topology)
-    ]
-    found = list(_measured_all(meshes, shape, topology))
+    choices = _meshes(config, shape, topology)
+    settings = [(configs.changed(config, train__mesh=mesh), words) for mesh, words in choices]
+    found = list(_measured_all(settings, shape, topology))
     if not found:
         raise UserError(
             f"no mesh of {topology.name} cuts the rows of a step and this model; make their number a "

@@ -5,13 +5,6 @@ from typing import Any
 GIB = 2**30
 
 
-def out(text: str) -> None:
-    """To stdout: it is the result."""
-    import sys
-
-    sys.stdout.write(text + "\n")
-
-
 def text(found: dict[str, Any]) -> str:
     parts = [_setting(found), *(_program(one, found) for one in found["programs"]), _step(found)]
     if found["run"]:

@@ -91,6 +91,11 @@ class Work:
         return max(1, self.rows // self.train.microbatches)
 
     @property
+    def width(self) -> int:
+        """Bytes of a number that it computes with."""
+        return 2 if self.model.dtype == "bfloat16" else 4
+
+    @property
     def lora(self) -> Any:
         found = getattr(self.config, "lora", None)
         return found if found is not None and found.rank else None
@@ -153,25 +158,14 @@ def shape_of(config: Any, where: Path | None = None) -> ModelConfig:
     )
 
 
-def _pretrain(config: PretrainConfig, model: ModelConfig) -> Work:
+def _text(config: PretrainConfig | FinetuneConfig, model: ModelConfig) -> Work:
+    is_first = isinstance(config, PretrainConfig)
     return Work(
         config=config,
         model=model,
         rows=config.batch_size,
-        length=model.max_length,
-        loss=partial(token_loss, z_loss=config.z_loss),
-        module=partial(Transformer, model),
-        real=("loss_weights",),
-    )
-
-
-def _finetune(config: FinetuneConfig, model: ModelConfig) -> Work:
-    return Work(
-        config=config,
-        model=model,
-        rows=config.batch_size,
-        length=config.length or model.max_length,
-        loss=token_loss,
+        length=model.max_length if is_first else config.length or model.max_length,
+        loss=partial(token_loss, z_loss=config.z_loss) if is_first else token_loss,
         module=partial(Transformer, model),
         real=("loss_weights",),
     )
@@ -270,8 +264,8 @@ def _rollouts(config: Any, answers: int, steps: int) -> Rollouts:
 
 
 _MAKERS: Mapping[type, Any] = {
-    PretrainConfig: _pretrain,
-    FinetuneConfig: _finetune,
+    PretrainConfig: _text,
+    FinetuneConfig: _text,
     RewardConfig: _reward,
     PreferenceConfig: _preference,
     PPOConfig: _ppo,

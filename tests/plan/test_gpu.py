@@ -42,13 +42,15 @@ def test_cudnn_is_told_where_each_document_begins(segments: list[list[int]]) -> 
             number[b, t], place[b, t] = len(starts) - 1, b * T + t - starts[-1]
     shortest, cudnn_attention.SHORTEST = cudnn_attention.SHORTEST, 1
     try:
-        found = cudnn_attention.documents(jnp.asarray(segments_BT))
+        found = cudnn_attention.documents(jnp.asarray(segments_BT), 1)
+        # places of queries this wide do not fit in int32
+        assert not cudnn_attention.documents(jnp.asarray(segments_BT), 2**31 // (B * T) + 1).fit
     finally:
         cudnn_attention.SHORTEST = shortest
     assert found.starts_X.tolist() == starts + [B * T] * (B * (T + 1) - len(starts))
     np.testing.assert_array_equal(found.number_BT, number)
     np.testing.assert_array_equal(found.place_BT, place)
-    assert found.fit and not cudnn_attention.documents(jnp.arange(B * T).reshape(B, T)).fit
+    assert found.fit and not cudnn_attention.documents(jnp.arange(B * T).reshape(B, T), 1).fit
 
 
 def made(f, mesh, *shapes):
