@@ -21,9 +21,8 @@ class Attention(nnx.Module):
         self.q_DNH = normal(key, "q", (D, N, H), P("fsdp", "tensor", None), D**-0.5)
         self.k_DKH = normal(key, "k", (D, K, H), P("fsdp", "tensor", None), D**-0.5)
         self.v_DKH = normal(key, "v", (D, K, H), P("fsdp", "tensor", None), D**-0.5)
-        self.o_NHD = normal(
-            key, "o", (N, H, D), P("tensor", None, "fsdp"), (2 * config.layers * N * H) ** -0.5
-        )
+        small = (2 * config.layers * N * H) ** -0.5
+        self.o_NHD = normal(key, "o", (N, H, D), P("tensor", None, "fsdp"), small)
         self.q_bias_NH = zeros((N, H), P("tensor", None)) if config.qkv_bias else None
         self.k_bias_KH = zeros((K, H), P("tensor", None)) if config.qkv_bias else None
         self.v_bias_KH = zeros((K, H), P("tensor", None)) if config.qkv_bias else None

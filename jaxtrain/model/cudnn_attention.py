@@ -17,10 +17,11 @@ from jax.ad_checkpoint import checkpoint_name
 
 from jaxtrain.model import block_attention
 from jaxtrain.model.layers import MATMUL, Rule
-from jaxtrain.runtime.errors import UserError
 
 SHORTEST = 64
 """Tokens of a document on average for which there is room; rows of shorter ones are attended to in blocks."""
+MOST = 2**31
+"""Numbers of a device's queries, whose places cuDNN is told in int32; more are attended to in blocks."""
 
 
 class Documents(NamedTuple):
@@ -33,21 +34,23 @@ class Documents(NamedTuple):
     place_BT: jax.Array
     """Of each token in its document."""
     fit: jax.Array
-    """Whether there is room for all of them."""
+    """Whether there is room for all of them, and every place is one that cuDNN can be told."""
 
 
-def documents(segments_BT: jax.Array) -> Documents:
+def documents(segments_BT: jax.Array, width: int) -> Documents:
+    """width: numbers of a token's queries."""
     B, T = segments_BT.shape
     M = max(1, T // SHORTEST)
     is_first_BT = jnp.pad(segments_BT[:, 1:] != segments_BT[:, :-1], ((0, 0), (1, 0)), constant_values=True)
     starts_X = jnp.nonzero(is_first_BT.ravel(), size=B * (M + 1), fill_value=B * T)[0].astype(jnp.int32)
     number = jnp.cumsum(is_first_BT.ravel()) - 1
     place = jnp.arange(B * T) - starts_X[jnp.minimum(number, starts_X.size - 1)]
-    return Documents(starts_X, number.reshape(B, T), place.reshape(B, T), number[-1] < B * M)
+    fit = (number[-1] < B * M) & (B * T * width < MOST)
+    return Documents(starts_X, number.reshape(B, T), place.reshape(B, T), fit)
 
 
-def whole_rows(rule: Rule, q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, _) -> jax.Array:
-    """Attention [B, T, N, H] where every row is one document."""
+def whole_rows(rule: Rule, q_BTNH, k_BTKH, v_BTKH, _) -> jax.Array:
+    """Attention [B, T, N, H] where every row is one document, whatever its segments."""
     window = (rule.window - 1, 0) if rule.window else None
     how = {"scale": rule.scale, "is_causal": True, "local_window_size": window, "implementation": "cudnn"}
     return jax.nn.dot_product_attention(q_BTNH, k_BTKH, v_BTKH, **how)
@@ -60,7 +63,7 @@ def packed(rule: Rule, q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, 
 
 
 def _forward(rule: Rule, q_BTNH, k_BTKH, v_BTKH, segments_BT):
-    of = documents(segments_BT)
+    of = documents(segments_BT, q_BTNH.shape[2] * q_BTNH.shape[3])
 
     def fused():
         out_BTNH, total_XNT = _primitives()[0].bind(
@@ -75,7 +78,7 @@ def _forward(rule: Rule, q_BTNH, k_BTKH, v_BTKH, segments_BT):
 
 def _backward(rule: Rule, saved, gradient_BTNH: jax.Array):
     q_BTNH, k_BTKH, v_BTKH, segments_BT, out_BTNH, total_BTN = saved
-    of = documents(segments_BT)
+    of = documents(segments_BT, q_BTNH.shape[2] * q_BTNH.shape[3])
 
     def fused():
         B, T, N, _ = q_BTNH.shape
@@ -99,16 +102,8 @@ def _primitives() -> tuple[Any, Any]:
 
 
 def _inputs(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, of: Documents) -> tuple[jax.Array, ...]:
-    """Queries, keys, values, no bias, lengths, first elements of each document, no page tables.
-
-    Errors: UserError where a first element is beyond int32, in which cuDNN is told of it.
-    """
+    """Queries, keys, values, no bias, lengths, first elements of each document, no page tables."""
     B, K, H = q_BTNH.shape[0], k_BTKH.shape[2], k_BTKH.shape[3]
-    if q_BTNH.size >= 2**31:
-        raise UserError(
-            f"model.attention cudnn: queries of {q_BTNH.shape[0]} rows a device are more than 2^31 numbers; "
-            "raise train.microbatches, or set it to blocks"
-        )
     lengths_BM = jnp.diff(of.starts_X[: of.starts_X.size - B + 1]).reshape(B, -1)
     starts_BM = of.starts_X.reshape(B, -1)
     none = jnp.zeros(0, q_BTNH.dtype)

@@ -155,9 +155,9 @@ def choose(config: ModelConfig, window: int, length: int, packed: bool) -> str:
     for kernel in ("splash", "cudnn", "pallas", "blocks"):
         refused[kernel] = refusal(kernel, config, window, length, packed)
         if refused[kernel] is None:
-            by_blocks = f"; rows whose documents are shorter than {cudnn_attention.SHORTEST} tokens by blocks"
-            short = by_blocks if kernel == "cudnn" and packed else ""
-            _announce(kernel, f"the fastest that can do this{short}")
+            else_blocks = f"; blocks where documents have under {cudnn_attention.SHORTEST} tokens on average"
+            more = else_blocks if kernel == "cudnn" and packed else ""
+            _announce(kernel, f"the fastest that can do this{more}")
             return kernel
     _announce("xla", "; ".join(f"{kernel}: {words}" for kernel, words in refused.items()))
     return "xla"
@@ -177,14 +177,7 @@ def not_sunk(score_BKGTS: jax.Array, sinks_KG: jax.Array) -> jax.Array:
     return jax.nn.sigmoid(jax.nn.logsumexp(score_BKGTS, axis=-1) - sinks_KG1)
 
 
-def dense(
-    rule: Rule,
-    q_BTNH: jax.Array,
-    k_BSKH: jax.Array,
-    v_BSKH: jax.Array,
-    mask_BTS: jax.Array,
-    sinks_N: jax.Array | None = None,
-) -> jax.Array:
+def dense(rule: Rule, q_BTNH, k_BSKH, v_BSKH, mask_BTS, sinks_N=None) -> jax.Array:
     """Scores of all pairs, softmax in float32; keys and values of the whole sequence on every device."""
     B, T, N, H = q_BTNH.shape
     K = k_BSKH.shape[2]
@@ -205,14 +198,7 @@ def dense(
     return jnp.reshape(out_BTKGH, (B, T, N, H), out_sharding=P(BATCH, time, "tensor", None))
 
 
-def splash(
-    rule: Rule,
-    q_BTNH: jax.Array,
-    k_BSKH: jax.Array,
-    v_BSKH: jax.Array,
-    segments_BT: jax.Array,
-    interpret: bool = False,
-) -> jax.Array:
+def splash(rule: Rule, q_BTNH, k_BSKH, v_BSKH, segments_BT, interpret: bool = False) -> jax.Array:
     """Block-sparse flash attention on TPU, on one device's rows and heads."""
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
@@ -238,14 +224,7 @@ def splash(
     return heads_first(out_BNTH).astype(q_BTNH.dtype)
 
 
-def pallas(
-    rule: Rule,
-    q_BTNH: jax.Array,
-    k_BSKH: jax.Array,
-    v_BSKH: jax.Array,
-    segments_BT: jax.Array,
-    interpret: bool = False,
-) -> jax.Array:
+def pallas(rule: Rule, q_BTNH, k_BSKH, v_BSKH, segments_BT, interpret: bool = False) -> jax.Array:
     """Flash attention on NVIDIA that stays inside a document, on one device's rows and heads."""
     from jax.experimental.pallas.ops.gpu.attention import mha
 

@@ -127,11 +127,9 @@ def frequencies(config: ModelConfig, is_local: bool) -> np.ndarray:
     return radians.astype(np.float32)
 
 
-def llama3_stretch(
-    half: int, theta: float, factor: float, low: float, high: float, length: int
-) -> np.ndarray:
-    """What the frequencies of the rotary pairs are divided by in Llama 3.1, float64 [half]."""
-    turns = length * theta ** (-np.arange(half, dtype=np.float64) / half) / (2 * np.pi)
+def llama3_stretch(n: int, theta: float, factor: float, low: float, high: float, length: int) -> np.ndarray:
+    """What the frequencies of the n rotary pairs are divided by in Llama 3.1, float64 [n]."""
+    turns = length * theta ** (-np.arange(n, dtype=np.float64) / n) / (2 * np.pi)
     kept = np.clip((turns - low) / (high - low), 0, 1)
     return 1 / (kept + (1 - kept) / factor)
 
@@ -155,9 +153,8 @@ def rotate(config: ModelConfig, x_BTNH: jax.Array, positions_BT: jax.Array, is_l
     radians = jnp.asarray(frequencies(config, is_local))
     if config.rope_scaling == "longrope" and not stands:
         is_long_B = jnp.max(positions_BT, axis=1) >= config.rope_length
-        longer = (
-            radians * np.asarray(config.rope_short, np.float32) / np.asarray(config.rope_long, np.float32)
-        )
+        short, long = (np.asarray(by, np.float32) for by in (config.rope_short, config.rope_long))
+        longer = radians * short / long
         radians = jnp.where(is_long_B[:, None, None, None], longer, radians)
     angles = positions_BT.astype(jnp.float32)[:, :, None, None] * radians
     factor = 1.0 if stands else _rotary_factor(config)
@@ -210,9 +207,8 @@ def look_up(table_VD: jax.Array, ids_BT: jax.Array, layout: Layout) -> jax.Array
     def of_device(table_VD: jax.Array, ids_BT: jax.Array) -> jax.Array:
         if cut:
             length = ids_BT.shape[1] // jax.lax.axis_size("tensor")
-            ids_BT = jax.lax.dynamic_slice_in_dim(
-                ids_BT, jax.lax.axis_index("tensor") * length, length, axis=1
-            )
+            start = jax.lax.axis_index("tensor") * length
+            ids_BT = jax.lax.dynamic_slice_in_dim(ids_BT, start, length, axis=1)
         theirs_XBT = jax.lax.all_gather(ids_BT, "fsdp")
         return jax.lax.all_to_all(table_VD[theirs_XBT], "fsdp", 0, 3, tiled=True)[0]
 
@@ -220,14 +216,12 @@ def look_up(table_VD: jax.Array, ids_BT: jax.Array, layout: Layout) -> jax.Array
     return meshes.per_device(of_device, (P(None, "fsdp"), rows), layout.between)(table_VD, ids_BT)
 
 
-def activate(config: ModelConfig, x: jax.Array) -> jax.Array:
-    match config.activation:
-        case "silu":
-            return jax.nn.silu(x)
-        case "relu2":
-            return jnp.square(jax.nn.relu(x))
-        case _:
-            return jax.nn.gelu(x, approximate=config.activation == "gelu")
+ACTIVATIONS = {
+    "silu": jax.nn.silu,
+    "relu2": lambda x: jnp.square(jax.nn.relu(x)),
+    "gelu": jax.nn.gelu,
+    "gelu_exact": partial(jax.nn.gelu, approximate=False),
+}
 
 
 def gated(config: ModelConfig, gate: jax.Array, up: jax.Array) -> jax.Array:
@@ -235,7 +229,7 @@ def gated(config: ModelConfig, gate: jax.Array, up: jax.Array) -> jax.Array:
     if config.activation == "clipped_swiglu":  # gpt-oss's, with its published constants
         gate, up = jnp.minimum(gate, 7.0), jnp.clip(up, -7.0, 7.0)
         return gate * jax.nn.sigmoid(1.702 * gate) * (up + 1)
-    return activate(config, gate) * up
+    return ACTIVATIONS[config.activation](gate) * up
 
 
 class MLP(nnx.Module):
@@ -258,7 +252,7 @@ class MLP(nnx.Module):
             gate_BTF = add(project("btd,df->btf", x_BTD, self.gate_DF, hidden), self.gate_bias_F)
             hidden_BTF = gated(self.config, gate_BTF, up_BTF)
         else:
-            hidden_BTF = activate(self.config, up_BTF)
+            hidden_BTF = ACTIVATIONS[self.config.activation](up_BTF)
         return add(project("btf,fd->btd", hidden_BTF, self.down_FD, layout.between), self.down_bias_D)
 
 

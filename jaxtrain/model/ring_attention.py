@@ -33,9 +33,7 @@ def balanced_order(length: int) -> np.ndarray:
     if n == 1:
         return np.arange(length)
     if length % (2 * n) != 0:
-        raise UserError(
-            f"rows of {length} tokens cannot be cut for context {n}; make them a multiple of {2 * n}"
-        )
+        raise UserError(f"rows of {length} tokens cannot be cut for context {n}; take a multiple of {2 * n}")
     return np.arange(length).reshape(2 * n, -1)[_pairs(n)].ravel()
 
 

@@ -38,9 +38,8 @@ def fold(step: Step, carry: Carry, blocks: Any, config: ModelConfig) -> Carry:
 
     if repeats:
         # a weight as it stands is read where it lies; one with another shape XLA copies before the loop
-        groups = (
-            blocks if period == 1 else jax.tree.map(lambda weight: _grouped(weight, repeats, period), blocks)
-        )
+        grouped = lambda weight: _grouped(weight, repeats, period)  # noqa: E731
+        groups = blocks if period == 1 else jax.tree.map(grouped, blocks)
         carry, _ = jax.lax.scan(body, carry, (groups, jnp.arange(repeats)))
     for layer in range(repeats * period, layers):
         block = jax.tree.map(lambda weight, layer=layer: weight[layer], blocks)
@@ -57,23 +56,17 @@ def _grouped(weight: jax.Array, repeats: int, period: int) -> jax.Array:
 
 def remembered(apply: Callable, remat: str) -> Callable:
     """`apply(x, …)` with the policy of what its backward pass finds and what it computes again."""
+    if remat == "none":
+        return apply
     policies = jax.checkpoint_policies
-    match remat:
-        case "none":
-            return apply
-        case "full":
-            return jax.checkpoint(apply)
-        case "dots":
-            return jax.checkpoint(apply, policy=policies.save_only_these_names(MATMUL))
-        case "offload":
-            policy = policies.save_and_offload_only_these_names(
-                names_which_can_be_saved=[],
-                names_which_can_be_offloaded=[STREAM],
-                offload_src="device",
-                offload_dst="pinned_host",
-            )
-            return jax.checkpoint(lambda x, *rest: apply(checkpoint_name(x, STREAM), *rest), policy=policy)
-    raise AssertionError(remat)
+    names = {"names_which_can_be_saved": [], "names_which_can_be_offloaded": [STREAM]}
+    to_host = {"offload_src": "device", "offload_dst": "pinned_host"}
+    policy = {
+        "full": policies.nothing_saveable,
+        "dots": policies.save_only_these_names(MATMUL),
+        "offload": policies.save_and_offload_only_these_names(**names, **to_host),
+    }[remat]
+    return jax.checkpoint(lambda x, *rest: apply(checkpoint_name(x, STREAM), *rest), policy=policy)
 
 
 def pipeline(
@@ -118,9 +111,8 @@ def pipeline(
         return jax.lax.psum(jnp.where(last, done_M, 0), "stage"), jax.lax.psum(penalty, "stage")
 
     specs = (jax.tree.map(lambda _: P("stage"), blocks), P(), jax.tree.map(lambda _: P(), rows_M))
-    through = jax.shard_map(
-        of_stage, in_specs=specs, out_specs=(P(), P()), axis_names={"stage"}, check_vma=False
-    )
+    along = {"axis_names": {"stage"}, "check_vma": False}
+    through = jax.shard_map(of_stage, in_specs=specs, out_specs=(P(), P()), **along)
     done_M, penalty = through(blocks, x_M, rows_M)
     spec = jax.typeof(x).sharding.spec
     return jnp.reshape(done_M, x.shape, out_sharding=P(*spec)), penalty
