@@ -40,8 +40,7 @@ def config_files(folder: str | Path) -> list[Path]:
     order = sorted((int(match[1]), path) for path, match in numbered.items() if match)
     if not order:
         raise UserError(
-            f"{folder} holds no numbered configs (1_collect.py, …); `jaxtrain init NAME --from quickstart` "
-            "writes some"
+            f"{folder} holds no numbered configs (1_collect.py, …); `jaxtrain init NAME` writes some"
         )
     return [path for _, path in order]
 

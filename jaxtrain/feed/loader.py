@@ -143,15 +143,11 @@ def _conversations(data: TokenData, length: int, split: str, heldout_share: floa
     chosen = np.flatnonzero(is_heldout == (split == "heldout"))
     fits = records.lengths[chosen] <= length
     if not fits.all():
-        say(
-            f"{data.folder}: left out {np.count_nonzero(~fits)} of {len(fits)} {split} conversations, "
-            f"longer than {length} tokens"
-        )
+        left_out = f"left out {np.count_nonzero(~fits)} of {len(fits)} {split} conversations"
+        say(f"{data.folder}: {left_out}, longer than {length} tokens")
     if not fits.any():
-        raise UserError(
-            f"{data.folder} has no {split} conversation of at most {length} tokens; "
-            "raise length, or give clean more conversations"
-        )
+        nothing = f"{data.folder} has no {split} conversation of at most {length} tokens"
+        raise UserError(f"{nothing}; raise length, or give clean more conversations")
     chosen = chosen[fits]
     plan = best_fit(records.lengths[chosen], length)
     return Packed(plan, lambda indices: rows.conversations(records, chosen[indices]))

@@ -198,10 +198,8 @@ def swept(config: Any, shape: ModelConfig, topology: Topology) -> list[Outcome]:
     settings = [(configs.changed(config, train__mesh=mesh), words) for mesh, words in choices]
     found = list(_measured_all(settings, shape, topology))
     if not found:
-        raise UserError(
-            f"no mesh of {topology.name} cuts the rows of a step and this model; make their number a "
-            f"multiple of {topology.devices}"
-        )
+        remedy = f"make the rows of a step a multiple of {topology.devices}"
+        raise UserError(f"no mesh of {topology.name} cuts this model and its rows; {remedy}")
     return sorted(found, key=lambda one: (not one.fits, one.seconds.value))
 
 

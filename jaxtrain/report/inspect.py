@@ -97,9 +97,7 @@ def inspect(options: InspectConfig) -> None:
 
 def _files(folder: Path, part: str, source: str) -> list[Path]:
     if artifact.read_manifest(folder) is None:
-        raise UserError(
-            f"{folder} holds nothing to inspect; name a folder that a stage wrote, or one of its `incidents`"
-        )
+        raise UserError(f"{folder} holds nothing to inspect; name what a stage wrote, or its `incidents`")
     files = sorted(path for path in folder.rglob("*.parquet") if path.parent != folder or not part)
     files = [path for path in files if part in ("", path.parent.name) and source in ("", path.stem)]
     if not files:

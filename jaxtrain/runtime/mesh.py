@@ -233,8 +233,7 @@ def check_rows(
         raise UserError(f"{name} is {rows}; {micro}{batch_rows()} devices{stages} need a multiple of {parts}")
     if length % shape["context"]:
         raise UserError(
-            f"rows of {length} tokens do not fit mesh.context {shape['context']}; make the length a multiple "
-            "of that"
+            f"rows of {length} tokens do not fit mesh.context {shape['context']}; take a multiple"
         )
     if rows % jax.process_count():
         raise UserError(f"{name} is {rows}; {jax.process_count()} processes need a multiple of that")

@@ -175,34 +175,29 @@ class ServeApp:
 
     async def _metrics(self, request: Request) -> Response:
         self._authorize(request)
-        scheduler, lines = self.engine.scheduler, []
-
-        def metric(name: str, kind: str, words: str, values: dict[str, float]) -> None:
-            lines.extend([f"# HELP jaxtrain_{name} {words}", f"# TYPE jaxtrain_{name} {kind}"])
-            lines.extend(f"jaxtrain_{name}{labels} {value:g}" for labels, value in values.items())
-
-        for name, kind, words, value in (
-            ("rows", "gauge", "Requests that can decode side by side.", scheduler.rows),
-            ("rows_busy", "gauge", "Requests that decode now.", scheduler.busy),
-            ("requests_waiting", "gauge", "Requests in the queue.", scheduler.waiting),
-            ("tokens_total", "counter", "Tokens sampled.", scheduler.tokens),
-            ("prompt_tokens_total", "counter", "Tokens of prompts.", scheduler.prompt_tokens),
-            ("shared_tokens_total", "counter", "Those that were read before.", scheduler.shared_tokens),
-        ):
-            metric(name, kind, words, {"": value})
+        scheduler, responses = self.engine.scheduler, sorted(self._responses.items())
         ended = {f'{{reason="{reason}"}}': count for reason, count in sorted(scheduler.ended.items())}
-        metric("answers_total", "counter", "Answers that ended.", ended)
-        responses = {
-            f'{{path="{path}",status="{status}"}}': count
-            for (path, status), count in sorted(self._responses.items())
-        }
-        metric("responses_total", "counter", "HTTP responses of the completions endpoints.", responses)
+        answered = {f'{{path="{path}",status="{status}"}}': count for (path, status), count in responses}
+        metrics = [
+            ("rows", "gauge", "Requests that can decode side by side.", {"": scheduler.rows}),
+            ("rows_busy", "gauge", "Requests that decode now.", {"": scheduler.busy}),
+            ("requests_waiting", "gauge", "Requests in the queue.", {"": scheduler.waiting}),
+            ("tokens_total", "counter", "Tokens sampled.", {"": scheduler.tokens}),
+            ("prompt_tokens_total", "counter", "Tokens of prompts.", {"": scheduler.prompt_tokens}),
+            ("shared_tokens_total", "counter", "Those that were read before.", {"": scheduler.shared_tokens}),
+            ("answers_total", "counter", "Answers that ended.", ended),
+            ("responses_total", "counter", "HTTP responses of the completions endpoints.", answered),
+        ]
         for name, words, times in (
             ("first_token_seconds", "From a request to its first token.", scheduler.first_token),
             ("between_tokens_seconds", "Between two tokens of an answer.", scheduler.between_tokens),
         ):
             values = {f'{{quantile="{share}"}}': times.quantile(share) for share in (0.5, 0.95)}
-            metric(name, "summary", words, values | {"_sum": times.total, "_count": times.count})
+            metrics.append((name, "summary", words, values | {"_sum": times.total, "_count": times.count}))
+        lines = []
+        for name, kind, words, values in metrics:
+            lines += [f"# HELP jaxtrain_{name} {words}", f"# TYPE jaxtrain_{name} {kind}"]
+            lines += [f"jaxtrain_{name}{labels} {value:g}" for labels, value in values.items()]
         return PlainTextResponse("\n".join(lines) + "\n", headers=HEADERS)
 
     async def _page(self, request: Request) -> Response:

@@ -79,10 +79,8 @@ def run(config: ServeConfig) -> None:
 def _api_key(config: ServeConfig) -> str | None:
     if not config.api_key_file:
         if config.host not in ("127.0.0.1", "::1", "localhost"):
-            raise UserError(
-                f"host {config.host} can be reached from other machines: name an api_key_file, or serve at "
-                "127.0.0.1"
-            )
+            open_to = f"host {config.host} can be reached from other machines"
+            raise UserError(f"{open_to}: name an api_key_file, or serve at 127.0.0.1")
         return None
     path = Path(config.api_key_file)
     if not path.is_file():
