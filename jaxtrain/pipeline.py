@@ -39,9 +39,8 @@ def config_files(folder: str | Path) -> list[Path]:
     numbered = {path: re.match(r"(\d+)_", path.name) for path in Path(folder).glob("*.py")}
     order = sorted((int(match[1]), path) for path, match in numbered.items() if match)
     if not order:
-        raise UserError(
-            f"{folder} holds no numbered configs (1_collect.py, …); `jaxtrain init NAME` writes some"
-        )
+        remedy = "`jaxtrain init NAME --from quickstart` writes some"
+        raise UserError(f"{folder} holds no numbered configs (1_collect.py, …); {remedy}")
     return [path for _, path in order]
 
 

@@ -231,10 +231,8 @@ def check_rows(
         micro = f"{microbatches} microbatches on " if microbatches > 1 else ""
         stages = f" and {shape['stage']} stages" if shape["stage"] > 1 else ""
         raise UserError(f"{name} is {rows}; {micro}{batch_rows()} devices{stages} need a multiple of {parts}")
-    if length % shape["context"]:
-        raise UserError(
-            f"rows of {length} tokens do not fit mesh.context {shape['context']}; take a multiple"
-        )
+    if length % (context := shape["context"]):
+        raise UserError(f"rows of {length} tokens do not fit mesh.context {context}; take a multiple of it")
     if rows % jax.process_count():
         raise UserError(f"{name} is {rows}; {jax.process_count()} processes need a multiple of that")
 
