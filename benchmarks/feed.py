@@ -64,7 +64,7 @@ def packing(data: TokenData) -> dict[str, dict[str, float]]:
             "tokens": best.tokens,
             "longer_than_a_row": float((lengths > LENGTH).mean()),
             "used": 1 - best.share_padded,
-            "cropped": best.share_cropped,
+            "cropped": 1 - best.placed / best.tokens,
             "cropped_by_buffer_of_1000": cropped_by_buffer(lengths, LENGTH),
             "headless": headless(best.pieces, best.tokens),
             "headless_concat_and_split": headless(split.pieces, split.tokens),

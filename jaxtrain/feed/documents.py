@@ -67,8 +67,6 @@ class Need:
     """How often the run reads the source."""
     share_padded: float
     """Share of its rows' room that is left empty."""
-    share_cropped: float
-    """Share of its tokens that are in no row."""
     share_headless: float
     """Share of its tokens that stand in a row without their document's beginning, which was too long."""
 
@@ -80,8 +78,7 @@ class Need:
     def __str__(self) -> str:
         return (
             f"{self.tokens:>14,} tokens, {self.needed:>14,} needed: {self.epochs:.2f} epochs; "
-            f"padded {self.share_padded:.1%}, cropped {self.share_cropped:.1%}, "
-            f"without their document's beginning {self.share_headless:.1%}"
+            f"padded {self.share_padded:.1%}, without their document's beginning {self.share_headless:.1%}"
         )
 
 
@@ -165,8 +162,7 @@ class Documents:
             plan = packed.plan
             headless = plan.pieces[plan.pieces[:, 1] > 0]
             share = float((headless[:, 2] - headless[:, 1]).sum() / plan.tokens)
-            shares = plan.share_padded, plan.share_cropped, share
-            found[source] = Need(plan.tokens, count / len(plan), *shares)
+            found[source] = Need(plan.tokens, count / len(plan), plan.share_padded, share)
         most = np.array([max_epochs * len(packed.plan) for packed in self.packed])
         if np.any(drawn > most):
             source, need = max(found.items(), key=lambda item: item[1].epochs)

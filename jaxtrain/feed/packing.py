@@ -55,11 +55,6 @@ class Plan:
         return int((self.pieces[:, 2] - self.pieces[:, 1]).sum())
 
     @property
-    def share_cropped(self) -> float:
-        """Share of the records' tokens that are in no row."""
-        return 1 - self.placed / self.tokens if self.tokens else 0.0
-
-    @property
     def share_padded(self) -> float:
         """Share of the rows' room that is left empty."""
         return 1 - self.placed / (len(self) * self.length) if len(self) else 0.0

@@ -212,7 +212,9 @@ class Store:
         """
         ranks = [int(rank) for rank in ranks]
         with self._write() as session:
-            found, known, before = session.execute(_judged_before(task, rater)).one_or_none() or [None] * 3
+            found, known = session.get(Task, task), session.get(Rater, rater)
+            mine = (Judgement.task_id == task, Judgement.rater_id == rater)
+            before = session.scalar(select(Judgement.id).where(*mine))
             if found is None or known is None:
                 raise UserError(f"there is no task {task} or no rater {rater} in these ratings")
             if assigned and session.get(Lease, (task, rater)) is None and before is None:
@@ -296,13 +298,6 @@ def prompt_key(messages: Messages) -> str:
     """16 hex digits of a prompt's roles and contents."""
     plain = json.dumps([[message["role"], message["content"]] for message in messages], ensure_ascii=False)
     return hashlib.blake2b(plain.encode(), digest_size=8).hexdigest()
-
-
-def _judged_before(task: int, rater: int) -> Any:
-    """One row: the task, the rater's id and that of their judgement of it, None where there is none."""
-    mine = (Judgement.task_id == Task.id) & (Judgement.rater_id == rater)
-    known = select(Task, Rater.id, Judgement.id).select_from(Task).outerjoin(Rater, Rater.id == rater)
-    return known.outerjoin(Judgement, mine).where(Task.id == task)
 
 
 def _unseen_by(rater: int) -> Any:
