@@ -176,22 +176,16 @@ def _settings(fields: "_Fields") -> Json:
     limit = older if limit is None else limit
     if limit is not None and limit < 1:
         raise Refused(400, "max_tokens is at least 1", "max_tokens")
-    settings = {
-        "temperature": fields.take("temperature", float, 1.0),
-        "top_p": fields.take("top_p", float, 1.0),
-        "top_k": fields.take("top_k", int, 0),
-        "min_p": fields.take("min_p", float, 0.0),
-        "repetition_penalty": fields.take("repetition_penalty", float, 1.0),
-    }
+    neutral = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+    settings = {name: fields.take(name, type(value), value) for name, value in neutral.items()}
     seed = fields.take("seed", int, None)
     if seed is not None and abs(seed) >= 2**63:
         raise Refused(400, "seed is a 64-bit integer", "seed")
+    seed = secrets.randbits(48) if seed is None else seed % 2**63
     try:
-        read_settings = Settings(**settings)
+        return {"max_new": limit, "settings": Settings(**settings), "seed": seed}
     except UserError as error:
         raise Refused(400, str(error), str(error).split()[0]) from None
-    seed = secrets.randbits(48) if seed is None else seed % 2**63
-    return {"max_new": limit, "settings": read_settings, "seed": seed}
 
 
 def _tools(fields: "_Fields", engine: Engine) -> list[Message]:
