@@ -59,7 +59,7 @@ def test_a_misspelt_field_names_the_file_the_line_and_the_nearest(file: Path) ->
         ("config = TokenizeConfig(documents=3, out='b')", "documents is 3; it takes text"),
         ("config = TokenizeConfig(documents='a', out='b', vocab_size='4k')", "vocab_size is '4k'; it"),
         (SOURCES.format("ChatSource(name='a', paths=('b',))"), "sources is a ChatSource; it takes several"),
-        (SOURCES.format("(ChatSource(name='a', paths='b*'),)"), "sources.paths is 'b*'; it takes several"),
+        (SOURCES.format("(ChatSource(name='a', paths='b*'),)"), "sources[0].paths is 'b*'; it takes several"),
         (
             "from jaxtrain.pretrain.run import PretrainConfig\n"
             "config = PretrainConfig(data='a', out='b', model='gpt2')",
