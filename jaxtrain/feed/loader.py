@@ -5,7 +5,6 @@ first, by index arithmetic (shuffle -> mix -> this process' rows), and then read
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -86,7 +85,8 @@ def conversation_batches(
     if split == "heldout":
         draw, count = _in_order, -(-len(packed.plan) // batch_size)
     else:
-        draw, count = partial(_one_source, Epochs(len(packed.plan), seed, "conversations")), ENDLESS
+        epochs = Epochs(len(packed.plan), seed, "conversations")
+        draw, count = lambda numbers: _in_order(epochs[numbers]), ENDLESS
     return _batches(data, [packed], draw, count, BatchSizes(batch_size), length, process)
 
 
@@ -125,10 +125,6 @@ def _batches(
 def _in_order(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The rows of one plan as they come; those behind its last are empty."""
     return np.zeros_like(numbers), numbers
-
-
-def _one_source(epochs: Epochs, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return np.zeros_like(numbers), epochs[numbers]
 
 
 def _conversations(data: TokenData, length: int, split: str, heldout_share: float) -> Packed:

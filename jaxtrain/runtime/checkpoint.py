@@ -220,8 +220,10 @@ def _newest_whole(folder: Path) -> int:
         steps.remove(step)
     wrong: dict[int, str] = {}
     newest = -1
-    for step in reversed(steps):  # of those behind the newest whole one, what Orbax reads when it opens them
-        problem = _problem(folder / str(step), None if newest < 0 else _is_metadata)
+    # of those behind the newest whole one, what Orbax reads of every checkpoint when it opens their folder
+    is_metadata = lambda path: path.startswith(("_CHECKPOINT_METADATA", "metrics/"))  # noqa: E731
+    for step in reversed(steps):
+        problem = _problem(folder / str(step), None if newest < 0 else is_metadata)
         if problem is not None:
             wrong[step] = problem
         elif newest < 0:
@@ -268,11 +270,6 @@ def _write_checksums(step: Path) -> None:
     own = f"{hashlib.sha256(body.encode()).hexdigest()}  {CHECKSUMS}\n"
     write_whole(step / CHECKSUMS, body + own)
     flush(step.parent)
-
-
-def _is_metadata(path: str) -> bool:
-    """Whether Orbax reads the file of every checkpoint when it opens their folder."""
-    return path.startswith(("_CHECKPOINT_METADATA", "metrics/"))
 
 
 def _problem(step: Path, is_read: Callable[[str], bool] | None) -> str | None:

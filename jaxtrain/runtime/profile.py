@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 
@@ -55,7 +55,9 @@ def table(folder: Path, text: str, steps: int) -> str:
     for plane in jax.profiler.ProfileData.from_file(str(trace)).planes:
         for line in plane.lines:
             for event in line.events:
-                name = _operation(event)
+                # others than those of XLA's operations have no such word
+                named = (str(value) for name, value in event.stats if name == "hlo_op")
+                name = "" if event.name.startswith("end: ") else next(named, "")
                 if name and not name.startswith(CONTAINERS):
                     what = described(name, sources.get(name, ""))
                     seconds[what] += event.duration_ns / 1e9
@@ -73,13 +75,6 @@ def table(folder: Path, text: str, steps: int) -> str:
         rest = sum(seconds[what] for what in rows[ROWS:])
         lines.append(f"{rest / total:>7.1%}  {rest / steps * 1e3:>9.2f}  {'':>7}  {len(rows) - ROWS} others")
     return "\n".join(lines) + "\n"
-
-
-def _operation(event: Any) -> str:
-    """The name of the XLA operation that an event times; empty where it times something else."""
-    if event.name.startswith("end: "):
-        return ""
-    return next((str(value) for name, value in event.stats if name == "hlo_op"), "")
 
 
 def described(name: str, source: str) -> str:
