@@ -110,9 +110,6 @@ class TableWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
         """Write what waits for a full row group."""
         if self._waiting.num_rows:
             self._writer.write_table(self._waiting.combine_chunks())
