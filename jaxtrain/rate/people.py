@@ -191,8 +191,9 @@ def _export(config: ExportConfig, store: Store, folder: Path) -> dict[str, Any]:
         for row in exchange.preferences(store):
             lines.write(json.dumps(row, ensure_ascii=False) + "\n")
     seen = overview(store)
-    known = {name: value for name, value in seen.agreement.items() if not math.isnan(value)}
-    return {"simulated": seen.simulated, "agreement": known, **seen.counts, **rows}  # no share of no pairs
+    # no share of no pairs
+    known = {name: value for name, value in seen["agreement"].items() if not math.isnan(value)}
+    return {"simulated": seen["simulated"], "agreement": known, **seen["counts"], **rows}
 
 
 def read(config: ImportConfig) -> None:
