@@ -1,4 +1,4 @@
-"""A plan as JSON values: the setting, memory, what travels, time, and what the whole run costs."""
+"""A plan as JSON values and ranges: the setting, memory, what travels, time, and what the whole run costs."""
 
 import dataclasses
 from typing import Any
@@ -44,12 +44,12 @@ def described(found: Outcome, why: str, swept: list[Outcome]) -> dict[str, Any]:
         "memory": _memory(found.memory) | {"has": int(chip.memory)},
         "programs": [_part(part, each) for part in found.parts],
         "step": {
-            "seconds": _range(each),
+            "seconds": each,
             "flops_per_token": time.flops_per_token,
             "recompute": time.recompute,
-            "tokens_per_second": _range(per_second),
-            "tokens_per_second_per_device": _range(per_second * (1 / devices)),
-            "mfu": _range(of_step * (time.flops_per_token / (devices * chip.flops))),
+            "tokens_per_second": per_second,
+            "tokens_per_second_per_device": per_second * (1 / devices),
+            "mfu": of_step * (time.flops_per_token / (devices * chip.flops)),
         },
         "run": _run(found) if train.steps else None,
         "inputs": _inputs(found),
@@ -66,15 +66,15 @@ def _part(part: Part, each: Range) -> dict[str, Any]:
     return {
         "name": part.program.name,
         "rows": part.program.rows,
-        "calls": _range(part.program.calls),
+        "calls": part.program.calls,
         "memory": _memory(part.memory),
         "traffic": [dataclasses.asdict(one) | {"sent": one.sent} for one in part.traffic],
         "compute": part.time.compute,
         "bandwidth": part.time.memory,
         "links": part.time.links,
         "bound": part.time.bound,
-        "seconds_a_call": _range(part.time.step),
-        "seconds": _range(part.seconds),
+        "seconds_a_call": part.time.step,
+        "seconds": part.seconds,
         "share": part.seconds.value / each.value,
     }
 
@@ -88,27 +88,26 @@ def _run(found: Outcome) -> dict[str, Any]:
     energy = seconds * chip.watts * PUE * (devices / 3.6e6)
     return {
         "tokens": work.rows * work.length * steps,
-        "days": _range(seconds * (1 / DAY)),
-        "chip_hours": _range(hours),
-        "dollars": None if chip.price is None else _range(hours * (chip.price * chip.per_chip)),
-        "kWh": _range(energy),
-        "kgCO2e": _range(cost.kilograms(energy)),
+        "days": seconds * (1 / DAY),
+        "chip_hours": hours,
+        "dollars": None if chip.price is None else hours * (chip.price * chip.per_chip),
+        "kWh": energy,
+        "kgCO2e": cost.kilograms(energy),
     }
 
 
 def _inputs(found: Outcome) -> dict[str, Any]:
     chip = found.topology.chip
-    low, value, high = published.attainable(chip)
     return {
         "peak_flops": chip.flops,
         "memory": chip.memory,
         "bandwidth": chip.bandwidth,
         "link": chip.link,
         "network": chip.network,
-        "attainable": [low, value, high],
-        "watts_a_device_with_its_host": _range(chip.watts),
-        "PUE": _range(PUE),
-        "kgCO2e_a_kWh": _range(cost.GRID),
+        "attainable": Range(*published.attainable(chip)),
+        "watts_a_device_with_its_host": chip.watts,
+        "PUE": PUE,
+        "kgCO2e_a_kWh": cost.GRID,
         "dollars_an_hour_and_chip": None if chip.price is None else chip.price * chip.per_chip,
         "sources": chip.sources,
     }
@@ -123,7 +122,3 @@ def _compared(one: Outcome) -> dict[str, Any]:
         "links": one.step.time.links,
         "bound": one.step.time.bound,
     }
-
-
-def _range(figure: Range) -> list[float]:
-    return [figure.low, figure.value, figure.high]

@@ -49,11 +49,11 @@ def plan(asked: PlanConfig, overrides: list[str]) -> str:
         compiler.environment(topology)
     config = configs.override(configs.load(asked.config), overrides)
     found = answer(config, shape_of(config, Path(asked.config).parent), topology, asked)
-    return json.dumps(found, indent=1) if asked.json else show.text(found)
+    return json.dumps(found, indent=1, default=dataclasses.astuple) if asked.json else show.text(found)
 
 
 def answer(config: Any, shape: ModelConfig, topology: Topology, asked: PlanConfig) -> dict[str, Any]:
-    """Everything that is shown, as JSON values. shape: `work.shape_of(config)`."""
+    """Everything that is shown, as JSON values and ranges. shape: `work.shape_of(config)`."""
     swept = search.swept(config, shape, topology) if asked.sweep else []
     best, why = search.answered(swept[0].work.config if swept else config, shape, topology)
     if len(swept) > 1 and isinstance(best.mesh, Mesh) and not best.compiled:

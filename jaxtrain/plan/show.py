@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from jaxtrain.runtime.cost import Range
+
 GIB = 2**30
 
 
@@ -136,16 +138,15 @@ def _table(rows: list[tuple[str, ...]]) -> str:
     )
 
 
-def _span(values: list[float], form: Any) -> str:
-    low, value, high = values
-    return f"{form(value)} ({form(low)} to {form(high)})"
+def _span(figure: Range, form: Any) -> str:
+    return f"{form(figure.value)} ({form(figure.low)} to {form(figure.high)})"
 
 
 def _value(value: Any) -> str:
     if value is None:
         return "unknown"
-    if isinstance(value, list):
-        return _span([value[0], value[1], value[2]], lambda x: f"{x:.3g}")
+    if isinstance(value, Range):
+        return _span(value, lambda x: f"{x:.3g}")
     return f"{value:.4g}"
 
 
