@@ -39,6 +39,7 @@ from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import losses
 from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.context import training
+from jaxtrain.train.learner import Learner
 from jaxtrain.train.loop import train
 from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.weights.folder import write_about
@@ -109,6 +110,15 @@ class Taught:
     teacher: Transformer
 
 
+def beside(student: Learner, teacher: Transformer) -> Learner:
+    """The student's learner, whose loss sees the teacher too."""
+
+    def assemble(learned: Any, frozen: Any, key: Any) -> Taught:
+        return Taught(student.assemble(learned, frozen[0], key), frozen[1])
+
+    return dataclasses.replace(student, frozen=(student.frozen, teacher), assemble=assemble)
+
+
 def train_distilled(config: DistillConfig, folder: Path) -> dict[str, Any]:
     tokenizer = weights.open(config.model).tokenizer
     theirs = weights.open(config.teacher).tokenizer
@@ -132,11 +142,7 @@ def train_distilled(config: DistillConfig, folder: Path) -> dict[str, Any]:
         student, start = policy_learner(config, run.folder, model)
         teacher_config = runs_as(config.train, weights.open(config.teacher).config)
         teacher = weights.open(config.teacher).load(teacher_config, teacher_config.dtype)
-
-        def assemble(learned: Any, frozen: Any, key: Any) -> Taught:
-            return Taught(student.assemble(learned, frozen[0], key), frozen[1])
-
-        learner = dataclasses.replace(student, frozen=(student.frozen, teacher), assemble=assemble)
+        learner = beside(student, teacher)
         before = measure(config, sampler, start, teacher, measured)
 
         def draw(taught: Taught, number: int, _: list[Line]) -> tuple[Rows, Line]:

@@ -11,10 +11,10 @@ import jax
 from jax.sharding import AbstractMesh, Mesh
 
 from jaxtrain import weights
-from jaxtrain.align.distill import DistillConfig, Taught, distill_loss
+from jaxtrain.align.distill import DistillConfig, beside, distill_loss
 from jaxtrain.align.grpo import GRPOConfig
 from jaxtrain.align.grpo import policy_loss as grpo_loss
-from jaxtrain.align.heads import Policy, RewardModel
+from jaxtrain.align.heads import Policy, RewardModel, head_learner
 from jaxtrain.align.ppo import PPOConfig
 from jaxtrain.align.ppo import policy_loss as ppo_loss
 from jaxtrain.align.preference import PreferenceConfig, preference_loss
@@ -22,7 +22,6 @@ from jaxtrain.align.reward_model import RewardConfig, reward_loss
 from jaxtrain.align.rollout import AT_ONCE, row_length
 from jaxtrain.finetune.run import FinetuneConfig
 from jaxtrain.model.config import ModelConfig
-from jaxtrain.model.layers import replaced
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.pretrain.run import PretrainConfig
 from jaxtrain.runtime import mesh as meshes
@@ -102,27 +101,16 @@ class Work:
 
     def learner(self, mesh: AnyMesh) -> Learner:
         """What learns and what stays, as shapes on the mesh, which is set."""
-        learner = Learner(init=self.module)
         if isinstance(self.config, RewardConfig) and self.config.trunk == "frozen":
-            trunk = drawn(self.module, mesh).transformer
-            return Learner(
-                init=lambda key: replaced(self.module(key), transformer=None),
-                frozen=trunk,
-                assemble=lambda head, trunk, _: replaced(head, transformer=trunk),
-            )
+            return head_learner(drawn(self.module, mesh))
+        learner = Learner(init=self.module)
         if self.lora is not None:
             adapted = lambda key: split(self.module(key), self.lora, key)  # noqa: E731
             frozen = drawn(lambda key: adapted(key)[1], mesh, self.model.dtype)
             learner = Learner(init=lambda key: adapted(key)[0], frozen=frozen, assemble=assembled)
         if self.teacher is None:
             return learner
-        return dataclasses.replace(
-            learner,
-            frozen=(learner.frozen, drawn(self.teacher[0], mesh, self.teacher[1])),
-            assemble=lambda learned, frozen, key: Taught(
-                learner.assemble(learned, frozen[0], key), frozen[1]
-            ),
-        )
+        return beside(learner, drawn(self.teacher[0], mesh, self.teacher[1]))
 
 
 def drawn(make: Callable[[jax.Array], Any], mesh: AnyMesh, dtype: str | None = None) -> Any:
