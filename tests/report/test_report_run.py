@@ -138,7 +138,7 @@ def test_the_census_is_on_the_page_and_tokens_before_tokenizing_are_an_estimate(
     assert rows[-1]["tokens"] == sum(tokens.values()) and rows[-1]["exact"]
     for row, sign in zip(rows, ("≈ ", ""), strict=True):
         assert re.search(rf"{row['step']} {row['records']:,} \S+ .B {sign}{row['tokens']:,} ", page.text)
-    assert "9 others 9" in page.text and f"{HOSTILE} 0 1 20 B 0 0 B" in page.text  # languages
+    assert "9 others 9" in page.text and f"{HOSTILE} 0 1 20 bytes 0 0 bytes" in page.text  # languages
     assert "By the records in them, the kept one counted: 1 of 3 to 4." in page.text
     assert f"3 books 2, web 1 {HOSTILE} 00000000000000aa" in page.text
     documents = sum(of["in"] for source, of in funnel.items() if source in counts["documents"])
