@@ -31,6 +31,8 @@ ASIDE = ".old."
 RESULTS = ("counts", "files")
 """What a manifest has beside what `started.json` has."""
 Counts = dict[str, Any]
+COMMAND: ContextVar[str] = ContextVar("command", default="Python")
+"""What runs the stages, for people to run again."""
 _restarts: ContextVar[bool] = ContextVar("restarts", default=False)
 
 
@@ -182,7 +184,7 @@ def _make(
     others.wait("artifact written")
     # seconds of all runs on this folder; energy of the last alone, where counters measured it
     spent, measured = time.monotonic() - begun, meter.kilowatt_hours
-    cost = {**before, "seconds": round(before["seconds"] + spent, 2)}
+    cost = {**before, "seconds": round(before["seconds"] + spent, 2), "command": COMMAND.get()}
     if measured:
         cost["measured"] = {"seconds": round(spent, 2), "kilowatt_hours": measured}
     write_json(partial / COST, cost)
@@ -281,7 +283,7 @@ def _remedy(path: str | Path, stage: str = "STAGE") -> str:
 
 
 def read_cost(folder: Path) -> dict[str, Any]:
-    """What a finished artifact took: `seconds`, and more where it was measured."""
+    """What a finished artifact took: `seconds`, its `command`, and more where it was measured."""
     cost = read_json(folder / COST)
     if cost is None:
         raise UserError(f"{folder / COST} is missing; run its stage again")

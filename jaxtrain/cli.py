@@ -3,6 +3,7 @@
 import importlib
 import os
 import pkgutil
+import shlex
 import sys
 import textwrap
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from rich.console import Console
 from rich.text import Text
 
 import jaxtrain
+from jaxtrain import artifact, fields, pipeline, recipe
 from jaxtrain import config as configs
-from jaxtrain import fields, pipeline, recipe
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.terminal import visible
 
@@ -129,6 +130,7 @@ def _end(status: int) -> NoReturn:
 
 def dispatch(arguments: list[str]) -> None:
     """Run what the arguments name; UserError where they name nothing."""
+    artifact.COMMAND.set(shlex.join(["jaxtrain", *arguments]))
     name, *rest = arguments or ["--help"]
     name = ALIASES.get(name, name)
     if name in HELP_FLAGS:

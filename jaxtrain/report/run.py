@@ -16,6 +16,7 @@ from rich.table import Column, Table
 
 from jaxtrain import artifact
 from jaxtrain.fields import Operational
+from jaxtrain.integrity import read_json
 from jaxtrain.report import census, gather, plots
 from jaxtrain.report.costs import Prices
 from jaxtrain.runtime import cost
@@ -195,10 +196,10 @@ def _figures(folders: dict[str, Path], results: gather.Results) -> dict[str, str
 
 
 def _commands(folders: dict[str, Path]) -> dict[str, str]:
-    """The command of each artifact: `runs/<recipe>/<name>` is written by `configs/<recipe>/<name>.py`."""
-    commands = {}
-    for name, folder in folders.items():
-        kept_by_convention = len(folder.parts) >= 3 and folder.parts[-3] == "runs"
-        config = f"configs/{folder.parts[-2]}/{folder.parts[-1]}.py" if kept_by_convention else "CONFIG"
-        commands[name] = f"jaxtrain {gather.PARTS[name].stage} {config}"
-    return commands
+    """The command that made each artifact; of an older one its stage's."""
+    return {
+        name: (read_json(folder / artifact.COST) or {}).get(
+            "command", f"jaxtrain {gather.PARTS[name].stage} CONFIG"
+        )
+        for name, folder in folders.items()
+    }

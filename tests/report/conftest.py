@@ -65,7 +65,7 @@ def write_run(folder: Path) -> dict[str, Path]:
         }
         before = manifest["fingerprint"]
         _json(at[name] / "manifest.json", manifest)
-        _json(at[name] / "cost.json", {"seconds": SECONDS[name]})
+        _json(at[name] / "cost.json", {"seconds": SECONDS[name], "command": "jaxtrain run small"})
     return at
 
 

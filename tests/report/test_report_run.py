@@ -230,7 +230,7 @@ def test_costs_are_called_an_estimate_with_their_range_and_assumptions(page: Pag
 
 
 def test_pictures_say_with_which_command_they_were_made(page: Page):
-    assert "Made by jaxtrain pretrain configs/small/4_pretrain.py" in page.text.replace(" .", ".")
+    assert "Made by jaxtrain run small." in page.text.replace(" .", ".")
 
 
 def test_the_same_artifacts_give_the_same_bytes(artifacts: dict[str, Path], report: Path, tmp_path: Path):

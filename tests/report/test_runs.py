@@ -58,7 +58,7 @@ def test_any_artifact_alone_is_a_page(artifacts, tmp_path):
         runs.report(runs.PagesConfig(runs=(str(folder),), out=str(tmp_path / name)))
         found, page = numbers(tmp_path / name), (tmp_path / name / "report.html").read_text()
         assert list(found["run"]["fingerprints"]) == [name]
-        assert f"configs/small/{folder.name}.py" in page and "None" not in page
+        assert "jaxtrain run small" in page and "None" not in page
 
 
 @pytest.mark.parametrize(
