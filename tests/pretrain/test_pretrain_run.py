@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -112,10 +113,11 @@ def test_a_killed_run_goes_on_with_another_learning_rate_and_with_no_other_seed(
     begun = dataclasses.replace(config, out=str(tmp_path / "model"))
     with command(begun, tmp_path, compiled_once, devices=8) as process:
         assert any(_kill(process, line) for line in process.stderr)
-    checkpoints = tmp_path / "model.partial" / "checkpoint"
-    step = max(int(folder.name) for folder in checkpoints.iterdir() if folder.name.isdigit())
-    with pytest.raises(UserError, match=rf"holds {step} steps of .*\(train.seed 0 → 1\); .*--restart"):
+    with pytest.raises(UserError, match=r"holds \d+ steps of .*\(train.seed 0 → 1\); .*--restart") as refused:
         run(configs.changed(begun, train__seed=1))
+    # a checkpoint that was being written when the process died may count or not
+    step = int(re.findall(r"holds (\d+) steps", str(refused.value))[0])
+    assert step in (8, 12)
     slower = dataclasses.replace(config.train.optimizer, lr=1e-3, schedule="constant")
     folder = run(configs.changed(begun, train__optimizer=slower, train__evaluate_every=5))
     trained = [[line for line in lines(of) if "loss" in line] for of in (folder, straight)]
