@@ -1,6 +1,8 @@
 """All stages of configs/tiny, run once for every test that reads their artifacts."""
 
 import contextlib
+import fcntl
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -27,16 +29,22 @@ def runs(folder: Path) -> Path:
 
 @cache
 def _finished(base: Path) -> Path:
-    folder = workplace(base / "tiny")
-    with contextlib.chdir(folder):
-        pipeline.run(CONFIGS)
+    """Of several processes that run tests the first makes it, and the others wait."""
+    folder, made = base / "tiny", base / "tiny_made"
+    with (base / "tiny_lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            with contextlib.chdir(workplace(folder)):
+                pipeline.run(CONFIGS)
+            made.touch()
     return folder
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which `runs/tiny` stands; only to be read."""
-    return _finished(tmp_path_factory.getbasetemp())
+    base = tmp_path_factory.getbasetemp()
+    return _finished(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
 
 
 @pytest.fixture
