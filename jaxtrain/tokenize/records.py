@@ -41,8 +41,8 @@ class Encoded:
     """One record to be."""
 
     stored: bytes
-    length: int | tuple[int, ...]
-    """Ids in it; of each part where it has several."""
+    length: int
+    """Ids in it."""
     bytes: int
     """UTF-8 bytes of its text."""
 
@@ -67,52 +67,25 @@ def _document(row: Row, tokenizer: Tokenizer) -> list[Encoded]:
 
 
 def _conversation(row: Row, tokenizer: Tokenizer) -> list[Encoded]:
-    found = chat.renderings(row["messages"], tokenizer, tools=_tools(row))
-    return [_parts([one], row["messages"], tokenizer) for one in found]
+    """Ids and mask of each rendering."""
+    size = sum(len(text.encode()) for text in _turns(row))
+    return [
+        Encoded(np.asarray(ids, tokenizer.id_dtype).tobytes() + bytes(mask), len(ids), size)
+        for ids, mask in chat.renderings(row["messages"], tokenizer, json.loads(row.get("tools") or "[]"))
+    ]
 
 
-def _prompt(row: Row, tokenizer: Tokenizer) -> list[Encoded]:
-    ids, _ = chat.render(row["prompt"], tokenizer, tools=_tools(row), generation_prompt=True)
-    return [Encoded(np.asarray(ids, tokenizer.id_dtype).tobytes(), len(ids), _bytes(row["prompt"]))]
+def _turns(row: Row) -> list[str]:
+    return list(map(said, row["messages"]))
 
 
-def _preference(row: Row, tokenizer: Tokenizer) -> list[Encoded]:
-    both = [row["prompt"] + row[name] for name in ("chosen", "rejected")]
-    parts = [chat.render(messages, tokenizer, tools=_tools(row)) for messages in both]
-    return [_parts(parts, row["prompt"] + row["chosen"] + row["rejected"], tokenizer)]
-
-
-def _tools(row: Row) -> list[Row]:
-    """What the assistant may call; a JSON string in the file."""
-    return json.loads(row.get("tools") or "[]")
-
-
-def _parts(parts: list[tuple[list[int], list[int]]], messages: list[Row], tokenizer: Tokenizer) -> Encoded:
-    """The ids of every part, then the masks of every part."""
-    ids = b"".join(np.asarray(ids, tokenizer.id_dtype).tobytes() for ids, _ in parts)
-    lengths = tuple(len(ids) for ids, _ in parts)
-    stored = ids + b"".join(bytes(mask) for _, mask in parts)
-    return Encoded(stored, lengths if len(lengths) > 1 else lengths[0], _bytes(messages))
-
-
-def _bytes(messages: Iterable[Row]) -> int:
-    return sum(len(said(message).encode()) for message in messages)
-
-
-def _contents(*columns: str) -> Callable[[Row], list[str]]:
-    return lambda row: [said(message) for column in columns for message in row[column]]
-
-
+_DOCUMENTS = Kind(("text",), _document, lambda row: [row["text"]])
 KINDS = {
-    "documents": Kind(("text",), _document, lambda row: [row["text"]]),
-    "heldout": Kind(("text",), _document, lambda row: [row["text"]]),
-    "conversations": Kind(("messages", "tools"), _conversation, _contents("messages")),
-    "preferences": Kind(
-        ("prompt", "chosen", "rejected", "tools"), _preference, _contents("prompt", "chosen", "rejected")
-    ),
-    "prompts": Kind(("prompt", "tools"), _prompt, _contents("prompt")),
+    "documents": _DOCUMENTS,
+    "heldout": _DOCUMENTS,
+    "conversations": Kind(("messages", "tools"), _conversation, _turns),
 }
-"""Folders that clean may have, and what becomes of them."""
+"""Folders of clean, and what becomes of them."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +100,7 @@ class _Shard:
 
 @dataclass(frozen=True)
 class _Written:
-    lengths: list[int | tuple[int, ...]]
+    lengths: list[int]
     bytes: list[int]
     dropped: Counter[str]
 
@@ -153,7 +126,7 @@ def write_source(source: Path, folder: Path, tokenizer: Tokenizer) -> artifact.C
     np.save(folder / "lengths.npy", np.asarray(lengths, np.int64))
     if source.parent.name == "heldout":
         np.save(folder / "bytes.npy", np.asarray(sizes, np.int64))
-    tokens, total = int(np.sum(lengths)), sum(sizes)
+    tokens, total = sum(lengths), sum(sizes)
     return {
         "records": len(lengths),
         "tokens": tokens,

@@ -5,11 +5,10 @@ import lzma
 import sysconfig
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from jaxtrain.document import Conversation, Document, record_id, schema, write_records, write_rows
+from jaxtrain.document import Conversation, Document, record_id, write_records
 from jaxtrain.tokenize.run import TokenizeConfig, run
 
 DATA = Path(__file__).parents[2] / "data" / "quickstart"
@@ -62,17 +61,6 @@ def tokens(tmp_path_factory: pytest.TempPathFactory, texts: dict[str, list[str]]
         write_records(clean / "documents" / f"{source}.parquet", Document, kept)
         write_records(clean / "heldout" / f"{source}.parquet", Document, heldout)
     write_records(clean / "conversations" / "alpaca.parquet", Conversation, conversations())
-    pairs = [
-        {"prompt": chat.messages[:1], "chosen": chat.messages[1:], "rejected": other.messages[1:]}
-        for chat, other in zip(conversations()[:20], conversations()[20:40], strict=True)
-    ]
-    turns = schema(Conversation).field("messages").type
-    write_rows(
-        clean / "preferences" / "pairs.parquet",
-        pa.schema([(name, turns) for name in ("prompt", "chosen", "rejected")]),
-        pairs,
-    )
-    write_rows(clean / "prompts" / "asked.parquet", pa.schema([("prompt", turns)]), pairs)
     (clean / "mixture.json").write_text(json.dumps({"books": 0.7, "code": 0.3}))
     (clean / "manifest.json").write_text(json.dumps({"stage": "clean", "fingerprint": "by hand"}))
     ArrayRecordWriter(str(folder / "empty.arrayrecord"), "group_size:1").close()

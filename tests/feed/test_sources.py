@@ -34,24 +34,6 @@ def test_conversations_carry_their_mask(tokens: Path) -> None:
         assert text.endswith("<|assistant|>" + said)
 
 
-def test_preferences_and_prompts_as_formats_md_says(tokens: Path) -> None:
-    data = TokenData.open(tokens)
-    dtype = data.tokenizer.id_dtype
-    pairs, prompts = (TokenRecords([tokens / kind], dtype) for kind in ("preferences/pairs", "prompts/asked"))
-    assert len(pairs) == len(prompts) == 20 and pairs.lengths.shape == (20, 2)
-    for index in (0, 7, 19):
-        (record,), lengths = pairs.stored(np.array([index])), pairs.lengths[index]
-        chosen, rejected = np.split(np.frombuffer(record, dtype, lengths.sum()), lengths[:1])
-        mask = np.frombuffer(record, np.uint8, offset=lengths.sum() * dtype.itemsize)
-        chosen_mask, rejected_mask = np.split(mask, lengths[:1])
-        asked = prompts[index].tolist()
-        assert chosen[: len(asked)].tolist() == rejected[: len(asked)].tolist() == asked
-        whole, mask = data.conversations("alpaca")[index]
-        assert chosen.tolist() == whole.tolist() and chosen_mask.tolist() == mask.tolist()
-        other, mask = data.conversations("alpaca")[index + 20]
-        assert rejected[rejected_mask == 1].tolist() == other[mask == 1].tolist()
-
-
 def test_records_of_several_files_are_found(tokens: Path, tmp_path: Path) -> None:
     shutil.copytree(tokens / "documents" / "books", tmp_path / "books")
     whole = TokenData.open(tokens).documents("books")

@@ -1,6 +1,5 @@
 """Records of every kind, in shards, the same on any number of cores and after a kill."""
 
-import gzip
 import json
 import signal
 import subprocess
@@ -10,19 +9,16 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 
-from jaxtrain.document import Conversation, write_records, write_rows
+from jaxtrain.document import Conversation, write_records
 from jaxtrain.tokenize import records
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.run import TokenizeConfig, run
 from jaxtrain.tokenize.tokenizer import Tokenizer
 
 WriteClean = Callable[..., Path]
-QUICKSTART = Path(__file__).parents[2] / "data" / "quickstart"
-MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
 
 def stored(folder: Path) -> list[list[bytes]]:
@@ -122,38 +118,3 @@ def test_tools_are_rendered_with_their_conversations(write_clean: WriteClean, so
     assert counts["bytes"] == sum(map(len, ['2 and 2?add({"x": 2})4It is 4.', "2 and 2?It is 4."]))
     ((reason, dropped),) = counts["dropped"].items()
     assert "a tool call without its answer" in reason and dropped == 1
-
-
-def test_preferences_and_prompts(write_clean: WriteClean, sources: list[str]) -> None:
-    with gzip.open(QUICKSTART / "comparisons.jsonl.gz", "rt", encoding="utf-8") as lines:
-        rows = [
-            {
-                "prompt": messages("user", row["prompt"]),
-                "chosen": messages("assistant", row["chosen"]),
-                "rejected": messages("assistant", row["rejected"]),
-            }
-            for row in map(json.loads, lines)
-        ][:50]
-    clean = write_clean({"code": sources[:8]})
-    columns = pa.schema([(name, MESSAGES) for name in ("prompt", "chosen", "rejected")])
-    broken = {**rows[0], "rejected": messages("robot", "?")}
-    write_rows(clean / "preferences" / "human.parquet", columns, [*rows, broken])
-    prompts = [{"prompt": row["prompt"]} for row in rows]
-    write_rows(clean / "prompts" / "human.parquet", pa.schema([("prompt", MESSAGES)]), prompts)
-    out = stage(clean)
-    tokenizer = Tokenizer.load(out / "tokenizer")
-    pairs, lengths = stored(out / "preferences/human")[0], np.load(out / "preferences/human/lengths.npy")
-    assert lengths.shape == (50, 2) and len(pairs) == 50
-    for row, pair, (chosen, rejected) in zip(rows, pairs, lengths.tolist(), strict=True):
-        (ids, mask), (other_ids, other_mask) = (
-            render(row["prompt"] + row[name], tokenizer) for name in ("chosen", "rejected")
-        )
-        assert (len(ids), len(other_ids)) == (chosen, rejected)
-        assert np.frombuffer(pair[: 2 * (chosen + rejected)], "<u2").tolist() == ids + other_ids
-        assert list(pair[2 * (chosen + rejected) :]) == mask + other_mask
-    counts = manifest(out)["counts"]["preferences"]["human"]
-    assert counts["records"] == 50 and counts["tokens"] == lengths.sum()
-    assert list(counts["dropped"].values()) == [1] and "unknown role 'robot'" in next(iter(counts["dropped"]))
-    for row, record in zip(rows, stored(out / "prompts/human")[0], strict=True):
-        expected, _ = render(row["prompt"], tokenizer, generation_prompt=True)
-        assert np.frombuffer(record, "<u2").tolist() == expected
