@@ -25,6 +25,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from jaxtrain.collect.source import Source, Step
+from jaxtrain.config import missing_extra
 from jaxtrain.document import Conversation, Document, Record
 from jaxtrain.formats.files import Unread, Unreadable
 from jaxtrain.runtime.errors import UserError
@@ -164,8 +165,9 @@ def _work(
                 send(place)
                 sent, size = time.monotonic(), 0
         send(walk.done)
-    except UserError as error:
-        send(walk.done, error=str(error))
+    except (UserError, ModuleNotFoundError) as error:
+        told = missing_extra(error) if isinstance(error, ModuleNotFoundError) else None
+        send(walk.done, error=told or str(error))
 
 
 def _bound_memory() -> None:
@@ -231,10 +233,10 @@ class _Walk:
 
     @contextmanager
     def _counting(self, name: str) -> Iterator[None]:
-        """What fails within is counted; UserError is for the user."""
+        """What fails within is counted; UserError and a missing package are for the user."""
         try:
             yield
-        except UserError:
+        except (UserError, ModuleNotFoundError):
             raise
         except Unreadable as error:
             self._unread[str(error)] += 1

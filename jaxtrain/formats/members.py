@@ -13,8 +13,6 @@ from contextlib import suppress
 from itertools import islice
 from typing import IO, Any, NamedTuple
 
-from jaxtrain.runtime.errors import UserError
-
 _PIECE = 1 << 12  # decompressed bytes that are asked for at once
 _TRIED = 1 << 14  # compressed bytes by which a member is told from bytes that only look like one
 _DICTIONARY = b"\x5d\x2a\x4d\x18"  # the frame in front of a WARC file of Zstandard that holds its dictionary
@@ -31,10 +29,8 @@ class Codec(NamedTuple):
 
 
 def _zstandard(file: IO[bytes]) -> Any:
-    try:
-        import zstandard
-    except ImportError as error:
-        raise UserError("Zstandard files need pip install 'jaxtrain[data]'") from error
+    import zstandard  # of an extra
+
     dictionary, at = b"", file.tell()
     file.seek(0)
     if file.read(4) == _DICTIONARY:

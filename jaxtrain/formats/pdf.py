@@ -13,7 +13,6 @@ from statistics import median
 from typing import Any
 
 from jaxtrain.formats.files import MAX_RECORD, Unread, Unreadable, read_bytes, shown
-from jaxtrain.runtime.errors import UserError
 
 MAX_PAGES = 20_000
 _EDGE = 3  # lines at the top and the bottom of a page among which furniture is looked for
@@ -43,10 +42,8 @@ class Line:
 
 def read_pdf(path: Path, unread: Unread) -> Iterator[dict[str, Any]]:
     """The work in a PDF file as a record; Unreadable, by name: locked, broken or of pictures alone."""
-    try:
-        import pypdfium2
-    except ImportError as error:
-        raise UserError("PDF files need pip install 'jaxtrain[pdf]'") from error
+    import pypdfium2  # of an extra
+
     name, data = shown(path), read_bytes(path, unread)
     if b"%%EOF" not in data[-2048:]:
         unread[f"{name} is cut"] += 1

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer, library
+from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
 from jaxtrain.tokenize.publish import merges
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 
 def tokenizer_of(metadata: Mapping[str, Any], where: str) -> HuggingFaceTokenizer:
     """Errors: UserError, naming the kind, unless it is byte-level BPE or SentencePiece's."""
+    import tokenizers as lib  # of an extra
+
     begin = "tokenizer.ggml."
     said = {key.removeprefix(begin): value for key, value in metadata.items() if key.startswith(begin)}
     kind, pre = said.get("model"), said.get("pre", "default")
@@ -38,7 +40,7 @@ def tokenizer_of(metadata: Mapping[str, Any], where: str) -> HuggingFaceTokenize
         of_kind = [
             token for token, found in zip(tokens, said.get("token_type", []), strict=False) if found == kind
         ]
-        add([library().AddedToken(token, normalized=False) for token in of_kind])
+        add([lib.AddedToken(token, normalized=False) for token in of_kind])
     roles = {"bos": "bos_token_id", "eos": "eos_token_id", "pad": "padding_token_id"}
     names = {role: tokens[said[key]] for role, key in roles.items() if key in said}
     stops = tuple(said[key] for key in ("eos_token_id", "eot_token_id", "eom_token_id") if key in said)
@@ -46,7 +48,8 @@ def tokenizer_of(metadata: Mapping[str, Any], where: str) -> HuggingFaceTokenize
 
 
 def _byte_level(said: Mapping[str, Any], pre: str) -> "tokenizers.Tokenizer":
-    lib = library()
+    import tokenizers as lib
+
     vocab = {token: index for index, token in enumerate(said["tokens"])}
     pairs = [tuple(merge.split(" ")) for merge in said["merges"]]
     model = lib.Tokenizer(lib.models.BPE(vocab, pairs, ignore_merges=pre == "llama-bpe"))
@@ -65,11 +68,11 @@ def _byte_level(said: Mapping[str, Any], pre: str) -> "tokenizers.Tokenizer":
 
 def _sentence_piece(said: Mapping[str, Any]) -> "tokenizers.Tokenizer":
     """Pairs are merged in the order of the scores of what they make."""
-    lib, tokens = library(), said["tokens"]
-    vocab, scores = (
-        {token: index for index, token in enumerate(tokens)},
-        dict(zip(tokens, said["scores"], strict=True)),
-    )
+    import tokenizers as lib
+
+    tokens: list[str] = said["tokens"]
+    vocab = {token: index for index, token in enumerate(tokens)}
+    scores = dict(zip(tokens, said["scores"], strict=True))
     pairs = list(merges(sorted(tokens, key=lambda token: -scores[token]), vocab))
     unknown = tokens[said.get("unknown_token_id", 0)]
     model = lib.Tokenizer(lib.models.BPE(vocab, pairs, unk_token=unknown, fuse_unk=True, byte_fallback=True))

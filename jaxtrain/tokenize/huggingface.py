@@ -56,17 +56,6 @@ def _growth(normalizer: Any) -> float:
     return 1
 
 
-def library() -> Any:
-    """The package `tokenizers`; UserError where it is not installed."""
-    try:
-        import tokenizers
-    except ImportError:
-        raise UserError(
-            f"{MODEL} needs the package tokenizers; install it with `pip install 'jaxtrain[huggingface]'`"
-        ) from None
-    return tokenizers
-
-
 @dataclass(frozen=True)
 class HuggingFaceTokenizer(Tokenizer):
     """A `tokenizer.json` and the names of its special tokens."""
@@ -237,9 +226,10 @@ class HuggingFaceTokenizer(Tokenizer):
 @lru_cache(maxsize=2)
 def _opened(text: str, *, is_trusting: bool) -> "tokenizers.Tokenizer":
     """Errors: UserError for a text that is no `tokenizer.json`."""
-    lib = library()
+    import tokenizers  # of an extra
+
     try:
-        model = lib.Tokenizer.from_str(text)
+        model = tokenizers.Tokenizer.from_str(text)
     # the package raises Exception itself
     except Exception as error:
         raise UserError(f"{MODEL} is none that the package tokenizers reads ({error}); restore it") from error

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tokenize.huggingface import LETTERS, HuggingFaceTokenizer, library
+from jaxtrain.tokenize.huggingface import LETTERS, HuggingFaceTokenizer
 from jaxtrain.tokenize.tokenizer import BytePairTokenizer, Tokenizer
 
 Token = TypeVar("Token", str, bytes)
@@ -16,7 +16,9 @@ def published(tokenizer: Tokenizer) -> HuggingFaceTokenizer:
         return tokenizer
     if not isinstance(tokenizer, BytePairTokenizer):
         raise UserError(f"a {type(tokenizer).__name__} has no form as tokenizer.json")
-    lib, ranks = library(), tokenizer.ranks
+    import tokenizers as lib  # of an extra
+
+    ranks = tokenizer.ranks
     model = lib.Tokenizer(
         lib.models.BPE(
             vocab={_letters(token): rank for token, rank in ranks.items()} | tokenizer.special,

@@ -59,12 +59,8 @@ class File:
     """A GGUF file, mapped into memory. Errors: UserError where it is none, or of an unknown architecture."""
 
     def __init__(self, path: Path):
-        try:
-            import gguf
-        except ImportError:
-            raise UserError(
-                f"{path} needs the package gguf; install it with `pip install 'jaxtrain[gguf]'`"
-            ) from None
+        import gguf  # of an extra
+
         try:
             reader = gguf.GGUFReader(path)
             self.metadata = {name: _rounded(field.contents()) for name, field in reader.fields.items()}
