@@ -10,8 +10,7 @@ web.py            HTML pages of WARC files and folders -> main text
 crawl.py          Common Crawl by id, and a polite crawl of one site -> WARC
 download.py       HTTP with resume, retry, time-outs and a limited rate
 wiki.py           MediaWiki XML dumps -> articles
-code.py           a folder -> source files
-attributes.py     what its .gitattributes say of them
+code.py           a folder -> source files, and what its .gitattributes say of them
 works.py          files of one text each -> works, and documents of such
 books.py          works -> chapters
 tables.py         JSON lines, Parquet, CSV -> documents

@@ -1,14 +1,15 @@
 """A folder of source code to its files, one document each; generated, vendored and test files stay out."""
 
+import fnmatch
 import os
 import re
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 
-from jaxtrain.collect.attributes import Attributes
 from jaxtrain.collect.source import Item, Source
 from jaxtrain.document import Document, record_id
 from jaxtrain.formats.files import Unread, Unreadable
@@ -43,6 +44,11 @@ LICENSES = (  # words near the beginning of a licence file, the more special fir
     (r"This is free and unencumbered software released into the public domain", "Unlicense"),
 )
 MAX_FILE_BYTES, HEAD = 400_000, 1000
+ATTRIBUTES, MOST_ATTRIBUTES = ".gitattributes", 100_000  # bytes that are read of one
+LINGUIST = {"linguist-generated": "generated", "linguist-vendored": "vendored"}
+_ANY = None
+"""In a pattern: any number of folders, `**`."""
+Pattern = list[re.Pattern[str] | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +73,13 @@ class CodeSource(Source):
         (root,) = self.files()
         paths = [p.relative_to(root).as_posix() for p in _walk(root, unread) if language_of(p.name)]
         own_license = self.license or _license_of(root)
-        attributes = Attributes(root)
+        attributes = attributes_of(root)
         taken: dict[str, str] = {}
         left = self.max_bytes
         for path in sorted(paths, key=lambda p: blake2b(os.fsencode(p)).digest()):
             yield None
             try:
-                text = _read(root, path, attributes.of(path))
+                text = _read(root, path, attributes(path))
                 if len(text.encode()) > left:
                     raise Unreadable(f"beyond {self.max_bytes:,} bytes")
             except Unreadable as error:
@@ -143,3 +149,68 @@ def _read(root: Path, path: str, said: dict[str, bool]) -> str:
     if not text.strip():
         raise Unreadable("empty")
     return text.strip("\n") + "\n"
+
+
+def attributes_of(root: Path) -> Callable[[str], dict[str, bool]]:
+    """What the `.gitattributes` of a folder say of a file, by its path from there: `generated`, `vendored`.
+
+    Patterns are git's: without a slash they match a name at any depth below their file, with one a path from
+    there on. Of several lines that match the last counts, and files deeper down count after those above.
+    """
+    lines = cache(lambda folder: _attribute_lines(root / folder / ATTRIBUTES))
+
+    def said_of(path: str) -> dict[str, bool]:
+        found: dict[str, bool] = {}
+        parts = path.split("/")
+        for depth in range(len(parts)):
+            for pattern, said in lines("/".join(parts[:depth])):
+                if _matches(pattern, parts[depth:]):
+                    found |= said
+        return found
+
+    return said_of
+
+
+def _attribute_lines(path: Path) -> list[tuple[Pattern, dict[str, bool]]]:
+    if path.is_symlink() or not path.is_file():
+        return []
+    lines = []
+    for line in path.read_bytes()[:MOST_ATTRIBUTES].decode("utf-8", "replace").splitlines():
+        pattern, *words = line.split() or [""]
+        said = dict(filter(None, map(_said, words)))
+        if said and not pattern.startswith(("#", "[attr]")):
+            lines.append((_pattern(pattern.strip('"')), said))
+    return lines
+
+
+def _said(word: str) -> tuple[str, bool] | None:
+    """`linguist-generated`, `linguist-generated=true`, `-linguist-generated`, `linguist-generated=false`."""
+    name, _, value = word.lstrip("-").partition("=")
+    is_so = not word.startswith("-") and value not in ("false", "0", "no")
+    return (LINGUIST[name], is_so) if name in LINGUIST else None
+
+
+def _pattern(text: str) -> Pattern:
+    r"""A regular expression a folder, of git's `[^a]` and `\*` in the words of fnmatch.
+
+    Those of fnmatch take time that grows with the name alone.
+    """
+    parts = text.removeprefix("/").split("/") if "/" in text.rstrip("/") else ["**", text]
+    if parts[-1] == "**":  # what is in the folder, not the folder
+        parts.append("*")
+    plain = [re.sub(r"\\(.)", r"[\1]", part.replace("[^", "[!")) for part in parts]
+    return [_ANY if part == "**" else re.compile(fnmatch.translate(part)) for part in plain]
+
+
+def _matches(pattern: Pattern, names: list[str]) -> bool:
+    """Whether the pattern fits all the names; each is looked at once for each part that may be next."""
+    states = {0}
+    for name in [*names, None]:
+        for state in sorted(states):
+            while state < len(pattern) and pattern[state] is _ANY:  # a `**` may stand for no folder
+                state += 1
+                states.add(state)
+        if name is not None:
+            parts = [(state, pattern[state]) for state in states if state < len(pattern)]
+            states = {n if part is _ANY else n + 1 for n, part in parts if part is _ANY or part.match(name)}
+    return len(pattern) in states

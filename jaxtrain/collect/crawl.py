@@ -21,7 +21,7 @@ from urllib.robotparser import RobotFileParser
 
 from jaxtrain.collect.download import AGENT, FAULTS, Politeness, Refused, fetch, get
 from jaxtrain.collect.source import Item, Source, Step
-from jaxtrain.collect.web import WebSource, read_archive
+from jaxtrain.collect.web import WebSource
 from jaxtrain.formats.encoding import decode
 from jaxtrain.formats.files import MAX_RECORD, Unread
 from jaxtrain.runtime.errors import UserError
@@ -64,7 +64,7 @@ class CommonCrawlSource(Source):
         web = WebSource(name=self.name, paths=())
         for _, file in self._paths():
             if file.exists():
-                yield Step(file.name, partial(read_archive, file, web, unread), file.stat().st_size)
+                yield Step(file.name, partial(web.read_file, file, unread), file.stat().st_size)
 
     def _paths(self) -> list[tuple[str, Path]]:
         """Where each file is on the server, and here."""
@@ -104,7 +104,7 @@ class SiteSource(Source):
     def read(self, unread: Unread) -> Iterator[Item]:
         unread.update(json.loads(self._file.with_name("unread.json").read_text()))
         web = WebSource(name=self.name, paths=(), license=self.license)
-        yield Step(self._file.name, partial(read_archive, self._file, web, unread), self._file.stat().st_size)
+        yield Step(self._file.name, partial(web.read_file, self._file, unread), self._file.stat().st_size)
 
     @property
     def _file(self) -> Path:

@@ -4,7 +4,6 @@ Main content is found by Resiliparse's rules (Bevendorff et al., ECIR 2018), whi
 footers and advertisements; nothing is judged here beyond that: quality is the next stage's work.
 """
 
-import importlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from jaxtrain.document import Document, record_id
 from jaxtrain.formats import encoding as encodings
 from jaxtrain.formats.files import Unread, Unreadable, kind_of, read_bytes, shown
 from jaxtrain.formats.warc import CUT, Http, Warc, http, records
-from jaxtrain.runtime.errors import UserError
 
 HTML = ("text/html", "application/xhtml+xml")
 _DEED = re.compile(r"/(licenses|publicdomain)/([a-z-]+)/(\d\.\d)")
@@ -41,24 +39,19 @@ class WebSource(FileSource):
     """What finds the main text; trafilatura needs the extra of its name."""
 
     def read_file(self, path: Path, unread: Unread) -> Iterator[Item]:
-        return read_archive(path, self, unread)
-
-
-def read_archive(path: Path, source: WebSource, unread: Unread) -> Iterator[Item]:
-    """The pages of one WARC, WET or HTML file."""
-    if kind_of(path.name) in (".html", ".htm", ".xhtml"):
-        page = Http(200, read_bytes(path, unread), {"content-type": HTML[0]})
-        yield from _page(page, {"warc-target-uri": shown(path)}, source)
-        return
-    readers = {"response": _response, "resource": _response, "conversion": _plain_text}
-    number = 0
-    for number, record in enumerate(records(path, unread), 1):
-        if reader := readers.get(record.type):
-            yield Step(f"record {number}", partial(reader, record, source), len(record.block))
-        else:
-            unread[f"{record.type or 'unnamed'} record"] += 1
-    if not number:
-        unread[f"{shown(path)} holds no readable WARC record"] += 1
+        if kind_of(path.name) in (".html", ".htm", ".xhtml"):
+            page = Http(200, read_bytes(path, unread), {"content-type": HTML[0]})
+            yield from _page(page, {"warc-target-uri": shown(path)}, self)
+            return
+        readers = {"response": _response, "resource": _response, "conversion": _plain_text}
+        number = 0
+        for number, record in enumerate(records(path, unread), 1):
+            if reader := readers.get(record.type):
+                yield Step(f"record {number}", partial(reader, record, self), len(record.block))
+            else:
+                unread[f"{record.type or 'unnamed'} record"] += 1
+        if not number:
+            unread[f"{shown(path)} holds no readable WARC record"] += 1
 
 
 def _response(record: Warc, source: WebSource) -> Iterator[Document]:
@@ -131,10 +124,8 @@ def main_text(page: str) -> tuple[str, str]:
 
 def main_text_trafilatura(page: str) -> tuple[str, str]:
     """Trafilatura's; ten times slower, and stricter about what is an article."""
-    try:
-        trafilatura = importlib.import_module("trafilatura")
-    except ImportError as error:
-        raise UserError("extractor 'trafilatura' needs pip install 'jaxtrain[trafilatura]'") from error
+    import trafilatura  # pyrefly: ignore[missing-import]
+
     # deduplicate=False: with it the text of a page would depend on the pages before it
     text = trafilatura.extract(page, include_comments=False, deduplicate=False) or ""
     return text.strip(), (HTMLTree.parse(page).title or "").strip()

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxtrain.collect.attributes import NAMES, Attributes
-from jaxtrain.collect.code import CodeSource
+from jaxtrain.collect.code import LINGUIST, CodeSource, attributes_of
 from jaxtrain.collect.guard import read_here
 from jaxtrain.runtime.errors import UserError
 
@@ -89,13 +88,13 @@ def test_gitattributes_come_before_what_a_file_looks_like(tmp_path):
         "lib/own.py", "build/kept.py", "deep/xx.py", "app/main.py", "top.py",
     }  # fmt: skip
     assert unread == {"generated": 5, "vendored": 3}
-    found = Attributes(tmp_path)
+    said_of = attributes_of(tmp_path)
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     told = subprocess.run(
-        ["git", "check-attr", "--stdin", *NAMES], cwd=tmp_path, input="\n".join(names), text=True,
+        ["git", "check-attr", "--stdin", *LINGUIST], cwd=tmp_path, input="\n".join(names), text=True,
         capture_output=True, check=True,
     )  # fmt: skip
     for line in told.stdout.splitlines():
         name, attribute, value = line.split(": ")
         wanted = {"unspecified": None, "set": True, "true": True, "unset": False, "false": False}[value]
-        assert found.of(name).get(NAMES[attribute]) is wanted, line
+        assert said_of(name).get(LINGUIST[attribute]) is wanted, line
