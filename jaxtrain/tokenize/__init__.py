@@ -5,11 +5,10 @@ tokenizer.py    Tokenizer; byte-level BPE, trained here or OpenAI's, run by tikt
 huggingface.py  the tokenizer.json of a published model
 publish.py      our own tokenizers as tokenizer.json
 gguf.py         the tokenizer of a GGUF file
-template.py     what a chat template makes of a conversation
+chat.py         a conversation as ids in a chat template, and the mask of what the assistant said
 bounds.py       what such a template may use up
 templates.py    templates by name, and named/, their Jinja
 tool_text.py    tool calls in that text, and read back from what a model wrote
-chat.py         render a conversation as ids, and the mask of what the assistant said
 records.py      rows of Parquet -> ArrayRecord files, in shards, on all cores
 run.py          the stage: train the tokenizer, encode every source
 """

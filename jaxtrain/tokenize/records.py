@@ -7,9 +7,9 @@ one process a core, because writing an ArrayRecord holds Python's lock.
 import json
 import multiprocessing
 import os
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -22,7 +22,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from jaxtrain import artifact
 from jaxtrain.conversation import said
-from jaxtrain.document import parquet
+from jaxtrain.document import batched, parquet
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import track
 from jaxtrain.tokenize import chat
@@ -32,7 +32,7 @@ GROUPS_A_SHARD = 64  # row groups of 1,024: a shard has up to 65,536 records
 # reading a record decompresses nothing else; a higher level is slower, not smaller
 OPTIONS = "group_size:1,zstd:1"
 ROWS = 64  # encoded by a thread at a time
-AHEAD = 4  # such pieces of work waiting for each thread
+AHEAD = 8  # such pieces of work are given to each thread at once
 Row = dict[str, Any]
 
 
@@ -89,16 +89,6 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class _Shard:
-    """A part of a source, and all that a process needs to write it."""
-
-    source: Path
-    groups: range
-    target: Path
-    tokenizer: Tokenizer
-
-
-@dataclass(frozen=True)
 class _Written:
     lengths: list[int]
     bytes: list[int]
@@ -113,14 +103,14 @@ def write_source(source: Path, folder: Path, tokenizer: Tokenizer) -> artifact.C
     starts = range(0, max(groups, 1), GROUPS_A_SHARD)
     parts = [range(start, min(start + GROUPS_A_SHARD, groups)) for start in starts]
     files = [folder / f"{n:05}.arrayrecord" for n in range(len(parts))]
-    shards = [_Shard(source, *place, tokenizer) for place in zip(parts, files, strict=True)]
+    write = partial(_write_shard, source, tokenizer)
     what = f"tokenize: {source.parent.name}/{source.stem}"
-    if len(shards) == 1:
-        written = [_write_shard(shards[0], os.cpu_count() or 1, lambda found: track(found, what, rows))]
+    cores = os.cpu_count() or 1
+    if len(parts) == 1:
+        written = [write(parts[0], files[0], cores, lambda found: track(found, what, rows))]
     else:
-        processes = min(len(shards), os.cpu_count() or 1)
-        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-            written = list(track(pool.map(_write_shard, shards), f"{what}, shards", len(shards)))
+        with ProcessPoolExecutor(min(len(parts), cores), multiprocessing.get_context("spawn")) as pool:
+            written = list(track(pool.map(write, parts, files), f"{what}, shards", len(parts)))
     lengths = [length for part in written for length in part.lengths]
     sizes = [size for part in written for size in part.bytes]
     np.save(folder / "lengths.npy", np.asarray(lengths, np.int64))
@@ -137,14 +127,22 @@ def write_source(source: Path, folder: Path, tokenizer: Tokenizer) -> artifact.C
 
 
 def _write_shard(
-    shard: _Shard, threads: int = 1, shown: Callable[[Iterator[Found]], Iterator[Found]] = iter
+    source: Path,
+    tokenizer: Tokenizer,
+    groups: range,
+    target: Path,
+    threads: int = 1,
+    shown: Callable[[Iterator[Found]], Iterator[Found]] = iter,
 ) -> _Written:
-    kind, result = KINDS[shard.source.parent.name], _Written([], [], Counter())
-    encode = partial(_encoded, kind, shard.tokenizer)
-    writer = ArrayRecordWriter(str(shard.target), OPTIONS)
-    with parquet(shard.source) as file, ThreadPoolExecutor(threads) as pool:
-        batches = file.iter_batches(ROWS, row_groups=list(shard.groups), columns=list(kind.columns))
-        for record in shown(chain.from_iterable(_ahead(pool, encode, batches, AHEAD * threads))):
+    """Encode some row groups of a source into the file `target`."""
+    kind, result = KINDS[source.parent.name], _Written([], [], Counter())
+    writer = ArrayRecordWriter(str(target), OPTIONS)
+    with parquet(source) as file, ThreadPoolExecutor(threads) as pool:
+        batches = file.iter_batches(ROWS, row_groups=list(groups), columns=list(kind.columns))
+        encoded = (
+            pool.map(partial(_encoded, kind, tokenizer), some) for some in batched(batches, AHEAD * threads)
+        )
+        for record in shown(chain.from_iterable(chain.from_iterable(encoded))):
             if isinstance(record, UserError):
                 result.dropped[str(record)] += 1
                 continue
@@ -164,19 +162,3 @@ def _encoded(kind: Kind, tokenizer: Tokenizer, batch: pa.RecordBatch) -> list[Fo
         except UserError as error:
             found.append(error)
     return found
-
-
-def _ahead(
-    pool: ThreadPoolExecutor,
-    encode: Callable[[pa.RecordBatch], list[Found]],
-    batches: Iterable[pa.RecordBatch],
-    most: int,
-) -> Iterator[list[Found]]:
-    """`encode` of each batch, in order, with at most `most` of them under way."""
-    waiting: deque[Future[list[Found]]] = deque()
-    for batch in batches:
-        waiting.append(pool.submit(encode, batch))
-        if len(waiting) == most:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()

@@ -61,8 +61,7 @@ def test_one_thread_writes_the_same_bytes_as_many(
     source, files = clean / "documents" / "code.parquet", []
     for threads in (1, 7):
         target = tmp_path / f"{threads}.arrayrecord"
-        shard = records._Shard(source, range(1), target, tokenizer)
-        written = records._write_shard(shard, threads)
+        written = records._write_shard(source, tokenizer, range(1), target, threads)
         assert written.lengths == [len(tokenizer.encode(text)) for text in sources]
         files.append(target.read_bytes())
     assert files[0] == files[1]
