@@ -17,7 +17,7 @@ import numpy as np
 import tyro
 
 from jaxtrain import artifact
-from jaxtrain.clean import balance, dedup, presets, shards, substrings
+from jaxtrain.clean import balance, chat, dedup, prose, shards, substrings
 from jaxtrain.clean.balance import Balance
 from jaxtrain.clean.census import Census
 from jaxtrain.clean.filter import Filter
@@ -42,7 +42,7 @@ class CleanConfig:
     """Folder of the collect artifact."""
     filters: Annotated[dict[str, tuple[Filter, ...]], tyro.conf.Suppress] = field(default_factory=dict)
     """What each source passes through, in order; a source that is not named, `prose()`, and one of
-    conversations `chat()` (clean/presets.py). Of two duplicates that of the source named first is kept."""
+    conversations `chat()` (jaxtrain/clean). Of two duplicates that of the source named first is kept."""
     mixture: dict[str, float] = field(default_factory=dict)
     """Weight of each source of documents in training; any scale. Empty for conversations alone."""
     similarity: float = dedup.SIMILARITY
@@ -128,7 +128,7 @@ def _left(both: list[Facts]) -> list[tuple[Facts, np.ndarray]]:
 
 def _filters(config: CleanConfig) -> dict[str, Filters]:
     """Of the sources of documents and of conversations; UserError where the config does not fit them."""
-    kinds = {"documents": presets.prose(), "conversations": presets.chat()}
+    kinds = {"documents": prose(), "conversations": chat()}
     sources = {kind: [path.stem for path in source_files(Path(config.documents) / kind)] for kind in kinds}
     documents, chats = sources.values()
     if both := sorted(set(chats) & set(documents)):
