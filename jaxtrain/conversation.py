@@ -135,15 +135,11 @@ def _tool(tool: Any) -> Message:
     return found
 
 
-def without_nulls(messages: Messages) -> list[Message]:
-    """Messages as Parquet gives them, without what they do not have."""
-    return [_bare(message) for message in messages]
-
-
-def _bare(value: Any) -> Any:
+def without_nulls(value: Any) -> Any:
+    """Messages as Parquet gives them, without what they do not have; their values likewise."""
     if isinstance(value, Mapping):
-        return {name: _bare(item) for name, item in value.items() if item is not None}
-    return [_bare(item) for item in value] if isinstance(value, list) else value
+        return {name: without_nulls(item) for name, item in value.items() if item is not None}
+    return list(map(without_nulls, value)) if isinstance(value, list | tuple) else value
 
 
 def with_arguments(messages: Messages, change: Callable[[Any], Any]) -> list[Message]:

@@ -50,7 +50,7 @@ def write_adder(folder: Path) -> Path:
             state, _ = step(state, meshes.put_batch(rows, mesh))
         out = folder / "model"
         out.mkdir(parents=True)
-        store.write_config(out, MODEL)
+        store.write_about(MODEL, None, out)
         checkpoints = Checkpoints(out / "checkpoint")
         checkpoints.save(STEPS, state.model, {"step": state.step})
         checkpoints.close()

@@ -125,7 +125,7 @@ def write_rambler(found: Path) -> None:
 
 def _write(found: Path, config: ModelConfig, tokenizer: Tokenizer, model: Transformer) -> None:
     found.mkdir(parents=True)
-    store.write_config(found, config)
+    store.write_about(config, None, found)
     tokenizer.save(found / "tokenizer")
     checkpoints = Checkpoints(found / "checkpoint")
     checkpoints.save(1, model, {"step": jax.numpy.int32(1)})

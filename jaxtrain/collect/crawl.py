@@ -11,11 +11,11 @@ import time
 import uuid
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urldefrag, urljoin, urlsplit
 from urllib.robotparser import RobotFileParser
 
@@ -111,7 +111,7 @@ class SiteSource(Source):
         return Path(self.folder) / "crawl.warc.gz"
 
 
-def crawl(source: SiteSource, file: Path, sleep: Callable[[float], Any] = time.sleep) -> None:
+def crawl(source: SiteSource, file: Path) -> None:
     """Breadth first, one page at a time, as robots.txt allows; the WARC file is whole or absent."""
     hosts = {urlsplit(url).netloc for url in source.start}
     if not hosts or "" in hosts:
@@ -129,7 +129,7 @@ def crawl(source: SiteSource, file: Path, sleep: Callable[[float], Any] = time.s
             if not rules.can_fetch(AGENT, url):
                 reasons["robots.txt does not allow it"] += 1
                 continue
-            sleep(max(source.politeness.pause, float(rules.crawl_delay(AGENT) or 0)))
+            time.sleep(max(source.politeness.pause, float(rules.crawl_delay(AGENT) or 0)))
             asked += 1
             try:
                 status, at, kind, body = get(url, source.politeness, MAX_RECORD, hosts)

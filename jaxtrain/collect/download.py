@@ -7,7 +7,7 @@ import http.client
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ class Refused(Exception):
     """The server's answer is final; the message is the reason that is counted."""
 
 
-def fetch(url: str, path: Path, politeness: Politeness, sleep: Callable[[float], Any] = time.sleep) -> None:
+def fetch(url: str, path: Path, politeness: Politeness) -> None:
     """Download `url` to `path`, whole or not at all; Refused where it cannot be had."""
     if path.exists():
         return
@@ -48,7 +48,7 @@ def fetch(url: str, path: Path, politeness: Politeness, sleep: Callable[[float],
     partial = path.with_name(path.name + ".part")
     reason = ""
     for attempt in range(politeness.tries):
-        sleep(politeness.pause * (2**attempt if attempt else 1))
+        time.sleep(politeness.pause * (2**attempt if attempt else 1))
         try:
             _append(url, partial, politeness)
             publish(partial, path)

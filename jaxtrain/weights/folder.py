@@ -173,13 +173,9 @@ def load(folder: str | Path, config: ModelConfig | None = None, weights: str = "
     return open(folder).load(config, weights)
 
 
-def write_config(folder: Path, config: ModelConfig) -> None:
-    (folder / MODEL).write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
-
-
 def write_about(config: ModelConfig, tokenizer: Tokenizer | None, folder: Path) -> None:
     """What a model's folder has beside its checkpoints: model.json and the tokenizer."""
-    write_config(folder, config)
+    (folder / MODEL).write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
     if tokenizer is not None:
         tokenizer.save_in(folder)
 
