@@ -162,9 +162,8 @@ def save(classifier: Classifier, folder: Path, training: Training) -> None:
     """Write `classifier.safetensors` and `classifier.json`."""
     save_file({"weights": classifier.weights_FC, "bias": classifier.bias_C}, folder / WEIGHTS)
     described = {"labels": classifier.labels, "longest": LONGEST, "training": asdict(training)}
-    (folder / DESCRIPTION).write_text(
-        json.dumps(described, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    )
+    text = json.dumps(described, indent=2, sort_keys=True, ensure_ascii=False)
+    (folder / DESCRIPTION).write_text(text + "\n")
 
 
 def load(folder: str | Path) -> Classifier:

@@ -68,9 +68,8 @@ def _write(config: ClassifyConfig, folder: Path) -> dict[str, Any]:
     for example in config.examples:
         found = [text for path in _files(example) for text in _texts(example, path)]
         if not found:
-            raise UserError(
-                f"no document of label {example.label!r} in {', '.join(example.paths)}; mend `only`"
-            )
+            where = ", ".join(example.paths)
+            raise UserError(f"no document of label {example.label!r} in {where}; mend `only`")
         texts |= dict.fromkeys(found, labels.index(example.label))
     tested = {text for text in texts if is_heldout(text)}
     known = [text for text in texts if text not in tested]

@@ -41,9 +41,8 @@ def plan(weights: dict[str, float], kept_bytes: dict[str, int], balance: Balance
     total = sum(kept_bytes.values())
     if balance.temperature is not None:
         shares = {name: kept_bytes.get(name, 0) / total for name in weights}
-        weights = {
-            name: weight * shares[name] ** (1 / balance.temperature) for name, weight in weights.items()
-        }
+        power = 1 / balance.temperature
+        weights = {name: weight * shares[name] ** power for name, weight in weights.items()}
     shares = mixture(weights, kept_bytes)
     repeats = math.inf if balance.most_repeats is None else balance.most_repeats
     caps = {name: min(balance.most_share, repeats * kept_bytes[name] / total) for name in shares}

@@ -49,9 +49,7 @@ class CharacterModel:
     def count(cls, text: str) -> "CharacterModel":
         """Counted on a text in plain form."""
         if len(text) < 10_000:
-            raise UserError(
-                f"reference: {len(text)} characters are too few to count on; give 10,000 at least"
-            )
+            raise UserError(f"reference: {len(text)} characters are too few to count on; give 10,000")
         frequent = sorted(Counter(text).items(), key=lambda item: (-item[1], item[0]))[:KNOWN]
         alphabet = "".join(sorted(character for character, _ in frequent))
         size = len(alphabet) + 1
@@ -59,10 +57,8 @@ class CharacterModel:
         counts = np.bincount((codes[:-2] * size + codes[1:-1]) * size + codes[2:], minlength=size**3)
         counts_CCC = counts.reshape(size, size, size).astype(np.float64)
         counts_CC, counts_C = counts_CCC.sum(0), counts_CCC.sum((0, 1)) + 1  # nothing is impossible
-        one, two, three = (
-            c / np.maximum(c.sum(-1, keepdims=True), 1) for c in (counts_C, counts_CC, counts_CCC)
-        )
-        mixed = _WEIGHTS[0] * three + _WEIGHTS[1] * two + _WEIGHTS[2] * one
+        counts = zip(_WEIGHTS, (counts_CCC, counts_CC, counts_C), strict=True)
+        mixed = sum(weight * c / np.maximum(c.sum(-1, keepdims=True), 1) for weight, c in counts)
         return cls(alphabet, -np.log(mixed).astype(np.float32))
 
     def perplexity(self, text: str) -> float:

@@ -132,9 +132,7 @@ def _filters(config: CleanConfig) -> dict[str, Filters]:
     sources = {kind: [path.stem for path in source_files(Path(config.documents) / kind)] for kind in kinds}
     documents, chats = sources.values()
     if both := sorted(set(chats) & set(documents)):
-        raise UserError(
-            f"{both[0]} names documents and conversations; give one of them another name in collect"
-        )
+        raise UserError(f"{both[0]} names documents and conversations; name one of them otherwise in collect")
     for name, known in (("filters", documents + chats), ("mixture", documents)):
         if unknown := sorted(set(getattr(config, name)) - set(known)):
             has = f"{config.documents} has {', '.join(sorted(known))}"
@@ -215,8 +213,7 @@ def _write_all(folder: Path, kinds: list[Facts], census: Census) -> artifact.Cou
     quoted: Counter[str] = Counter()
     for facts in kinds:
         for source in facts.sources:
-            counts["funnel"][source], counts["personal"][source], quotes = write_source(
-                folder, facts, source, census
-            )
+            funnel, personal, quotes = write_source(folder, facts, source, census)
+            counts["funnel"][source], counts["personal"][source] = funnel, personal
             quoted += quotes
     return {**counts, "benchmarks": dict(quoted)}

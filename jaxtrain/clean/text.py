@@ -15,24 +15,22 @@ _REPAIR = ftfy.TextFixerConfig(
     uncurl_quotes=False, fix_character_width=False, normalization=None, explain=False
 )
 _PLAIN = re.compile("[\n\t -%'-~“”‘’–—…]*")  # nothing to repair: spares nine lines of ten the search
-_INVISIBLE = re.compile(
-    "[\u00ad\u200b\u2060\ufeff]"
-)  # soft hyphen, zero-width space, word joiner, byte order mark
+# Soft hyphen, zero-width space, word joiner, byte order mark.
+_INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
 _SPACES = re.compile(r"[^\S\n]+")
 _NEWLINES = re.compile(r"\r\n?|[\u0085\u2028\u2029\v\f\x1c-\x1e]")
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 # C4 (Raffel et al. 2020, section 2.2, arXiv 1910.10683): lines of warnings and policies, and lines of menus.
-_POLICY = re.compile(
-    r"javascript|terms of use|privacy policy|cookie policy|uses cookies|use of cookies|use cookies", re.I
-)
+_POLICY_WORDS = ("terms of use", "privacy policy", "cookie policy")
+_POLICY_WORDS += ("uses cookies", "use of cookies", "use cookies")
+_POLICY = re.compile("|".join(("javascript", *_POLICY_WORDS)), re.I)
 SHORTEST_LINE = 3  # words
 LONGEST_WORD = 1000  # characters
 _CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
 _SENTENCE_ENDS = (".", "?", "!", '"', "'")
 _ANY_ENDS = (*TERMINAL, *"\"'”’»」』）")
 _UNSPACED = re.compile(f"[{NO_SPACES}]{{6}}")  # says what three words do
-_JAVASCRIPT, _POLICY_WORDS = "javascript", _POLICY.pattern.split("|")[1:]
 
 
 def normalize_prose(text: str) -> str:
@@ -62,13 +60,13 @@ def _repair(text: str, entities: bool = True) -> str:
     if _PLAIN.fullmatch(text):
         return text
     config = _REPAIR._replace(unescape_html=entities and "<" not in text)
-    return "\n".join(
-        line if _PLAIN.fullmatch(line) else _repair_line(line, config) for line in text.split("\n")
-    )
+    return "\n".join(_repair_line(line, config) for line in text.split("\n"))
 
 
 def _repair_line(line: str, config: ftfy.TextFixerConfig) -> str:
     """Until nothing changes: an invisible character may have hidden a fault."""
+    if _PLAIN.fullmatch(line):
+        return line
     while (repaired := unicodedata.normalize("NFC", _INVISIBLE.sub("", ftfy.fix_text(line, config)))) != line:
         line = repaired
     return line
@@ -103,7 +101,7 @@ def c4_lines(text: str, language: str = "") -> str:
         if not _is_long(line) or not line.endswith(ends) or line.endswith("..."):
             continue
         low = line.lower()
-        warns = _JAVASCRIPT in low or "{" not in low and any(words in low for words in _POLICY_WORDS)
+        warns = "javascript" in low or "{" not in low and any(words in low for words in _POLICY_WORDS)
         is_word = longest <= LONGEST_WORD or _UNSPACED.search(line)
         if is_word and (not warns or "lorem ipsum" in low):
             kept.append(line)

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from jaxtrain.clean.filter import Filter, Record
 from jaxtrain.conversation import Message, is_empty, order_fault, said
 
-_REFUSAL = re.compile(
-    r"\bas an AI(?: language model| assistant|,)|\bas a (?:large )?language model, I\b", re.I
-)
+_REFUSAL = re.compile(r"(?i)\bas an AI(?: language model| assistant|,)|\bas a (?:large )?language model, I\b")
 
 
 @dataclass(frozen=True)

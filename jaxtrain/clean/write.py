@@ -26,7 +26,7 @@ def write_source(
 
     census: counts the records.
     """
-    kind, name = facts.shards[0].kind, f"{source}.parquet"
+    kind, file = facts.shards[0].kind, f"{source}.parquet"
     record = Document if kind == "documents" else Conversation
     columns = schema(record, dict.fromkeys(signal_names(facts.filters), pa.float32()))
     redacted: Counter[str] = Counter(dict.fromkeys(personal.KINDS, 0))
@@ -37,11 +37,11 @@ def write_source(
     own = facts.rows_of(source)
     heldout_R, kept_R, dropped_R = facts.heldout_R, facts.alive_R & ~facts.heldout_R, ~facts.alive_R
     sizes_R2 = np.stack([facts.bytes_in_R, facts.bytes_R], axis=1)
-    held_path = folder / "heldout" / name
+    held_path = folder / "heldout" / file
     held_path.unlink(missing_ok=True)  # of a killed run
     with ExitStack() as files:
-        kept = files.enter_context(TableWriter(folder / kind / name, columns))
-        dropped = files.enter_context(TableWriter(folder / "dropped" / name, DROPPED))
+        kept = files.enter_context(TableWriter(folder / kind / file, columns))
+        dropped = files.enter_context(TableWriter(folder / "dropped" / file, DROPPED))
         is_held = heldout_R[own].any()
         held = files.enter_context(TableWriter(held_path, columns)) if is_held else None
         for shard, rows in facts.each_shard(source):
@@ -57,9 +57,7 @@ def write_source(
             licenses.update(staying["license"].to_pylist())
             languages.update(staying["language"].to_pylist())
             remaining = examined.filter(pa.array(~dropped_R[rows]))
-            redacted.update(
-                {found: pc.sum(remaining[f"personal_{found}"]).as_py() or 0 for found in redacted}
-            )
+            redacted.update({name: pc.sum(remaining[f"personal_{name}"]).as_py() or 0 for name in redacted})
             quoted.update(examined["detail"].filter(pc.equal(examined["reason"], QUOTED)).to_pylist())
     funnel = {
         "in": own.stop - own.start,
@@ -78,10 +76,8 @@ def write_source(
 
 def _cleaned(collected: pa.Table, examined: pa.Table) -> pa.Table:
     """The collected columns, with those that examining changed or added."""
-    names = dict.fromkeys([*collected.column_names, *examined.column_names])
-    return pa.table(
-        {name: (examined if name in examined.column_names else collected)[name] for name in names}
-    )
+    tables = [{name: table[name] for name in table.column_names} for table in (collected, examined)]
+    return pa.table(tables[0] | tables[1])
 
 
 def _dropped(shard: Shard, rows: slice, facts: Facts, collected: pa.Table, examined: pa.Table) -> pa.Table:

@@ -60,9 +60,8 @@ def read(
     while True:
         with mmap.mmap(-1, _PLACE) as at:
             reading, writing = _FORK.Pipe(duplex=False)
-            worker = _FORK.Process(
-                target=_work, args=(source, verdicts, done, at, reading, writing), daemon=True
-            )
+            given = (source, verdicts, done, at, reading, writing)
+            worker = _FORK.Process(target=_work, args=given, daemon=True)
             with warnings.catch_warnings():
                 # Python and JAX warn of threads, which the process that reads has none of and needs none of.
                 warnings.simplefilter("ignore")

@@ -90,9 +90,7 @@ def _question_and_answer(record: dict[str, Any]) -> list[Message]:
     if not isinstance(earlier, list) or not all(isinstance(p, list | tuple) and len(p) == 2 for p in earlier):
         raise ValueError("a history that is no list of questions with their answers")
     pairs = [*earlier, (question, turns(answer)[-1]["content"] if isinstance(answer, list) else answer)]
-    return [
-        _said(role, said) for pair in pairs for role, said in zip(("user", "assistant"), pair, strict=True)
-    ]
+    return [_said(*turn) for pair in pairs for turn in zip(("user", "assistant"), pair, strict=True)]
 
 
 def _said(role: str, value: Any) -> Message:

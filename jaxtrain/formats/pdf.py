@@ -144,12 +144,11 @@ def _joined(pages: list[list[Line]]) -> str:
     lines = [replace(line, bottom=line.bottom - number) for number, page in enumerate(pages) for line in page]
     if not lines:
         return ""
-    gaps = [
-        a.bottom - b.bottom for a, b in zip(lines, lines[1:], strict=False) if 0 < a.bottom - b.bottom < 0.1
-    ]
+    pairs = list(zip(lines, lines[1:], strict=False))
+    gaps = [gap for before, line in pairs if 0 < (gap := before.bottom - line.bottom) < 0.1]
     usual, right = median(gaps) if gaps else 0.02, max(line.right for line in lines)
     pieces = [lines[0].text]
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in pairs:
         pieces += [_between(before, line, usual, right), line.text]
     return _mended("".join(pieces))
 

@@ -55,9 +55,7 @@ def size(value: Any) -> int:
 def _filled(pattern: str, given: Any, holes: int) -> int:
     """Most characters of `pattern` with its `holes` filled; any number in it may be a width."""
     widths = sum(map(int, re.findall(r"\d{1,9}", pattern)))
-    numbers = (
-        given.values() if isinstance(given, Mapping) else given if isinstance(given, tuple) else (given,)
-    )
+    numbers = given if isinstance(given, tuple) else (given,)  # of a mapping none can be a width
     stars = sum(abs(one) for one in numbers if isinstance(one, int)) if "*" in pattern else 0
     return len(pattern) + widths + stars + holes * size(given)
 
@@ -153,9 +151,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         elif operator == "%":
             made = _filled(left, right, left.count("%")) if isinstance(left, str) else 8
         elif isinstance(left, int) and isinstance(right, int):
-            made = 64 * (
-                left.bit_length() * right if operator == "**" else left.bit_length() + right.bit_length()
-            )
+            bits = left.bit_length()
+            made = 64 * (bits * right if operator == "**" else bits + right.bit_length())
         elif operator == "*" and isinstance(right, int):
             made = size(left) * right
         elif operator == "*" and isinstance(left, int):

@@ -187,9 +187,7 @@ def named(tokenizer: HuggingFaceTokenizer, name: str) -> HuggingFaceTokenizer:
     if name in TEMPLATES:
         lacking = [token for token in TEMPLATES[name].tokens if token not in tokenizer.special]
         if lacking:
-            raise UserError(
-                f"template {name} needs the special token {lacking[0]}, which this tokenizer lacks; use plain"
-            )
+            raise UserError(f"template {name} needs the special token {lacking[0]}; use plain")
         return dataclasses.replace(tokenizer, template=TEMPLATES[name].text)
     if not Path(name).is_file():
         raise UserError(f"template {name!r} is no file and none of {', '.join(TEMPLATES)}")
@@ -336,12 +334,9 @@ def _text(
 ) -> tuple[str, list[tuple[int, int]]]:
     """What the template makes of messages, and where in it the template marks what the assistant says."""
     if tokenizer.template is None:
-        raise UserError(
-            "this tokenizer has no chat template; put a chat_template.jinja beside its tokenizer.json"
-        )
-    marked = _rendered(
-        tokenizer.template, _names(tokenizer), tokenizer.date, messages, tools, generation_prompt
-    )
+        raise UserError("this tokenizer has no chat template; put chat_template.jinja beside tokenizer.json")
+    written = (tokenizer.template, _names(tokenizer), tokenizer.date)
+    marked = _rendered(*written, messages, tools, generation_prompt)
     pieces = re.split(f"[{BEGIN}{END}]", marked)
     begins_and_ends = list(accumulate(map(len, pieces[:-1])))
     return "".join(pieces), list(zip(begins_and_ends[::2], begins_and_ends[1::2], strict=False))
@@ -378,9 +373,8 @@ def _compiled(template: str, date: str, thread: int) -> jinja2.Template:
 
     The date is the tokenizer's and never today's: the same conversation renders the same on any day.
     """
-    environment = BoundedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
-    )
+    extensions = [_Generation, "jinja2.ext.loopcontrols"]
+    environment = BoundedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = datetime.date.fromisoformat(date).strftime
     return environment.from_string(template)

@@ -37,10 +37,8 @@ def tokenizer_of(metadata: Mapping[str, Any], where: str) -> HuggingFaceTokenize
         raise UserError(f"{where}: its tokenizer, {kind!r} split as {pre!r}, is not read")
     tokens: list[str] = said["tokens"]
     for kind, add in ((CONTROL, model.add_special_tokens), (USER_DEFINED, model.add_tokens)):
-        of_kind = [
-            token for token, found in zip(tokens, said.get("token_type", []), strict=False) if found == kind
-        ]
-        add([lib.AddedToken(token, normalized=False) for token in of_kind])
+        kinds = zip(tokens, said.get("token_type", []), strict=False)
+        add([lib.AddedToken(token, normalized=False) for token, found in kinds if found == kind])
     roles = {"bos": "bos_token_id", "eos": "eos_token_id", "pad": "padding_token_id"}
     names = {role: tokens[said[key]] for role, key in roles.items() if key in said}
     stops = tuple(said[key] for key in ("eos_token_id", "eot_token_id", "eom_token_id") if key in said)

@@ -19,20 +19,13 @@ def published(tokenizer: Tokenizer) -> HuggingFaceTokenizer:
     import tokenizers as lib  # of an extra
 
     ranks = tokenizer.ranks
-    model = lib.Tokenizer(
-        lib.models.BPE(
-            vocab={_letters(token): rank for token, rank in ranks.items()} | tokenizer.special,
-            merges=[
-                (_letters(a), _letters(b)) for a, b in merges(sorted(ranks, key=ranks.__getitem__), ranks)
-            ],
-            # as tiktoken: a piece that is a token is not taken apart
-            ignore_merges=True,
-        )
-    )
+    vocab = {_letters(token): rank for token, rank in ranks.items()} | tokenizer.special
+    pairs = [(_letters(a), _letters(b)) for a, b in merges(sorted(ranks, key=ranks.__getitem__), ranks)]
+    # As tiktoken: a piece that is a token is not taken apart.
+    model = lib.Tokenizer(lib.models.BPE(vocab, pairs, ignore_merges=True))
     by_pattern = lib.pre_tokenizers.Split(lib.Regex(tokenizer.pattern), "isolated")
-    model.pre_tokenizer = lib.pre_tokenizers.Sequence(
-        [by_pattern, lib.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
+    to_letters = lib.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    model.pre_tokenizer = lib.pre_tokenizers.Sequence([by_pattern, to_letters])
     model.decoder = lib.decoders.ByteLevel()
     model.post_processor = lib.processors.TemplateProcessing(
         single="<|bos|> $A", pair="<|bos|> $A $B", special_tokens=[("<|bos|>", tokenizer.bos)]

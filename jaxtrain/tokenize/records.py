@@ -139,10 +139,9 @@ def _write_shard(
     writer = ArrayRecordWriter(str(target), OPTIONS)
     with parquet(source) as file, ThreadPoolExecutor(threads) as pool:
         batches = file.iter_batches(ROWS, row_groups=list(groups), columns=list(kind.columns))
-        encoded = (
-            pool.map(partial(_encoded, kind, tokenizer), some) for some in batched(batches, AHEAD * threads)
-        )
-        for record in shown(chain.from_iterable(chain.from_iterable(encoded))):
+        encode = partial(_encoded, kind, tokenizer)
+        rounds = (pool.map(encode, some) for some in batched(batches, AHEAD * threads))
+        for record in shown(chain.from_iterable(chain.from_iterable(rounds))):
             if isinstance(record, UserError):
                 result.dropped[str(record)] += 1
                 continue

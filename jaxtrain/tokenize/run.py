@@ -73,9 +73,8 @@ def _write(config: TokenizeConfig, folder: Path) -> artifact.Counts:
     if unused := sorted(sources - set(mixture)):
         say(f"tokenize: not in mixture.json, so encoded but not trained on: {', '.join(unused)}")
     sample = Counter[str]()
-    tokenizer = _given(config) or train(
-        _sample(clean, mixture, config.sample_bytes, sample), config.vocab_size
-    )
+    texts = _sample(clean, mixture, config.sample_bytes, sample)
+    tokenizer = _given(config) or train(texts, config.vocab_size)
     tokenizer.save_in(folder)
     shutil.copyfile(clean / "mixture.json", folder / "mixture.json")
     counts: artifact.Counts = {"vocab_size": tokenizer.vocab_size, "sample_bytes": dict(sample)}

@@ -30,9 +30,8 @@ def _turns(default: str = "", *, opening: str = "", role: tuple[str, str], end: 
     """named/turns.jinja with what stands around a role, behind a turn, and as the default system message."""
     words = {"opening": opening, "default": default, "left": role[0], "right": role[1], "end": end}
     words |= {"gap": gap, "tools_before": DESCRIBED[0], "tools_behind": DESCRIBED[1]}
-    return "".join(f"{{% set {name} = {json.dumps(text)} %}}" for name, text in words.items()) + _read(
-        "turns"
-    )
+    settings = "".join(f"{{% set {name} = {json.dumps(text)} %}}" for name, text in words.items())
+    return settings + _read("turns")
 
 
 def _chatml(default: str = "") -> NamedTemplate:

@@ -282,9 +282,7 @@ class BytePairTokenizer(Tokenizer):
         settings = read_object(folder / SETTINGS)
         tokenizer = cls({base64.b64decode(token): int(rank) for token, rank in lines}, settings["pattern"])
         if tokenizer.fingerprint != settings["fingerprint"]:
-            raise UserError(
-                f"{folder}: {RANKS} and {SETTINGS} do not belong together; run `jaxtrain tokenize` again"
-            )
+            raise UserError(f"{folder}: its files do not belong together; run `jaxtrain tokenize` again")
         return tokenizer
 
     def _ranks_text(self) -> str:

@@ -82,9 +82,8 @@ def read_config(hf: Mapping[str, Any], where: str) -> tuple[Family, ModelConfig]
             fields["attention_scale"] = float(said["query_pre_attn_scalar"]) ** -0.5
         fields |= _read_window(family, said, fields, where)
     except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
-        raise UserError(
-            f"{where}: what it says of positions or windows cannot be read ({type(error).__name__}: {error})"
-        ) from error
+        problem = f"{type(error).__name__}: {error}"
+        raise UserError(f"{where}: its positions or windows cannot be read ({problem})") from error
     _check_numbers(fields, family.keys, where)
     return family, ModelConfig(**{**fields, **family.fixed})
 

@@ -70,9 +70,7 @@ class File:
         self.architecture = self.metadata.get("general.architecture", "")
         if self.architecture not in TYPES or f"{self.architecture}.expert_count" in self.metadata:
             known = ", ".join(TYPES)
-            raise UserError(
-                f"{path}: architecture {self.architecture!r} is not one of {known} without experts"
-            )
+            raise UserError(f"{path}: architecture {self.architecture!r} is not one of {known} (no experts)")
 
     def read(self, name: str) -> np.ndarray:
         """A tensor in floats, [outputs, inputs]."""

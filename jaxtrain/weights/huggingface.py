@@ -174,9 +174,7 @@ def save(model: Transformer, folder: str | Path, tokenizer: HuggingFaceTokenizer
         return np.ascontiguousarray(to_theirs(pieces))
 
     for file, names in zip(files, groups, strict=True):
-        save_file(
-            dict(zip(names, map(tensor, names), strict=True)), folder / f"{file}.partial", {"format": "pt"}
-        )
+        save_file({name: tensor(name) for name in names}, folder / f"{file}.partial", {"format": "pt"})
         publish(folder / f"{file}.partial", folder / file)
     for old in [*folder.glob("model*.safetensors"), folder / INDEX]:
         if old.name not in files:
@@ -196,9 +194,7 @@ def tensor_files(folder: Path) -> dict[str, Any]:
         if Path(file).name != file:
             raise UserError(f"{folder / INDEX}: {file!r} is outside of the folder")
         if file not in present:
-            raise UserError(
-                f"{folder / file} is absent; a Hugging Face folder has its weights as safetensors"
-            )
+            raise UserError(f"{folder / file} is absent; its weights have to be there as safetensors")
         try:
             opened = safe_open(folder / file, framework="numpy")
         except SafetensorError as error:
@@ -259,9 +255,8 @@ def _place(
     """The weight like `leaf` with `piece` at `index`; only the parts that a device holds are sent to it."""
     mesh, spec = leaf.sharding.mesh, leaf.sharding.spec
     rest = P(*(*spec, *[None] * leaf.ndim)[len(index) : leaf.ndim])
-    part = jax.make_array_from_callback(
-        piece.shape, NamedSharding(mesh, rest), lambda of: np.asarray(piece[of], jnp.dtype(dtype))
-    )
+    cast = lambda of: np.asarray(piece[of], jnp.dtype(dtype))  # noqa: E731
+    part = jax.make_array_from_callback(piece.shape, NamedSharding(mesh, rest), cast)
     if not index:
         return part
     return _insert(spec, _zeros(leaf, dtype) if weight is None else weight, part, jnp.asarray(index))

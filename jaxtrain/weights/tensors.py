@@ -156,9 +156,8 @@ NORMS = {
 def _llama(names: str, config: ModelConfig) -> list[Part]:
     layer = "model.layers.{layer}."
     attention, mlp = ("blocks.attention.", f"{layer}self_attn."), ("blocks.mlp.", f"{layer}mlp.")
-    found = _named(
-        "", "", {"embedding_VD": "model.embed_tokens", "norm.scale": "model.norm", "head_DV": "lm_head"}
-    )
+    top = {"embedding_VD": "model.embed_tokens", "norm.scale": "model.norm", "head_DV": "lm_head"}
+    found = _named("", "", top)
     found += _named(*attention, {("o_NHD", "o_bias_D"): "o_proj"})
     found += _named(*attention, {"q_norm.scale": "q_norm", "k_norm.scale": "k_norm"})
     if names == "phi3":
