@@ -23,16 +23,8 @@ TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 """Parquet type of messages without tools."""
 _FUNCTION = pa.struct([("name", pa.string()), ("arguments", pa.string())])
 _CALL = pa.struct([("id", pa.string()), ("type", pa.string()), ("function", _FUNCTION)])
-MESSAGES = pa.list_(
-    pa.struct(
-        [
-            *TURNS.value_type,
-            ("tool_calls", pa.list_(_CALL)),
-            ("tool_call_id", pa.string()),
-            ("weight", pa.int8()),
-        ]
-    )
-)
+_OF_TOOLS = [("tool_calls", pa.list_(_CALL)), ("tool_call_id", pa.string())]
+MESSAGES = pa.list_(pa.struct([*TURNS.value_type, *_OF_TOOLS, ("weight", pa.int8())]))
 """Parquet type of messages."""
 
 ROLES = ("system", "user", "assistant", "tool")

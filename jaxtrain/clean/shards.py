@@ -25,15 +25,8 @@ from jaxtrain.document import PARQUET, parquet
 from jaxtrain.runtime.files import flush, publish
 
 SMALL = 2_000_000  # bytes of Parquet that one process has done before two have started
-FACTS = {
-    "id": "u8",
-    "group": "u8",
-    "url": "?",
-    "bytes": "i8",
-    "bytes_in": "i8",
-    "worded": "?",
-    "digest": "2u8",
-}
+FACTS = {"id": "u8", "group": "u8", "url": "?", "bytes": "i8", "bytes_in": "i8"}
+FACTS |= {"worded": "?", "digest": "2u8"}
 """Arrays of a value a record, and their types."""
 Filters = Mapping[str, tuple[Filter, ...]]
 

@@ -47,6 +47,9 @@ from jaxtrain.tokenize.tokenizer import BytePairTokenizer, Tokenizer
 from jaxtrain.tokenize.tool_text import TAG, Form
 
 Tools = Sequence[Mapping[str, Any]]
+Rendered = tuple[list[int], list[int]]
+"""Ids, and a mask of the same length."""
+Spans = list[tuple[int, int]]
 FORGED = range(0xF0000, 0xFFFFE)  # a private plane of Unicode: stands for special text while rendering
 _MARKED = re.compile(r"\{%[-+]?\s*generation\b")
 BEGIN, END = "\U000ffffe", "\U000fffff"  # no characters of Unicode: around what the assistant says
@@ -68,7 +71,7 @@ class _Generation(jinja2.ext.Extension):
 
 def render(
     messages: Messages, tokenizer: Tokenizer, tools: Tools = (), *, generation_prompt: bool = False
-) -> tuple[list[int], list[int]]:
+) -> Rendered:
     """Ids of a conversation and a mask of the same length: 1 on the assistant's words, calls and turn's end.
 
     The template gets the arguments of tool calls as objects, and `tools`, which the assistant may call, as
@@ -111,13 +114,11 @@ def render(
     return ids, mask
 
 
-def _inside(spans: list[tuple[int, int]], start: int, stop: int) -> int:
+def _inside(spans: Spans, start: int, stop: int) -> int:
     return int(any(begin <= start and stop <= end for begin, end in spans))
 
 
-def renderings(
-    messages: Messages, tokenizer: Tokenizer, tools: Tools = ()
-) -> list[tuple[list[int], list[int]]]:
+def renderings(messages: Messages, tokenizer: Tokenizer, tools: Tools = ()) -> list[Rendered]:
     """Ids and masks in which every answer is learnt as it is asked for: one, or one for each answer.
 
     Several where the template writes earlier turns otherwise when later ones follow (Qwen 3 leaves out what
@@ -156,10 +157,7 @@ def _check(messages: Messages, tokenizer: Tokenizer, generation_prompt: bool) ->
     if not isinstance(tokenizer, BytePairTokenizer):
         return  # its template checks what it takes
     if fault := order_fault(messages):
-        raise UserError(
-            f"wrong order of roles in a conversation: {fault}; after an optional system message user and "
-            "assistant take turns, the user first"
-        )
+        raise UserError(f"wrong order of roles in a conversation: {fault}; user and assistant take turns")
     if generation_prompt and roles[-1:] not in (["user"], ["tool"]):
         raise UserError("a generation prompt must end with a user message, or a tool's")
     if not generation_prompt and "assistant" not in roles:
@@ -262,9 +260,7 @@ def _without_special_text(
     )
 
 
-def _answers(
-    messages: Messages, tools: Tools, tokenizer: Tokenizer, whole: str
-) -> tuple[list[tuple[int, int]], bool]:
+def _answers(messages: Messages, tools: Tools, tokenizer: Tokenizer, whole: str) -> tuple[Spans, bool]:
     """Where in the rendered text the assistant's turns begin and end; whether some are not to be found.
 
     A turn begins where the prompt for it ends, and ends where the conversation up to it ends, blanks aside.
@@ -285,14 +281,11 @@ def _answers(
             continue
         counted.append(is_learned(message))
     if after and (not spans or (messages[-1]["role"] == "assistant" and spans[-1][1] != len(after))):
-        raise UserError(
-            "the chat template hides where the assistant's answer begins, so what it said cannot be told "
-            "apart; use another template, such as chatml"
-        )
+        raise UserError("the chat template hides where the assistant's answer begins; use one such as chatml")
     return [span for span, is_counted in zip(spans, counted, strict=True) if is_counted], is_rewritten
 
 
-def _learned(spans: list[tuple[int, int]], answers: Messages) -> list[tuple[int, int]]:
+def _learned(spans: Spans, answers: Messages) -> Spans:
     """The marked turns without those of weight 0."""
     if all(map(is_learned, answers)):
         return spans
@@ -329,14 +322,12 @@ def _begins(before: str, after: str, asked: Mapping[str, Any]) -> int | None:
     return same if question and at >= 0 and at + len(question) <= same < len(after) else None
 
 
-def _text(
-    messages: Messages, tools: Tools, tokenizer: Tokenizer, generation_prompt: bool
-) -> tuple[str, list[tuple[int, int]]]:
+def _text(messages: Messages, tools: Tools, tokenizer: Tokenizer, is_asked: bool) -> tuple[str, Spans]:
     """What the template makes of messages, and where in it the template marks what the assistant says."""
     if tokenizer.template is None:
         raise UserError("this tokenizer has no chat template; put chat_template.jinja beside tokenizer.json")
     written = (tokenizer.template, _names(tokenizer), tokenizer.date)
-    marked = _rendered(*written, messages, tools, generation_prompt)
+    marked = _rendered(*written, messages, tools, is_asked)
     pieces = re.split(f"[{BEGIN}{END}]", marked)
     begins_and_ends = list(accumulate(map(len, pieces[:-1])))
     return "".join(pieces), list(zip(begins_and_ends[::2], begins_and_ends[1::2], strict=False))

@@ -9,6 +9,7 @@ from jaxtrain.model.config import ModelConfig
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.weights.families import BY_TYPE, CAPS, COMMON, FAMILIES, Family
 
+Said = Mapping[str, Any]
 LOCAL = "sliding_attention"
 RUN_FIELDS = ("dtype", "attention", "remat", "scan", "stage_microbatches", "balance_loss")
 """Fields that say how a model runs and not what it computes; a folder does not carry them."""
@@ -44,7 +45,7 @@ SCALINGS: Mapping[str, Mapping[str, tuple[str, Any]]] = {
 KINDS = {one.name: type(one.default) for one in fields_of(ModelConfig)}
 
 
-def read_config(hf: Mapping[str, Any], where: str) -> tuple[Family, ModelConfig]:
+def read_config(hf: Said, where: str) -> tuple[Family, ModelConfig]:
     """The family and our config of a config.json; UserError, naming `where`, for what is not supported."""
     kind = hf.get("model_type", "")
     family = BY_TYPE.get(kind) if isinstance(kind, str) else None
@@ -93,7 +94,7 @@ LARGEST = {"layers": 10_000, "experts": 100_000, "d_model": 1 << 20, "head_dim":
 _MAY_BE_ZERO = ("window", "global_every", "experts")
 
 
-def _check_numbers(fields: Mapping[str, Any], keys: Mapping[str, str], where: str) -> None:
+def _check_numbers(fields: Said, keys: Mapping[str, str], where: str) -> None:
     """UserError for a field that is no number of its kind, or an absurd one."""
     for name, value in fields.items():
         said = f"{where}: {keys.get(name, name)} is {str(value)[:40]}"
@@ -115,9 +116,7 @@ def _activation(name: str, where: str) -> str:
     return ACTIVATIONS[name]
 
 
-def _read_rope(
-    family: Family, said: Mapping[str, Any], hf: Mapping[str, Any], fields: Mapping[str, Any], where: str
-) -> dict[str, Any]:
+def _read_rope(family: Family, said: Said, hf: Said, fields: Said, where: str) -> dict[str, Any]:
     """From `rope_parameters` (transformers 5), or `rope_theta` and `rope_scaling` (4)."""
     scaling = hf.get("rope_scaling") or family.defaults.get("rope_scaling")
     rope = dict(hf.get("rope_parameters") or scaling or {})
@@ -159,9 +158,7 @@ def _read_rope(
     return found
 
 
-def _read_window(
-    family: Family, said: Mapping[str, Any], fields: Mapping[str, Any], where: str
-) -> dict[str, Any]:
+def _read_window(family: Family, said: Said, fields: Said, where: str) -> dict[str, Any]:
     layers, key = fields["layers"], "layer_types"
     if family.window == "no_rope":
         window, key, every = fields["max_length"], "no_rope_layers", int(said["no_rope_layer_interval"])

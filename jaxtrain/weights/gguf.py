@@ -102,12 +102,10 @@ class File:
         return config_json.read_config(said, str(self.path))
 
     def _rope_scaling(self) -> Mapping[str, Any] | None:
-        kind = self.metadata.get(f"{self.architecture}.rope.scaling.type", "none")
+        key = f"{self.architecture}.rope.scaling"
+        kind = self.metadata.get(f"{key}.type", "none")
         if kind != "none":
-            return {
-                "rope_type": kind,
-                "factor": self.metadata.get(f"{self.architecture}.rope.scaling.factor", 1.0),
-            }
+            return {"rope_type": kind, "factor": self.metadata.get(f"{key}.factor", 1.0)}
         if "rope_freqs.weight" not in self.tensors:
             return None
         stretch = self.read("rope_freqs.weight")  # Llama 3's, as numbers

@@ -73,11 +73,8 @@ def from_mxfp4(blocks: np.ndarray, scales: np.ndarray) -> np.ndarray:
     values = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)
     table = np.concatenate([values, -values])
     pairs = np.stack([table[blocks & 15], table[blocks >> 4]], axis=-1)
-    numbers = (
-        pairs.reshape(*blocks.shape[:-1], -1)
-        * np.ldexp(np.float32(1), scales.astype(np.int32) - 127)[..., None]
-    )
-    return numbers.reshape(*blocks.shape[:-2], -1)
+    scale = np.ldexp(np.float32(1), scales.astype(np.int32) - 127)[..., None, None]
+    return (pairs * scale).reshape(*blocks.shape[:-2], -1)
 
 
 def knows(folder: Path) -> bool:
