@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from jaxtrain.collect.source import FileSource, Item, Step
 from jaxtrain.collect.works import ENDS, read_works
-from jaxtrain.document import Document, record_id
+from jaxtrain.document import Document
 from jaxtrain.formats.files import Unread, shown
 
 MIN_BYTES, MAX_BYTES = 8_000, 20_000  # of a section: short chapters are joined, long ones cut at a paragraph
@@ -40,17 +40,15 @@ class BookSource(FileSource):
 def _sections_of(work: dict[str, Any], source: BookSource, file: str) -> Iterator[Document]:
     # Many books have one title, and many authors.
     url = str(work.get("url") or work.get("id") or f"{file}: {work.get('title') or work['number']}")
-    meta = {key: work[key] for key in ("title", "author") if work.get(key)}
     for number, text in enumerate(sections(work["text"]), 1):
-        yield Document(
-            id=record_id(source.name, f"{url}\0{number}\0{text}"),
-            text=text,
-            source=source.name,
+        yield source.document(
+            f"{url}\0{number}\0{text}",
+            text,
             url=url,
             language=work["language"],
             license=source.license,
             created=str(work.get("first_edition") or ""),
-            meta={**meta, "section": number},
+            meta={**work["meta"], "section": number},
         )
 
 

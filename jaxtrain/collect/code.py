@@ -11,7 +11,6 @@ from hashlib import blake2b
 from pathlib import Path
 
 from jaxtrain.collect.source import Item, Source
-from jaxtrain.document import Document, record_id
 from jaxtrain.formats.files import Unread, Unreadable
 from jaxtrain.runtime.errors import UserError
 
@@ -90,15 +89,9 @@ class CodeSource(Source):
         for path, text in sorted(taken.items()):
             stated = SPDX.search(text[:HEAD])
             named = path.encode("utf-8", "backslashreplace").decode()
-            yield Document(
-                id=record_id(self.name, named),
-                text=text,
-                source=self.name,
-                url=f"{Path(self.folder).name}/{named}",
-                language=language_of(path),
-                license=stated[1] if stated else own_license,
-                meta={"path": named},
-            )
+            place = {"url": f"{Path(self.folder).name}/{named}", "meta": {"path": named}}
+            license = stated[1] if stated else own_license
+            yield self.document(named, text, **place, language=language_of(path), license=license)
 
 
 def language_of(path: str) -> str:

@@ -4,16 +4,16 @@
 class Mail(FileSource):
     def read_file(self, path, unread):
         for number, text in enumerate(path.read_text().split("\\nFrom ")):
-            yield Document(id=record_id(self.name, f"{number}"), text=text, source=self.name)
+            yield self.document(f"{number}", text)
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from jaxtrain.document import Document, Record
+from jaxtrain.document import Document, Record, record_id
 from jaxtrain.formats.encoding import codec
 from jaxtrain.formats.files import Unread, find, shown
 from jaxtrain.runtime.errors import UserError
@@ -57,6 +57,10 @@ class Source:
         An exception within a step costs that step, UserError the stage.
         """
         raise NotImplementedError
+
+    def document(self, key: str, text: str, **fields: Any) -> Document:
+        """A document of this source. key: its address or place, by which it has the same id in every run."""
+        return Document(id=record_id(self.name, key), text=text, source=self.name, **fields)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import fsspec
 
 from jaxtrain.collect.source import FileSource, Item, Step
-from jaxtrain.document import Document, record_id
+from jaxtrain.document import Document
 from jaxtrain.formats.encoding import codec
 from jaxtrain.formats.files import Unread, Unreadable, is_url, shown
 from jaxtrain.formats.rows import ENDS, Row, rows
@@ -67,10 +67,9 @@ class TableSource(FileSource):
         text, url = row.get(self.text), str(row.get(self.url) or "")
         if not isinstance(text, str) or not text.strip():
             raise Unreadable(f"no text in column {self.text!r}")
-        yield Document(
-            id=record_id(self.name, f"{url or place}\0{text}"),
-            text=text,
-            source=self.name,
+        yield self.document(
+            f"{url or place}\0{text}",
+            text,
             url=url,
             language=str(row.get("language") or ""),
             license=str(row.get("license") or self.license),

@@ -15,7 +15,7 @@ from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import HTMLTree
 
 from jaxtrain.collect.source import FileSource, Item, Step
-from jaxtrain.document import Document, record_id
+from jaxtrain.document import Document
 from jaxtrain.formats import encoding as encodings
 from jaxtrain.formats.files import Unread, Unreadable, kind_of, read_bytes, shown
 from jaxtrain.formats.warc import CUT, Http, Warc, http, records
@@ -104,15 +104,8 @@ def _plain_text(record: Warc, source: WebSource) -> Iterator[Document]:
 
 def _document(headers: dict[str, str], source: WebSource, text: str, license: str, title: str) -> Document:
     url = headers.get("warc-target-uri", "").strip("<>")  # WARC 1.0 tools wrote the brackets
-    return Document(
-        id=record_id(source.name, url),
-        text=text,
-        source=source.name,
-        url=url,
-        license=license,
-        created=headers.get("warc-date", ""),
-        meta={"title": title},
-    )
+    about = {"license": license, "created": headers.get("warc-date", ""), "meta": {"title": title}}
+    return source.document(url, text, url=url, **about)
 
 
 def main_text(page: str) -> tuple[str, str]:

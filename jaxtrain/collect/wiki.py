@@ -15,7 +15,7 @@ from urllib.parse import quote
 from xml.etree import ElementTree
 
 from jaxtrain.collect.source import FileSource, Item, Step
-from jaxtrain.document import Document, record_id
+from jaxtrain.document import Document
 from jaxtrain.formats.files import Unread, Unreadable, as_utf8, shown, stretches
 from jaxtrain.formats.wikitext import plain_text
 
@@ -116,10 +116,9 @@ def _article(data: bytes, wiki: _Wiki, source: WikiSource) -> Iterator[Document]
     text = article_text(markup, wiki.hidden)
     if not text:
         raise Unreadable("no prose: a disambiguation or empty page")
-    yield Document(
-        id=record_id(source.name, title),
-        text=f"{title}\n\n{text}",
-        source=source.name,
+    yield source.document(
+        title,
+        f"{title}\n\n{text}",
         url=f"{wiki.base}/{quote(title.replace(' ', '_'))}",
         language=wiki.language,
         license=source.license,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from jaxtrain.collect.source import FileSource
-from jaxtrain.document import Document, record_id
+from jaxtrain.document import Document
 from jaxtrain.formats.encoding import codec, decode
 from jaxtrain.formats.epub import read_epub, read_tei
 from jaxtrain.formats.files import Unread, kind_of, read_bytes, shown
@@ -40,14 +40,13 @@ class TextSource(FileSource):
 
     def read_file(self, path: Path, unread: Unread) -> Iterator[Document]:
         for work in read_works(path, unread, self.encoding):
-            yield Document(
-                id=record_id(self.name, f"{shown(path)}\0{work['number']}\0{work['text']}"),
-                text=work["text"].strip("\n"),
-                source=self.name,
+            yield self.document(
+                f"{shown(path)}\0{work['number']}\0{work['text']}",
+                work["text"].strip("\n"),
                 url=str(work.get("url") or shown(path)),
                 language=work["language"],
                 license=self.license,
-                meta={key: work[key] for key in ("title", "author") if work.get(key)},
+                meta=work["meta"],
             )
 
 
@@ -59,7 +58,8 @@ def read_works(path: Path, unread: Unread, encoding: str) -> Iterator[Work]:
             continue
         language = re.split("[-_]", str(work.get("language") or work.get("lang") or ""))[0].lower()
         language = _SHORT.get(language, language if len(language) == 2 else "")
-        yield {**work, "number": number, "language": language}
+        meta = {key: work[key] for key in ("title", "author") if work.get(key)}
+        yield {**work, "number": number, "language": language, "meta": meta}
 
 
 def _works(path: Path, unread: Unread, encoding: str) -> Iterable[Work]:
