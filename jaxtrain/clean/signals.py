@@ -48,12 +48,8 @@ TERMINAL = _characters(
     "16E98 1BC9F 1DA88"
 )
 # Words of these alone are no words to Gopher's rules: CCNet's punctuation (Wenzek et al. 2020), controls.
-_SYMBOLS = frozenset(
-    string.punctuation
-    + TERMINAL
-    + "—–”“„’´«»►…：；，、。？！～．％〈〉《》「」【】（）━１∶"
-    + _characters("0-1F 7F-9F")
-)
+_SYMBOLS = frozenset(string.punctuation + TERMINAL + _characters("0-1F 7F-9F"))
+_SYMBOLS |= frozenset("—–”“„’´«»►…：；，、。？！～．％〈〉《》「」【】（）━１∶")
 _LINE_END = tuple(TERMINAL)
 _ANY_LINE_END = (*TERMINAL, "…")
 _CLOSERS = "\"'”’)\\]»«“‘」』）"

@@ -193,13 +193,10 @@ def named(tokenizer: HuggingFaceTokenizer, name: str) -> HuggingFaceTokenizer:
 
 
 _NAME, _ARGUMENT, _ANSWER, _TOOL = "probed_name", "probed_argument", "probed answer", "probed_tool"
+_CALL = {"type": "function", "function": {"name": _NAME, "arguments": {"b": _ARGUMENT}}}
 _PROBE: list[Message] = [
     {"role": "user", "content": "a"},
-    {
-        "role": "assistant",
-        "content": "",
-        "tool_calls": [{"type": "function", "function": {"name": _NAME, "arguments": {"b": _ARGUMENT}}}],
-    },
+    {"role": "assistant", "content": "", "tool_calls": [_CALL]},
     {"role": "tool", "content": _ANSWER},
     {"role": "assistant", "content": "c"},
 ]

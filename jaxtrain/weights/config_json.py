@@ -24,22 +24,17 @@ ACTIVATIONS = {
 }
 """Name in config.json → ours; of several the first is written."""
 _STRETCH = {"rope_factor": ("factor", ...)}
-_LENGTH = {"rope_length": ("original_max_position_embeddings", ...)}
+_FROM = _STRETCH | {"rope_length": ("original_max_position_embeddings", ...)}
 _SCALE = {"rope_attention_factor": ("attention_factor", 0.0)}
 SCALINGS: Mapping[str, Mapping[str, tuple[str, Any]]] = {
     "linear": _STRETCH,
-    "llama3": _STRETCH
-    | _LENGTH
+    "llama3": _FROM
     | {"rope_low_frequency": ("low_freq_factor", ...), "rope_high_frequency": ("high_freq_factor", ...)},
-    "yarn": _STRETCH
-    | _LENGTH
+    "yarn": _FROM
     | _SCALE
     | {"rope_low_frequency": ("beta_slow", 1.0), "rope_high_frequency": ("beta_fast", 32.0)}
     | {"rope_truncate": ("truncate", True)},
-    "longrope": _STRETCH
-    | _LENGTH
-    | _SCALE
-    | {"rope_short": ("short_factor", ...), "rope_long": ("long_factor", ...)},
+    "longrope": _FROM | _SCALE | {"rope_short": ("short_factor", ...), "rope_long": ("long_factor", ...)},
 }
 """Kind of rope scaling → our field → its key, and what an absent key means (...: it has to be there)."""
 KINDS = {one.name: type(one.default) for one in fields_of(ModelConfig)}

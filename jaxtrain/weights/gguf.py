@@ -16,7 +16,6 @@ import numpy as np
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.layers import llama3_stretch
 from jaxtrain.model.transformer import Transformer
-from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.gguf import tokenizer_of
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
@@ -145,7 +144,6 @@ def load(path: Path, dtype: str = "float32") -> Transformer:
     """The model of a GGUF file, on the mesh that is set."""
     import gguf
 
-    meshes.ensure()
     file = opened(path)
     family, config = file.config()
     arch = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == file.architecture)

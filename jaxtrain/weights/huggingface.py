@@ -47,7 +47,6 @@ def load(folder: str | Path, dtype: str = "float32") -> Transformer:
     dtype: of weights and activations, `float32` or `bfloat16`.
     Errors: UserError naming the architecture, field or tensor that is unknown, missing, extra or misshapen.
     """
-    meshes.ensure()
     folder = Path(folder)
     family, config = config_json.read_config(read_object(folder / CONFIG), str(folder / CONFIG))
     files = tensor_files(folder)
@@ -109,6 +108,7 @@ def load_tensors(
     """The model whose tensors are `names`, given by `read(name)`; each goes to its devices at once."""
     if dtype not in ("float32", "bfloat16"):
         raise UserError(f"dtype {dtype!r} is not float32 or bfloat16")
+    meshes.ensure()
     wanted, config = parts(family, config), dataclasses.replace(config, dtype=dtype)
     _check_names(config, wanted, names, where)
     mesh = jax.sharding.get_mesh()

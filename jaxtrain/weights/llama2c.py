@@ -11,7 +11,6 @@ import numpy as np
 
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.transformer import Transformer
-from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.weights.families import BY_TYPE
@@ -54,7 +53,6 @@ def read_config(path: str | Path) -> ModelConfig:
 
 def load(path: str | Path, dtype: str = "float32") -> Transformer:
     """The model of a llama2.c `.bin`, on the mesh that is set; or a UserError."""
-    meshes.ensure()
     path, config = Path(path), read_config(path)
     D, H, F, V, L = config.d_model, config.head_dim, config.d_hidden, config.vocab_size, config.layers
     N, K, layer = config.heads, config.kv_heads, "model.layers.{}."

@@ -139,18 +139,12 @@ MLP = {
     ("up_DF", "up_bias_F"): "up_proj",
     ("down_FD", "down_bias_D"): "down_proj",
 }
-NORMS = {
-    "gemma": {
-        "attention_norm.scale": "input_layernorm",
-        "attention_post_norm.scale": "post_attention_layernorm",
-        "mlp_norm.scale": "pre_feedforward_layernorm",
-        "mlp_post_norm.scale": "post_feedforward_layernorm",
-    },
-    "olmo2": {
-        "attention_post_norm.scale": "post_attention_layernorm",
-        "mlp_post_norm.scale": "post_feedforward_layernorm",
-    },
+_BEFORE = {"attention_norm.scale": "input_layernorm", "mlp_norm.scale": "pre_feedforward_layernorm"}
+_AFTER = {
+    "attention_post_norm.scale": "post_attention_layernorm",
+    "mlp_post_norm.scale": "post_feedforward_layernorm",
 }
+NORMS = {"gemma": _BEFORE | _AFTER, "olmo2": _AFTER}
 
 
 def _llama(names: str, config: ModelConfig) -> list[Part]:
