@@ -175,13 +175,14 @@ def lines(file: IO[bytes], unread: Unread) -> Iterator[bytes]:
             yield line
 
 
-def as_utf8(file: Stretch) -> Stretch:
-    """The stretch without its byte order mark, or recoded where that says UTF-16 or UTF-32."""
+def as_utf8(file: Stretch, encoding: str = "") -> Stretch:
+    """The stretch without its byte order mark; recoded where that, or `encoding`, says UTF-16 or UTF-32."""
     mark = encodings.mark_of(file.peek(4)[:4])
-    if mark in ("", "utf-8-sig"):
-        file.read(3 if mark else 0)
+    if mark == "utf-8-sig":
+        file.read(3)
+    if not (mark or encoding).startswith(("utf-16", "utf-32")):
         return file
-    pieces = codecs.iterdecode(iter(lambda: file.read(1 << 16), b""), mark, "replace")
+    pieces = codecs.iterdecode(iter(lambda: file.read(1 << 16), b""), mark or encoding, "replace")
     return Stretch(filter(None, (piece.encode("utf-8", "replace") for piece in pieces)))
 
 

@@ -89,7 +89,8 @@ def _csv(
     encoding = encoding or _encoding_of(path)
     header: list[str] = []
     for stretch in stretches(path, unread):
-        text = _Lines(_decoded(stretch, encoding, unread))
+        utf8 = files.as_utf8(stretch, encoding)
+        text = _Lines(_decoded(utf8, encoding if utf8 is stretch else "utf-8", unread))
         if not header and not (header := _header(text, "\t" if kind == ".tsv" else ",", columns)):
             return
         delimiter, *names = header
@@ -116,10 +117,6 @@ def _encoding_of(path: Path | str) -> str:
 
 
 def _decoded(stretch: io.BufferedReader, encoding: str, unread: Unread) -> Iterator[str]:
-    if encoding.startswith(("utf-16", "utf-32")):
-        with io.TextIOWrapper(stretch, encoding, "replace", newline="") as text:
-            yield from iter(lambda: text.readline(MAX_RECORD), "")
-        return
     for line in iter(lambda: stretch.readline(MAX_RECORD), b""):
         line = line.removeprefix(b"\xef\xbb\xbf")
         try:
