@@ -3,8 +3,7 @@
 In: an artifact of clean. Out: an artifact as in docs/formats.md, section 3.
 tokenizer.py    Tokenizer; byte-level BPE, trained here or OpenAI's, run by tiktoken, stored as plain text
 huggingface.py  the tokenizer.json of a published model
-publish.py      our own tokenizers as tokenizer.json
-gguf.py         the tokenizer of a GGUF file
+publish.py      our own tokenizers, and those of GGUF files, as tokenizer.json
 chat.py         a conversation as ids in a chat template, and the mask of what the assistant said
 bounds.py       what such a template may use up
 templates.py    templates by name, and named/, their Jinja

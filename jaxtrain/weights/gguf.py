@@ -17,8 +17,8 @@ from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.layers import llama3_stretch
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tokenize.gguf import tokenizer_of
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
+from jaxtrain.tokenize.publish import tokenizer_of
 from jaxtrain.weights import config_json, huggingface
 from jaxtrain.weights.families import Family
 from jaxtrain.weights.tensors import parts, tensors
