@@ -6,7 +6,8 @@ Gemma's norms have 1 added.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -83,11 +84,12 @@ class File:
 
     def config(self) -> tuple[Family, ModelConfig]:
         """As `config_json.read_config`."""
-        said = {
-            theirs: self.metadata[key]
-            for ours, theirs in KEYS.items()
-            if (key := f"{self.architecture}.{ours}") in self.metadata
-        }
+        with _named(self.path):
+            return config_json.read_config(self._as_config_json(), str(self.path))
+
+    def _as_config_json(self) -> dict[str, Any]:
+        keys = {f"{self.architecture}.{ours}": theirs for ours, theirs in KEYS.items()}
+        said = {theirs: self.metadata[key] for key, theirs in keys.items() if key in self.metadata}
         said |= {
             "model_type": TYPES[self.architecture],
             "vocab_size": int(self.tensors["token_embd.weight"].shape[1]),
@@ -98,7 +100,7 @@ class File:
             whole = said["hidden_size"] // said["num_attention_heads"]
             is_largest = said["num_hidden_layers"] == LARGEST_GEMMA[self.architecture]
             said["query_pre_attn_scalar"] = whole if is_largest else said.get("head_dim", whole)
-        return config_json.read_config(said, str(self.path))
+        return said
 
     def _rope_scaling(self) -> Mapping[str, Any] | None:
         key = f"{self.architecture}.rope.scaling"
@@ -114,6 +116,17 @@ class File:
         if not np.allclose(ours, stretch, rtol=1e-4):
             raise UserError(f"{self.path}: rope_freqs.weight is not the scaling of Llama 3")
         return scaling
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # any key may be absent, or of another kind
+        problem = f"{type(error).__name__}: {error}"
+        raise UserError(f"{path}: its metadata cannot be read ({problem}); restore it") from error
 
 
 def _rounded(value: Any) -> Any:
@@ -137,7 +150,9 @@ def read_config(path: Path) -> ModelConfig:
 
 def read_tokenizer(path: Path) -> HuggingFaceTokenizer:
     """The tokenizer and chat template in its metadata."""
-    return tokenizer_of(opened(path).metadata, str(path))
+    file = opened(path)
+    with _named(path):
+        return tokenizer_of(file.metadata, str(path))
 
 
 def load(path: Path, dtype: str = "float32") -> Transformer:

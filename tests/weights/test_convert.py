@@ -95,7 +95,7 @@ def adapted(base, out):
     model, config = weights.open(base).load(), LoRAConfig(rank=2)
     adapters = lora.take(jax.jit(lora.adapt, static_argnums=1)(model, config, jax.random.key(0)))
     out.mkdir()
-    store.write_config(out, model.config)
+    store.write_about(model.config, None, out)
     store.write_adapter(out, base, config)
     checkpoints = Checkpoints(out / "checkpoint")
     checkpoints.save(0, jax.tree.map(lambda x: x + 0.1, adapters), {"step": jax.numpy.int32(0)})

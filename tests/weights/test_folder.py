@@ -31,7 +31,7 @@ forward = jax.jit(lambda model, tokens: model(tokens))
 def saved(config, draw, make_mesh, tmp_path):
     """A folder with the weights of key 3, written on fsdp 4 x tensor 2."""
     with jax.set_mesh(make_mesh(fsdp=4, tensor=2)):
-        store.write_config(tmp_path, config)
+        store.write_about(config, None, tmp_path)
         checkpoints = Checkpoints(tmp_path / "checkpoint")
         checkpoints.save(1, draw(4), {"step": jnp.int32(1)})
         checkpoints.save(2, draw(3), {"step": jnp.int32(2)})
@@ -70,7 +70,7 @@ def test_no_model_is_told(tmp_path, make_mesh):
 
 
 def test_unfinished_weights_are_told(tmp_path, config, make_mesh):
-    store.write_config(tmp_path, config)
+    store.write_about(config, None, tmp_path)
     with jax.set_mesh(make_mesh(fsdp=1)), pytest.raises(UserError, match="checkpoint"):
         store.load(tmp_path)
     (tmp_path / "checkpoint").mkdir()

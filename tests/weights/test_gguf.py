@@ -15,7 +15,7 @@ from jaxtrain import weights
 from jaxtrain.cli import dispatch
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.weights import load_pretrained
-from jaxtrain.weights.gguf import opened, read_tokenizer
+from jaxtrain.weights.gguf import opened, read_config, read_tokenizer
 
 forward = jax.jit(lambda model, tokens: model(tokens))
 ARCHITECTURES = {
@@ -178,3 +178,16 @@ def test_what_is_no_whole_gguf_is_named(tmp_path):
         weights.open(tmp_path / "other.gguf").load()
     with pytest.raises(UserError, match="2 GGUF files; name one"):
         weights.open(tmp_path)
+
+
+def test_metadata_that_lacks_a_key_is_one_line(tmp_path):
+    writer = GGUFWriter(tmp_path / "model.gguf", "gemma2")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tensor("token_embd.weight", np.zeros((4, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    for key, read in (("hidden_size", read_config), ("tokens", read_tokenizer)):
+        with pytest.raises(UserError, match=rf"model\.gguf: its metadata cannot be read \(KeyError: '{key}'"):
+            read(tmp_path / "model.gguf")
