@@ -60,8 +60,8 @@ COMMON: Mapping[str, Any] = {
 RMS = {"qk_norm": False}
 LAYER_NORM = {"norm": "layer", "gated": False, "qk_norm": False, "mlp_bias": True}
 ATTENTION_BIAS = {"qkv_bias": "attention_bias", "output_bias": "attention_bias"}
-MLP_BIAS = {"mlp_bias": "mlp_bias"}
 ACT = {"activation": "hidden_act"}
+ANY_BIAS = KEYS | ATTENTION_BIAS | {"mlp_bias": "mlp_bias"} | ACT
 CAPS = {"attention_softcap": "attn_logit_softcapping", "logit_softcap": "final_logit_softcapping"}
 EXPERTS = {"experts_per_token": "num_experts_per_tok"}
 SILU = {"hidden_act": "silu"}
@@ -99,7 +99,7 @@ FAMILIES = (
         model_type="llama",
         architecture="LlamaForCausalLM",
         fixed=RMS,
-        keys=KEYS | ATTENTION_BIAS | MLP_BIAS | ACT,
+        keys=ANY_BIAS,
         expected={"pretraining_tp": 1},
         defaults={"max_position_embeddings": 2048},
     ),
@@ -158,7 +158,7 @@ FAMILIES = (
         model_type="smollm3",
         architecture="SmolLM3ForCausalLM",
         fixed=RMS | {"global_rotary": False},
-        keys=KEYS | ATTENTION_BIAS | MLP_BIAS | ACT,
+        keys=ANY_BIAS,
         expected={"use_sliding_window": False},
         defaults={
             "num_key_value_heads": 4,
@@ -184,10 +184,7 @@ FAMILIES = (
         model_type="granite",
         architecture="GraniteForCausalLM",
         fixed=RMS,
-        keys=KEYS
-        | ATTENTION_BIAS
-        | MLP_BIAS
-        | ACT
+        keys=ANY_BIAS
         | {name: name for name in ("embedding_multiplier", "residual_multiplier")}
         | {"attention_scale": "attention_multiplier", "logit_divisor": "logits_scaling"},
         defaults={"max_position_embeddings": 2048, "attention_multiplier": 1.0},
@@ -196,9 +193,9 @@ FAMILIES = (
         model_type="gpt_neox",
         architecture="GPTNeoXForCausalLM",
         fixed=LAYER_NORM,
-        keys={key: value for key, value in KEYS.items() if key not in ("kv_heads", "head_dim")}
-        | ATTENTION_BIAS
-        | ACT
+        keys={
+            key: value for key, value in ANY_BIAS.items() if key not in ("kv_heads", "head_dim", "mlp_bias")
+        }
         | {"norm_eps": "layer_norm_eps", "parallel": "use_parallel_residual"},
         defaults={
             "max_position_embeddings": 2048,
