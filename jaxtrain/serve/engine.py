@@ -13,7 +13,8 @@ from jaxtrain.decode.scheduler import Scheduler
 from jaxtrain.runtime.compiled import keep_compiled
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.serve.grammar import Grammars
-from jaxtrain.tokenize.chat import form_of_calls, render
+from jaxtrain.tokenize.chat import render
+from jaxtrain.tokenize.template import form_of_calls
 from jaxtrain.tokenize.tool_text import Form
 
 

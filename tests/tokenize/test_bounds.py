@@ -60,12 +60,12 @@ import json, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
-from jaxtrain.tokenize import chat
+from jaxtrain.tokenize import template
 given = json.load(sys.stdin)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for text in given["templates"]:
     try:
-        chat._rendered(text, (), "2024-07-26", given["messages"], (), False)
+        template._rendered(text, (), "2024-07-26", given["messages"], (), False)
         print("rendered", repr(text[:60]))
     except UserError as error:
         assert str(error).startswith("the chat template refuses a conversation: ") and len(str(error)) < 300
