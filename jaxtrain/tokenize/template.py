@@ -270,7 +270,7 @@ def _answers(messages: Messages, tools: Tools, tokenizer: Tokenizer, whole: str)
             continue
         counted.append(is_learned(message))
     if after and (not spans or (messages[-1]["role"] == "assistant" and spans[-1][1] != len(after))):
-        raise UserError("the chat template hides where the assistant's answer begins; use one such as chatml")
+        raise UserError("in this chat template the answers cannot be told apart; use one such as chatml")
     return [span for span, is_counted in zip(spans, counted, strict=True) if is_counted], is_rewritten
 
 
