@@ -46,7 +46,10 @@ _MARKDOWN = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable("ta
 
 
 class RatingApp:
-    """The pages around one store; `asgi` is the application to serve."""
+    """The pages around one store; `asgi` is the application to serve.
+
+    Handlers that are plain functions run in threads: other raters go on while a long text is laid out.
+    """
 
     def __init__(
         self,
@@ -94,21 +97,20 @@ class RatingApp:
 
     # --- raters ---
 
-    async def _enter(self, request: Request) -> Response:
+    def _enter(self, request: Request) -> Response:
         name = _signed(self._invites, request.path_params["token"])
         request.session.clear()
-        request.session["rater"] = await run_in_threadpool(self.store.add_rater, name, False)
+        request.session["rater"] = self.store.add_rater(name, False)
         request.session["name"] = name
         return _to("/")
 
-    async def _rate(self, request: Request) -> Response:
-        rater = _rater(request)
-        now, limits = self.clock(), (self.overlap, self.lease_seconds, self.gold_every)
-        task = await run_in_threadpool(self.store.next_task, rater, now, *limits)
-        done, left = await run_in_threadpool(self.store.progress, rater, now, self.overlap)
+    def _rate(self, request: Request) -> Response:
+        rater, now = _rater(request), self.clock()
+        task = self.store.next_task(rater, now, self.overlap, self.lease_seconds, self.gold_every)
+        done, left = self.store.progress(rater, now, self.overlap)
         withdrawn = request.session.pop("withdrawn", None)
         ranks = withdrawn["ranks"] if task and withdrawn and withdrawn["task"] == task.task else []
-        return await self._page(request, "rate.html", task=task, done=done, left=left, ranks=ranks)
+        return self._page(request, "rate.html", task=task, done=done, left=left, ranks=ranks)
 
     async def _judge(self, request: Request) -> Response:
         rater, form = _rater(request), await _form(request)
@@ -143,16 +145,15 @@ class RatingApp:
 
     # --- the administrator ---
 
-    async def _enter_admin(self, request: Request) -> Response:
+    def _enter_admin(self, request: Request) -> Response:
         _signed(self._admin, request.path_params["token"])
         request.session["admin"] = True
         return _to("/admin")
 
-    async def _overview(self, request: Request) -> Response:
+    def _overview(self, request: Request) -> Response:
         _administrator(request)
-        seen = await run_in_threadpool(overview, self.store)
         link = request.session.pop("invited", None)
-        return await self._page(request, "admin.html", seen=seen, overlap=self.overlap, link=link)
+        return self._page(request, "admin.html", seen=overview(self.store), overlap=self.overlap, link=link)
 
     async def _invite(self, request: Request) -> Response:
         _administrator(request)
@@ -163,7 +164,7 @@ class RatingApp:
         request.session["invited"] = {"name": name, "url": self.invite_link(name)}
         return _to("/admin")
 
-    async def _download(self, request: Request) -> Response:
+    def _download(self, request: Request) -> Response:
         _administrator(request)
         rows = {"rankings": exchange.rankings, "preferences": exchange.preferences}
         if (kind := request.path_params["kind"]) not in rows:
@@ -174,17 +175,15 @@ class RatingApp:
 
     # --- pages ---
 
-    async def _page(self, request: Request, name: str, status: int = 200, **values: Any) -> Response:
+    def _page(self, request: Request, name: str, status: int = 200, **values: Any) -> Response:
         token = request.session.setdefault("csrf", secrets.token_urlsafe(16))
-        page = self._pages.get_template(name)
-        # in a thread, for other raters go on while a long text is laid out
-        text = await run_in_threadpool(page.render, csrf=token, session=request.session, **values)
+        text = self._pages.get_template(name).render(csrf=token, session=request.session, **values)
         return HTMLResponse(text, status, HEADERS)
 
-    async def _refused(self, request: Request, error: Exception) -> Response:
+    def _refused(self, request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException):
-            return await self._page(request, "refused.html", error.status_code, text=error.detail)
-        return await self._page(request, "refused.html", 409, text=f"Not recorded: {error}.")
+            return self._page(request, "refused.html", error.status_code, text=error.detail)
+        return self._page(request, "refused.html", 409, text=f"Not recorded: {error}.")
 
 
 def _markdown(text: str) -> Markup:
