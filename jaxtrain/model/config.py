@@ -167,6 +167,7 @@ class ModelConfig:
                 "global_every is set and window is not; set window",
             ),
             (experts > 0 and not self.gated, "experts are gated MLPs; set gated"),
+            (self.activation == "clipped_swiglu" and not self.gated, "clipped_swiglu is a gate; set gated"),
         ):
             if wrong:
                 raise UserError(f"model.{words}")
