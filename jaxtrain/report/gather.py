@@ -321,13 +321,9 @@ def _counts(name: str) -> Callable[[Path, Line, Line], Results]:
 
 
 def _trained(name: str) -> Callable[[Path, Line, Line], Results]:
-    """What is alike in all that trains: its counts."""
-
-    def read(folder: Path, manifest: Line, counts: Line) -> Results:
-        numbers = {key: value for key, value in counts.items() if isinstance(value, int | float)}
-        return {"trained": {name: numbers}}
-
-    return read
+    """What is alike in all that trains: the numbers among its counts."""
+    numbers = lambda counts: {k: v for k, v in counts.items() if isinstance(v, int | float)}  # noqa: E731
+    return lambda folder, manifest, counts: {"trained": {name: numbers(counts)}}
 
 
 def _rated(folder: Path, manifest: Line, counts: Line) -> Results:

@@ -37,10 +37,6 @@ SECTIONS = (
     ("cost", "Cost", "cost"),
 )
 """Part of the results, its name in the contents, and where it stands on the page."""
-LIMITS = {
-    "representation": "counts of words, whatever they mean: 'white' is a colour too. Absence of a word is "
-    "not absence of people."
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +104,6 @@ def write_page(folders: dict[str, Path], results: gather.Results, out: Path, ref
         "total": gather.funnel_total(results.get("funnel", {})),
         "heldout_models": gather.models(results.get("heldout", [])),
         "assumptions": cost,
-        "limits": LIMITS,
     }
     write(out, results, {f"report.{kind}": template(f"page.{kind}").render(shown) for kind in ("md", "html")})
 
