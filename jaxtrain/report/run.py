@@ -23,20 +23,6 @@ from jaxtrain.runtime import cost
 from jaxtrain.runtime.files import read_object, write_whole
 
 FOLDER = Path(__file__).parent
-SECTIONS = (
-    ("funnel", "Data", "clean"),
-    ("tokenizer", "Tokenizer", "tokenize"),
-    ("pretrain", "Pretraining", "pretrain"),
-    ("finetune", "Fine-tuning", "finetune"),
-    ("rate", "Ratings", "rate"),
-    ("reward", "Reward model and PPO", "align"),
-    ("trained", "More that was trained", "trained"),
-    ("benchmarks", "Benchmarks", "evaluate"),
-    ("extraction", "Memorisation", "memorization"),
-    ("bias", "Bias", "bias"),
-    ("cost", "Cost", "cost"),
-)
-"""Part of the results, its name in the contents, and where it stands on the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +82,6 @@ def write_page(folders: dict[str, Path], results: gather.Results, out: Path, ref
         "commands": _commands(folders),
         "places": folders,
         "lineage": {name: _made_from(folder, names) for name, folder in folders.items()},
-        "sections": SECTIONS,
         "refresh": refresh,
         "raters": gather.raters(results),
         "benchmarks": gather.benchmark_table(results.get("benchmarks", [])),
