@@ -17,7 +17,7 @@ from typing import Any
 from jaxtrain import fields, integrity
 from jaxtrain import manifest as manifests
 from jaxtrain.integrity import COST, LOCK, MANIFEST, STARTED, Damaged, read_json, write_json
-from jaxtrain.manifest import Manifest, input_fingerprint
+from jaxtrain.manifest import Inputs, Manifest, input_fingerprint
 from jaxtrain.manifest import read as read_manifest
 from jaxtrain.runtime.cluster import Others
 from jaxtrain.runtime.energy import Meter
@@ -31,6 +31,7 @@ ASIDE = ".old."
 RESULTS = ("counts", "files")
 """What a manifest has beside what `started.json` has."""
 Counts = dict[str, Any]
+Trained = Callable[[Path], int]
 COMMAND: ContextVar[str] = ContextVar("command", default="Python")
 """What runs the stages, for people to run again."""
 _restarts: ContextVar[bool] = ContextVar("restarts", default=False)
@@ -48,10 +49,10 @@ def restarting(restarts: bool) -> Iterator[None]:
 
 def produce(
     config: Any,
-    inputs: Mapping[str, str | Path],
+    inputs: Inputs,
     write: Callable[[Path], Counts],
     resume: bool = False,
-    trained: Callable[[Path], int] | None = None,
+    trained: Trained | None = None,
     fingerprints: Mapping[str, str] | None = None,
     others: Others | None = None,
 ) -> Path:
@@ -107,7 +108,7 @@ def produce(
     return out
 
 
-def _check_places(out: Path, inputs: Mapping[str, str | Path]) -> None:
+def _check_places(out: Path, inputs: Inputs) -> None:
     """UserError where an input is absent, or where `out` cannot be a folder of its own."""
     if out.name in ("", ".."):
         raise UserError(f"out: {str(out)!r} names no folder of its own, such as runs/mine/4_pretrain")
@@ -193,9 +194,7 @@ def _make(
     write_json(partial / MANIFEST, made)
 
 
-def _left(
-    partial: Path, described: Manifest, config: Any, trained: Callable[[Path], int] | None
-) -> Manifest | None:
+def _left(partial: Path, described: Manifest, config: Any, trained: Trained | None) -> Manifest | None:
     """With what a killed run goes on: `changed`, a list of the fields that have another value from a step on.
 
     None: nothing is left to go on with.

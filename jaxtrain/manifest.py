@@ -25,13 +25,12 @@ INSTALLED = {"__pycache__", "site-packages", "dist-packages"}  # beside an input
 NAMED = 3  # differences that a message names
 SHORT = 40  # characters of a value in a message
 Manifest = dict[str, Any]
+Inputs = Mapping[str, str | Path]
 Place = tuple[str | int, ...]
 """Names of fields, keys of mappings and places in lists that lead to a value of a config."""
 
 
-def describe(
-    config: Any, inputs: Mapping[str, str | Path], fingerprints: Mapping[str, str] | None = None
-) -> Manifest:
+def describe(config: Any, inputs: Inputs, fingerprints: Mapping[str, str] | None = None) -> Manifest:
     """What the artifact of `config` is made of, and the fingerprint of that.
 
     inputs: name to path of each artifact, file or folder that the stage reads.

@@ -23,6 +23,7 @@ from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
 from jaxtrain.weights.learners import runs_as
 
+Changes = tuple[str, ...]
 TRIES = 4
 """Programs compiled in one search, at most."""
 MARGIN = 0.9
@@ -52,7 +53,7 @@ class Outcome:
     shape: ModelConfig
     topology: Topology
     mesh: AnyMesh
-    changes: tuple[str, ...]
+    changes: Changes
     """From what was asked for."""
     parts: tuple[Part, ...]
     """In the order in which they run; the optimizer's step is the last."""
@@ -78,7 +79,7 @@ class Outcome:
         return self.memory.total <= self.topology.chip.memory
 
 
-def measured(config: Any, shape: ModelConfig, topology: Topology, changes: tuple[str, ...] = ()) -> Outcome:
+def measured(config: Any, shape: ModelConfig, topology: Topology, changes: Changes = ()) -> Outcome:
     """By shapes and formulas alone. UserError where mesh, rows and model do not go together."""
     mesh = compiler.mesh_of(config.train.mesh, topology)
     parts = []
@@ -156,10 +157,10 @@ def _nearest(config: Any, shape: ModelConfig, topology: Topology) -> Outcome | N
     return None
 
 
-def neighbours(config: Any, shape: ModelConfig, topology: Topology) -> list[tuple[Any, tuple[str, ...]]]:
+def neighbours(config: Any, shape: ModelConfig, topology: Topology) -> list[tuple[Any, Changes]]:
     """The config with other remat, micro-batches, meshes and rows; and the changes, fewest first."""
     own = runs_as(config.train, shape).remat
-    remats: dict[str, tuple[str, ...]] = {"full": ("train.remat full",), own: ()}
+    remats: dict[str, Changes] = {"full": ("train.remat full",), own: ()}
     found = []
     settings = itertools.product(_fewer(config), remats.items(), (1, 2, 4, 8))
     for (rows, of_rows), (remat, of_remat), factor in settings:
@@ -172,7 +173,7 @@ def neighbours(config: Any, shape: ModelConfig, topology: Topology) -> list[tupl
     return sorted(found, key=lambda one: len(one[1]))
 
 
-def _fewer(config: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
+def _fewer(config: Any) -> Iterator[tuple[Any, Changes]]:
     """The config itself, and with fewer answers side by side or a round, where it samples any."""
     yield config, ()
     for name in ("sample_rows", "rollouts", "prompts", "group"):
@@ -182,7 +183,7 @@ def _fewer(config: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
 
 
 def _measured_all(
-    settings: Iterable[tuple[Any, tuple[str, ...]]], shape: ModelConfig, topology: Topology
+    settings: Iterable[tuple[Any, Changes]], shape: ModelConfig, topology: Topology
 ) -> Iterator[Outcome]:
     """Of those whose mesh, batch and model go together; neighbours are made by rule, and many do not."""
     for config, changes in settings:
@@ -203,9 +204,7 @@ def swept(config: Any, shape: ModelConfig, topology: Topology) -> list[Outcome]:
     return sorted(found, key=lambda one: (not one.fits, one.seconds.value))
 
 
-def _meshes(
-    config: Any, shape: ModelConfig, topology: Topology
-) -> Iterator[tuple[MeshConfig, tuple[str, ...]]]:
+def _meshes(config: Any, shape: ModelConfig, topology: Topology) -> Iterator[tuple[MeshConfig, Changes]]:
     """The config's own mesh, then those of data and tensor that leave a whole number of devices for fsdp."""
     own = config.train.mesh
     yield own, ()

@@ -200,9 +200,7 @@ def _signed(signer: URLSafeSerializer, token: str) -> str:
     try:
         return signer.loads(token)
     except BadSignature:
-        raise HTTPException(
-            403, "This link is not valid. Ask whoever runs this page for a new one."
-        ) from None
+        raise HTTPException(403, "This link is not valid. Ask whoever runs this page for another.") from None
 
 
 def _rater(request: Request) -> int:
