@@ -137,14 +137,12 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def energy(kilowatt_hours: float) -> str:
-    """Two digits, in Wh below a tenth of a kWh."""
-    return f"{kilowatt_hours:.2g} kWh" if kilowatt_hours >= 0.1 else f"{1000 * kilowatt_hours:.2g} Wh"
+def amount(thousands: float, unit: str) -> str:
+    """Two digits of so many thousand of the unit: `2.5 kWh`, `70 Wh`."""
+    return f"{thousands:.2g} k{unit}" if thousands >= 0.1 else f"{1000 * thousands:.2g} {unit}"
 
 
-def mass(kilograms: float) -> str:
-    """Two digits, in g below a tenth of a kg."""
-    return f"{kilograms:.2g} kg" if kilograms >= 0.1 else f"{1000 * kilograms:.2g} g"
+energy, mass = partial(amount, unit="Wh"), partial(amount, unit="g")
 
 
 def _figures(folders: dict[str, Path], results: gather.Results) -> dict[str, str]:
