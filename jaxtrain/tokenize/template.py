@@ -19,6 +19,7 @@ from typing import Any
 import jinja2
 import jinja2.ext
 import jinja2.nodes
+import numpy as np
 
 from jaxtrain.conversation import (
     ROLES,
@@ -91,23 +92,26 @@ def render(
     else:
         spans = _learned(spans, [message for message in safe if message["role"] == "assistant"])
     ids, mask, begin = list[int](), list[int](), 0
-    for end in [*(at for at, letter in enumerate(text) if letter in forged), len(text)]:
+    cuts = [at for at, letter in enumerate(text) if letter in forged] if forged else []
+    for end in [*cuts, len(text)]:
         part, places = tokenizer.encode_trusted(text[begin:end])
         ids += part
-        is_said = {place: _inside(spans, begin + place[0], begin + place[1]) for place in set(places)}
-        mask += map(is_said.__getitem__, places)
+        mask += _inside(spans, begin + np.array(places, np.int64).reshape(-1, 2))
         if end < len(text):
             ordinary = tokenizer.encode(forged[text[end]])
             ids += ordinary
-            mask += [_inside(spans, end, end + 1)] * len(ordinary)
+            mask += _inside(spans, np.array([[end, end + 1]])) * len(ordinary)
         begin = end + 1
     if not generation_prompt and not any(mask):
         raise UserError("a conversation without an assistant message has nothing to learn from")
     return ids, mask
 
 
-def _inside(spans: Spans, start: int, stop: int) -> int:
-    return int(any(begin <= start and stop <= end for begin, end in spans))
+def _inside(spans: Spans, places_N2: np.ndarray) -> list[int]:
+    """Whether each place, from where to where, lies in one of the spans, which follow one another: 1 or 0."""
+    begins, ends = np.array([(-1, -1), *spans]).T
+    at_N = np.searchsorted(begins, places_N2[:, 0], "right") - 1
+    return (places_N2[:, 1] <= ends[at_N]).astype(int).tolist()
 
 
 def renderings(messages: Messages, tokenizer: Tokenizer, tools: Tools = ()) -> list[Rendered]:
@@ -293,11 +297,12 @@ def _finished(messages: Messages, tools: Tools, tokenizer: Tokenizer) -> str:
         going_on, _ = _text(messages, tools, tokenizer, True)
     except UserError:  # a template that asks for an answer behind a question only
         return whole
+    if going_on.startswith(whole):
+        return whole
     said = str(messages[-1].get("content") or "").strip()
     same = os.path.commonprefix([whole, going_on])
     end = max((same.rfind(token) + len(token) for token in tokenizer.special if token in same), default=0)
-    is_cut = end and not going_on.startswith(whole) and whole.rfind(said) + len(said) <= end
-    return whole[:end] if is_cut else whole
+    return whole[:end] if end and whole.rfind(said) + len(said) <= end else whole
 
 
 def _begins(before: str, after: str, asked: Mapping[str, Any]) -> int | None:
