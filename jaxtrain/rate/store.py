@@ -86,7 +86,7 @@ class Store:
             problem = str(getattr(error, "orig", None) or error).splitlines()[0]
             remedy = "give a URL such as sqlite:///ratings.sqlite"
             if says_full(error):
-                remedy = "free some space, and run the same command again"
+                remedy = "no space is left: free some, and run the same command again"
             raise UserError(f"cannot open the ratings at {url} ({problem}); {remedy}") from error
 
     def __enter__(self) -> Self:
