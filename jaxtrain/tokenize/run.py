@@ -1,4 +1,8 @@
-"""The stage: train the tokenizer on what clean kept, then encode documents, held-out text, conversations."""
+"""The stage: train the tokenizer on what clean kept, then encode documents, held-out text, conversations.
+
+A conversation that the template refuses, or in which the assistant says nothing, is dropped; the counts and
+the screen say how many and why.
+"""
 
 import dataclasses
 import hashlib
@@ -8,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import pyarrow.compute as pc
 
@@ -42,9 +46,6 @@ class TokenizeConfig:
     date: str = ""
     """What a template that asks for today's date is told, YYYY-MM-DD; empty: as the tokenizer says, or
     2024-07-26. The model is spoken to with the same date."""
-    unusable: Literal["drop", "refuse"] = "drop"
-    """What is done with a conversation that the template refuses or in which the assistant says nothing;
-    those dropped are counted by reason."""
     vocab_size: int = 4096
     """Number of ids of the tokenizer to train, the seven special tokens included."""
     sample_bytes: Count = 50_000_000
@@ -82,9 +83,6 @@ def _write(config: TokenizeConfig, folder: Path) -> artifact.Counts:
         counts[kind] = {}
         for path in source_files(clean / kind):
             counts[kind][path.stem] = write_source(path, folder / kind / path.stem, tokenizer)
-            if config.unusable == "refuse" and (dropped := counts[kind][path.stem]["dropped"]):
-                reason, times = next(iter(dropped.items()))
-                raise UserError(f"{path}: {times} records are unusable: {reason}; set unusable to 'drop'")
             shown = {name: value for name, value in counts[kind][path.stem].items() if value}
             say(f"tokenize: {kind}/{path.stem}: " + ", ".join(f"{name} {shown[name]}" for name in shown))
     return counts
