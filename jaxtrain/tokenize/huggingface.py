@@ -70,11 +70,12 @@ class HuggingFaceTokenizer(Tokenizer):
     """Tokens that end an answer by the model's `generation_config.json`."""
 
     @classmethod
-    def load(cls, folder: Path) -> "HuggingFaceTokenizer":
+    def load(cls, folder: str | Path) -> "HuggingFaceTokenizer":
         """Read `tokenizer.json` and what stands beside it: settings, template, `generation_config.json`.
 
         Errors: UserError where no file says what ends a document, or a file is malformed.
         """
+        folder = Path(folder)
         settings = _read(folder / SETTINGS)
         generation = _read(folder / GENERATION)
         template = settings.get("chat_template")
@@ -103,8 +104,9 @@ class HuggingFaceTokenizer(Tokenizer):
                 return {"eos": name}
         return {"bos": ENDOFTEXT, "eos": ENDOFTEXT} if list(self.special) == [ENDOFTEXT] else {}
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write what `load` reads and `transformers.AutoTokenizer` too."""
+        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MODEL).write_text(self.text, encoding="utf-8")
         settings = {f"{role}_token": name for role, name in self.names.items()}

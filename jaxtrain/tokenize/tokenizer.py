@@ -87,7 +87,7 @@ class Tokenizer(ABC):
         return HuggingFaceTokenizer.load(folder)
 
     @abstractmethod
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write what `load` reads."""
 
     def save_in(self, artifact: Path) -> None:
@@ -247,8 +247,9 @@ class BytePairTokenizer(Tokenizer):
     def token_bytes(self, index: int) -> bytes:
         return self._encoding.decode_single_token_bytes(index)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write `ranks.tiktoken` and `tokenizer.json` into `folder`."""
+        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RANKS).write_text(self._ranks_text(), encoding="ascii")
         settings = {"pattern": self.pattern, "special_tokens": self.special, "fingerprint": self.fingerprint}
@@ -274,8 +275,9 @@ class BytePairTokenizer(Tokenizer):
         return cls(dict(found._mergeable_ranks), found._pat_str)
 
     @classmethod
-    def load(cls, folder: Path) -> "BytePairTokenizer":
+    def load(cls, folder: str | Path) -> "BytePairTokenizer":
         """The tokenizer that `save` wrote; a changed or foreign file is an error."""
+        folder = Path(folder)
         lines = (line.split() for line in (folder / RANKS).read_text(encoding="ascii").splitlines())
         settings = read_object(folder / SETTINGS)
         tokenizer = cls({base64.b64decode(token): int(rank) for token, rank in lines}, settings["pattern"])

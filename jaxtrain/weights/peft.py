@@ -39,8 +39,11 @@ def base_of(folder: str | Path) -> Path:
     raise UserError(f"{folder}/{CONFIG} stands on {name!r}, which is no folder here; name one there")
 
 
-def save(adapters: Adapters, config: LoRAConfig, model: ModelConfig, folder: Path, base: Path) -> None:
+def save(
+    adapters: Adapters, config: LoRAConfig, model: ModelConfig, folder: str | Path, base: str | Path
+) -> None:
     """Write a folder that PEFT loads onto `base`; each adapter needs a module (`without_module`)."""
+    folder = Path(folder)
     names = sorted({name.rpartition(".")[0] for name in adapters})
     found, modules = {}, set()
     by_ours, fan_in_fan_out = _places(model)
