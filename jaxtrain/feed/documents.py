@@ -122,10 +122,8 @@ class Documents:
         for source in sources:
             records = data.documents(source)
             if not len(records):
-                raise UserError(
-                    f"{data.folder}: source {source!r} has a weight in the mixture but no tokens; "
-                    "collect some of it or take it out of the mixture"
-                )
+                empty = f"{data.folder}: source {source!r} has a weight in the mixture but no tokens"
+                raise UserError(f"{empty}; collect some of it or take it out of the mixture")
             plan = PACKINGS[packing](records.lengths + 2, length)
             packed.append(Packed(plan, rows.documents(records, data.tokenizer)))
         epochs = [Epochs(len(p.plan), seed, name) for p, name in zip(packed, sources, strict=True)]

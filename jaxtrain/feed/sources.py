@@ -115,10 +115,8 @@ class TokenData:
         artifact.require(folder, "tokenize")
         data = cls(Path(folder))
         if tokenizer_fingerprint not in (None, data.tokenizer.fingerprint):
-            raise UserError(
-                f"{folder} was encoded by another tokenizer than the model's; "
-                "encode it with the model's tokenizer, or train a model on it"
-            )
+            other = f"{folder} was encoded by another tokenizer than the model's"
+            raise UserError(f"{other}; encode it with the model's tokenizer, or train a model on it")
         return data
 
     @cached_property

@@ -104,10 +104,8 @@ def devices(topology: Topology) -> list[Any]:
         return list(topologies.get_topology_desc(platform="tpu", topology_name=name, **more).devices)
     except Exception as error:  # JAX raises RuntimeError, its own errors and ImportError, by version
         first = str(error).strip().splitlines()[0][:200]
-        raise UserError(
-            f"topology {topology.name}: {first}; compiling for TPUs needs libtpu, in an environment of its "
-            "own: pip install -e '.[tpu]'"
-        ) from error
+        remedy = "compiling for TPUs needs libtpu, in an environment of its own: pip install -e '.[tpu]'"
+        raise UserError(f"topology {topology.name}: {first}; {remedy}") from error
 
 
 def mesh_of(config: MeshConfig, topology: Topology) -> AnyMesh:

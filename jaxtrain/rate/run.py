@@ -71,10 +71,8 @@ def _rate(config: RateConfig, folder: Path) -> dict[str, Any]:
     tokenizer = weights.open(config.model).tokenizer
     asked = questions.load(config.conversations, tokenizer, config.longest_prompt, part=0, parts=2)
     if len(asked) < config.prompts:
-        raise UserError(
-            f"prompts is {config.prompts}, but {config.conversations} has {len(asked)} questions of at most "
-            f"{config.longest_prompt} tokens; lower prompts or raise longest_prompt"
-        )
+        known = f"{config.conversations} has {len(asked)} questions of at most {config.longest_prompt} tokens"
+        raise UserError(f"prompts is {config.prompts}, but {known}; lower prompts or raise longest_prompt")
     asked = asked[: config.prompts]
     answered = answers(config, config.model, [prompt.messages for prompt in asked])
     if jax.process_index() > 0:

@@ -223,10 +223,8 @@ class Store:
                 raise UserError(f"task {task}: give ranks, or skip, but not both")
             answers, places = len(found.completion_ids), set(range(1, max(ranks, default=0) + 1))
             if ranks and (len(ranks) != answers or set(ranks) != places):
-                raise UserError(
-                    f"task {task}: ranks {ranks} do not order {answers} answers; 1 is best, equal ranks tie, "
-                    "and no rank is left out"
-                )
+                wrong = f"task {task}: ranks {ranks} do not order {answers} answers"
+                raise UserError(f"{wrong}; 1 is best, equal ranks tie, and no rank is left out")
             if before is not None:
                 raise UserError(f"rater {rater} has judged task {task} before; a judgement stands")
             said = {"ranks": ranks, "all_bad": all_bad, "skipped": skip, "reason": reason}

@@ -90,10 +90,8 @@ def check_chain(folders: Mapping[str, Path]) -> None:
         inputs = manifests[after]["inputs"]
         is_of_people = after == "rate" and "database" in inputs  # they may have rated answers of any model
         if manifests[before]["fingerprint"] not in inputs.values() and not is_of_people:
-            raise UserError(
-                f"{folders[after]} was not made from {folders[before]} as it stands; "
-                "run the recipe again (`jaxtrain run FOLDER`), it makes what is out of date"
-            )
+            apart = f"{folders[after]} was not made from {folders[before]} as it stands"
+            raise UserError(f"{apart}; `jaxtrain run FOLDER` makes what is out of date")
 
 
 def gather(folders: Mapping[str, Path], prices: costs.Prices | None = None) -> Results:

@@ -157,10 +157,10 @@ class Checkpoints:
         try:
             loaded = self._orbax.load_checkpointables(step, {"model": model, "training": training})
         except (ValueError, KeyError) as error:  # Orbax: the trees do not have the same leaves
-            raise UserError(
-                f"checkpoint of step {step} in {self.folder} has the state of another optimizer, or of older "
-                "code; begin again with --restart, which sets the folder aside"
-            ) from error
+            other = (
+                f"checkpoint of step {step} in {self.folder} has another optimizer's state, or older code's"
+            )
+            raise UserError(f"{other}; begin again with --restart, which sets the folder aside") from error
         return step, loaded["model"], loaded["training"]
 
     def discard_after(self, step: int) -> None:
@@ -230,10 +230,8 @@ def _newest_whole(folder: Path) -> int:
             newest = step
     if wrong and newest < 0:
         told = "; ".join(f"step {step}: {problem}" for step, problem in wrong.items())
-        raise UserError(
-            f"no checkpoint in {folder} verifies ({told}); put a whole copy there, or begin again with "
-            "--restart, which sets the folder aside"
-        )
+        remedy = "put a whole copy there, or begin again with --restart, which sets the folder aside"
+        raise UserError(f"no checkpoint in {folder} verifies ({told}); {remedy}")
     for step, problem in wrong.items():
         aside = folder / f"{step}{ASIDE}"
         if aside.exists():

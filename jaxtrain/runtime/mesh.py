@@ -96,10 +96,9 @@ def make(
     data = math.gcd(shape[0], len(slices))
     stage = len(slices) // data
     if shape[1] % stage != 0:
-        raise UserError(
-            f"mesh data {shape[0]} x stage {shape[1]} does not fit {len(slices)} slices; set mesh.data to "
-            f"{len(slices)}: copies of the model, of which only gradients cross between slices"
-        )
+        wrong = f"mesh data {shape[0]} x stage {shape[1]} does not fit {len(slices)} slices"
+        remedy = f"set mesh.data to {len(slices)}: of copies of the model only gradients cross between slices"
+        raise UserError(f"{wrong}; {remedy}")
     inside = [shape[0] // data, shape[1] // stage, *shape[2:]]
     parts = [mesh_utils.create_device_mesh(inside, slices[at]) for at in sorted(slices)]
     rows = [np.concatenate(parts[at : at + stage], axis=1) for at in range(0, len(parts), stage)]

@@ -96,10 +96,8 @@ class Engine:
         """
         room = self.scheduler.max_length - len(prompt)
         if room < 1:
-            raise UserError(
-                f"the prompt has {len(prompt)} tokens; with one of the answer at most "
-                f"{self.scheduler.max_length} fit"
-            )
+            most = self.scheduler.max_length
+            raise UserError(f"the prompt has {len(prompt)} tokens; with one of the answer at most {most} fit")
         return Request(
             prompt=prompt,
             max_new=min(self.max_new, room) if max_new is None else max_new,
