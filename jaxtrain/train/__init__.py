@@ -7,7 +7,6 @@ learner.py     which weights of a module learn, and which stay
 state.py       TrainState: step, model, optimizer state, guard
 losses.py      log-probabilities of targets in chunks; token cross-entropy
 optimizer.py   AdamW, Muon, Lion, Adafactor; the learning rate over the steps
-muon.py        Muon for sharded weights
 guard.py       which steps are accepted
 step.py        gradient, accumulation, clip, guard, update
 heldout.py     the held-out loss; which evaluation was best, overfitting, when to stop
