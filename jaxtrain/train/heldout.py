@@ -83,11 +83,10 @@ class Heldout:
 
     def numbers(self, step: int) -> dict[str, Any]:
         """Of the evaluation after that step; those that are not finite are None."""
-        line = self._evaluations.get(step, {})
-        plain = {name: value for name, value in line.items() if name not in ("step", "kind", "train_loss")}
         return {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in plain.items()
+            for name, value in self._evaluations.get(step, {}).items()
+            if name not in ("step", "kind", "train_loss")
         }
 
     def _follow(self, step: int, line: dict[str, Any]) -> None:

@@ -9,10 +9,6 @@ import jax
 from jaxtrain.train.step import Batch, Loss
 
 
-def _itself(learned: Any, frozen: Any, key: jax.Array | None) -> Any:
-    return learned
-
-
 @dataclass(frozen=True)
 class Learner:
     """All weights of a module, or some of them: adapters, a head.
@@ -28,7 +24,7 @@ class Learner:
     by the seed."""
     frozen: Any = None
     """Weights that the loss reads and that do not learn; in no checkpoint."""
-    assemble: Callable[[Any, Any, jax.Array | None], Any] = _itself
+    assemble: Callable[[Any, Any, jax.Array | None], Any] = lambda learned, frozen, key: learned
     """(what learns, `frozen`, key of dropout or None) to the module."""
     saved: Callable[[Any], Any] = lambda learned: learned
     """Of what learns, the weights that later stages load: a checkpoint's `model`."""

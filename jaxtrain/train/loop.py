@@ -103,7 +103,7 @@ def train(
                 step += 1
                 state = with_new_level(state) if is_new_level else state
                 held = meshes.put_batch(batch, jax.sharding.get_mesh())
-                state, metrics = recovery.step(step, index, state, partial(_taken, take, held), batch)
+                state, metrics = recovery.step(step, index, state, partial(take, batch=held), batch)
                 run.learned = state.model
                 _read(run, recovery, heldout, pace, log.step(step, metrics) if metrics else None)
                 run.write_told(step)
@@ -149,10 +149,6 @@ def _compiled(config: TrainConfig, run: Run, learner: Learner, loss: Loss, feed:
         seed=config.seed,
     )
     return CompiledStep(step, config.microbatches, learner.frozen, Profile(run.folder, config.profile))
-
-
-def _taken(take: CompiledStep, batch: dict[str, jax.Array], state: TrainState) -> Any:
-    return take(state, batch)
 
 
 def _begin(run: Run, learner: Learner) -> TrainState:
@@ -224,19 +220,16 @@ def _read(run: Run, recovery: Recovery, heldout: Heldout, pace: Pace, line: dict
         return
     pace.step(recovery.read(line), line)
     heldout.trained(line)
-    step, steps = int(line["step"]), run.config.steps
+    step = int(line["step"])
     if due(step, run.config.log_every):
         speed = pace.line()
         run.log.write(step, speed)
-        shown = {
-            "loss": line["loss"],
-            "grad_norm": line["grad_norm"],
-            "targets/s": line["targets"] / line["seconds"],
-        }
+        shown = {name: line[name] for name in ("loss", "grad_norm")}
+        shown["targets/s"] = line["targets"] / line["seconds"]
         if speed.get("mfu") is not None:
             shown["mfu"] = speed["mfu"]
         if run.first:
-            show(step, steps, shown)
+            show(step, run.config.steps, shown)
 
 
 def _evaluated(run: Run, evaluate: Evaluate, model: Any, step: int, heldout: Heldout) -> float | None:

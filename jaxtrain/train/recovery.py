@@ -53,7 +53,7 @@ class Recovery:
         self._refused_from = 0
         self._recent: dict[int, tuple[int, dict[str, np.ndarray], Limits]] = {}
         self._times: Counter[int] = Counter()  # rollbacks by the step gone back to
-        self._incidents = Incidents(run.folder, records)
+        self._records = records
         self._replay = Replay(run.config.safety.replay_every, verified=run.checkpoints.latest or 0)
 
     def step(
@@ -88,7 +88,7 @@ class Recovery:
         self.run.goodput.lose(line["seconds"])
         if not self.refused:
             self._refused_from = index
-        kept = self._incidents.save(step, index, batch, line, held)
+        kept = keep(self.run.folder / "incidents", index, batch, line, held, self._records)
         say(
             f"step {step} refused: loss {line['loss']:.4g}, gradient norm {line['grad_norm']:.4g}; "
             "weights unchanged" + (f"; its batch is in {kept}" if kept else "")
@@ -129,7 +129,7 @@ class Recovery:
             raise UserError(
                 f"steps after {step} are refused however often the run goes back (at most 2 times from one "
                 f"checkpoint, {MOST_ROLLBACKS} in all); lower train.optimizer.lr, which the same run goes on "
-                f"with, or look at the batches: `jaxtrain inspect {self._incidents.folder}`"
+                f"with, or look at the batches: `jaxtrain inspect {self.run.folder / 'incidents'}`"
             )
         if times == 2:
             say(f"second rollback to step {step}: whatever loss comes next is accepted as the new level")
@@ -142,46 +142,44 @@ def with_new_level(state: TrainState) -> TrainState:
     return dataclasses.replace(state, guard=jax.device_put(new_guard(), like))
 
 
-class Incidents:
-    """Writes `incidents/batch-<index>/`: `incident.json`, and `process-<p>.npz`, the rows of each process.
+def keep(
+    incidents: Path,
+    index: int,
+    batch: dict[str, np.ndarray],
+    line: dict[str, float],
+    held: Limits,
+    records: Callable[[int], Any] | None = None,
+) -> Path | None:
+    """Write `batch-<index>/`, which is returned; None where there are `MOST_INCIDENTS` already.
 
-    records: what the batch of an index was made of, any JSON value; kept where the feed can say it.
+    It has `incident.json`, and `process-<p>.npz`, the rows of each process.
+    line: of the refused step in metrics.jsonl. records: what the batch of an index was made of, any JSON
+    value; kept where the feed can say it.
     """
-
-    def __init__(self, folder: Path, records: Callable[[int], Any] | None = None):
-        self.folder = folder / "incidents"
-        self._records = records
-
-    def save(
-        self, step: int, index: int, batch: dict[str, np.ndarray], metrics: dict[str, float], held: Limits
-    ) -> Path | None:
-        """The folder of the batch; None where there are `MOST_INCIDENTS` already."""
-        folder = self.folder / f"batch-{index:08d}"
-        if not folder.exists() and len(list(self.folder.glob("*"))) >= MOST_INCIDENTS:
-            say(f"batch {index} is not kept: {self.folder} has {MOST_INCIDENTS} already")
-            return None
-        folder.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(folder / f"process-{jax.process_index()}.npz", **batch)
-        if jax.process_index() == 0:
-            held = jax.device_get(held)
-            told = {
-                "step": step,
-                "batch": index,
-                **{
-                    name: {
-                        "value": _number(metrics[name]),
-                        "window_mean": _number(held.mean[i]),
-                        "window_sigma": _number(held.sigma[i]),
-                        "limit": _number(held.limit[i]),
-                    }
-                    for i, name in enumerate(("loss", "grad_norm"))
-                },
-                "targets": _number(metrics["targets"]),
-                "refused_in_a_row": int(metrics["refused_in_a_row"]),
-                "records": self._records(index) if self._records else None,
-            }
-            (folder / "incident.json").write_text(json.dumps(told, indent=2, allow_nan=False) + "\n")
-        return folder
+    folder = incidents / f"batch-{index:08d}"
+    if not folder.exists() and len(list(incidents.glob("*"))) >= MOST_INCIDENTS:
+        say(f"batch {index} is not kept: {incidents} has {MOST_INCIDENTS} already")
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(folder / f"process-{jax.process_index()}.npz", **batch)
+    if jax.process_index() == 0:
+        held = jax.device_get(held)
+        columns = {"window_mean": held.mean, "window_sigma": held.sigma, "limit": held.limit}
+        seen = {
+            name: {"value": _number(line[name])}
+            | {column: _number(values[i]) for column, values in columns.items()}
+            for i, name in enumerate(("loss", "grad_norm"))
+        }
+        told = {
+            "step": int(line["step"]),
+            "batch": index,
+            **seen,
+            "targets": _number(line["targets"]),
+            "refused_in_a_row": int(line["refused_in_a_row"]),
+            "records": records(index) if records else None,
+        }
+        (folder / "incident.json").write_text(json.dumps(told, indent=2, allow_nan=False) + "\n")
+    return folder
 
 
 def _number(value: Any) -> float | str:

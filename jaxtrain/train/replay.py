@@ -7,7 +7,7 @@ time: one more step, one more copy of the state in memory, four passes over it, 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -120,19 +120,16 @@ def _replicas(sharding: Any, shape: tuple[int, ...]) -> list[list[int]]:
 
 
 def _raise_differences(what: str, state: TrainState, differs: np.ndarray) -> None:
-    if differs.any():
-        told = "; ".join(_name_differences(state, differs))
-        raise SilentCorruption(
-            f"silent corruption: {what}: {told}; "
-            "take the device out of service and run the same command again"
-        )
-
-
-def _name_differences(state: TrainState, differs: np.ndarray) -> Iterator[str]:
-    devices = list(jax.sharding.get_mesh().devices.flat)
+    if not differs.any():
+        return
+    devices, told = jax.sharding.get_mesh().devices.flat, []
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
     for place in np.flatnonzero(differs.any(axis=0)):
-        leaves = [path for path, differ in zip(paths, differs[:, place], strict=True) if differ]
-        device = devices[place]
-        more = f" and {len(leaves) - 1} more" if len(leaves) > 1 else ""
-        yield f"device {device.id} ({device.device_kind}, process {device.process_index}): {leaves[0]}{more}"
+        first, *others = np.flatnonzero(differs[:, place])
+        device, more = devices[place], f" and {len(others)} more" if others else ""
+        at = f"device {device.id} ({device.device_kind}, process {device.process_index})"
+        told.append(f"{at}: {paths[first]}{more}")
+    raise SilentCorruption(
+        f"silent corruption: {what}: {'; '.join(told)}; take the device out of service and run the same "
+        "command again"
+    )

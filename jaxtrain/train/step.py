@@ -82,17 +82,10 @@ def make_step(
         grad_norm = optax.tree.norm(gradient)
         accepted, guard = judge(state.guard, mean if watch_loss else jnp.zeros_like(mean), grad_norm)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.model)
-        model = optax.apply_updates(state.model, updates)
-
-        def kept(new: Any, old: Any) -> Any:
-            return jax.tree.map(lambda n, o: jnp.where(accepted, n, o), new, old)
-
+        new = optax.apply_updates(state.model, updates), optimizer_state
+        model, optimizer_state = optax.tree.where(accepted, new, (state.model, state.optimizer))
         after = dataclasses.replace(
-            state,
-            step=state.step + 1,
-            model=kept(model, state.model),
-            optimizer=kept(optimizer_state, state.optimizer),
-            guard=guard,
+            state, step=state.step + 1, model=model, optimizer=optimizer_state, guard=guard
         )
         metrics = {
             "loss": mean,

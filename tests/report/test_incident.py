@@ -10,7 +10,7 @@ from jaxtrain.report import incident, inspect
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.tokenizer import train
 from jaxtrain.train.guard import Limits
-from jaxtrain.train.recovery import Incidents
+from jaxtrain.train.recovery import keep
 
 
 @pytest.fixture
@@ -28,11 +28,12 @@ def folder(tmp_path):
     weights = np.ones((2, 40), np.float32)
     weights[1, 3] = np.inf
     held = Limits(np.array([2.0, 1.0]), np.array([0.1, 0.2]), np.array([2.6, 2.2]))
-    incidents = Incidents(tmp_path, lambda index: [{"row": 0, "source": "web", "record": index}])
+    records = lambda index: [{"row": 0, "source": "web", "record": index}]  # noqa: E731
     for index, loss in ((11, np.inf), (12, 9.5)):
-        metrics = {"loss": loss, "grad_norm": 3.5, "targets": 60.0, "refused_in_a_row": index - 10}
+        line = {"loss": loss, "grad_norm": 3.5, "targets": 60.0, "refused_in_a_row": index - 10}
+        line["step"] = index + 1
         batch = {"tokens": ids, "segment_ids": segments, "loss_weights": weights}
-        incidents.save(index + 1, index, batch, metrics, held)
+        keep(tmp_path / "incidents", index, batch, line, held, records)
     return tmp_path / "incidents"
 
 
