@@ -5,12 +5,13 @@ tokens is a sum; the caller divides it by a count of the global batch, so that p
 """
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
+from optax.losses import kl_divergence_with_log_targets as divergence_from
 
-from jaxtrain.align.preference_losses import unknown
+from jaxtrain.align.preference_losses import known
 
 FARTHEST = 20.0
 """Log-ratios are held to ±20 before they are exponentiated; e^20 is far beyond any clip."""
@@ -77,12 +78,7 @@ def ppo_policy(
 
 
 def moved(
-    logp: jax.Array,
-    old_logp: jax.Array,
-    advantage: jax.Array,
-    mask: jax.Array,
-    clip: float,
-    clip_high: float,
+    logp: jax.Array, old_logp: jax.Array, advantage: jax.Array, mask: jax.Array, clip: float, clip_high: float
 ) -> dict[str, jax.Array]:
     """How far the policy is from the one that sampled, float32 [2] each, a sum over tokens and their number.
 
@@ -98,12 +94,7 @@ def moved(
 
 
 def ppo_value(
-    value: jax.Array,
-    old_value: jax.Array,
-    return_: jax.Array,
-    mask: jax.Array,
-    *,
-    clip: float = 0.2,
+    value: jax.Array, old_value: jax.Array, return_: jax.Array, mask: jax.Array, *, clip: float = 0.2
 ) -> jax.Array:
     """½ max((V − R)², (clip(V, V_old ± clip) − R)²) a token: values that moved too far are held back."""
     held = old_value + jnp.clip(value - old_value, -clip, clip)
@@ -119,14 +110,8 @@ def kl(logp: jax.Array, ref_logp: jax.Array, kind: Estimator = "k1") -> jax.Arra
     "Approximating KL divergence".
     """
     difference = logp - ref_logp
-    match kind:
-        case "k1":
-            return difference
-        case "k2":
-            return difference**2 / 2
-        case "k3":
-            return jnp.exp(-jnp.clip(difference, -FARTHEST, FARTHEST)) - 1 + difference
-    raise unknown(kind, Estimator)
+    above = jnp.exp(-jnp.clip(difference, -FARTHEST, FARTHEST)) - 1 + difference
+    return known({"k1": difference, "k2": difference**2 / 2, "k3": above}, kind)
 
 
 def group_advantage(reward_BG: jax.Array, *, kind: Baseline = "grpo") -> jax.Array:
@@ -144,16 +129,11 @@ def group_advantage(reward_BG: jax.Array, *, kind: Baseline = "grpo") -> jax.Arr
     known_BG = jnp.where(there_BG, reward_BG, 0.0)
     count_B1 = jnp.sum(there_BG, axis=1, keepdims=True)
     centered_BG = known_BG - jnp.sum(known_BG, axis=1, keepdims=True) / jnp.maximum(count_B1, 1)
-    match kind:
-        case "grpo":
-            squares_B1 = jnp.sum(centered_BG**2, axis=1, keepdims=True, where=there_BG)
-            advantage_BG = centered_BG / (jnp.sqrt(squares_B1 / jnp.maximum(count_B1 - 1, 1)) + 1e-4)
-        case "dr_grpo":
-            advantage_BG = centered_BG
-        case "rloo":
-            advantage_BG = centered_BG * count_B1 / jnp.maximum(count_B1 - 1, 1)
-        case _:
-            raise unknown(kind, Baseline)
+    others_B1 = jnp.maximum(count_B1 - 1, 1)
+    squares_B1 = jnp.sum(centered_BG**2, axis=1, keepdims=True, where=there_BG)
+    in_sd_BG = centered_BG / (jnp.sqrt(squares_B1 / others_B1) + 1e-4)
+    kinds = {"grpo": in_sd_BG, "dr_grpo": centered_BG, "rloo": centered_BG * count_B1 / others_B1}
+    advantage_BG = known(kinds, kind)
     most_B1 = jnp.max(reward_BG, axis=1, keepdims=True, where=there_BG, initial=-jnp.inf)
     least_B1 = jnp.min(reward_BG, axis=1, keepdims=True, where=there_BG, initial=jnp.inf)
     return jnp.where(there_BG & (most_B1 > least_B1), advantage_BG, 0.0)
@@ -185,14 +165,10 @@ def grpo(
     """
     advantage = advantage_B[:, None] if advantage_B.ndim == 1 else advantage_B
     tokens_B1 = jnp.maximum(jnp.sum(mask, axis=1, keepdims=True), 1)
-    match kind:
-        case "gspo":
-            mean_B1 = jnp.sum(logp - old_logp, axis=1, keepdims=True, where=mask > 0) / tokens_B1
-            ratio = jnp.exp(jnp.clip(mean_B1, -FARTHEST, FARTHEST)) * jnp.ones_like(logp)
-        case "grpo" | "bnpo" | "dapo" | "dr_grpo" | "cispo":
-            ratio = _ratio(logp, old_logp)
-        case _:
-            raise unknown(kind, Group)
+    mean_B1 = jnp.sum(logp - old_logp, axis=1, keepdims=True, where=mask > 0) / tokens_B1
+    of_answers = jnp.exp(jnp.clip(mean_B1, -FARTHEST, FARTHEST)) * jnp.ones_like(logp)
+    ratios = dict.fromkeys(get_args(Group), _ratio(logp, old_logp)) | {"gspo": of_answers}
+    ratio = known(ratios, kind)
     if kind == "cispo":
         loss = -jax.lax.stop_gradient(jnp.minimum(ratio, clip_high)) * advantage * logp
     else:
@@ -225,17 +201,12 @@ def gkd_of_tokens(
     student = jax.nn.log_softmax(logits_BTV / temperature)
     teacher = jax.nn.log_softmax(teacher_logits_BTV / temperature)
     if beta == 0:
-        return _divergence(teacher, student)
+        return divergence_from(student, teacher)
     if beta == 1:
-        return _divergence(student, teacher)
+        return divergence_from(teacher, student)
     middle = jnp.logaddexp(teacher + math.log(beta), student + math.log1p(-beta))
-    return beta * _divergence(teacher, middle) + (1 - beta) * _divergence(student, middle)
+    return beta * divergence_from(middle, teacher) + (1 - beta) * divergence_from(middle, student)
 
 
 def _ratio(logp: jax.Array, old_logp: jax.Array) -> jax.Array:
     return jnp.exp(jnp.clip(logp - old_logp, -FARTHEST, FARTHEST))
-
-
-def _divergence(logp_V: jax.Array, logq_V: jax.Array) -> jax.Array:
-    """KL(p ‖ q) over the last axis."""
-    return jnp.sum(jnp.exp(logp_V) * (logp_V - logq_V), axis=-1)

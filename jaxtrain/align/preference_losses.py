@@ -4,7 +4,8 @@ B batch, K answers of one prompt. Each is the mean over B unless it says otherwi
 """
 
 import math
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -52,18 +53,15 @@ def dpo(
         first, second = first / chosen_length, second / rejected_length
     margin = beta * (first - second)
     right, wrong = -jax.nn.log_sigmoid(margin), -jax.nn.log_sigmoid(-margin)
-    match kind:
-        case "sigmoid" | "sigmoid_norm":
-            loss = (1 - label_smoothing) * right + label_smoothing * wrong
-        case "robust":
-            loss = ((1 - label_smoothing) * right - label_smoothing * wrong) / (1 - 2 * label_smoothing)
-        case "hinge":
-            loss = jax.nn.relu(1 - margin)
-        case "ipo":
-            loss = (first - second - 1 / (2 * beta)) ** 2
-        case _:
-            raise unknown(kind, Preference)
-    return jnp.mean(loss)
+    smoothed = (1 - label_smoothing) * right + label_smoothing * wrong
+    kinds = {
+        "sigmoid": smoothed,
+        "sigmoid_norm": smoothed,
+        "ipo": (first - second - 1 / (2 * jnp.float32(beta))) ** 2,
+        "hinge": jax.nn.relu(1 - margin),
+        "robust": ((1 - label_smoothing) * right - label_smoothing * wrong) / (1 - 2 * label_smoothing),
+    }
+    return jnp.mean(known(kinds, kind))
 
 
 def simpo(chosen: jax.Array, rejected: jax.Array, *, beta: float, gamma: float) -> jax.Array:
@@ -81,7 +79,7 @@ def orpo(chosen: jax.Array, rejected: jax.Array, *, beta: float, nll: jax.Array 
     beta: weight of the odds ratio. nll: the supervised loss; None: the mean of −chosen.
     """
     chosen_held, rejected_held = jnp.minimum(chosen, -1e-7), jnp.minimum(rejected, -1e-7)  # p = 1 has no odds
-    ratio = (chosen_held - rejected_held) - (_log1mexp(chosen_held) - _log1mexp(rejected_held))
+    ratio = (chosen_held - rejected_held) - (jax.nn.log1mexp(-chosen_held) - jax.nn.log1mexp(-rejected_held))
     supervised = jnp.mean(-chosen) if nll is None else nll
     return supervised - beta * jnp.mean(jax.nn.log_sigmoid(ratio))
 
@@ -122,9 +120,8 @@ def ranking_loss(
     difference_BKK = scores_BK[:, :, None] - scores_BK[:, None, :]
     wins_BKK = ranks_BK[:, :, None] < ranks_BK[:, None, :]
     ties_BKK = ranks_BK[:, :, None] == ranks_BK[:, None, :]
-    there_BKK = (
-        (ranks_BK[:, :, None] > 0) & (ranks_BK[:, None, :] > 0) & ~jnp.eye(ranks_BK.shape[1], dtype=bool)
-    )
+    there_BK = ranks_BK > 0
+    there_BKK = there_BK[:, :, None] & there_BK[:, None, :] & ~jnp.eye(ranks_BK.shape[1], dtype=bool)
     # each unordered pair stands twice, so a tie's half win is counted once from either side
     weight_BKK = there_BKK * (wins_BKK + 0.5 * ties_BKK)
     gap_BKK = ranks_BK[:, None, :] - ranks_BK[:, :, None]
@@ -151,10 +148,8 @@ def plackett_luce(scores_BK: jax.Array, ranks_BK: jax.Array) -> jax.Array:
         raise ValueError(f"{K} answers are too many to average ties; give at most {MOST_TIED}")
     ranks_BK = jnp.asarray(ranks_BK)
     sets = (np.arange(1, 2**K)[:, None] >> np.arange(K)) & 1 > 0  # [N, K]: every set of answers but the empty
-    size_N, choose = (
-        sets.sum(axis=1),
-        np.array([[math.comb(m, n) for n in range(K + 1)] for m in range(K + 1)]),
-    )
+    size_N = sets.sum(axis=1)
+    choose = np.array([[math.comb(m, n) for n in range(K + 1)] for m in range(K + 1)])
     highest_BN = jnp.max(jnp.where(sets, ranks_BK[:, None], 0), axis=2)
     lowest_BN = jnp.min(jnp.where(sets, ranks_BK[:, None], K + 1), axis=2)
     tied_BN = (highest_BN == lowest_BN) & (lowest_BN > 0)
@@ -167,13 +162,8 @@ def plackett_luce(scores_BK: jax.Array, ranks_BK: jax.Array) -> jax.Array:
     return jnp.mean(drawn_B - jnp.sum(scores_BK, axis=1, where=ranks_BK > 0))
 
 
-def _log1mexp(x: jax.Array) -> jax.Array:
-    """log(1 − e^x) of x < 0, exact near 0 and far below it."""
-    middle = -math.log(2)
-    near, far = jnp.maximum(x, middle), jnp.minimum(x, middle)  # each branch is finite where it is not used
-    return jnp.where(x > middle, jnp.log(-jnp.expm1(near)), jnp.log1p(-jnp.exp(far)))
-
-
-def unknown(kind: str, kinds: Any) -> ValueError:
-    """What a loss says of a kind that it does not have."""
-    return ValueError(f"no kind {kind!r}; choose of {', '.join(kinds.__args__)}")
+def known(kinds: Mapping[str, jax.Array], kind: str) -> jax.Array:
+    """That of a kind; ValueError for one that is not there."""
+    if kind not in kinds:
+        raise ValueError(f"no kind {kind!r}; choose of {', '.join(kinds)}")
+    return kinds[kind]
