@@ -1,6 +1,6 @@
 """FinetuneConfig and run(): next-token prediction on what the assistant says; all weights, or adapters."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -16,12 +16,11 @@ from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count, Share
 from jaxtrain.tokenize.tokenizer import Tokenizer
-from jaxtrain.train.config import TrainConfig
+from jaxtrain.train.config import OptimizerConfig, TrainConfig
 from jaxtrain.train.context import produce, training
 from jaxtrain.train.heldout import summed_nats
 from jaxtrain.train.loop import Feed, train
 from jaxtrain.train.losses import token_loss
-from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.weights.folder import write_about
 from jaxtrain.weights.learners import learner_of, runs_as
 
@@ -38,11 +37,9 @@ class FinetuneConfig:
     """Folder of a tokenize artifact with conversations, made with the model's tokenizer."""
     out: str
     """Folder to write."""
-    lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(rank=0))
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
-            optimizer=OptimizerConfig(lr=1e-3), steps=80, evaluate_every=40, checkpoint_every=40
-        )
+    lora: LoRAConfig = LoRAConfig(rank=0)
+    train: TrainConfig = TrainConfig(
+        optimizer=OptimizerConfig(lr=1e-3), steps=80, evaluate_every=40, checkpoint_every=40
     )
     batch_size: Count = 16
     """Rows of the global batch, each packed with conversations."""
@@ -75,14 +72,9 @@ def _finetune(config: FinetuneConfig, folder: Path) -> dict[str, Any]:
     with training(config.train, folder, partial(write_about, model, tokenizer)) as run:
         meshes.check_rows(config.batch_size, length, config.train.microbatches, model.stage_microbatches)
         counts = _counted(config, length)
-        batches = partial(
-            loader.conversation_batches,
-            config.data,
-            batch_size=config.batch_size,
-            length=length,
-            seed=config.train.seed,
-            heldout_share=config.heldout_share,
-        )
+        size = {"batch_size": config.batch_size, "length": length, "seed": config.train.seed}
+        share = config.heldout_share
+        batches = partial(loader.conversation_batches, config.data, heldout_share=share, **size)
         heldout = batches(split="heldout")
         samples = Samples.of_chat(run.folder, tokenizer, config.sample_questions, config.train.seed)
 
@@ -93,12 +85,7 @@ def _finetune(config: FinetuneConfig, folder: Path) -> dict[str, Any]:
 
         trained = train(
             run,
-            learner_of(
-                config,
-                run.folder,
-                partial(Transformer, model),
-                lambda dtype: weights.open(config.model).load(model, dtype),
-            ),
+            learner_of(config, run.folder, model),
             token_loss,
             Feed(partial(loader.prefetch, batches(split="train"))),
             evaluate,

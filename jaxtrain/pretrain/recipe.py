@@ -19,8 +19,7 @@ from typing import Any
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.pretrain.run import PretrainConfig
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.train.config import TrainConfig
-from jaxtrain.train.optimizer import OptimizerConfig
+from jaxtrain.train.config import OptimizerConfig, TrainConfig
 
 WIDTH = 64
 """Of the residual stream a layer, and of a head."""

@@ -1,6 +1,6 @@
 """PretrainConfig and run(): next-token prediction on documents."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,12 +17,11 @@ from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count, Positive
 from jaxtrain.runtime.progress import say
 from jaxtrain.tokenize.tokenizer import Tokenizer
-from jaxtrain.train.config import TrainConfig
+from jaxtrain.train.config import OptimizerConfig, TrainConfig
 from jaxtrain.train.context import produce, training
 from jaxtrain.train.learner import Learner
 from jaxtrain.train.loop import Feed, train
 from jaxtrain.train.losses import token_loss
-from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.weights.folder import write_about
 from jaxtrain.weights.learners import runs_as
 
@@ -47,8 +46,8 @@ class PretrainConfig:
     """Folder of a tokenize artifact."""
     out: str
     """Folder to write."""
-    model: ModelConfig = field(default_factory=ModelConfig)
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(optimizer=OptimizerConfig(), steps=400))
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig(optimizer=OptimizerConfig(), steps=400)
     batch_size: Count = 16
     """Rows of the global batch; tokens a step = batch_size x model.max_length."""
     packing: Packing = "best_fit"
@@ -91,24 +90,23 @@ def _pretrain(config: PretrainConfig, folder: Path) -> dict[str, Any]:
         meshes.check_rows(
             config.batch_size, model.max_length, config.train.microbatches, model.stage_microbatches
         )
-        documents = _documents(config)
+        rows = config.batch_size // config.train.microbatches
+        size = {"batch_size": config.batch_size, "length": model.max_length}
+        documents = Documents.open(
+            config.data,
+            **size,
+            seed=config.train.seed,
+            packing=config.packing,
+            curriculum=config.curriculum,
+            smaller=tuple((ramp.steps, ramp.microbatches * rows) for ramp in config.batch_ramp),
+        )
         for source, need in documents.needs(config.train.steps, config.max_epochs).items():
             say(f"  {source:<12}{need}")
-        samples = Samples(
-            run.folder / "samples.jsonl",
-            {text: [tokenizer.bos, *tokenizer.encode(text)] for text in config.sample_prompts},
-            tokenizer,
-            config.train.seed,
-        )
+        prompts = {text: [tokenizer.bos, *tokenizer.encode(text)] for text in config.sample_prompts}
+        samples = Samples(run.folder / "samples.jsonl", prompts, tokenizer, config.train.seed)
 
         def evaluate(learned: Transformer, step: int) -> dict[str, Any]:
-            found = heldout.measure(
-                learned,
-                config.data,
-                batch_size=config.batch_size,
-                length=model.max_length,
-                most=config.heldout_batches,
-            )
+            found = heldout.measure(learned, config.data, most=config.heldout_batches, **size)
             samples.write(learned, step)
             values = {"bits_per_byte": found.pop("all")}
             return values | {f"bits_per_byte/{source}": bits for source, bits in found.items()}
@@ -133,17 +131,3 @@ def _pretrain(config: PretrainConfig, folder: Path) -> dict[str, Any]:
             "matmul_parameters": model.matmul_parameters,
             "heldout": trained.heldout,
         }
-
-
-def _documents(config: PretrainConfig) -> Documents:
-    """How documents become batches."""
-    rows = config.batch_size // config.train.microbatches
-    return Documents.open(
-        config.data,
-        batch_size=config.batch_size,
-        length=config.model.max_length,
-        seed=config.train.seed,
-        packing=config.packing,
-        curriculum=config.curriculum,
-        smaller=tuple((ramp.steps, ramp.microbatches * rows) for ramp in config.batch_ramp),
-    )

@@ -1,7 +1,7 @@
 """What every training stage shares: one config, one context, one jitted step, one visible loop.
 
 In: a learner, a loss, a feed of batches, an evaluation. Out: checkpoints and metrics.jsonl.
-config.py      TrainConfig, the field `train` of seven configs
+config.py      TrainConfig, the field `train` of seven configs, with its OptimizerConfig
 context.py     what surrounds the steps: processes, mesh, checkpoints, log, signals
 learner.py     which weights of a module learn, and which stay
 state.py       TrainState: step, model, optimizer state, guard

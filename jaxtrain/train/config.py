@@ -6,11 +6,57 @@ from typing import Literal, Self
 from jaxtrain.fields import Adjustable, Operational
 from jaxtrain.runtime.checkpoint import KeepConfig
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.limits import Count
+from jaxtrain.runtime.limits import Count, Decay, Positive, Share
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.trackers import Tracker
 from jaxtrain.runtime.watchdog import WatchdogConfig
-from jaxtrain.train.optimizer import OptimizerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Clip the global gradient norm, then one of four rules."""
+
+    kind: Literal["adamw", "muon", "lion", "adafactor"] = "adamw"
+    """adamw: Loshchilov and Hutter 2019. muon: orthogonalised momentum for the matrices of the blocks (Jordan
+    2024; Liu et al. 2025, so that AdamW's learning rate and decay fit), AdamW for the rest. lion: Chen et al.
+    2023; a tenth of AdamW's learning rate. adafactor: Shazeer and Stern 2018, second moments in rows and
+    columns, for memory."""
+    lr: Adjustable[Positive] = 3e-3
+    """Peak learning rate."""
+    rest_lr: Adjustable[float] = 0.0
+    """muon: peak learning rate of what AdamW takes; 0: `lr`."""
+    embedding_lr: Adjustable[float] = 0.0
+    """Peak learning rate of the embedding, whose rows have a gradient only where their token is; 0: that of
+    the weights beside it."""
+    warmup_steps: int = 20
+    """Steps of linear warmup from 0."""
+    schedule: Adjustable[Literal["cosine", "linear", "constant", "stable_decay"]] = "cosine"
+    """Decay from the peak after warmup. stable_decay: constant, then linear over the last `decay_share`."""
+    decay_share: Adjustable[Share] = 0.2
+    """stable_decay: share of all steps that decay."""
+    final_lr_share: Adjustable[Share] = 0.1
+    """Learning rate at the last step as a share of the peak."""
+    beta1: Decay = 0.9
+    """Decay of the mean of gradients."""
+    beta2: Decay = 0.95
+    """Decay of the mean of squared gradients."""
+    eps: Positive = 1e-8
+    """Added to the root of the mean of squared gradients."""
+    momentum: Decay = 0.95
+    """muon: decay of the mean of gradients that is orthogonalised."""
+    weight_decay: float = 0.1
+    """Decoupled, times the learning rate; on matrices only, not on norms and embeddings."""
+    clip_norm: float = 1.0
+    """Largest global norm of a gradient; 0: gradients are not clipped."""
+    average: Decay = 0.0
+    """Decay of a running mean of the weights, which is evaluated and is the result; 0: none. Its bias towards
+    the first weights is corrected (Kingma and Ba 2015)."""
+
+    def check(self) -> None:
+        if self.schedule == "stable_decay" and not self.decay_share:
+            raise UserError(
+                "optimizer.decay_share is 0; a schedule of stable_decay needs a share that decays"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +70,6 @@ class SafetyConfig:
     """Steps between checks for silent corruption, each about two steps long; 0: never."""
     on_corruption: Literal["stop", "roll back"] = "stop"
     """End the run, or go on from the last checkpoint that a check has passed."""
-    checkpoint_minutes: float = 0.0
-    """A checkpoint also when the last is so many minutes old; 0: by steps alone."""
     keep: KeepConfig = field(default_factory=KeepConfig)
     watchdog: WatchdogConfig = field(default_factory=WatchdogConfig)
 

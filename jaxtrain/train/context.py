@@ -10,7 +10,6 @@
 checkpoints, metrics and trackers, signals.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -73,7 +72,6 @@ class Run:
         self.goodput.carry(self.log.kept, self.log.lost_seconds)
         self.signals = ends.enter_context(StopSignals())
         self._wishes = Wishes()
-        self.saved_at = time.monotonic()
         self.learned: Any = None
         """What learns, as the last step left it: a source of rollouts samples from it."""
         self.told: list[dict[str, Any]] = []
@@ -84,12 +82,9 @@ class Run:
         """Whether this is the process that writes files."""
         return jax.process_index() == 0
 
-    def wishes(self) -> tuple[bool, bool]:
-        """Whether any process was asked to stop, and whether any finds the last checkpoint old."""
-        minutes = self.config.safety.checkpoint_minutes
-        is_old = minutes > 0 and time.monotonic() - self.saved_at > 60 * minutes
-        stop, old = self._wishes.exchange(self.signals.asked is not None, is_old)
-        return stop, old
+    def asked_to_stop(self) -> bool:
+        """Whether any process was."""
+        return self._wishes.exchange(self.signals.asked is not None)[0]
 
     def write_told(self, step: int) -> None:
         """A restart at the checkpoint before `step` cuts these lines off: what they tell of is done again."""

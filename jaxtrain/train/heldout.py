@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import jax
@@ -23,9 +24,7 @@ def summed_nats(model: Any, batches: Iterable[dict[str, np.ndarray]]) -> tuple[f
     return float(nats), float(targets)
 
 
-@jax.jit
-def _summed(model: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    return token_loss(model, batch, balance=False)
+_summed = jax.jit(partial(token_loss, balance=False))
 
 
 def bits_per_byte(nats: float, utf8_bytes: int) -> float:

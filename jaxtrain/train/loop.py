@@ -5,10 +5,10 @@ checkpoint that verifies, with the batches that it would have seen, and `metrics
 """
 
 import dataclasses
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import jax
@@ -107,7 +107,7 @@ def train(
                 run.learned = state.model
                 _read(run, recovery, heldout, pace, log.step(step, metrics) if metrics else None)
                 run.write_told(step)
-            stop, is_old = run.wishes()
+            stop = run.asked_to_stop()
             run.checkpoints.check()
             is_last, value = step == last, None
             # once in a while: held-out numbers
@@ -116,7 +116,7 @@ def train(
                 value = _evaluated(run, evaluate, learner.whole(_result(config, state)), step, heldout)
             # once in a while: a checkpoint, written while the next steps run; the log reaches up to it
             is_best = value is not None and heldout.best_step == step and config.safety.keep.best
-            save_due |= is_last or is_best or is_old or stop or due(step, config.checkpoint_every)
+            save_due |= is_last or is_best or stop or due(step, config.checkpoint_every)
             if save_due and not recovery.back:
                 _read(run, recovery, heldout, pace, log.flush())
                 # what a rollback goes to is from before refused steps
@@ -139,6 +139,8 @@ def train(
 
 def _compiled(config: TrainConfig, run: Run, learner: Learner, loss: Loss, feed: Feed) -> CompiledStep:
     """The step, compiled when it is first taken."""
+    if (warmup := config.optimizer.warmup_steps) >= config.steps:
+        say(f"optimizer.warmup_steps is {warmup}: {config.steps} steps never reach the peak rate")
     step = make_step(
         learner.loss(loss),
         optimizers.make(config.optimizer, config.steps),
@@ -198,10 +200,10 @@ def _batches(
     rollbacks_R3 = np.asarray(state.rollbacks_R3)
     new = feed.phases | new_levels(rollbacks_R3)
     indices = [batch_index(n, rollbacks_R3) for n in range(step, last)]
-    begins = [at for at in range(len(indices)) if at == 0 or indices[at] != indices[at - 1] + 1]
-    for at, behind in zip(begins, [*begins[1:], len(indices)], strict=True):
-        ahead = feed.read(indices[at], indices[behind - 1] + 1)
-        for index in indices[at:behind]:
+    for _, numbered in groupby(enumerate(indices), lambda pair: pair[1] - pair[0]):
+        together = [index for _, index in numbered]
+        ahead = feed.read(together[0], together[-1] + 1)
+        for index in together:
             if feed.samples:
                 run.goodput.turn("rollout")
             elif index > indices[0]:  # the first waits for the feed to start
@@ -251,7 +253,6 @@ def _save(run: Run, learner: Learner, state: TrainState, value: float | None) ->
     run.goodput.turn("save")
     model = learner.saved(_result(run.config, state))
     run.checkpoints.save(int(state.step), model, _beside(run.config, learner, state), value)
-    run.saved_at = time.monotonic()
     run.log.pause()
     run.goodput.turn("steps")
 

@@ -16,12 +16,11 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain.runtime import mesh as meshes
-from jaxtrain.runtime.mesh import BATCH
 
 LOGITS, TOKENS = 1 << 24, 256
 """A chunk's logits on a device, at most; but at least so many tokens, or summing gradients takes the time."""
 
-HIDDEN, ROWS = P(BATCH, "context", None), P(BATCH, "context")
+HIDDEN, ROWS = P(meshes.BATCH, "context", None), P(meshes.BATCH, "context")
 
 
 @dataclass(frozen=True)
@@ -133,13 +132,9 @@ _weighted_nats.defvjp(_nats_forward, _nats_backward)
 
 def _pull(head: _Head, slopes, hidden_BTD, head_DV, targets_BT, *of_tokens_BT):
     """log p, log Σ, gradients of hidden states and head; `slopes(log p, log Σ, *of_tokens)`: of the two."""
-    rows = (ROWS,) * len(of_tokens_BT)
-    run = meshes.per_device(
-        partial(_pulled, head, slopes),
-        (HIDDEN, head.spec, ROWS, *rows),
-        (ROWS, ROWS, HIDDEN, head.spec),
-        check=False,
-    )
+    given = HIDDEN, head.spec, ROWS, *[ROWS] * len(of_tokens_BT)
+    found = ROWS, ROWS, HIDDEN, head.spec
+    run = meshes.per_device(partial(_pulled, head, slopes), given, found, check=False)
     return run(hidden_BTD, head_DV, targets_BT, *of_tokens_BT)
 
 
@@ -176,7 +171,7 @@ def _pulled(head: _Head, slopes, hidden_BTD, head_DV, targets_BT, *of_tokens_BT)
         one, start_DV, (hidden_BTD, targets_BT, *of_tokens_BT), whole_DV.shape[1]
     )
     of_hidden_BTD = head.over_vocab(jax.lax.psum, of_hidden_BTD).astype(hidden_BTD.dtype)
-    sum_DV = jax.lax.psum(sum_DV, tuple(axis for axis in (*BATCH, "context") if axis != head.width))
+    sum_DV = jax.lax.psum(sum_DV, tuple(axis for axis in (*meshes.BATCH, "context") if axis != head.width))
     if head.width:
         sum_DV = jax.lax.psum_scatter(sum_DV, head.width, scatter_dimension=0, tiled=True)
     return logprob_BT, total_BT, of_hidden_BTD, sum_DV.astype(head_DV.dtype)

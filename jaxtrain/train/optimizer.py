@@ -2,75 +2,19 @@
 
 import math
 import re
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
-from jaxtrain.fields import Adjustable
-from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.limits import Decay, Positive, Share
-from jaxtrain.runtime.progress import say
+from jaxtrain.train.config import OptimizerConfig
 
 
-@dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
-    """Clip the global gradient norm, then one of four rules."""
-
-    kind: Literal["adamw", "muon", "lion", "adafactor"] = "adamw"
-    """adamw: Loshchilov and Hutter 2019. muon: orthogonalised momentum for the matrices of the blocks (Jordan
-    2024; Liu et al. 2025, so that AdamW's learning rate and decay fit), AdamW for the rest. lion: Chen et al.
-    2023; a tenth of AdamW's learning rate. adafactor: Shazeer and Stern 2018, second moments in rows and
-    columns, for memory."""
-    lr: Adjustable[Positive] = 3e-3
-    """Peak learning rate."""
-    rest_lr: Adjustable[float] = 0.0
-    """muon: peak learning rate of what AdamW takes; 0: `lr`."""
-    embedding_lr: Adjustable[float] = 0.0
-    """Peak learning rate of the embedding, whose rows have a gradient only where their token is; 0: that of
-    the weights beside it."""
-    warmup_steps: int = 20
-    """Steps of linear warmup from 0."""
-    schedule: Adjustable[Literal["cosine", "linear", "constant", "stable_decay"]] = "cosine"
-    """Decay from the peak after warmup. stable_decay: constant, then linear over the last `decay_share`."""
-    decay_share: Adjustable[Share] = 0.2
-    """stable_decay: share of all steps that decay."""
-    final_lr_share: Adjustable[Share] = 0.1
-    """Learning rate at the last step as a share of the peak."""
-    beta1: Decay = 0.9
-    """Decay of the mean of gradients."""
-    beta2: Decay = 0.95
-    """Decay of the mean of squared gradients."""
-    eps: Positive = 1e-8
-    """Added to the root of the mean of squared gradients."""
-    momentum: Decay = 0.95
-    """muon: decay of the mean of gradients that is orthogonalised."""
-    weight_decay: float = 0.1
-    """Decoupled, times the learning rate; on matrices only, not on norms and embeddings."""
-    clip_norm: float = 1.0
-    """Largest global norm of a gradient; 0: gradients are not clipped."""
-    average: Decay = 0.0
-    """Decay of a running mean of the weights, which is evaluated and is the result; 0: none. Its bias towards
-    the first weights is corrected (Kingma and Ba 2015)."""
-
-    def check(self) -> None:
-        if self.schedule == "stable_decay" and not self.decay_share:
-            raise UserError(
-                "optimizer.decay_share is 0; a schedule of stable_decay needs a share that decays"
-            )
-
-
-def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """The learning rate as a function of the step, from 0."""
-    if config.warmup_steps >= steps:
-        say(f"optimizer.warmup_steps is {config.warmup_steps}: {steps} steps never reach the peak rate")
-    return _schedule(config, config.lr, steps)
-
-
-def _schedule(config: OptimizerConfig, peak: float, steps: int) -> optax.Schedule:
+def learning_rate(config: OptimizerConfig, steps: int, peak: float = 0.0) -> optax.Schedule:
+    """The learning rate as a function of the step, from 0; peak: another than the config's."""
+    peak = peak or config.lr
     decay_steps = max(1, steps - config.warmup_steps - 1)  # the last step has the final rate
     final = peak * config.final_lr_share
     match config.schedule:
@@ -94,11 +38,16 @@ def make(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
         case "adamw":
             rule = _adamw(config, rate)
         case "muon":
-            rule = _muon(config, rate, _schedule(config, config.rest_lr or config.lr, steps))
+            rule = _muon(config, rate, learning_rate(config, steps, config.rest_lr))
         case "lion":
             rule = optax.lion(rate, config.beta1, config.beta2, weight_decay=config.weight_decay, mask=decays)
         case "adafactor":
-            rule = _adafactor(config, rate)
+            rule = optax.chain(
+                optax.scale_by_factored_rms(decay_rate=0.8),
+                optax.clip_by_block_rms(1.0),
+                optax.add_decayed_weights(config.weight_decay, decays),
+                optax.scale_by_learning_rate(rate),
+            )
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
     chain = [_counted(), clip, rule]
     # there also where it changes nothing, so that a run can go on with another rate
@@ -161,15 +110,6 @@ def _orthogonalised(momentum: float) -> optax.GradientTransformation:
         return jax.tree_util.tree_map_with_path(scaled, orthogonal), state
 
     return optax.GradientTransformation(lambda model: rule(model).init(model), update)
-
-
-def _adafactor(config: OptimizerConfig, rate: optax.Schedule) -> optax.GradientTransformation:
-    return optax.chain(
-        optax.scale_by_factored_rms(decay_rate=0.8),
-        optax.clip_by_block_rms(1.0),
-        optax.add_decayed_weights(config.weight_decay, decays),
-        optax.scale_by_learning_rate(rate),
-    )
 
 
 class Taken(NamedTuple):

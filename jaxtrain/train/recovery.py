@@ -4,7 +4,6 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +21,8 @@ MOST_INCIDENTS = 64
 """Batches kept of a run; each is as large as a batch."""
 
 
-@dataclass(frozen=True)
-class Back:
-    """Why a run goes back to its newest checkpoint."""
-
-    reason: str
-    without: tuple[int, int] | None = None
-    """The first batch that is left out then, and the one behind the last; None: the same batches again."""
-
-
 class Recovery:
-    """Watches the steps of a run; `back` says that it has to go back.
+    """Watches the steps of a run; `back` says that it has to go back to its newest checkpoint.
 
     state: where the run begins. restart: the state of the newest checkpoint, or of step 0.
     records: what the batch of an index was made of, kept beside a batch that was refused.
@@ -47,7 +37,10 @@ class Recovery:
     ):
         self.run, self._restart = run, restart
         self._rollbacks_R3 = np.array(state.rollbacks_R3)
-        self.back: Back | None = None
+        self.back = ""
+        """Why; empty: it has not to."""
+        self._without: tuple[int, int] | None = None
+        """The first batch that is left out then, and that behind the last; None: the same batches again."""
         self.refused = 0
         """Steps refused in a row, as last read."""
         self._refused_from = 0
@@ -68,7 +61,7 @@ class Recovery:
                 raise
             self._times[-verified] += 1  # a second one from the same state is not gone back for
             self.run.checkpoints.discard_after(verified)
-            self.back = Back(str(error))
+            self.back, self._without = str(error), None
             return state, {}
         self._recent[step] = index, batch, metrics.pop("limits")
         return state, metrics
@@ -95,29 +88,28 @@ class Recovery:
         )
         count = int(line["refused_in_a_row"])
         if count >= self.run.config.safety.rollback_after:
-            reason = f"{count} steps refused in a row up to step {step}"
-            self.back = Back(reason, (self._refused_from, index + 1))
+            self.back = f"{count} steps refused in a row up to step {step}"
+            self._without = self._refused_from, index + 1
 
     def go_back(self) -> TrainState:
         """The state to go on from: of the newest checkpoint, without the batches that were refused."""
-        assert self.back is not None, "asked only then"
-        run, back = self.run, self.back
+        run, reason = self.run, self.back
         run.watchdog.phase("start")
         state = self._restart()
         step = int(state.step)
-        if back.without is not None:
-            self._leave_out(step, *back.without)
+        if self._without is not None:
+            self._leave_out(step, *self._without)
         placed = jax.device_put(self._rollbacks_R3, state.rollbacks_R3.sharding)
         state = dataclasses.replace(state, rollbacks_R3=placed)
         self._recent.clear()
         self._replay.forget(step)
         run.goodput.lose(run.log.rewind(step, but="rollback"))
         run.told.clear()
-        self.back, self.refused = None, 0
+        self.back, self.refused = "", 0
         total, index = int(self._rollbacks_R3[:, 1].sum()), batch_index(step, self._rollbacks_R3)
-        line = {"kind": "rollback", "reason": back.reason, "left_out": total}
+        line = {"kind": "rollback", "reason": reason, "left_out": total}
         run.log.write(step + 1, line)  # told with the step that follows: a restart at this one cuts it
-        say(f"{back.reason}: back to step {step}, next batch {index}, {total} batches left out so far")
+        say(f"{reason}: back to step {step}, next batch {index}, {total} batches left out so far")
         return state
 
     def _leave_out(self, step: int, first: int, stop: int) -> None:

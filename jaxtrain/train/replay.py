@@ -71,7 +71,9 @@ class Replay:
         due = self._every > 0 and step % self._every == 0
         if self._at_rest is not None or due:
             found = checksums(state)
-            self._compare_rest(state, found)
+            if self._at_rest is not None:
+                (before, known), self._at_rest = self._at_rest, None
+                _raise_differences(f"the state changed by itself after step {before}", state, known != found)
             self._compare_replicas(step - 1, state, found)
         if not due:
             return take(state)
@@ -86,11 +88,6 @@ class Replay:
         self._compare_replicas(step, state, second)
         self._at_rest, self.verified = (step, second), step
         return state, metrics
-
-    def _compare_rest(self, state: TrainState, found: np.ndarray) -> None:
-        if self._at_rest is not None:
-            (step, before), self._at_rest = self._at_rest, None
-            _raise_differences(f"the state changed by itself after step {step}", state, before != found)
 
     def _compare_replicas(self, step: int, state: TrainState, found: np.ndarray) -> None:
         """Of the devices with the same part of a leaf those that most others contradict, or all of them."""

@@ -23,8 +23,6 @@ Batch = dict[str, jax.Array]
 Loss = Callable[..., tuple[Any, ...]]
 """(model, batch) to the sum of the loss, the sum of weights it is divided by and, where there is more to log,
 a dict of float32 [2]: a sum and what that is divided by."""
-Step = Any
-"""The jitted (state, batch) to (state, metrics)."""
 
 
 def make_step(
@@ -35,7 +33,7 @@ def make_step(
     learning_rate: optax.Schedule | None = None,
     ramps: bool = False,
     seed: int = 0,
-) -> Step:
+) -> Any:
     """The jitted `step(state, batch) -> state, metrics`.
 
     Metrics are scalars, and `limits`, what the guard held the step against. The loss is its sum over the
@@ -111,7 +109,7 @@ class CompiledStep:
     Errors: RuntimeError naming the argument whose shape, type or sharding changed.
     """
 
-    def __init__(self, step: Step, microbatches: int = 1, frozen: Any = None, profile: Profile | None = None):
+    def __init__(self, step: Any, microbatches: int, frozen: Any, profile: Profile):
         self._step = step
         self._more = () if frozen is None else (frozen,)
         self._profile = profile
@@ -132,7 +130,7 @@ class CompiledStep:
             return self.compiled(state, batch, *self._more)
 
         try:
-            return take() if self._profile is None else self._profile.around(take, self.compiled.as_text)
+            return self._profile.around(take, self.compiled.as_text)
         except TypeError as error:
             changed = [line for line in str(error).splitlines() if line.startswith("Argument '")]
             told = "; ".join(changed) or str(error)
