@@ -97,20 +97,16 @@ def policy_learner(
     Later stages load the policy's transformer alone, or its adapters. critic: loads a copy of its own.
     """
 
-    def load(dtype: str) -> Policy:
-        return policy_of(weights.open(config.model).load(model, dtype), critic(), value)
+    def around(transformer: Transformer) -> Policy:
+        return policy_of(transformer, critic(), value)
 
-    def restored(like: Policy, saved: Any, rest: tuple[Any, Any]) -> Policy:
-        critic, value_D = rest
-        return replaced(like, transformer=saved, critic=critic, value_D=value_D)
-
-    learner = learner_of(config, folder, partial(Policy, model, value=value), load)
+    learner = learner_of(config, folder, model, partial(Policy, value=value), around)
     reference = base_of(learner) or weights.open(config.model).load(model, model.dtype)
     saving = dataclasses.replace(
         learner,
         saved=lambda policy: policy.transformer,
         rest=lambda policy: (policy.critic, policy.value_D),
-        restored=restored,
+        restored=lambda like, saved, rest: replaced(like, transformer=saved, critic=rest[0], value_D=rest[1]),
     )
     return saving, reference
 
@@ -119,7 +115,7 @@ def head_learner(model: RewardModel) -> Learner:
     """The scalar head alone learns; checkpoints hold the whole model all the same."""
     trunk = model.transformer
 
-    def whole(head: RewardModel, trunk: Transformer, _: Any = None) -> RewardModel:
+    def whole(head: RewardModel, trunk: Transformer = trunk, _: Any = None) -> RewardModel:
         return replaced(head, transformer=trunk)
 
     def head(model: RewardModel) -> RewardModel:
@@ -130,7 +126,7 @@ def head_learner(model: RewardModel) -> Learner:
         first=lambda: jax.tree.map(jnp.copy, head(model)),
         frozen=trunk,
         assemble=whole,
-        saved=lambda learned: whole(learned, trunk),
+        saved=whole,
         restored=lambda like, saved, rest: head(saved),
     )
 

@@ -1,6 +1,6 @@
 """Full training or LoRA of any module around transformers, for every stage that begins with a model's folder.
 
-    learner = learner_of(config, folder, make, load)
+    learner = learner_of(config, folder, model)
     trained = train(run, learner, loss, feed, evaluate)
 
 Under LoRA adapters stand in the place of a module's transformers; its heads learn as they are. The
@@ -10,6 +10,7 @@ held against, without a second copy.
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,23 +53,29 @@ def runs_as(config: TrainConfig, model: ModelConfig) -> ModelConfig:
 
 
 def learner_of(
-    config: Config, folder: Path, make: Callable[[jax.Array], Any], load: Callable[[str], Any]
+    config: Config,
+    folder: Path,
+    model: ModelConfig,
+    make: Callable[[ModelConfig, jax.Array], Any] = Transformer,
+    around: Callable[[Transformer], Any] = lambda transformer: transformer,
 ) -> Learner:
-    """make: the module with fresh weights, by a key. load: the module of step 0, its weights in a dtype.
+    """Of a model as it runs: its transformer, or a module around it.
 
+    make: the module with fresh weights. around: that of step 0, around the transformer of `config.model`.
     With adapters `folder` gets adapter.json, by which others find the weights that they stand on.
     """
+    source, fresh = open(config.model), partial(make, model)
     if not config.lora.rank:
-        return Learner(make, lambda: load("float32"))
+        return Learner(fresh, lambda: around(source.load(model, "float32")))
     if jax.process_index() == 0:
         write_adapter(folder, config.model, config.lora)
     key = jax.random.key(config.train.seed)
-    module = load(runs_as(config.train, open(config.model).config).dtype)
+    module = around(source.load(model, model.dtype))
     learned, frozen = split(module, config.lora, key)
     total, learning = (sum(x.size for x in jax.tree.leaves(tree)) for tree in (module, learned))
     say(f"adapters and heads of {learning:,} weights learn, {total:,} stay")
     return Learner(
-        init=lambda key: split(make(key), config.lora, key)[0],
+        init=lambda key: split(fresh(key), config.lora, key)[0],
         first=lambda: jax.tree.map(jnp.copy, learned),
         frozen=frozen,
         assemble=assembled,

@@ -141,7 +141,6 @@ def test_a_stage_begins_with_any_kind_of_folder(kind, kinds, make_mesh, tmp_path
         config = Stage(
             str(kinds / kind), LoRAConfig(rank=2), TrainConfig(optimizer=OptimizerConfig(), steps=1)
         )
-        make = lambda key: Transformer(source.config, key)  # noqa: E731
-        learner = learner_of(config, tmp_path, make, lambda dtype: source.load(weights=dtype))
+        learner = learner_of(config, tmp_path, source.config)
         np.testing.assert_allclose(forward(base_of(learner), tokens), logits, atol=1e-5)
         assert store.read_adapter(tmp_path)["base"] == kinds / kind
