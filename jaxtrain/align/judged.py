@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxtrain.align.comparisons import Comparisons
+from jaxtrain.runtime.progress import say
 from jaxtrain.tasks.utility import utility
 
 BINS, RESAMPLES = 10, 10_000
@@ -37,6 +38,31 @@ def clustered_error(scores: np.ndarray, ranks_BK: np.ndarray) -> float:
     """Standard error of the accuracy, of which prompts are the unit."""
     means = np.array([grades.mean() for grades in _by_prompt(scores, ranks_BK) if len(grades)])
     return float(means.std(ddof=1) / len(means) ** 0.5)
+
+
+def counts(
+    kept: Comparisons, heldout: Comparisons, scores: np.ndarray, agreement: float | None
+) -> dict[str, Any]:
+    """What a reward model's manifest says of its scores of the held-out answers; the main of it is told."""
+    grades = pair_grades(scores, heldout.ranks_BK)
+    gain = gain_over(scores, length_scores(kept, heldout), heldout.ranks_BK)
+    say(
+        f"align: {grades.mean():.3f} of held-out pairs ordered rightly; {gain['mean']:+.3f} beside length "
+        f"alone, 95 % interval [{gain['low']:+.3f}, {gain['high']:+.3f}], which "
+        + ("excludes 0" if gain["excludes_zero"] else "does not exclude 0")
+    )
+    error, table = calibration(scores, heldout.ranks_BK)
+    return {
+        "simulated": kept.simulated and heldout.simulated,
+        "heldout_accuracy": grades.mean(),
+        "standard_error": clustered_error(scores, heldout.ranks_BK),
+        **baselines(kept, heldout, agreement),
+        "gain_over_length": gain,
+        "calibration_error": error,
+        "calibration": table,
+        "pairs_train": len(_untied(kept.ranks_BK, kept.ranks_BK)[0]),
+        "pairs_heldout": len(grades),
+    }
 
 
 def baselines(kept: Comparisons, heldout: Comparisons, agreement: float | None) -> dict[str, Any]:
@@ -75,12 +101,8 @@ def gain_over(scores: np.ndarray, others: np.ndarray, ranks_BK: np.ndarray, seed
         drawn = rng.integers(0, len(each), len(each))
         means.append(sum_B[drawn].sum() / max(1, count_B[drawn].sum()))
     low, high = np.quantile(means, [0.025, 0.975])
-    return {
-        "mean": float(sum_B.sum() / count_B.sum()),
-        "low": float(low),
-        "high": float(high),
-        "excludes_zero": bool(low > 0 or high < 0),
-    }
+    found = {"mean": float(sum_B.sum() / count_B.sum()), "low": float(low), "high": float(high)}
+    return found | {"excludes_zero": bool(low > 0 or high < 0)}
 
 
 def calibration(scores: np.ndarray, ranks_BK: np.ndarray) -> tuple[float, list[dict[str, float]]]:

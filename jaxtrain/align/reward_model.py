@@ -3,7 +3,7 @@
 B batch, K answers of one prompt, T time, D model
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -17,23 +17,18 @@ from jaxtrain import artifact, weights
 from jaxtrain.align import judged
 from jaxtrain.align.comparisons import Comparisons, epochs, parts_of, people_of, read_comparisons
 from jaxtrain.align.heads import RewardModel, head_learner, reward_model_of
-from jaxtrain.align.judged import pair_grades
 from jaxtrain.align.preference_losses import plackett_luce, ranking_loss
 from jaxtrain.fields import Adjustable
 from jaxtrain.model import lora
-from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.layers import replaced
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.runtime import checkpoint
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count, Limits, Positive
-from jaxtrain.runtime.progress import say
-from jaxtrain.tokenize.tokenizer import Tokenizer
-from jaxtrain.train.config import TrainConfig
-from jaxtrain.train.context import Run, training
+from jaxtrain.train.config import OptimizerConfig, TrainConfig
+from jaxtrain.train.context import training
 from jaxtrain.train.loop import train
-from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.weights.folder import ADAPTER, read_adapter, write_about
 from jaxtrain.weights.learners import assembled, learner_of, runs_as, split, without_dropout
 
@@ -55,11 +50,9 @@ class RewardConfig:
     none is."""
     out: str
     """Folder to write."""
-    lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(rank=0))
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
-            optimizer=OptimizerConfig(lr=3e-4, weight_decay=0.1), evaluate_every=40, checkpoint_every=80
-        )
+    lora: LoRAConfig = LoRAConfig(rank=0)
+    train: TrainConfig = TrainConfig(
+        optimizer=OptimizerConfig(lr=3e-4, weight_decay=0.1), evaluate_every=40, checkpoint_every=80
     )
     loss: Literal["pairs", "plackett_luce"] = "pairs"
     """Of a ranking: every two of its answers (Bradley-Terry, as InstructGPT), or the whole order at once."""
@@ -102,89 +95,48 @@ def reward_loss(
 
 def train_reward_model(config: RewardConfig, folder: Path) -> dict[str, Any]:
     tokenizer = weights.open(config.model).tokenizer
-    model_config = runs_as(config.train, weights.open(config.model).config)
-    kept, heldout = (
-        read_comparisons(part, tokenizer, config.length)
-        for part in parts_of(config.ratings, config.preferences)
-    )
+    model = runs_as(config.train, weights.open(config.model).config)
+    parts = parts_of(config.ratings, config.preferences)
+    kept, heldout = (read_comparisons(part, tokenizer, config.length) for part in parts)
     comparisons, answers = kept.ranks_BK.shape
     settings = config.train.lasting(max(1, round(config.epochs * comparisons / config.batch_prompts)))
-    with training(settings, folder, partial(write_about, model_config, tokenizer)) as run:
-        meshes.check_rows(
-            config.batch_prompts * answers,
-            config.length,
-            settings.microbatches,
-            model_config.stage_microbatches,
-            f"batch_prompts times {answers} answers",
+    rows, name = config.batch_prompts * answers, f"batch_prompts times {answers} answers"
+    with training(settings, folder, partial(write_about, model, tokenizer)) as run:
+        meshes.check_rows(rows, config.length, settings.microbatches, model.stage_microbatches, name)
+        around = partial(reward_model_of, seed=config.train.seed)
+        if config.trunk == "frozen":
+            learner = head_learner(around(weights.open(config.model).load(model, "float32")))
+        else:
+            learner = learner_of(config, run.folder, model, RewardModel, around)
+        assert learner.first is not None
+        untrained = _grades(learner.whole(learner.first()), heldout)
+        if not len(untrained):
+            source = config.ratings or config.preferences
+            raise UserError(f"{source}: all held-out answers are tied; rate more or raise heldout_share")
+        trained = train(
+            run,
+            learner,
+            partial(reward_loss, config, answers),
+            epochs("comparisons", comparisons, config.batch_prompts, config.train.seed, kept.batch),
+            lambda model, step: {"accuracy": float(_grades(model, heldout).mean())},
+            watch="-accuracy",
+            flops_per_token=model.flops_per_token(config.length),
         )
-        return _train(config, model_config, tokenizer, run, kept, heldout)
+        made = artifact.read_manifest(config.ratings) if config.ratings else None
+        agreement = made["counts"].get("agreement", {}).get("pairwise") if made else None
+        counts = {"steps": trained.step, "untrained_accuracy": untrained.mean()}
+        counts |= judged.counts(kept, heldout, score(trained.model, heldout.rows), agreement)
+        if config.human:
+            found = read_comparisons(people_of(config.human), tokenizer, config.length)
+            people = _grades(trained.model, found)
+            counts["human_accuracy"] = people.mean()
+            counts["human_standard_error"] = people.std(ddof=1) / len(people) ** 0.5
+        return counts
 
 
-def _train(
-    config: RewardConfig,
-    model_config: ModelConfig,
-    tokenizer: Tokenizer,
-    run: Run,
-    kept: Comparisons,
-    heldout: Comparisons,
-) -> dict[str, Any]:
-    comparisons, answers = kept.ranks_BK.shape
-
-    def evaluate(model: RewardModel, step: int) -> dict[str, Any]:
-        return {"accuracy": float(np.mean(pair_grades(score(model, heldout.rows), heldout.ranks_BK)))}
-
-    def load_model(dtype: str) -> RewardModel:
-        source = weights.open(config.model)
-        return reward_model_of(source.load(model_config, dtype), config.train.seed)
-
-    if config.trunk == "frozen":
-        learner = head_learner(load_model("float32"))
-    else:
-        learner = learner_of(config, run.folder, partial(RewardModel, model_config), load_model)
-    assert learner.first is not None
-    untrained = pair_grades(score(learner.whole(learner.first()), heldout.rows), heldout.ranks_BK)
-    if not len(untrained):
-        source = config.ratings or config.preferences
-        raise UserError(f"{source}: all held-out answers are tied; rate more or raise heldout_share")
-    trained = train(
-        run,
-        learner,
-        partial(reward_loss, config, answers),
-        epochs("comparisons", comparisons, config.batch_prompts, config.train.seed, kept.batch),
-        evaluate,
-        watch="-accuracy",
-        flops_per_token=model_config.flops_per_token(config.length),
-    )
-    model = trained.model
-    scores = score(model, heldout.rows)
-    grades = pair_grades(scores, heldout.ranks_BK)
-    gain = judged.gain_over(scores, judged.length_scores(kept, heldout), heldout.ranks_BK)
-    say(
-        f"align: {grades.mean():.3f} of held-out pairs ordered rightly; {gain['mean']:+.3f} beside length "
-        f"alone, 95 % interval [{gain['low']:+.3f}, {gain['high']:+.3f}], which "
-        + ("excludes 0" if gain["excludes_zero"] else "does not exclude 0")
-    )
-    error, table = judged.calibration(scores, heldout.ranks_BK)
-    of_people = {}
-    if config.human:
-        found = read_comparisons(people_of(config.human), tokenizer, config.length)
-        people = pair_grades(score(model, found.rows), found.ranks_BK)
-        error_of_people = people.std(ddof=1) / len(people) ** 0.5
-        of_people = {"human_accuracy": people.mean(), "human_standard_error": error_of_people}
-    return {
-        "simulated": kept.simulated and heldout.simulated,
-        "steps": trained.step,
-        "heldout_accuracy": grades.mean(),
-        "standard_error": judged.clustered_error(scores, heldout.ranks_BK),
-        "untrained_accuracy": untrained.mean(),
-        **judged.baselines(kept, heldout, _agreement(config.ratings)),
-        "gain_over_length": gain,
-        "calibration_error": error,
-        "calibration": table,
-        "pairs_train": len(pair_grades(kept.ranks_BK.astype(float).ravel(), kept.ranks_BK)),
-        "pairs_heldout": len(grades),
-        **of_people,
-    }
+def _grades(model: RewardModel, comparisons: Comparisons) -> np.ndarray:
+    """Of every untied pair 1 where the model orders it rightly."""
+    return judged.pair_grades(score(model, comparisons.rows), comparisons.ranks_BK)
 
 
 def score(model: RewardModel, rows: dict[str, np.ndarray], batch_size: int = 128) -> np.ndarray:
@@ -192,20 +144,7 @@ def score(model: RewardModel, rows: dict[str, np.ndarray], batch_size: int = 128
     return meshes.map_rows(partial(_scores, model), rows, batch_size)
 
 
-@jax.jit
-def _scores(model: RewardModel, batch: dict[str, jax.Array]) -> jax.Array:
-    return model(batch)
-
-
-def _agreement(ratings: str) -> float | None:
-    """How often two raters agreed on a pair, where the rate artifact says."""
-    manifest = artifact.read_manifest(ratings) if ratings else None
-    return manifest["counts"].get("agreement", {}).get("pairwise") if manifest else None
-
-
-def is_simulated(folder: str | Path) -> bool:
-    """Whether a finished reward model learned from simulated raters."""
-    return artifact.require(folder, "align")["counts"]["simulated"]
+_scores = jax.jit(RewardModel.__call__)
 
 
 def load(folder: str | Path) -> RewardModel:
