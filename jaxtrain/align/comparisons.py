@@ -42,9 +42,8 @@ class Comparisons:
         K = self.ranks_BK.shape[1]
         at = (indices[:, None] * K + np.arange(K)).ravel()
         batch = {name: values[at] for name, values in self.rows.items()}
-        return batch | {
-            "ranks": self.ranks_BK[indices].reshape(-1, 1).repeat(batch["tokens"].shape[1], axis=1)
-        }
+        ranks_R1 = self.ranks_BK[indices].reshape(-1, 1)
+        return batch | {"ranks": ranks_R1.repeat(batch["tokens"].shape[1], axis=1)}
 
 
 def epochs(name: str, count: int, size: int, seed: int, take: Callable[[np.ndarray], Rows]) -> Feed:
@@ -132,6 +131,14 @@ def rows_of(part: Path | Part) -> list[dict[str, Any]]:
     return part.rows if isinstance(part, Part) else list(read_rows(part))
 
 
+def encode(row: dict[str, Any], tokenizer: Tokenizer) -> tuple[list[int], list[list[int]]]:
+    """Ids of a comparison's prompt and of its answers, each with `<|end|>` behind it, cut short or not."""
+    prompt, end = render(row["prompt"], tokenizer, generation_prompt=True)[0], tokenizer.end
+    pairs = zip(row["completion_ids"], row["completions"], strict=True)
+    answers = [list(sampled or tokenizer.encode(text)) for sampled, text in pairs]
+    return prompt, [ids + [end] * (ids[-1:] != [end]) for ids in answers]
+
+
 def read_comparisons(path: Path | Part, tokenizer: Tokenizer, length: int) -> Comparisons:
     """Comparisons of one part; all have the same number of answers."""
     found = rows_of(path)
@@ -142,15 +149,9 @@ def read_comparisons(path: Path | Part, tokenizer: Tokenizer, length: int) -> Co
         raise UserError(
             f"{path} mixes comparisons of {sorted(counts)} answers; rate them in separate artifacts"
         )
-    end = tokenizer.end
-    tokens = []
-    for row in found:
-        prompt = render(row["prompt"], tokenizer, generation_prompt=True)[0]
-        for sampled, text in zip(row["completion_ids"], row["completions"], strict=True):
-            ids = sampled or tokenizer.encode(text)
-            tokens.append(prompt + ids + [end] * (ids[-1:] != [end]))  # scored at `<|end|>`, cut short or not
+    encoded = [encode(row, tokenizer) for row in found]
     return Comparisons(
-        answer_rows(tokens, length, tokenizer.pad),
+        answer_rows([prompt + ids for prompt, answers in encoded for ids in answers], length, tokenizer.pad),
         np.array([row["ranks"] for row in found], np.int32),
         [row["completions"] for row in found],
         all(row["simulated"] for row in found),

@@ -5,11 +5,11 @@ them the same prompt with the answers to another one, whose log-probabilities es
 """
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import jax
 import jax.numpy as jnp
@@ -18,22 +18,19 @@ from jax.sharding import PartitionSpec as P
 
 from jaxtrain import weights
 from jaxtrain.align import preference_losses as losses
-from jaxtrain.align.comparisons import Part, Rows, epochs, padded, parts_of, rows_of
+from jaxtrain.align.comparisons import Part, Rows, encode, epochs, padded, parts_of, rows_of
 from jaxtrain.fields import Adjustable
-from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count, Limits, Positive
 from jaxtrain.runtime.progress import say
-from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
-from jaxtrain.train.config import TrainConfig
+from jaxtrain.train.config import OptimizerConfig, TrainConfig
 from jaxtrain.train.context import training
 from jaxtrain.train.loop import train
 from jaxtrain.train.losses import logprobs
-from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.weights.folder import write_about
 from jaxtrain.weights.learners import learner_of, runs_as, without_dropout
 
@@ -45,7 +42,7 @@ Kind = Literal["sigmoid", "sigmoid_norm", "ipo", "hinge", "robust", "simpo", "or
 class PreferenceConfig:
     """Improve a fine-tuned model on comparisons directly (DPO, IPO, SimPO, ORPO, KTO, …)."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     model: str
     """Folder of the finetune artifact: the first policy and, where the loss has one, the reference."""
@@ -65,12 +62,10 @@ class PreferenceConfig:
     """Share of comparisons that are taken to be wrong; of sigmoid, sigmoid_norm and robust."""
     gamma: float = 0.5
     """Margin that simpo asks for."""
-    lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(rank=0))
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
-            optimizer=OptimizerConfig(lr=5e-5, warmup_steps=10, schedule="linear", weight_decay=0.0),
-            evaluate_every=50,
-        )
+    lora: LoRAConfig = LoRAConfig(rank=0)
+    train: TrainConfig = TrainConfig(
+        optimizer=OptimizerConfig(lr=5e-5, warmup_steps=10, schedule="linear", weight_decay=0.0),
+        evaluate_every=50,
     )
     """KTO's baseline is of each micro-batch."""
     epochs: Adjustable[Positive] = 1.0
@@ -104,22 +99,27 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.rows["tokens"]) // self.rows_a_pair
 
+    def beside(self, reference: Transformer) -> Self:
+        """With the reference's log-probability of every answer."""
+        reference_RT = np.zeros_like(self.rows["loss_weights"])
+        # a number a row, laid over the devices as the row's tokens are
+        reference_RT[:, 0] = summed_logprobs(reference, self.rows)
+        return dataclasses.replace(self, rows=self.rows | {"reference": reference_RT})
+
     def take(self, pairs: np.ndarray) -> Rows:
         at = (self.rows_a_pair * pairs[:, None] + np.arange(self.rows_a_pair)).ravel()
         return {name: values[at] for name, values in self.rows.items()}
 
 
-def read_pairs(path: Path | Part, tokenizer: Tokenizer, length: int) -> Pairs:
-    """The pairs of one part of the comparisons; UserError where it has none."""
-    end = tokenizer.end
-    sequences: list[tuple[list[int], list[int]]] = []
+def read_pairs(path: Path | Part, tokenizer: Tokenizer, length: int, mismatched: bool = False) -> Pairs:
+    """The pairs of one part of the comparisons; UserError where it has none.
+
+    mismatched: behind each pair's rows two more, of its prompt with the answers of a pair of another prompt.
+    """
+    pairs: list[tuple[list[int], list[list[int]]]] = []
     too_long = 0
     for row in rows_of(path):
-        prompt = render(row["prompt"], tokenizer, generation_prompt=True)[0]
-        answers = []
-        for sampled, text in zip(row["completion_ids"], row["completions"], strict=True):
-            ids = list(sampled or tokenizer.encode(text))
-            answers.append(ids + [end] * (ids[-1:] != [end]))
+        prompt, answers = encode(row, tokenizer)
         for one, other in combinations(range(len(answers)), 2):
             if row["ranks"][one] == row["ranks"][other]:
                 continue
@@ -127,15 +127,32 @@ def read_pairs(path: Path | Part, tokenizer: Tokenizer, length: int) -> Pairs:
             if max(len(answers[one]), len(answers[other])) >= length:
                 too_long += 1
             else:
-                sequences += [(prompt, answers[better]), (prompt, answers[worse])]
+                pairs.append((prompt, [answers[better], answers[worse]]))
     if too_long:
         say(f"{path}: left out {too_long} pairs with an answer of {length} tokens or more; raise length")
-    if not sequences:
+    if not pairs:
         raise UserError(
             f"{path} has no two answers of fewer than {length} tokens that are not tied; rate more, raise "
             "length, or change heldout_share"
         )
-    return Pairs(pack(sequences, length, tokenizer.pad), too_long=too_long)
+    if mismatched:
+        partners = _partners([prompt for prompt, _ in pairs], path)
+        pairs = [(prompt, own + pairs[n][1]) for (prompt, own), n in zip(pairs, partners, strict=True)]
+    sequences = [(prompt, ids) for prompt, answers in pairs for ids in answers]
+    return Pairs(pack(sequences, length, tokenizer.pad), 4 if mismatched else 2, too_long)
+
+
+def _partners(prompts: list[list[int]], path: Path | Part) -> list[int]:
+    """Of each pair the nearest one before it, in a circle, that has another prompt."""
+    if all(prompt == prompts[0] for prompt in prompts):
+        raise UserError(
+            f"{path} has one prompt; kto holds answers against those to another prompt: rate more"
+        )
+    count = len(prompts)
+    found = [-1] * count
+    for n in [*range(count)] * 2:  # who has the prompt of the one before has its partner too
+        found[n] = (n - 1) % count if prompts[n] != prompts[n - 1] else found[n - 1]
+    return found
 
 
 def pack(sequences: list[tuple[list[int], list[int]]], length: int, pad: int) -> Rows:
@@ -149,24 +166,20 @@ def pack(sequences: list[tuple[list[int], list[int]]], length: int, pad: int) ->
 
 def train_preferences(config: PreferenceConfig, folder: Path) -> dict[str, Any]:
     tokenizer = weights.open(config.model).tokenizer
-    model_config = runs_as(config.train, weights.open(config.model).config)
-    kept, heldout = (
-        read_pairs(part, tokenizer, config.length) for part in parts_of(config.ratings, config.preferences)
-    )
+    model = runs_as(config.train, weights.open(config.model).config)
+    kept_part, heldout_part = parts_of(config.ratings, config.preferences)
+    kept = read_pairs(kept_part, tokenizer, config.length, mismatched=config.kind == "kto")
+    heldout = read_pairs(heldout_part, tokenizer, config.length)
     say(f"align: {len(kept)} pairs to learn from, {len(heldout)} held out")
     settings = config.train.lasting(max(1, round(config.epochs * len(kept) / config.batch_pairs)))
-    with training(settings, folder, partial(write_about, model_config, tokenizer)) as run:
-        rows_a_pair = 4 if config.kind == "kto" else 2
-        meshes.check_rows(
-            config.batch_pairs * rows_a_pair,
-            config.length,
-            rows_a_pair * settings.microbatches,
-            model_config.stage_microbatches,
-            f"batch_pairs times {rows_a_pair} rows a pair",
-        )
-        kept, heldout = (
-            _with_reference(config, model_config, pairs, tokenizer.pad) for pairs in (kept, heldout)
-        )
+    with training(settings, folder, partial(write_about, model, tokenizer)) as run:
+        each, name = kept.rows_a_pair, f"batch_pairs times {kept.rows_a_pair} rows a pair"
+        rows, parts = config.batch_pairs * each, settings.microbatches * each
+        meshes.check_rows(rows, config.length, parts, model.stage_microbatches, name)
+        if config.kind not in ("simpo", "orpo"):
+            reference = weights.open(config.model).load(model, model.dtype)
+            kept, heldout = kept.beside(reference), heldout.beside(reference)
+            del reference
 
         def take(pairs: np.ndarray) -> Rows:
             rows = kept.take(pairs)
@@ -177,50 +190,17 @@ def train_preferences(config: PreferenceConfig, folder: Path) -> dict[str, Any]:
 
         trained = train(
             run,
-            learner_of(
-                config,
-                run.folder,
-                partial(Transformer, model_config),
-                lambda dtype: weights.open(config.model).load(model_config, dtype),
-            ),
+            learner_of(config, run.folder, model),
             partial(preference_loss, config),
             epochs("pairs", len(kept), config.batch_pairs, config.train.seed, take),
             lambda model, step: _measure(config, model, heldout),
             watch="-accuracy",
-            flops_per_token=model_config.flops_per_token(config.length),
+            flops_per_token=model.flops_per_token(config.length),
         )
     counts = {"kind": config.kind, "pairs_train": len(kept), "pairs_heldout": len(heldout)}
     counts |= {"pairs_too_long": kept.too_long + heldout.too_long}
     found = {f"heldout_{name}": value for name, value in trained.heldout.items()}
     return {"steps": trained.step} | counts | found
-
-
-def _with_reference(config: PreferenceConfig, model_config: ModelConfig, pairs: Pairs, pad: int) -> Pairs:
-    """With KTO's mismatched rows, and the reference's log-probability of every answer, computed once."""
-    if config.kind == "kto":
-        pairs = _mismatched(pairs, pad)
-    if config.kind in ("simpo", "orpo"):
-        return pairs
-    reference = weights.open(config.model).load(model_config, model_config.dtype)
-    reference_RT = np.zeros_like(pairs.rows["loss_weights"])
-    # a number a row, laid over the devices as the row's tokens are
-    reference_RT[:, 0] = summed_logprobs(reference, pairs.rows)
-    return dataclasses.replace(pairs, rows=pairs.rows | {"reference": reference_RT})
-
-
-def _mismatched(pairs: Pairs, pad: int) -> Pairs:
-    """Behind each pair its prompt with the answers of the pair before it."""
-    tokens, length = pairs.rows["tokens"], pairs.rows["tokens"].shape[1]
-    real = pairs.rows["segment_ids"].sum(axis=1)
-    begins = real - pairs.rows["loss_weights"].sum(axis=1).astype(int)  # of each row's answer
-    sequences = []
-    for pair in range(len(pairs)):
-        for answers in (2 * pair, 2 * ((pair - 1) % len(pairs))):
-            for k in (0, 1):
-                own, other = 2 * pair + k, answers + k
-                prompt = tokens[own, : begins[own]].tolist()
-                sequences.append((prompt, tokens[other, begins[other] : real[other]].tolist()))
-    return dataclasses.replace(pairs, rows=pack(sequences, length, pad), rows_a_pair=4)
 
 
 def summed_logprobs(model: Transformer, rows: Rows, batch_size: int = 64) -> np.ndarray:
@@ -270,14 +250,9 @@ def preference_loss(
             desirable = jnp.arange(2 * pairs) % 2 == 0
             loss = losses.kto(logp, ref_logp, desirable, other, ref_other, beta=config.beta)
         case _:
-            loss = losses.dpo(
-                *(chosen, rejected, ref_chosen, ref_rejected),
-                beta=config.beta,
-                kind=config.kind,
-                label_smoothing=config.label_smoothing,
-                chosen_length=lengths[0],
-                rejected_length=lengths[1],
-            )
+            shape = {"kind": config.kind, "beta": config.beta, "label_smoothing": config.label_smoothing}
+            tokens = {"chosen_length": lengths[0], "rejected_length": lengths[1]}
+            loss = losses.dpo(chosen, rejected, ref_chosen, ref_rejected, **shape, **tokens)
     return loss * pairs, jnp.float32(pairs)
 
 

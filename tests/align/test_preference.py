@@ -12,6 +12,7 @@ from run_lines import lines
 
 from jaxtrain import config as configs
 from jaxtrain.align import preference
+from jaxtrain.align.comparisons import Part
 from jaxtrain.align.preference import Kind, PreferenceConfig, pack, read_pairs
 from jaxtrain.align.run import run
 from jaxtrain.document import read_rows
@@ -19,7 +20,7 @@ from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
-from jaxtrain.tokenize.tokenizer import Tokenizer
+from jaxtrain.tokenize.tokenizer import PATTERN, BytePairTokenizer, Tokenizer
 from jaxtrain.train import optimizer as optimizers
 from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
@@ -73,6 +74,28 @@ def test_pairs_are_every_two_answers_that_are_not_tied_the_better_first(config):
         assert tokens[weights > 0][-1] == end, "the end of an answer is taught"
     assert sorted(zip(found[0::2], found[1::2], strict=True)) == sorted(wanted)
     assert len(pairs) == len(wanted)
+
+
+def test_kto_holds_answers_against_those_to_another_prompt():
+    """Of rankings, whose pairs share a prompt; the last and the first are of the same one too."""
+    tokenizer = BytePairTokenizer({bytes([n]): n for n in range(256)}, PATTERN)
+
+    def ranking(prompt: str) -> dict:
+        asked = [{"role": "user", "content": prompt}]
+        answers = {"completions": [f"{prompt}{n}" for n in range(3)], "completion_ids": [[]] * 3}
+        return {"prompt": asked, **answers, "ranks": [1, 2, 3]}
+
+    pairs = read_pairs(Part("rankings", [ranking(name) for name in "abca"]), tokenizer, 64, mismatched=True)
+    assert (len(pairs), pairs.rows_a_pair) == (4 * 3, 4)
+    read = zip(*(pairs.rows[name] for name in ("tokens", "targets", "loss_weights")), strict=True)
+    rows = [(tokenizer.decode(t.tolist()), tokenizer.decode(a[w > 0].tolist())) for t, a, w in read]
+    for n, name in enumerate("abca"):
+        for pair in range(3):
+            four = rows[12 * n + 4 * pair :][:4]
+            assert all(name in whole.removesuffix(said)[: -len(said)] for whole, said in four)
+            assert [said[0] == name for _, said in four] == [True, True, False, False]
+    with pytest.raises(UserError, match="rankings has one prompt"):
+        read_pairs(Part("rankings", [ranking("a")] * 2), tokenizer, 64, mismatched=True)
 
 
 # Alike but for a line of `losses`, which has its own tests.
