@@ -81,7 +81,7 @@ COMMANDS = {
     "rate import": Command("comparisons from a file", "", "rate.people:ImportConfig read"),
     "rate export": Command("an artifact of the database", "", "rate.people:ExportConfig export"),
     "align score": Command("a reward model's scores over HTTP", "", "align.scorer:ScoreConfig serve"),
-    "align export": Command("a reward model for Hugging Face", "", "align.export:ExportConfig export"),
+    "align export": Command("a reward model for Hugging Face", "", "align.scorer:ExportConfig export"),
     "align best": Command("the best of n answers, to fine-tune on", "", "align.best:BestConfig best"),
     "evaluate plant": Command("texts for a test of memory", "", "evaluate.memorization:PlantConfig plant"),
 }

@@ -6,8 +6,7 @@ preference_losses.py  of preferences and reward models
 comparisons.py    a rate artifact, or a file of preferences, as rows for a model
 reward_model.py   RewardModel, and its training from comparisons
 judged.py         how well scores order comparisons, beside length and ceiling; calibration
-export.py         a reward model as a Hugging Face folder
-scorer.py         a reward model behind HTTP
+scorer.py         a reward model for others: behind HTTP, as a Hugging Face folder
 heads.py          modules around transformers: the policy with its value head, the reward model
 rollout.py        sampled answers with their log-probabilities, values and rewards
 rounds.py         rounds of sampling, from which the next three take their batches

@@ -12,8 +12,7 @@ from starlette.testclient import TestClient
 from jaxtrain import cli
 from jaxtrain.align import reward_model as rewards
 from jaxtrain.align.comparisons import read_comparisons
-from jaxtrain.align.export import ExportConfig, export
-from jaxtrain.align.scorer import LONGEST_BODY, Scorer, application
+from jaxtrain.align.scorer import LONGEST_BODY, ExportConfig, Scorer, application, export
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.tokenizer import Tokenizer
 
