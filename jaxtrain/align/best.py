@@ -6,7 +6,7 @@ how much the best of n beats one answer.
 
 import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,111 +14,81 @@ import jax
 import numpy as np
 
 from jaxtrain import weights
-from jaxtrain.align import rollout
-from jaxtrain.align.practice import Asked, Practice, read
+from jaxtrain.align.practice import Asked, Practice, PracticeConfig, read
 from jaxtrain.align.rollout import Sampler
 from jaxtrain.decode.dialogues import Dialogue, Played
 from jaxtrain.feed.shuffle import key
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.compiled import keep_compiled
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.limits import Count, Limits, Positive, Signed
-from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.runtime.limits import Count, Limits, Signed
 from jaxtrain.runtime.progress import say, track
-from jaxtrain.tasks import catalog
 from jaxtrain.tasks.environment import described
 from jaxtrain.tasks.interval import Z95
-from jaxtrain.tasks.task import DATA
 
 AT_ONCE = 64
 """Items whose answers are drawn together."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class BestConfig:
+class BestConfig(PracticeConfig):
     """`align best`: keep the best of several answers to each item of a task, to fine-tune on."""
 
-    model: str
-    """Folder of the model that answers."""
     task: str
     """A task's name, or the .py file that defines one."""
-    out: str
-    """Folder to write; it must not exist."""
-    data: str = DATA
-    """Folder with the task's files."""
-    rewards: dict[str, Signed] = field(default_factory=dict)
-    """Weights of grades by name, by whose sum the best is chosen; none: as the task says."""
     n: Annotated[int, Limits(2)] = 8
     """Answers to an item."""
     items: Count = 1000
     """Items to practise that are answered, at most."""
     least: Signed = 1.0
     """Reward that the best answer needs; else the item gives no conversation, and is counted."""
-    longest_prompt: Count = 64
-    """Tokens; items that ask more are left out, and counted."""
-    max_new: Count = 64
-    """Tokens of an answer at most."""
-    longest_dialogue: int = 0
-    """Tokens of a dialogue of several answers at most; 0: of one answer."""
-    temperature: Positive = 1.0
-    """Of what is sampled."""
     measured: Annotated[int, Limits(2)] = 256
-    """Held-out items answered, to say what the choice is worth."""
     seed: int = 0
     """Of what is sampled; the same seed gives the same answers."""
-    mesh: MeshConfig = field(default_factory=MeshConfig)
+    mesh: meshes.MeshConfig = meshes.MeshConfig()
 
 
 def best(config: BestConfig) -> Path:
     """The folder written: `conversations.jsonl` for a ChatSource of collect, and `best.json`.
 
     best.json: of held-out items the mean grade of one answer (`one`) and of the best of n (`best`), the mean
-    difference (`gain`) with its 95 % interval (`low`, `high`; items are the unit); and what was `kept`,
-    `too_bad` and `too_long` of the items to practise.
+    difference (`gain`) with its 95 % interval (`low`, `high`; items are the unit); what was `kept`, `too_bad`
+    and `too_long` of the items to practise; and how many answers to them were `cut` before they ended.
     """
     out, source = Path(config.out), weights.open(config.model)
     if out.exists():
         raise UserError(f"{out} exists; name a new folder")
     keep_compiled()
-    limits = config.longest_prompt, config.max_new, config.temperature, rollout.AT_ONCE
-    sampler = Sampler(source.tokenizer, *limits, config.longest_dialogue)
-    sampler.check(source.config)
-    (practice,) = read(
-        [catalog.find(config.task)],
-        source.tokenizer,
-        config.data,
-        longest_prompt=config.longest_prompt,
-        measured=config.measured,
-        rewards=config.rewards,
-        prompts=[0],
-    )
+    sampler = config.sampler(source.tokenizer, source.config)
+    (practice,) = read(config, [config.task], source.tokenizer, [0])
     with jax.set_mesh(meshes.make(config.mesh)):
         model = source.load_to_use("model")
         measured = _answered(config, sampler, model, practice, practice.heldout, "measured")
         asked = practice.practised[: config.items]
-        dialogues, paid_IN, _ = _answered(config, sampler, model, practice, asked, "practised")
+        dialogues, worth_IN, _ = _answered(config, sampler, model, practice, asked, "practised")
     _, chosen_IN, grade_IN = measured
     gain_I = grade_IN[np.arange(len(grade_IN)), chosen_IN.argmax(axis=1)] - grade_IN.mean(axis=1)
     half = Z95 * float(gain_I.std(ddof=1)) / len(gain_I) ** 0.5
     kept = [
         (item, row[worth.argmax()])
-        for (item, _), row, worth in zip(asked, dialogues, paid_IN, strict=True)
+        for (item, _), row, worth in zip(asked, dialogues, worth_IN, strict=True)
         if worth.max() >= config.least
     ]
-    gain = float(gain_I.mean())
+    gain, cut = float(gain_I.mean()), int(np.isneginf(worth_IN).sum())
     found = {
         "task": practice.task.name,
         "n": config.n,
         "one": float(grade_IN.mean()),
         "best": float(grade_IN.mean()) + gain,
         **{"gain": gain, "low": gain - half, "high": gain + half, "measured": len(gain_I)},
-        **{"kept": len(kept), "too_bad": len(asked) - len(kept), "too_long": practice.left_out},
+        **{"kept": len(kept), "too_bad": len(asked) - len(kept), "too_long": practice.left_out, "cut": cut},
     }
     if jax.process_index() == 0:
         _write(out, kept, found)
     say(
         f"best of {config.n}: {found['best']:.3f} against {found['one']:.3f} of one answer (gain {gain:.3f}, "
-        f"95 % {gain - half:.3f} to {gain + half:.3f}); {len(kept)} of {len(asked)} items gave a conversation"
+        f"95 % {gain - half:.3f} to {gain + half:.3f}); {len(kept)} of {len(asked)} items gave a "
+        f"conversation ({cut} of {worth_IN.size} answers did not end)"
     )
     return out
 
@@ -126,7 +96,7 @@ def best(config: BestConfig) -> Path:
 def _answered(
     config: BestConfig, sampler: Sampler, model: Any, practice: Practice, asked: list[Asked], what: str
 ) -> tuple[list[list[Dialogue]], np.ndarray, np.ndarray]:
-    """n dialogues of each item, what they are paid, and their grade; [items, n]."""
+    """n dialogues of each item, what they are paid (−∞: they did not end), and their grade; [items, n]."""
     dialogues: list[Dialogue] = []
     paid, grades = [], []
     for first in track(range(0, len(asked), AT_ONCE), what):
@@ -135,11 +105,18 @@ def _answered(
         played = sampler.play(model, items, openings, key(config.seed, what, first))
         found = practice.judged(each, played)
         dialogues += played
-        paid.append(found["paid"])
+        ended = [_is_ended(one, sampler.tokenizer.end) for one in played]
+        paid.append(np.where(ended, found["paid"], -np.inf))
         grades.append(found[practice.task.metric])
     rows = [dialogues[at : at + config.n] for at in range(0, len(dialogues), config.n)]
     paid_IN, grade_IN = (np.concatenate(parts).reshape(-1, config.n) for parts in (paid, grades))
     return rows, paid_IN, grade_IN
+
+
+def _is_ended(one: Dialogue, end: int) -> bool:
+    """Whether it ended by itself, and every answer in it too: else it teaches to stop in the middle."""
+    answers = zip(one.ids[one.opening :], one.mask, strict=True)
+    return one.reason == "done" and sum(token == end for token, sampled in answers if sampled) == one.turns
 
 
 def _write(out: Path, kept: list[tuple[Played, Dialogue]], found: dict[str, Any]) -> None:

@@ -10,6 +10,37 @@ from jaxtrain.formats.chats import to_messages
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
 
+PAYS = """
+from jaxtrain.tasks.task import Exercise, Task
+
+def parse(row):
+    return Exercise(prompt=row["question"], graders={"long": lambda said: min(1.0, len(said) / 3)}, chat=True)
+
+files = {"path": "tested.jsonl", "practice": "practised.jsonl"}
+task = Task(name="lengths", version=1, metric="long", parse=parse, **files)
+"""
+
+
+def test_an_answer_that_was_cut_short_is_never_the_best(adder, tmp_path):
+    """Of at most three tokens those of three digits have no end, and are paid most."""
+    (tmp_path / "lengths.py").write_text(PAYS)
+    config = BestConfig(
+        model=str(adder / "model"),
+        task=str(tmp_path / "lengths.py"),
+        data=str(adder),
+        out=str(tmp_path / "best"),
+        longest_prompt=8,
+        max_new=3,
+        items=40,
+        least=0.3,
+        temperature=3.0,
+    )
+    folder = best(config)
+    found = json.loads((folder / "best.json").read_text())
+    rows = [json.loads(line) for line in (folder / "conversations.jsonl").read_text().splitlines()]
+    assert len(rows) == found["kept"] > 10 and 0 < found["cut"] < 40 * 8
+    assert all(len(to_messages(row)[-1]["content"]) < 3 for row in rows)
+
 
 def test_the_best_of_eight_beats_one_and_is_a_set_to_learn_from(adder, tmp_path):
     config = BestConfig(
