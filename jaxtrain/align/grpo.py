@@ -8,8 +8,9 @@ B rows = prompts · G answers of a group, T time
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -22,7 +23,7 @@ from jaxtrain.align import rollout
 from jaxtrain.align.heads import Policy, policy_learner
 from jaxtrain.align.losses import Baseline, Group, group_advantage, grpo, moved, truncated_importance
 from jaxtrain.align.monitor import Monitor, MonitorConfig, paid_for, variety
-from jaxtrain.align.practice import Practice, divided, read
+from jaxtrain.align.practice import Practice, PracticeConfig, divided, read
 from jaxtrain.align.rollout import Rows, Sampler, drawn
 from jaxtrain.align.rounds import Line, Rounds
 from jaxtrain.decode.dialogues import Dialogue
@@ -32,56 +33,45 @@ from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.limits import Count, Limits, Positive, Signed
-from jaxtrain.tasks import catalog
-from jaxtrain.tasks.task import DATA
-from jaxtrain.train.config import TrainConfig
+from jaxtrain.runtime.limits import Count, Limits, Positive
+from jaxtrain.train.config import OptimizerConfig, TrainConfig
 from jaxtrain.train.context import training
 from jaxtrain.train.loop import train
-from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.weights.folder import write_about
 from jaxtrain.weights.learners import runs_as, without_dropout
 
+Answers = tuple[list[Dialogue], np.ndarray]
+"""To one item, and what each is worth, [G]."""
 TOKEN_MEANS = ("bnpo", "dapo", "cispo")
 """Kinds whose loss is a mean over tokens; of the others it is one over answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class GRPOConfig:
+class GRPOConfig(PracticeConfig):
     """Improve a fine-tuned model on tasks whose answers are graded (GRPO and its kin)."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
-    model: str
-    """Folder of the finetune artifact: the first policy and the reference."""
     tasks: tuple[str, ...]
     """Tasks to practise, by name or as .py files that define a `task`, the same that evaluate measures. Each
     asks in the chat template, and has a file to practise on beside the one that is measured."""
-    data: str = DATA
-    """Folder with the tasks' files."""
-    out: str
-    """Folder to write."""
     shares: tuple[Positive, ...] = ()
     """How many of a round's prompts are of each task, beside the others; none: of all alike."""
-    rewards: dict[str, Signed] = field(default_factory=dict)
-    """Weights of grades by name in the reward, for tasks that have such grades; none: as the tasks say."""
     kind: Group = "grpo"
     """How tokens are weighted and ratios clipped: see `jaxtrain.align.losses.grpo`. A minibatch is one batch
     to the mean, however it is cut, so bnpo and dapo are the same here."""
     advantage: Baseline = "grpo"
     """What an answer's reward is held against: its group's mean, in standard deviations (grpo) or as it is
     (dr_grpo), or the mean of the others (rloo)."""
-    lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(rank=0))
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
-            optimizer=OptimizerConfig(lr=1e-5, warmup_steps=5, schedule="constant", weight_decay=0.0),
-            steps=100,
-            evaluate_every=50,
-            checkpoint_every=25,
-        )
+    lora: LoRAConfig = LoRAConfig(rank=0)
+    train: TrainConfig = TrainConfig(
+        optimizer=OptimizerConfig(lr=1e-5, warmup_steps=5, schedule="constant", weight_decay=0.0),
+        steps=100,
+        evaluate_every=50,
+        checkpoint_every=25,
     )
     """A round of sampling comes every `epochs` times `minibatches` steps."""
-    monitor: Adjustable[MonitorConfig] = field(default_factory=MonitorConfig)
+    monitor: Adjustable[MonitorConfig] = MonitorConfig()
     prompts: Count = 32
     """Items a round."""
     group: Annotated[int, Limits(2)] = 8
@@ -95,15 +85,6 @@ class GRPOConfig:
     """Passes over the answers of a round."""
     minibatches: Count = 1
     """Parts of the answers, an optimizer step each."""
-    longest_prompt: Count = 64
-    """Tokens; items that ask more are left out, and counted."""
-    max_new: Count = 64
-    """Tokens of an answer at most."""
-    longest_dialogue: int = 0
-    """Tokens of a dialogue of several answers at most, all that was asked and replied with them; 0: of one
-    answer."""
-    temperature: Positive = 1.0
-    """Of sampling, and of the log-probabilities that are learned from."""
     clip_low: Positive = 0.2
     """How far a ratio below 1 is rewarded."""
     clip_high: Positive = 0.2
@@ -117,8 +98,6 @@ class GRPOConfig:
     at most `importance_cap`; or not at all where the ratio is beyond the cap either way; or all alike."""
     importance_cap: Annotated[float, Limits(1)] = 2.0
     """The largest ratio that counts."""
-    measured: Count = 256
-    """Held-out items of each task answered, greedily and sampled, to measure the grades."""
 
     def check(self) -> None:
         without_dropout(self.lora)
@@ -138,33 +117,17 @@ class GRPOConfig:
 def train_grpo(config: GRPOConfig, folder: Path) -> dict[str, Any]:
     tokenizer = weights.open(config.model).tokenizer
     model = runs_as(config.train, weights.open(config.model).config)
-    sampler = Sampler(
-        tokenizer,
-        config.longest_prompt,
-        config.max_new,
-        config.temperature,
-        config.sample_rows,
-        config.longest_dialogue,
-    )
-    sampler.check(model)
+    sampler = config.sampler(tokenizer, model, config.sample_rows)
     shares = divided(config.prompts, config.shares or (1.0,) * len(config.tasks))
-    practices = read(
-        [catalog.find(name) for name in config.tasks],
-        tokenizer,
-        config.data,
-        longest_prompt=config.longest_prompt,
-        measured=config.measured,
-        rewards=config.rewards,
-        prompts=shares,
-    )
+    practices = read(config, config.tasks, tokenizer, shares)
     with training(config.train, folder, partial(write_about, model, tokenizer)) as run:
         rows, parts = config.prompts * config.group, config.minibatches * config.train.microbatches
         meshes.check_rows(rows, sampler.width(), parts, model.stage_microbatches, "prompts times group")
         learner, reference = policy_learner(config, run.folder, model)
         before = measure(config, sampler, reference, practices)
 
-        def draw(policy: Policy, number: int, _: list[Line]) -> tuple[Rows, Line]:
-            rows, values = gather(config, sampler, practices, policy, number)
+        def draw(policy: Policy, number: int, lines: list[Line]) -> tuple[Rows, Line]:
+            rows, values = gather(config, sampler, practices, policy, number, lines)
             rows, means = experience(config, policy, reference, rows)
             return rows, values | means
 
@@ -193,28 +156,36 @@ def train_grpo(config: GRPOConfig, folder: Path) -> dict[str, Any]:
 
 
 def gather(
-    config: GRPOConfig, sampler: Sampler, practices: Sequence[Practice], policy: Policy, update: int
+    config: GRPOConfig,
+    sampler: Sampler,
+    practices: Sequence[Practice],
+    policy: Policy,
+    number: int,
+    lines: Sequence[Line] = (),
 ) -> tuple[Rows, Line]:
     """Dialogues of a round, rows of a group together, with their `reward` [B, T]; and what the round logs.
 
-    Groups with unequal rewards come first; under dynamic sampling others only fill up.
+    Groups with unequal rewards come first; under dynamic sampling others only fill up what a task lacks.
+    Grades are means over all that was sampled. lines: of the rounds before, behind whose items it asks on.
     """
-    taught: list[tuple[list[Dialogue], np.ndarray]] = []
-    idle: list[tuple[list[Dialogue], np.ndarray]] = []
+    taught: list[list[Answers]] = [[] for _ in practices]
+    idle: list[list[Answers]] = [[] for _ in practices]
     told: defaultdict[str, list[float]] = defaultdict(list)
     paid: list[float] = []
     lengths: list[int] = []
+    seed = config.train.seed
+    asked_before = sum(int(line["sampled"]) for line in lines) // (config.prompts * config.group)
     for attempt in range(config.resample + 1):
-        number, seed = update * (config.resample + 1) + attempt, config.train.seed
+        place = asked_before + attempt
         asked = [
-            [each for each in drawn(one.practised, seed, number, one.prompts) for _ in range(config.group)]
+            [each for each in drawn(one.practised, seed, place, one.prompts) for _ in range(config.group)]
             for one in practices
         ]
-        items, openings = zip(*(each for of_task in asked for each in of_task), strict=True)
-        played = sampler.play(policy.transformer, items, openings, key(seed, "answers", update, attempt))
-        rest = list(played)
-        for one, of_task in zip(practices, asked, strict=True):
-            dialogues, rest = rest[: len(of_task)], rest[len(of_task) :]
+        items, openings = zip(*chain(*asked), strict=True)
+        played = sampler.play(policy.transformer, items, openings, key(seed, "answers", number, attempt))
+        rest = iter(played)
+        for one, of_task, unequal, equal in zip(practices, asked, taught, idle, strict=True):
+            dialogues = list(islice(rest, len(of_task)))
             found = one.judged(of_task, dialogues)
             told["grade"] += found[one.task.metric].tolist()
             paid += found["paid"].tolist()
@@ -223,24 +194,24 @@ def gather(
             for first in range(0, len(dialogues), config.group):
                 group = slice(first, first + config.group)
                 worth_G = found["paid"][group]
-                (taught if np.ptp(worth_G) > 0 else idle).append((dialogues[group], worth_G))
+                (unequal if np.ptp(worth_G) > 0 else equal).append((dialogues[group], worth_G))
         lengths += [sum(one.mask) for one in played]
         told["turns"] += [one.turns for one in played]
         told["tool_calls"] += [one.calls for one in played]
         told["tool_failures"] += [one.failed for one in played]
-        if len(taught) >= config.prompts:
+        lacking = [max(0, one.prompts - len(found)) for one, found in zip(practices, taught, strict=True)]
+        if not any(lacking):
             break
-    chosen = (taught + idle)[: config.prompts]
-    rows = sampler.rows([one for dialogues, _ in chosen for one in dialogues])
+    kept = [*chain(*(found[: one.prompts] for one, found in zip(practices, taught, strict=True)))]
+    filled = chain(*(found[:most] for most, found in zip(lacking, idle, strict=True)))
+    dialogues, worth = zip(*kept, *filled, strict=True)
+    rows = sampler.rows([*chain(*dialogues)])
     values = {name: float(np.mean(found)) for name, found in told.items()}
     values |= paid_for(paid, {"grade": told["grade"], "length": lengths}, config.group)
     for one in practices:
         values |= {f"{one.task.name}_{name}": float(value) for name, value in one.task.counts().items()}
-    values |= {"taught": min(len(taught), config.prompts) / config.prompts, "sampled": len(paid)}
-    return rollout.with_reward(rows, np.concatenate([worth_G for _, worth_G in chosen])), {
-        **values,
-        **variety(sampler.ids(rows)),
-    }
+    values |= {"taught": len(kept) / config.prompts, "sampled": len(paid), **variety(sampler.ids(rows))}
+    return rollout.with_reward(rows, np.concatenate(worth)), values
 
 
 def experience(config: GRPOConfig, policy: Policy, reference: Transformer, rows: Rows) -> tuple[Rows, Line]:

@@ -5,7 +5,7 @@ model overoptimization"). Each round's means are held against those of the first
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -58,13 +58,9 @@ class Flag:
 class Monitor:
     """A config, and what it needs of the run."""
 
-    config: MonitorConfig = field(default_factory=MonitorConfig)
+    config: MonitorConfig = MonitorConfig()
     utility_sd: float | None = None
     """Standard deviation of the true utility of the first policy's answers; None: it is not known."""
-
-    @property
-    def stops(self) -> tuple[Rule, ...]:
-        return self.config.stop_at
 
     def look(self, lines: Sequence[Line]) -> list[Flag]:
         """The flags that the newest line raises and the one before did not."""

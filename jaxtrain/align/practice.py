@@ -1,19 +1,53 @@
 """Tasks as they are practised: what is asked, and what an answer is paid."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from jaxtrain.align.rollout import AT_ONCE, Sampler
 from jaxtrain.decode.dialogues import Dialogue, Played, graded, opening
+from jaxtrain.model.config import ModelConfig
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.limits import Count, Positive, Signed
 from jaxtrain.runtime.progress import say
+from jaxtrain.tasks import catalog
 from jaxtrain.tasks.environment import Episode
-from jaxtrain.tasks.task import Exercise, Task
+from jaxtrain.tasks.task import DATA, Exercise, Task
 from jaxtrain.tokenize.tokenizer import Tokenizer
 
 Asked = tuple[Played, list[int]]
 """An item and the ids that it begins with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PracticeConfig:
+    """What the stages are told that practise tasks."""
+
+    model: str
+    """Folder of the model that answers: a finetune artifact; for GRPO the first policy and the reference."""
+    out: str
+    """Folder to write."""
+    data: str = DATA
+    """Folder with the tasks' files."""
+    rewards: dict[str, Signed] = field(default_factory=dict)
+    """Weights of grades by name in the reward, for tasks that have such grades; none: as the tasks say."""
+    longest_prompt: Count = 64
+    """Tokens; items that ask more are left out, and counted."""
+    max_new: Count = 64
+    """Tokens of an answer at most."""
+    longest_dialogue: int = 0
+    """Tokens of a dialogue of several answers at most, all that was asked and replied with them; 0: of one
+    answer."""
+    temperature: Positive = 1.0
+    """Of sampling, and of the log-probabilities that are learned from."""
+    measured: Count = 256
+    """Held-out items of each task answered, to measure what it is worth."""
+
+    def sampler(self, tokenizer: Tokenizer, model: ModelConfig, at_once: int = AT_ONCE) -> Sampler:
+        """How answers are drawn; UserError where they are longer than what the model was trained on."""
+        limits = self.longest_prompt, self.max_new, self.temperature, at_once, self.longest_dialogue
+        return Sampler(tokenizer, *limits).check(model)
 
 
 @dataclass(frozen=True)
@@ -38,41 +72,22 @@ class Practice:
 
 
 def read(
-    tasks: Sequence[Task],
-    tokenizer: Tokenizer,
-    data: str,
-    *,
-    longest_prompt: int,
-    measured: int,
-    rewards: Mapping[str, float],
-    prompts: Sequence[int],
+    config: PracticeConfig, tasks: Sequence[str], tokenizer: Tokenizer, prompts: Sequence[int]
 ) -> list[Practice]:
     """The tasks' items with the ids that they begin with; UserError where one is none to practise.
 
-    rewards: weights of grades by name, in place of a task's own where it has such a grade; UserError for a
-    grade that no task has. prompts: items of a round, of each task.
+    prompts: items of a round, of each task.
     """
-    limits = {"longest_prompt": longest_prompt, "measured": measured, "rewards": rewards}
-    found = [
-        _read(task, tokenizer, data, prompts=n, **limits) for task, n in zip(tasks, prompts, strict=True)
-    ]
+    each = zip(tasks, prompts, strict=True)
+    found = [_read(config, catalog.find(name), tokenizer, count) for name, count in each]
     known = {name for one in found for name in one.names}
-    if unknown := sorted(set(rewards) - known):
+    if unknown := sorted(set(config.rewards) - known):
         raise UserError(f"rewards: no task has a grade {unknown[0]!r}; there are {', '.join(sorted(known))}")
     return found
 
 
-def _read(
-    task: Task,
-    tokenizer: Tokenizer,
-    data: str,
-    *,
-    longest_prompt: int,
-    measured: int,
-    rewards: Mapping[str, float],
-    prompts: int,
-) -> Practice:
-    practised, heldout = task.load(data, split="practice"), task.load(data, measured)
+def _read(config: PracticeConfig, task: Task, tokenizer: Tokenizer, prompts: int) -> Practice:
+    practised, heldout = task.load(config.data, split="practice"), task.load(config.data, config.measured)
     first = practised[0]
     if not (isinstance(first, Episode) or (isinstance(first, Exercise) and first.chat)):
         raise UserError(
@@ -80,18 +95,17 @@ def _read(
             "be measured and not practised"
         )
     names = list(first.graders) if isinstance(first, Exercise) else ["reward"]
-    weights = {name: weight for name, weight in rewards.items() if name in names}
+    weights = {name: weight for name, weight in config.rewards.items() if name in names}
     weights = weights or dict(task.reward) or {task.metric: 1.0}
     if unknown := sorted({*weights, task.metric} - set(names)):
         raise UserError(f"task {task.name} has no grade {unknown[0]!r}; it has {', '.join(names)}")
     fitting = [
-        [(item, ids) for item in items if len(ids := opening(item, tokenizer)) <= longest_prompt]
+        [(item, ids) for item in items if len(ids := opening(item, tokenizer)) <= config.longest_prompt]
         for items in (practised, heldout)
     ]
     if not all(fitting):
-        raise UserError(
-            f"task {task.name} asks nothing of at most {longest_prompt} tokens; raise longest_prompt"
-        )
+        most = config.longest_prompt
+        raise UserError(f"task {task.name} asks nothing of at most {most} tokens; raise longest_prompt")
     left_out = len(practised) - len(fitting[0])
     found = f"{len(fitting[0])} items to practise ({left_out} too long), {len(fitting[1])} to measure on"
     say(f"align: {task.name}: {found}")

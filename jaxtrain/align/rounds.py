@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtrain.align.monitor import Monitor
+from jaxtrain.align.monitor import Line, Monitor
 from jaxtrain.feed.shuffle import key
 from jaxtrain.runtime import distributed
 from jaxtrain.runtime import mesh as meshes
@@ -24,7 +24,6 @@ from jaxtrain.train.learner import Learner
 from jaxtrain.train.loop import Feed
 
 Rows = dict[str, np.ndarray]
-Line = dict[str, Any]
 Draw = Callable[[Any, int, list[Line]], tuple[Rows, Line]]
 """(policy, number of the round, lines of the rounds before) to (all rows to learn from, numbers to log)."""
 
@@ -41,15 +40,12 @@ class Rounds:
     ):
         self.run, self.monitor = run, monitor
         self._learner, self._draw = learner, draw
-        self._epochs, self._minibatches = epochs, minibatches
-        self._folder = run.folder / "rollouts"
-        self.lines: list[Line] = [line for line in run.log.kept if line.get("kind") == "round"]
-        self._number, self._rows = -1, {}
-
-    @property
-    def steps(self) -> int:
+        self._minibatches = minibatches
+        self.steps = epochs * minibatches
         """Optimizer steps of a round."""
-        return self._epochs * self._minibatches
+        self._folder = run.folder / "rollouts"
+        self._rows: Rows = {}
+        self._begin()
 
     def feed(self) -> Feed:
         return Feed(self._read, samples=True)
@@ -60,18 +56,24 @@ class Rounds:
         if self.run.first and self._folder.exists():
             shutil.rmtree(self._folder)
 
+    def _begin(self) -> None:
+        """The lines are those of metrics.jsonl, which ends at the checkpoint that the run goes on from."""
+        self._kept = self.run.log.kept
+        self.lines: list[Line] = [line for line in self._kept if line.get("kind") == "round"]
+
     def _read(self, start: int, stop: int) -> Iterator[Rows]:
-        self.lines = [line for line in self.lines if (line["round"] - 1) * self.steps < start]
-        self._number = -1
+        if self._kept is not self.run.log.kept:  # the run has gone back
+            self._begin()
+        there = -1
         for index in range(start, stop):
             number, part = divmod(index, self.steps)
-            if number != self._number:
+            if number != there:
                 stored = self._path(number)
                 if part and stored.is_file():
                     self._rows = dict(np.load(stored))
                 elif self._play(number, part > 0):
                     return
-                self._number = number
+                there = number
             yield meshes.own_rows(self._minibatch(number, part))
 
     def _play(self, number: int, is_late: bool) -> bool:
@@ -91,7 +93,7 @@ class Rounds:
         for flag in flags:
             self.run.told.append({"kind": "flag", **dataclasses.asdict(flag)})
             say(f"round {number + 1}: {flag.meaning}")
-        if stops := [flag.rule for flag in flags if flag.rule in self.monitor.stops]:
+        if stops := [flag.rule for flag in flags if flag.rule in self.monitor.config.stop_at]:
             self.run.told.append({"kind": "stop", "rules": stops})
             say(f"stopped before learning from round {number + 1}: monitor.stop_at has {', '.join(stops)}")
             return True

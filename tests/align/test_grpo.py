@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -29,7 +30,6 @@ from jaxtrain.align.run import run
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
-from jaxtrain.tasks import catalog
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import optimizer as optimizers
 from jaxtrain.train.config import TrainConfig
@@ -121,9 +121,8 @@ def played(config, eight):
     def work(**changes: Any):
         changed = dataclasses.replace(config, **changes)
         policy = policy_of(store.load(config.model))
-        limits = {"longest_prompt": 8, "measured": 80, "prompts": [changed.prompts]}
-        practices = read([catalog.find(TASK)], tokenizer, changed.data, rewards={}, **limits)
-        rows, values = grpo.gather(changed, sampler, practices, policy, update=0)
+        practices = read(changed, [TASK], tokenizer, [changed.prompts])
+        rows, values = grpo.gather(changed, sampler, practices, policy, 0)
         learned, _ = grpo.experience(changed, policy, policy.transformer, rows)
         return changed, policy, rows, learned, values
 
@@ -186,6 +185,42 @@ def test_a_round_samples_again_until_its_groups_differ(played):
     assert len(rows["reward"]) == len(again["reward"]) == 128, "one shape"
     spread = np.ptp(again["reward"][:, 0].reshape(16, 8), axis=1)
     assert (spread > 0).all()
+
+
+COUNTED = """
+from pathlib import Path
+from jaxtrain.tasks.graders import exact
+from jaxtrain.tasks.task import Exercise, Task
+
+def parse(row):
+    is_right = exact(row["answer"])
+
+    def grade(said):
+        with Path(__file__).with_suffix(".txt").open("a") as file:
+            file.write(row["question"] + chr(10))
+        return is_right(said)
+
+    return Exercise(prompt=row["question"], graders={"exact": grade}, chat=True)
+
+files = {"path": "tested.jsonl", "practice": "practised.jsonl"}
+task = Task(name="counted", version=1, metric="exact", parse=parse, **files)
+"""
+
+
+def test_rounds_that_sample_again_ask_each_item_once_before_any_again(config, eight, tmp_path):
+    """However often each of them did; and after a kill: the lines of the rounds before are all they know."""
+    (tmp_path / "counted.py").write_text(COUNTED)
+    config = dataclasses.replace(config, prompts=9, resample=3)
+    tokenizer = Tokenizer.load(Path(config.model) / "tokenizer")
+    sampler = Sampler(tokenizer=tokenizer, longest_prompt=config.longest_prompt, max_new=config.max_new)
+    practices = read(config, [str(tmp_path / "counted.py")], tokenizer, [9])
+    policy, known = policy_of(store.load(config.model)), []
+    while sum(line["sampled"] for line in known) < 81 * 8:
+        _, values = grpo.gather(config, sampler, practices, policy, len(known), known)
+        known.append(values)
+    assert len({line["sampled"] for line in known}) > 1, "some rounds sample more often than others"
+    asked = (tmp_path / "counted.txt").read_text().splitlines()
+    assert set(Counter(asked[: 81 * 8]).values()) == {8} and len(set(asked)) == 81
 
 
 def test_a_token_that_was_sampled_too_rarely_weighs_more_up_to_the_cap(played):
@@ -345,9 +380,8 @@ def test_a_reward_that_pays_for_length_is_flagged_before_it_costs_anything(confi
 
 def test_a_grade_that_no_task_has_is_named(config):
     tokenizer = Tokenizer.load(Path(config.model) / "tokenizer")
-    asked = {"longest_prompt": 8, "measured": 80, "prompts": [4]}
     with pytest.raises(UserError, match="no task has a grade 'nmber'"):
-        read([catalog.find(TASK)], tokenizer, config.data, rewards={"nmber": 5.0}, **asked)
+        read(dataclasses.replace(config, rewards={"nmber": 5.0}), [TASK], tokenizer, [4])
 
 
 @pytest.mark.parametrize("room", [1, 21])

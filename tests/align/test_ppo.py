@@ -77,6 +77,9 @@ def test_it_raises_a_reward_and_a_heavy_penalty_holds_it_back(small, placed, one
     assert held[-1]["reward"] < free[-1]["reward"] - 0.1
 
 
+SIXTEEN = TrainConfig(optimizer=OptimizerConfig(), mesh=MeshConfig(fsdp=8), steps=16, trackers=())
+
+
 def deal(
     folder: Path, monitor: Monitor, epochs: int, minibatches: int, start: int, stop: int
 ) -> tuple[list[list[int]], list[int]]:
@@ -88,8 +91,7 @@ def deal(
         drawn.append(number)
         return {"n": 100 * number + np.arange(16, dtype=np.int32)[:, None]}, {"kl": float(number)}
 
-    settings = TrainConfig(optimizer=OptimizerConfig(), mesh=MeshConfig(fsdp=8), steps=16, trackers=())
-    with training(settings, folder, lambda folder: None) as run:
+    with training(SIXTEEN, folder, lambda folder: None) as run:
         rounds = Rounds(run, Learner(lambda key: None), draw, monitor, epochs, minibatches)
         batches = []
         for step, batch in enumerate(rounds.feed().read(start, stop), start + 1):
@@ -110,6 +112,24 @@ def test_a_monitor_ends_the_run_before_it_learns_from_the_round(tmp_path):
     monitor = Monitor(MonitorConfig(most_kl=4.5, stop_at=("kl",)))
     parts, drawn = deal(tmp_path, monitor, 1, 1, 0, 16)
     assert (len(parts), drawn[-1]) == (6, 6), "the mean of rounds 5, 6 and 7 is 5"
+
+
+def test_a_round_knows_none_of_those_that_the_run_went_back_from(tmp_path):
+    """Nor would it after a kill, for metrics.jsonl has them no more."""
+    known: dict[int, list[int]] = {}
+
+    def draw(policy: Any, number: int, lines: list[dict[str, Any]]) -> tuple[Any, dict[str, float]]:
+        known[number] = [line["round"] for line in lines]
+        return {"n": np.arange(16, dtype=np.int32)[:, None]}, {"kl": 0.0}
+
+    with training(SIXTEEN, tmp_path, lambda folder: None) as run:
+        rounds = Rounds(run, Learner(lambda key: None), draw, Monitor())
+        for first, start, stop in ((1, 0, 4), (3, 3, 6)):  # back to step 2, without the batch behind it
+            run.log.rewind(first - 1, but="rollback")
+            for step, _ in enumerate(rounds.feed().read(start, stop), first):
+                run.log.step(step, {"loss": 0.0})
+                run.write_told(step)
+    assert known == {0: [], 1: [1], 2: [1, 2], 3: [1, 2], 4: [1, 2, 4], 5: [1, 2, 4, 5]}
 
 
 @pytest.fixture
