@@ -7,7 +7,7 @@ B batch, T time, D model, V vocab
 """
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,12 +18,11 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain import weights
-from jaxtrain.align import rollout
 from jaxtrain.align.heads import Policy, hidden, policy_learner
 from jaxtrain.align.losses import gkd_of_tokens
 from jaxtrain.align.monitor import Monitor, MonitorConfig, variety
 from jaxtrain.align.preference import pack
-from jaxtrain.align.rollout import Rows, Sampler, drawn
+from jaxtrain.align.rollout import ROWS, Batch, Rows, Sampler, drawn
 from jaxtrain.align.rounds import Line, Rounds
 from jaxtrain.feed import prompts
 from jaxtrain.feed.shuffle import key
@@ -33,15 +32,13 @@ from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count, Positive, Share
-from jaxtrain.runtime.mesh import BATCH
 from jaxtrain.runtime.progress import say
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import losses
-from jaxtrain.train.config import TrainConfig
+from jaxtrain.train.config import OptimizerConfig, TrainConfig
 from jaxtrain.train.context import training
 from jaxtrain.train.learner import Learner
 from jaxtrain.train.loop import train
-from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.weights.folder import write_about
 from jaxtrain.weights.learners import runs_as, without_dropout
 
@@ -68,17 +65,15 @@ class DistillConfig:
     """Share of the rounds in which the student answers; in others the conversations' answers are taken."""
     temperature: Positive = 1.0
     """Temperature of sampling, and of both distributions in the loss."""
-    lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(rank=0))
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
-            optimizer=OptimizerConfig(lr=1e-4, warmup_steps=5, schedule="linear", weight_decay=0.0),
-            steps=100,
-            evaluate_every=0,
-            checkpoint_every=25,
-        )
+    lora: LoRAConfig = LoRAConfig(rank=0)
+    train: TrainConfig = TrainConfig(
+        optimizer=OptimizerConfig(lr=1e-4, warmup_steps=5, schedule="linear", weight_decay=0.0),
+        steps=100,
+        evaluate_every=0,
+        checkpoint_every=25,
     )
     """Every step is a round of answers."""
-    monitor: Adjustable[MonitorConfig] = field(default_factory=MonitorConfig)
+    monitor: Adjustable[MonitorConfig] = MonitorConfig()
     rollouts: Count = 64
     """Answers a round."""
     longest_prompt: Count = 48
@@ -93,12 +88,8 @@ class DistillConfig:
         self.train.need_steps()
 
 
-@dataclass(frozen=True)
-class Exchange:
-    """A question as the student is asked it, and the answer that the conversation has."""
-
-    ids: list[int]
-    answer: list[int]
+Exchange = tuple[list[int], list[int]]
+"""A question as the student is asked it, and the answer that the conversation has."""
 
 
 @jax.tree_util.register_dataclass
@@ -130,8 +121,7 @@ def train_distilled(config: DistillConfig, folder: Path) -> dict[str, Any]:
             f"{config.teacher} has an embedding of {known} ids, {config.model} one of {ids}: take two alike"
         )
     model = runs_as(config.train, weights.open(config.model).config)
-    sampler = Sampler(tokenizer, config.longest_prompt, config.max_new, config.temperature)
-    sampler.check(model)
+    sampler = Sampler(tokenizer, config.longest_prompt, config.max_new, config.temperature).check(model)
     exchanges = read(config, tokenizer)
     held = min(config.measured, len(exchanges) // 2)
     measured, asked = exchanges[:held], exchanges[held:]
@@ -178,7 +168,7 @@ def read(config: DistillConfig, tokenizer: Tokenizer) -> list[Exchange]:
     """
     asked = prompts.load(config.conversations, tokenizer, config.longest_prompt)
     found = [
-        Exchange(prompt.ids, [*tokenizer.encode(prompt.answer["content"]), tokenizer.end][: config.max_new])
+        (prompt.ids, [*tokenizer.encode(prompt.answer["content"]), tokenizer.end][: config.max_new])
         for prompt in asked
         if prompt.answer is not None and not prompt.answer.get("tool_calls")
     ]
@@ -198,16 +188,15 @@ def gather(
     """Rows of questions and answers, and whether the student gave them."""
     is_own = key(config.train.seed, "who answers", update) < config.on_policy * 2**64
     if is_own:
-        seed = key(config.train.seed, "answers", update)
-        rows = sampler.answer(student, [one.ids for one in asked], seed)
+        rows = sampler.answer(student, [ids for ids, _ in asked], key(config.train.seed, "answers", update))
     else:
-        rows = pack([(one.ids, one.answer) for one in asked], sampler.width(), sampler.tokenizer.pad)
+        rows = pack(asked, sampler.width(), sampler.tokenizer.pad)
         rows["mask"] = rows["loss_weights"]
     return {name: rows[name] for name in ("tokens", "targets", "segment_ids", "positions", "mask")}, is_own
 
 
 def distill_loss(
-    beta: float, temperature: float, taught: Taught, batch: rollout.Batch
+    beta: float, temperature: float, taught: Taught, batch: Batch
 ) -> tuple[jax.Array, jax.Array]:
     """Summed divergence of student and teacher over the answers' tokens, and their number."""
     student, teacher = taught.policy.transformer, taught.teacher
@@ -240,15 +229,17 @@ def _apart(
 
     def cut(x_BTD: jax.Array) -> jax.Array:
         shape = (devices, B // devices, *x_BTD.shape[1:])
-        return jnp.moveaxis(jnp.reshape(x_BTD, shape, out_sharding=P(BATCH, None, "context", None)), 1, 0)
+        return jnp.moveaxis(
+            jnp.reshape(x_BTD, shape, out_sharding=P(meshes.BATCH, None, "context", None)), 1, 0
+        )
 
     apart = jnp.moveaxis(jax.lax.map(row, (cut(ours_BTD), cut(theirs_BTD))), 0, 1)
-    return jnp.reshape(apart, (B, T), out_sharding=rollout.ROWS)
+    return jnp.reshape(apart, (B, T), out_sharding=ROWS)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _read(
-    beta: float, temperature: float, student: Transformer, teacher: Transformer, batch: rollout.Batch
+    beta: float, temperature: float, student: Transformer, teacher: Transformer, batch: Batch
 ) -> tuple[jax.Array, ...]:
     """The divergence of student and teacher at each token, and log p(target) of both, [B, T]."""
     states = hidden(student, batch), hidden(teacher, batch)
@@ -264,24 +255,17 @@ def divergence(
     read = partial(_read, config.beta, config.temperature, student, teacher)
     most = max(1, config.rollouts // config.train.microbatches)
     apart_BT, ours_BT, theirs_BT = meshes.map_rows(read, rows, most)
-    sums = {
-        name: float((x_BT * rows["mask"]).sum(dtype=np.float64))
-        for name, x_BT in (("divergence", apart_BT), ("ours", ours_BT), ("kl", ours_BT - theirs_BT))
-    }
+    arrays = apart_BT, ours_BT, ours_BT - theirs_BT
+    apart, ours, kl = (float((x_BT * rows["mask"]).sum(dtype=np.float64)) for x_BT in arrays)
     answers, count = len(rows["mask"]), float(rows["mask"].sum())
-    return {
-        "divergence": sums["divergence"] / count,
-        "kl": sums["kl"] / answers,
-        "reward": -sums["kl"] / count,
-        "entropy": -sums["ours"] / count,
-        "length": count / answers,
-    }
+    means = {"divergence": apart / count, "reward": -kl / count, "entropy": -ours / count}
+    return means | {"kl": kl / answers, "length": count / answers}
 
 
 def measure(
     config: DistillConfig, sampler: Sampler, student: Transformer, teacher: Transformer, asked: list[Exchange]
 ) -> dict[str, float]:
     """The divergence on the student's own answers to questions that training does not see."""
-    rows = sampler.answer(student, [one.ids for one in asked], key(config.train.seed, "measure"))
+    rows = sampler.answer(student, [ids for ids, _ in asked], key(config.train.seed, "measure"))
     found = divergence(config, student, teacher, rows)
     return {name: found[name] for name in ("divergence", "kl", "length")}

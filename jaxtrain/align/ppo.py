@@ -3,7 +3,7 @@
 B rows, T time, S reward models
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain import weights
+from jaxtrain import artifact, weights
 from jaxtrain.align import reward_model as rewards
 from jaxtrain.align import rollout
 from jaxtrain.align.heads import Policy, policy_learner
@@ -30,13 +30,11 @@ from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count, Limits, Positive, Share, Signed
-from jaxtrain.runtime.mesh import BATCH
 from jaxtrain.tasks.utility import utility
 from jaxtrain.tokenize.tokenizer import Tokenizer
-from jaxtrain.train.config import TrainConfig
+from jaxtrain.train.config import OptimizerConfig, TrainConfig
 from jaxtrain.train.context import training
 from jaxtrain.train.loop import train
-from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.weights.folder import write_about
 from jaxtrain.weights.learners import runs_as, without_dropout
 
@@ -67,14 +65,12 @@ class PPOConfig:
     """Folder of the clean artifact whose questions are asked; none that raters saw."""
     out: str
     """Folder to write."""
-    lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(rank=0))
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
-            optimizer=OptimizerConfig(lr=3e-4, warmup_steps=5, schedule="constant", weight_decay=0.0),
-            steps=120,
-            evaluate_every=0,
-            checkpoint_every=40,
-        )
+    lora: LoRAConfig = LoRAConfig(rank=0)
+    train: TrainConfig = TrainConfig(
+        optimizer=OptimizerConfig(lr=3e-4, warmup_steps=5, schedule="constant", weight_decay=0.0),
+        steps=120,
+        evaluate_every=0,
+        checkpoint_every=40,
     )
     """A round of sampling comes every `epochs` times `minibatches` steps."""
     rollouts: Count = 128
@@ -110,7 +106,7 @@ class PPOConfig:
     reward model's."""
     value_weight: float = 0.1
     """Of the value loss beside the policy's."""
-    monitor: Adjustable[MonitorConfig] = field(default_factory=MonitorConfig)
+    monitor: Adjustable[MonitorConfig] = MonitorConfig()
     measured: Annotated[int, Limits(2)] = 256
     """Answers sampled before and after, on questions that training does not see, to measure the gain."""
     sample_questions: Operational[tuple[str, ...]] = (
@@ -129,8 +125,7 @@ class PPOConfig:
 def train_policy(config: PPOConfig, folder: Path) -> dict[str, Any]:
     tokenizer = weights.open(config.model).tokenizer
     model = runs_as(config.train, weights.open(config.model).config)
-    sampler = Sampler(tokenizer, config.longest_prompt, config.max_new)
-    sampler.check(model)
+    sampler = Sampler(tokenizer, config.longest_prompt, config.max_new).check(model)
     measured, asked = questions(config, tokenizer)
     with training(config.train, folder, partial(write_about, model, tokenizer)) as run:
         parts = config.minibatches * config.train.microbatches
@@ -141,7 +136,7 @@ def train_policy(config: PPOConfig, folder: Path) -> dict[str, Any]:
 
         learner, reference = policy_learner(config, run.folder, model, config.value, critic)
         judges = Judges(config, sampler, reference, measured)
-        most = config.rollouts // (config.minibatches * config.train.microbatches)
+        most = config.rollouts // parts
         before = judges.measure(reference, most)
         samples = Samples.of_chat(
             run.folder, sampler.tokenizer, config.sample_questions, config.train.seed, temperature=1.0
@@ -175,15 +170,9 @@ def train_policy(config: PPOConfig, folder: Path) -> dict[str, Any]:
         )
         rounds.close()
         after = trained.heldout
-        counts = {
-            "simulated": judges.simulated,
-            "steps": trained.step,
-            "rounds": len(rounds.lines),
-            "kl": after["kl"],
-            "reward_before": before["reward"],
-            "reward_after": after["reward"],
-            "measured": len(measured),
-        }
+        counts = {"simulated": judges.simulated, "steps": trained.step, "rounds": len(rounds.lines)}
+        counts |= {"kl": after["kl"], "reward_before": before["reward"], "reward_after": after["reward"]}
+        counts |= {"measured": len(measured)}
         if judges.simulated:
             gain = (after["utility"] - before["utility"]) / before["utility_sd"]
             counts |= {"utility_before": before["utility"], "utility_sd_before": before["utility_sd"]}
@@ -240,7 +229,8 @@ class Judges:
     ):
         self.config, self.sampler, self.reference, self.measured = config, sampler, reference, measured
         sources = (RewardSource(reward=config.reward, weight=1.0), *config.also)
-        self.simulated = all(rewards.is_simulated(source.reward) for source in sources)
+        made = [artifact.require(source.reward, "align") for source in sources]
+        self.simulated = all(one["counts"]["simulated"] for one in made)
         """Whether the reward models learned from simulated raters, whose true utility is known."""
         self._models = [rewards.load(source.reward) for source in sources]
         self._weights_S1 = np.array([[source.weight] for source in sources])
@@ -300,7 +290,8 @@ def _advantages(batch: rollout.Batch, costs: jax.Array, kl_kind: Estimator) -> r
     apart_BT = kl(batch["old_logprobs"], batch["reference"], kl_kind) * mask_BT
     reward_BT = batch["reward"] * batch["rewarded"] - cut_penalty * batch["cut"] - kl_weight * apart_BT
     in_time = (
-        jax.sharding.reshard(x_BT, P(BATCH, None)) for x_BT in (reward_BT, batch["old_values"], mask_BT)
+        jax.sharding.reshard(x_BT, P(meshes.BATCH, None))
+        for x_BT in (reward_BT, batch["old_values"], mask_BT)
     )
     advantage_BT, return_BT = (
         jax.sharding.reshard(x_BT, rollout.ROWS) for x_BT in gae(*in_time, gamma=gamma, lam=lam)

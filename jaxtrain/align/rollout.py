@@ -7,14 +7,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain.align.heads import Policy, policy_of
+from jaxtrain.align.heads import Batch, Policy, policy_of
 from jaxtrain.decode.dialogues import Dialogue, Drawn, Played, play
 from jaxtrain.decode.generate import Completions, generate, pad_left, row_keys
 from jaxtrain.feed.shuffle import Epochs, key
@@ -22,13 +22,11 @@ from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.mesh import BATCH
 from jaxtrain.tokenize.tokenizer import Tokenizer
 
-Batch = dict[str, jax.Array]
 Rows = dict[str, np.ndarray]
 Prompt = TypeVar("Prompt")
-ROWS = P(BATCH, "context")
+ROWS = P(meshes.BATCH, "context")
 KERNEL_WIDTH = 128
 """Tokens that the rows of attention kernels on accelerators are a multiple of."""
 AT_ONCE = 1024
@@ -61,8 +59,8 @@ class Sampler:
     def longest(self) -> int:
         return self.room or self.longest_prompt + self.max_new
 
-    def check(self, model: ModelConfig) -> None:
-        """UserError where prompt and answer are longer than what the model was trained on."""
+    def check(self, model: ModelConfig) -> Self:
+        """Itself; UserError where prompt and answer are longer than what the model was trained on."""
         if self.room and self.room < (least := self.longest_prompt + self.max_new):
             raise UserError(
                 f"longest_dialogue {self.room} is less than longest_prompt {self.longest_prompt} and max_new "
@@ -73,6 +71,7 @@ class Sampler:
                 f"longest_prompt {self.longest_prompt} and max_new {self.max_new} make rows of {tokens} "
                 f"tokens, but the model was trained on {model.max_length}: lower one of them"
             )
+        return self
 
     def width(self) -> int:
         return row_length(self.longest, 0)
@@ -122,16 +121,9 @@ class Sampler:
         return [(ids[:count], logprobs[:count]) for ids, logprobs, count in lists][: len(prompts)]
 
     def _generate(self, model: Transformer, seed: jax.Array, temperature: float, batch: Batch) -> Completions:
-        return generate(
-            model,
-            batch["tokens"],
-            batch["segments"],
-            row_keys(seed, jnp.max(batch["numbers"], axis=1)),  # a row has its number in every column
-            max_new=self.max_new,
-            temperature=temperature,
-            stop=self.tokenizer.end,
-            pad=self.tokenizer.pad,
-        )
+        keys = row_keys(seed, jnp.max(batch["numbers"], axis=1))  # a row has its number in every column
+        ends = {"max_new": self.max_new, "stop": self.tokenizer.end, "pad": self.tokenizer.pad}
+        return generate(model, batch["tokens"], batch["segments"], keys, temperature=temperature, **ends)
 
     def rows(self, dialogues: Sequence[Dialogue]) -> Rows:
         return rows(dialogues, self.longest_prompt, self.width(), self.tokenizer.end)
@@ -203,17 +195,15 @@ def _ahead(x_BT: np.ndarray) -> np.ndarray:
 
 def read_back(policy: Policy, rows: Rows, most: int, temperature: float = 1.0) -> tuple[np.ndarray, Any]:
     """log p of the sampled tokens and values before them (None without a head), float32 [B, T]."""
-    return meshes.map_rows(partial(_policy, policy, temperature), rows, most)
+    return meshes.map_rows(lambda batch: _policy(policy, batch, temperature), rows, most)
+
+
+_policy = jax.jit(Policy.__call__)
 
 
 def read_reference(model: Transformer, rows: Rows, most: int, temperature: float = 1.0) -> np.ndarray:
     """log p of the sampled tokens under another model, float32 [B, T]."""
     return read_back(policy_of(model), rows, most, temperature)[0]
-
-
-@jax.jit
-def _policy(policy: Policy, temperature: float, batch: Batch) -> tuple[jax.Array, jax.Array | None]:
-    return policy(batch, temperature)
 
 
 def measure(rows: Rows, logprob_BT: np.ndarray, reference_BT: np.ndarray) -> dict[str, float]:

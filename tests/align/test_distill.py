@@ -69,12 +69,12 @@ def test_answers_are_the_students_or_the_conversations_whole(config, eight):
         )
         assert is_own is own
         said = [row[mask > 0].tolist() for row, mask in zip(rows["targets"], rows["mask"], strict=True)]
-        assert (said == [one.answer for one in asked]) is not own
+        assert (said == [answer for _, answer in asked]) is not own
         assert rows["tokens"].shape == (16, 48 + 12 + 1)
         real = rows["tokens"] * (rows["segment_ids"] > 0)
         assert all(
-            row[: len(one.ids)].tolist() == one.ids
-            for row, one in zip(
+            row[: len(ids)].tolist() == ids
+            for row, (ids, _) in zip(
                 (r[s > 0] for r, s in zip(real, rows["segment_ids"], strict=True)), asked, strict=True
             )
         )
