@@ -103,11 +103,11 @@ class Taught:
 
 def beside(student: Learner, teacher: Transformer) -> Learner:
     """The student's learner, whose loss sees the teacher too."""
-
-    def assemble(learned: Any, frozen: Any, key: Any) -> Taught:
-        return Taught(student.assemble(learned, frozen[0], key), frozen[1])
-
-    return dataclasses.replace(student, frozen=(student.frozen, teacher), assemble=assemble)
+    return dataclasses.replace(
+        student,
+        frozen=(student.frozen, teacher),
+        assemble=lambda learned, both, key: Taught(student.assemble(learned, both[0], key), both[1]),
+    )
 
 
 def train_distilled(config: DistillConfig, folder: Path) -> dict[str, Any]:

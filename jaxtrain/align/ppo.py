@@ -243,7 +243,7 @@ class Judges:
         return np.sum(self._weights_S1 * (self._scores(rows) - self._mean_S1) / self._sd_S1, axis=0)
 
     def utilities(self, rows: Rows) -> np.ndarray:
-        return np.array([utility(text) for text in self.sampler.texts(rows)])
+        return np.array([utility(self.sampler.tokenizer.decode(ids)) for ids in self.sampler.ids(rows)])
 
     def measure(self, model: Transformer, most: int) -> dict[str, float]:
         """Reward and KL of answers to questions that training does not see; their utility where known."""

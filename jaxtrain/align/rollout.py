@@ -134,10 +134,6 @@ class Sampler:
         end = self.tokenizer.end
         return [[i for i in row[kept].tolist() if i != end] for row, kept in zip(targets, mask, strict=True)]
 
-    def texts(self, batch: dict[str, Any]) -> list[str]:
-        """The sampled answers as text."""
-        return [self.tokenizer.decode(ids) for ids in self.ids(batch)]
-
 
 def with_reward(rows: Rows, reward_B: np.ndarray) -> Rows:
     """The rows with what each answer is worth."""

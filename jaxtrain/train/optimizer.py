@@ -49,7 +49,11 @@ def make(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
                 optax.scale_by_learning_rate(rate),
             )
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
-    chain = [_counted(), clip, rule]
+    counted = optax.GradientTransformation(
+        lambda model: Taken(jnp.int32(0)),
+        lambda updates, state, model: (updates, Taken(state.accepted_steps + 1)),
+    )
+    chain = [counted, clip, rule]
     # there also where it changes nothing, so that a run can go on with another rate
     beside = config.rest_lr or config.lr if config.kind == "muon" else config.lr
     chain.append(optax.masked(optax.scale((config.embedding_lr or beside) / beside), is_embedding))
@@ -123,13 +127,6 @@ class Average(NamedTuple):
 
     averaged_steps: jax.Array
     averaged_weights: Any
-
-
-def _counted() -> optax.GradientTransformation:
-    return optax.GradientTransformation(
-        lambda model: Taken(jnp.int32(0)),
-        lambda updates, state, model: (updates, Taken(state.accepted_steps + 1)),
-    )
 
 
 def accepted_steps(optimizer_state: Any) -> jax.Array:
