@@ -147,9 +147,9 @@ def variety(answers: Sequence[Sequence[int]]) -> Line:
 
 
 def _mean(lines: Sequence[Line], name: str) -> float:
-    """NaN, which breaks no rule, where a line lacks the number."""
-    values = [line.get(name) for line in lines]
-    return float(np.mean([np.nan if value is None else value for value in values]))
+    """Of the lines that have the number; NaN, which breaks no rule, where none has."""
+    values = [line[name] for line in lines if line.get(name) is not None]
+    return float(np.mean(values)) if values else float("nan")
 
 
 def _ratio(lines: Sequence[Line], name: str) -> float:

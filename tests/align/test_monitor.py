@@ -78,6 +78,15 @@ def test_a_number_that_is_missing_breaks_no_rule():
     assert rules(Monitor(), lines) == []
 
 
+def test_rounds_that_lack_a_number_do_not_hide_those_that_have_it():
+    """A reward that is gamed ends in answers that are all alike, of which there is no correlation."""
+    lines = run(**{"paid_grade": -0.9})
+    for line in lines[4:]:
+        if line["round"] % 3:
+            del line["paid_grade"]
+    assert rules(Monitor(), lines) == ["hack"]
+
+
 def test_distinct_is_the_share_of_different_runs():
     assert distinct([[1, 2, 1, 2], [1, 2]], 1) == pytest.approx(2 / 6)
     assert distinct([[1, 2, 1, 2], [1, 2]], 2) == pytest.approx(2 / 4)
