@@ -13,7 +13,6 @@ from jaxtrain.decode.request import Request
 from jaxtrain.decode.sampling import Settings
 from jaxtrain.decode.scheduler import Scheduler
 from jaxtrain.model.transformer import Transformer
-from jaxtrain.runtime.progress import track
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 
@@ -57,12 +56,8 @@ def answers(
         for conversation, longest, key in zip(conversations, most, keys_B2, strict=False)
     ]
     length = max(len(request.prompt) + request.max_new for request in requests)
-    scheduler = Scheduler(model, rows=min(rows, len(requests)), max_length=length, queue=len(requests))
-    found = [scheduler.submit(request) for request in requests]
-    for answer in track(found, what):
-        while not answer.reason:
-            scheduler.step()
-    return [answer.ids for answer in found]
+    scheduler = Scheduler(model, rows=min(rows, len(requests)), max_length=length)
+    return [answer.ids for answer in scheduler.complete(requests, what)]
 
 
 def _ids(conversation: Messages | Sequence[int], tokenizer: Tokenizer | None) -> Sequence[int]:

@@ -31,6 +31,7 @@ from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import BATCH
+from jaxtrain.runtime.progress import track
 
 PIECES = (256, 32)
 """Tokens of a prompt that are read at once: as many of the first as fit, the rest by the second."""
@@ -145,15 +146,16 @@ class Scheduler:
             if not answer.reason:
                 self._end(answer, "cancelled")
 
-    def complete(self, requests: Iterable[Request]) -> list[Answer]:
-        """The answers of all requests, in their order."""
+    def complete(self, requests: Iterable[Request], what: str = "answers") -> list[Answer]:
+        """The answers of all requests, in their order. what: named in the progress bar."""
         answers = []
         for request in requests:
             while len(self._waiting) >= self.queue:
                 self.step()
             answers.append(self.submit(request))
-        while any(not answer.reason for answer in answers):
-            self.step()
+        for answer in track(answers, what):
+            while not answer.reason:
+                self.step()
         return answers
 
     def run(self, stop: threading.Event) -> None:
@@ -280,7 +282,7 @@ class Scheduler:
             if lane.read < len(prompt) - 1:
                 continue
             for count, scores in lane.scores:
-                logprobs, *likeliest = (part[at, :count] for part in meshes.fetch(scores))
+                logprobs, _, *likeliest = (part[at, :count] for part in meshes.fetch(scores))
                 answer.prompt_logprobs += logprobs.tolist()
                 answer.prompt_likeliest += told(likeliest, answer.request.likeliest)
             places = np.int32(lane.row), self._lane_slots, np.int32(at), np.int32(lane.read)

@@ -1,9 +1,7 @@
 """The cache of keys and values, every row at its own place, and the tokens that follow those in it.
 
 A row's slot is its position in the sequence, so what a row holds does not depend on the rows beside it.
-Where many tokens are sampled, weights are unrolled first (`Decoder`): a loop over stacked layers copies each
-layer's weights at every token. Where a shape is used a few times, the loop is better: of 30 layers it
-compiles in 3 s and not in 7 (`benchmarks/notes.md`).
+Weights are unrolled first (`Decoder`): a loop over stacked layers copies each layer's weights at every token.
 
 B batch, T new tokens, S slots, D model, N query heads, K key heads, G = N / K, H head dim, L layers
 """
@@ -20,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.kernels import not_sunk
 from jaxtrain.model.layers import WHOLE, softcap
-from jaxtrain.model.stack import fold, gathered
+from jaxtrain.model.stack import gathered
 from jaxtrain.model.transformer import Block, Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import BATCH
@@ -68,10 +66,10 @@ class Decoder:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Slots:
-    """Keys and values of every layer: a tuple of them for a `Decoder`, stacked arrays for a `Transformer`."""
+    """Keys and values of every layer."""
 
-    k_LBKSH: tuple[jax.Array, ...] | jax.Array
-    v_LBKSH: tuple[jax.Array, ...] | jax.Array
+    k_LBKSH: tuple[jax.Array, ...]
+    v_LBKSH: tuple[jax.Array, ...]
     tokens_BS: jax.Array
     """int32: the tokens themselves; behind a row's last one nothing that counts"""
     used_B: jax.Array
@@ -83,37 +81,36 @@ class Slots:
         return self.tokens_BS.shape[1]
 
 
-def new_slots(config: ModelConfig, rows: int, size: int, stacked: bool = False) -> Slots:
+def new_slots(config: ModelConfig, rows: int, size: int) -> Slots:
     """Empty slots, in the dtype of activations."""
-    shape, dtype = (rows, config.kv_heads, size, config.head_dim), config.dtype
+    shape = (rows, config.kv_heads, size, config.head_dim)
 
-    def empty() -> tuple[jax.Array, ...] | jax.Array:
-        if stacked:
-            return jnp.zeros((config.layers, *shape), dtype, out_sharding=P(None, *KEYS))
-        return tuple(jnp.zeros(shape, dtype, out_sharding=KEYS) for _ in range(config.layers))
+    def empty() -> tuple[jax.Array, ...]:
+        return tuple(jnp.zeros(shape, config.dtype, out_sharding=KEYS) for _ in range(config.layers))
 
     tokens_BS = jnp.zeros((rows, size), jnp.int32, out_sharding=ROWS)
     return Slots(empty(), empty(), tokens_BS, jnp.zeros((rows,), jnp.int32, out_sharding=P(BATCH)))
 
 
 def append(
-    model: Decoder | Transformer, slots: Slots, tokens_BT: jax.Array, count_B: jax.Array
+    decoder: Decoder, slots: Slots, tokens_BT: jax.Array, count_B: jax.Array
 ) -> tuple[jax.Array, Slots]:
     """Hidden states [B, T, D] of tokens that follow those in the slots, and the slots with them in.
 
     Of a row's T tokens the first `count_B` are real; what the others write is hidden until real tokens
     overwrite it. A row needs room for all T.
     """
-    shell = model.shell if isinstance(model, Decoder) else model
-    config, used_B = shell.config, slots.used_B
+    shell, config, used_B = decoder.shell, decoder.config, slots.used_B
     tokens_BT, count_B = jax.sharding.reshard(tokens_BT, ROWS), jax.sharding.reshard(count_B, P(BATCH))
     positions_BT = used_B[:, None] + jnp.arange(tokens_BT.shape[1])
     segments_BT = jnp.ones_like(tokens_BT)
-
-    def layer(
-        x_BTD: jax.Array, block: Block, is_local: bool, k_BKSH: jax.Array, v_BKSH: jax.Array
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        sinks = [sinks_N for sinks_N in (block.attention.sinks,) if sinks_N is not None]
+    x_BTD = shell.embed(tokens_BT, positions_BT, WHOLE)
+    keys, values = [], []
+    for at, (block, k_BKSH, v_BKSH) in enumerate(
+        zip(decoder.blocks, slots.k_LBKSH, slots.v_LBKSH, strict=True)
+    ):
+        is_local = config.is_local[at % len(config.is_local)]
+        sinks = [] if block.attention.sinks is None else [block.attention.sinks]
         attend = meshes.per_device(
             partial(_write_and_attend, config, config.window if is_local else 0),
             (HEADS, HEADS, HEADS, KEYS, KEYS, P(BATCH), *[P("tensor") for _ in sinks]),
@@ -121,31 +118,12 @@ def append(
         )
         q_BTNH, k_BTKH, v_BTKH = block.queries_and_keys(x_BTD, positions_BT, WHOLE, is_local)
         out_BTNH, k_BKSH, v_BKSH = attend(q_BTNH, k_BTKH, v_BTKH, k_BKSH, v_BKSH, used_B, *sinks)
-        return block.finish(x_BTD, out_BTNH, segments_BT, WHOLE), k_BKSH, v_BKSH
-
-    def step(carry: tuple[jax.Array, ...], block: Block, is_local: bool, at: jax.Array | int):
-        x_BTD, *cache = carry
-        x_BTD, *new = layer(
-            x_BTD, block, is_local, *(jax.lax.dynamic_index_in_dim(x, at, 0, False) for x in cache)
-        )
-        put = partial(jax.lax.dynamic_update_index_in_dim, index=at, axis=0)
-        return x_BTD, *map(put, cache, new)
-
-    x_BTD = shell.embed(tokens_BT, positions_BT, WHOLE)
-    if isinstance(model, Decoder):
-        pattern, keys, values = config.is_local, [], []
-        for at, block in enumerate(model.blocks):
-            is_local = pattern[at % len(pattern)]
-            x_BTD, k_BKSH, v_BKSH = layer(x_BTD, block, is_local, slots.k_LBKSH[at], slots.v_LBKSH[at])
-            keys.append(k_BKSH)
-            values.append(v_BKSH)
-        k_LBKSH, v_LBKSH = tuple(keys), tuple(values)
-    else:
-        start = x_BTD, slots.k_LBKSH, slots.v_LBKSH
-        x_BTD, k_LBKSH, v_LBKSH = fold(step, start, gathered(model.blocks), config)
+        x_BTD = block.finish(x_BTD, out_BTNH, segments_BT, WHOLE)
+        keys.append(k_BKSH)
+        values.append(v_BKSH)
     write = meshes.per_device(_write_tokens, (ROWS, ROWS, P(BATCH)), ROWS)
     tokens_BS = write(slots.tokens_BS, tokens_BT, used_B)
-    return shell.normed(x_BTD), Slots(k_LBKSH, v_LBKSH, tokens_BS, used_B + count_B)
+    return shell.normed(x_BTD), Slots(tuple(keys), tuple(values), tokens_BS, used_B + count_B)
 
 
 def _write_and_attend(
@@ -194,7 +172,7 @@ def _write_tokens(tokens_BS: jax.Array, new_BT: jax.Array, used_B: jax.Array) ->
 def insert(slots: Slots, row: jax.Array, other: Slots, theirs: jax.Array, used: jax.Array) -> Slots:
     """Row `row` becomes the first `used` tokens of row `theirs` of other slots of the same size.
 
-    For a `Decoder`; the three are int32 scalars.
+    The three are int32 scalars.
     """
 
     def put(whole: jax.Array, part: jax.Array) -> jax.Array:
@@ -210,7 +188,7 @@ def insert(slots: Slots, row: jax.Array, other: Slots, theirs: jax.Array, used: 
 
 
 def grown(slots: Slots, size: int) -> Slots:
-    """The same with more slots, for a `Decoder`."""
+    """The same with more slots."""
     more = size - slots.size
     wider = lambda x_BKSH: jnp.pad(x_BKSH, ((0, 0), (0, 0), (0, more), (0, 0)))  # noqa: E731
     keys, values = (tuple(map(wider, side)) for side in (slots.k_LBKSH, slots.v_LBKSH))

@@ -1,32 +1,35 @@
 """Log-likelihoods of continuations after contexts. A context that several continuations share is read once.
 
-A group is a context and its continuations. A batch holds groups of about the same size; the contexts fill
-slots, behind which every continuation then stands in its turn (arrays are values here, so nothing has to be
-put back). The output head is applied to scored tokens alone.
+A group is a context and continuations of it, together one row: a token sees the context and its own
+continuation, by position, whatever stands between. Scored tokens come first, so that the output head is
+applied to few others. A batch holds groups of about the same size.
 
-B groups of a batch, P tokens of contexts, C tokens of continuations, D model
+B groups of a batch, T tokens of a group, C tokens that are scored, D model
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import combinations, groupby
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec as P
 
 from jaxtrain.decode.scoring import CHUNK, score
-from jaxtrain.decode.slots import Slots, append, new_slots
 from jaxtrain.document import batched
-from jaxtrain.model.transformer import Transformer
+from jaxtrain.model.kernels import Sight
+from jaxtrain.model.layers import WHOLE, Rule
+from jaxtrain.model.stack import fold, gathered
+from jaxtrain.model.transformer import Block, Transformer
 from jaxtrain.runtime import mesh as meshes
+from jaxtrain.runtime.mesh import BATCH
 from jaxtrain.runtime.progress import track
 
-SHARED = 8  # continuations of a group at most: one context's thousands would be rows of one
-_Shape = tuple[int, int, int]
-"""Tokens of contexts, tokens of continuations, continuations of a group."""
+CONTEXT = -1
+"""The branch of a context; those of continuations count from 1, padding is 0."""
+SCORED = 256
+"""Tokens of a group that are scored at most, unless one continuation has more: attention sees them all."""
 COMPILE_FLOPS = {"cpu": 1e11}
 """What a device computes while one more program is compiled, about a second; of others 1e14. Padding that
 costs less is cheaper than another shape."""
@@ -42,16 +45,17 @@ class Likelihood:
     """Every token of it is the model's first guess."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Group:
-    context: list[int]
-    continuations: list[list[int]]
-    places: list[int]
-    """Of the continuations among all that were asked for."""
+    context: Sequence[int]
+    continuations: dict[int, list[int]] = field(default_factory=dict)
+    """By their place among all that were asked for."""
+    scored: int = 0
 
     @property
-    def sizes(self) -> tuple[int, int]:
-        return len(self.context) - 1, max(map(len, self.continuations))
+    def size(self) -> int:
+        """The context's last token is read with each continuation, in the place of its last one."""
+        return len(self.context) - 1 + self.scored
 
 
 def likelihoods(
@@ -67,84 +71,78 @@ def likelihoods(
     tokens: of a batch, about; a context with its continuation is at most `max_length + 1` tokens.
     what: named in the progress bar.
     """
-    found: list[Likelihood | None] = [None] * len(pairs)
+    found: dict[int, Likelihood] = {}
     weights = sum(leaf.size for leaf in jax.tree.leaves(model))
     patience = COMPILE_FLOPS.get(jax.devices()[0].platform, 1e14) / (2 * weights)
     for batch in track(_batches(_grouped(pairs), tokens, patience), what or "likelihood"):
-        P, C = (_rounded(max(sizes)) for sizes in zip(*(group.sizes for group in batch), strict=True))
+        T, C = (_rounded(max(sizes)) for sizes in zip(*((g.size, g.scored) for g in batch), strict=True))
         rows = -(-len(batch) // meshes.batch_rows()) * meshes.batch_rows()
         rows = -(-rows // 8) * 8 if rows > 8 else rows
-        tokens_BP, is_real_BP = np.full((rows, P), pad, np.int32), np.zeros((rows, P), np.int32)
+        ids_BT, targets_BT = np.full((2, rows, T), pad, np.int32)
+        positions_BT, branches_BT = np.zeros((2, rows, T), np.int32)
         for row, group in enumerate(batch):
-            count = len(group.context) - 1  # the last one is read with each continuation
-            tokens_BP[row, :count], is_real_BP[row, :count] = group.context[:-1], 1
-        slots = _read(model, *_put(tokens_BP, is_real_BP), C)
-        for turn in range(max(len(group.continuations) for group in batch)):
-            asked = [(row, group) for row, group in enumerate(batch) if turn < len(group.continuations)]
-            ids_BC, targets_BC = np.full((rows, C), pad, np.int32), np.full((rows, C), pad, np.int32)
-            counts_B = np.zeros(rows, np.int32)
-            for row, group in asked:
-                continuation = group.continuations[turn]
-                count = counts_B[row] = len(continuation)
-                ids_BC[row, :count] = [group.context[-1], *continuation[:-1]]
-                targets_BC[row, :count] = continuation
-            nats_BC, greedy_BC = meshes.fetch(_score(model, slots, *_put(ids_BC, targets_BC)))
-            for row, group in asked:
-                scored = slice(0, counts_B[row])
-                nats = float(nats_BC[row, scored].astype(np.float64).sum())
-                found[group.places[turn]] = Likelihood(nats, bool(greedy_BC[row, scored].all()))
-    assert all(likelihood is not None for likelihood in found)
-    return [likelihood for likelihood in found if likelihood is not None]
+            for branch, (part, continuation) in enumerate(_parts(group), 1):
+                ids_BT[row, part] = [group.context[-1], *continuation[:-1]]
+                targets_BT[row, part] = continuation
+                positions_BT[row, part] = len(group.context) - 1 + np.arange(len(continuation))
+                branches_BT[row, part] = branch
+            before = slice(group.scored, group.size)
+            ids_BT[row, before], branches_BT[row, before] = group.context[:-1], CONTEXT
+            positions_BT[row, before] = np.arange(len(group.context) - 1)
+        arrays = {"ids": ids_BT, "targets": targets_BT, "positions": positions_BT, "branches": branches_BT}
+        own = meshes.put_batch(meshes.own_rows(arrays), jax.sharding.get_mesh())
+        nats_BC, greedy_BC = meshes.fetch(_score(model, own, C))
+        for row, group in enumerate(batch):
+            for place, (part, _) in zip(group.continuations, _parts(group), strict=True):
+                nats = float(nats_BC[row, part].astype(np.float64).sum())
+                found[place] = Likelihood(nats, bool(greedy_BC[row, part].all()))
+    return [found[place] for place in range(len(pairs))]
+
+
+def _parts(group: _Group) -> Iterator[tuple[slice, list[int]]]:
+    """The group's continuations, and where in its row each is."""
+    at = 0
+    for continuation in group.continuations.values():
+        yield slice(at, at + len(continuation)), continuation
+        at += len(continuation)
 
 
 def _grouped(pairs: Sequence[tuple[list[int], list[int]]]) -> list[_Group]:
-    """Neighbours with the same context are one group."""
-    groups = []
-    numbered = enumerate(pairs)
-    for context, alike in groupby(numbered, key=lambda entry: entry[1][0]):
-        for some in batched(alike, SHARED):
-            groups.append(_Group(context, [pair[1] for _, pair in some], [place for place, _ in some]))
+    groups, latest = [], {}
+    for place, (context, continuation) in enumerate(pairs):
+        group = latest.get(key := tuple(context))
+        if group is None or group.scored + len(continuation) > SCORED:
+            group = latest[key] = _Group(context)
+            groups.append(group)
+        group.continuations[place] = continuation
+        group.scored += len(continuation)
     return groups
 
 
-def _batches(groups: list[_Group], tokens: int, patience: float) -> list[list[_Group]]:
+def _batches(groups: Sequence[_Group], tokens: int, patience: float) -> list[list[_Group]]:
     """Groups of about one shape together, the largest first: a batch that does not fit shows at once.
 
     patience: tokens of padding that are cheaper than another shape.
     """
-    shelves: dict[_Shape, list[_Group]] = defaultdict(list)
+    by_shape: dict[tuple[int, int], list[_Group]] = defaultdict(list)
     for group in groups:
-        P, C = map(_rounded, group.sizes)
-        shelves[P, C, len(group.continuations)].append(group)
-
-    def added(pair: tuple[_Shape, _Shape]) -> int:
-        """Tokens of padding more where both have one shape."""
-        both = _both(*pair)
-        return sum(len(shelves[shape]) * (_cost(both) - _cost(shape)) for shape in pair)
-
-    while len(shelves) > 1:
-        pair = min(combinations(shelves, 2), key=added)
-        if added(pair) > patience:
-            break
-        alike = [group for shape in pair for group in shelves.pop(shape)]
-        shelves[_both(*pair)] += alike
+        by_shape[_rounded(group.size), _rounded(group.scored)].append(group)
+    shelves: list[tuple[int, int, list[_Group]]] = []
+    for (T, C), alike in sorted(by_shape.items(), reverse=True):
+        if shelves:
+            T_before, C_before, before = shelves[-1]
+            C_both = max(C, C_before)
+            padding = len(before) * (C_both - C_before) + len(alike) * (T_before - T + C_both - C)
+            if padding <= patience:
+                shelves[-1] = T_before, C_both, before
+                before += alike
+                continue
+        shelves.append((T, C, alike))
     batches = []
-    for (P, C, _), alike in sorted(shelves.items(), key=lambda shelf: sum(shelf[0][:2]), reverse=True):
-        most = max(1, tokens // (P + C))
-        parts = -(-len(alike) // most)
+    for T, _, alike in shelves:
+        parts = -(-len(alike) // max(1, tokens // T))
         batches += list(batched(alike, -(-len(alike) // parts)))
     return batches
-
-
-def _both(one: _Shape, other: _Shape) -> _Shape:
-    P, C, turns = map(max, one, other)
-    return P, C, turns
-
-
-def _cost(shape: _Shape) -> int:
-    """Tokens that are computed for a group."""
-    P, C, turns = shape
-    return P + C * turns
 
 
 def _rounded(size: int) -> int:
@@ -153,24 +151,26 @@ def _rounded(size: int) -> int:
     return max(CHUNK, -(-size // step) * step)
 
 
-def _put(*arrays: np.ndarray) -> tuple[jax.Array, ...]:
-    batch = meshes.own_rows({str(at): array for at, array in enumerate(arrays)})
-    return tuple(meshes.put_batch(batch, jax.sharding.get_mesh()).values())
+@partial(jax.jit, static_argnums=2)
+def _score(model: Transformer, batch: dict[str, jax.Array], scored: int) -> tuple[jax.Array, jax.Array]:
+    """Of the first `scored` tokens of each row: log p of their targets, float32, and whether argmax is it."""
+    rows = P(BATCH, None)
+    ids_BT, positions_BT, branches_BT, targets_BT = (
+        jax.sharding.reshard(batch[name], rows) for name in ("ids", "positions", "branches", "targets")
+    )
+    keys_B1S = branches_BT[:, None]
+    seen_BTS = (keys_B1S == branches_BT[:, :, None]) | (keys_B1S == CONTEXT)
+    behind_BTS = positions_BT[:, :, None] - positions_BT[:, None]
 
+    def sight(is_local: bool) -> Sight:
+        mask_BTS = Rule.of(model.config, is_local).seen(behind_BTS, seen_BTS)
+        return Sight(positions_BT, branches_BT, positions_BT, mask_BTS=mask_BTS)
 
-@partial(jax.jit, static_argnums=3)
-def _read(model: Transformer, tokens_BP: jax.Array, is_real_BP: jax.Array, more: int) -> Slots:
-    """Slots with the contexts in, and room for `more` tokens behind them."""
-    B, P = tokens_BP.shape
-    slots = new_slots(model.config, B, P + more, stacked=True)
-    return append(model, slots, tokens_BP, jnp.sum(is_real_BP, axis=1))[1]
+    sights = {is_local: sight(is_local) for is_local in set(model.config.is_local)}
 
+    def step(x_BTD: jax.Array, block: Block, is_local: bool, _: jax.Array | int) -> jax.Array:
+        return block(x_BTD, sights[is_local], WHOLE, is_local)[0]
 
-@jax.jit
-def _score(
-    model: Transformer, slots: Slots, ids_BC: jax.Array, targets_BC: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """log p of each target, float32, and whether it is the likeliest token."""
-    hidden_BCD, _ = append(model, slots, ids_BC, jnp.zeros_like(ids_BC[:, 0]))
-    nats_BC, _, best_BC1 = score(model, hidden_BCD, targets_BC, 0)
-    return nats_BC, nats_BC == best_BC1[..., 0]
+    x_BTD = fold(step, model.embed(ids_BT, positions_BT, WHOLE), gathered(model.blocks), model.config)
+    found = score(model, model.normed(x_BTD[:, :scored]), targets_BT[:, :scored], 0)
+    return found.logprob_BT, found.is_greedy_BT

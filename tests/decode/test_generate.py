@@ -1,16 +1,11 @@
 """Sampling against repeated full forwards."""
 
-import dataclasses
-import re
-
 import jax
 import numpy as np
 import pytest
 
 from jaxtrain.decode.answers import answers
 from jaxtrain.decode.generate import generate, pad_left, row_keys
-from jaxtrain.decode.slots import append, new_slots
-from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 
 PAD, NEVER = 0, -1
@@ -143,18 +138,3 @@ def test_a_long_prompt_keeps_its_end():
     tokens, segments = pad_left([[1, 2, 3, 4], [9]], 3, PAD)
     assert tokens.tolist() == [[2, 3, 4], [0, 0, 9]]
     assert segments.tolist() == [[1, 1, 1], [0, 0, 1]]
-
-
-def test_no_program_copies_the_weights_of_all_layers(config):
-    """XLA reads them where they lie; each copy was a third of a short program's time."""
-    config = dataclasses.replace(config, layers=5)
-    model = jax.eval_shape(lambda: Transformer(config, jax.random.key(0)))
-    tokens = np.ones((2, 8), np.int32)
-
-    @jax.jit
-    def extended(model, tokens):
-        return append(model, new_slots(config, 2, 16, stacked=True), tokens, tokens[:, 0])[0]
-
-    text = extended.lower(model, tokens).compile().as_text()
-    copied = re.findall(r"f32\[(5,\S*)\]\S* copy\(", text)
-    assert set(copied) <= {"5,2,2,16,8"}, "of layers, rows, key heads, slots and their width: the cache"

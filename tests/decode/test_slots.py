@@ -12,9 +12,8 @@ from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.mesh import BATCH
 
 
-@pytest.mark.parametrize("is_stacked", [False, True], ids=["unrolled", "loop"])
 @pytest.mark.parametrize("axes", [{"fsdp": 1}, {"fsdp": 4, "tensor": 2}], ids=["one", "fsdp4-tensor2"])
-def test_appending_is_the_full_forward(axes, is_stacked, config, make_mesh):
+def test_appending_is_the_full_forward(axes, config, make_mesh):
     """Prompts of 3 to 10 tokens in a piece of 10, then six tokens one by one, beyond the window."""
     config = dataclasses.replace(config, layers=3, window=5, global_every=2)
     draw = jax.jit(lambda: Transformer(config, jax.random.key(3)))
@@ -27,15 +26,14 @@ def test_appending_is_the_full_forward(axes, is_stacked, config, make_mesh):
         following = tokens[np.arange(rows), counts + n]
         pieces.append((following[:, None], np.ones_like(counts)))
     with jax.set_mesh(make_mesh(**axes)):
-        model = draw() if is_stacked else Decoder.of(draw())
-        shell = model if is_stacked else model.shell
+        decoder = Decoder.of(draw())
         step = jax.jit(append)
         logits = jax.jit(lambda shell, hidden: shell.logits(hidden))
-        slots, found = new_slots(config, rows, prompt + new + 2, stacked=is_stacked), []
+        slots, found = new_slots(config, rows, prompt + new + 2), []
         for piece, count in pieces:
             placed = jax.device_put(piece, P(BATCH, None)), jax.device_put(count, P(BATCH))
-            hidden, slots = step(model, slots, *placed)
-            found.append(np.asarray(logits(shell, hidden)))
+            hidden, slots = step(decoder, slots, *placed)
+            found.append(np.asarray(logits(decoder.shell, hidden)))
         assert np.asarray(slots.used_B).tolist() == (counts + new).tolist()
     with jax.set_mesh(make_mesh(fsdp=1)):
         full = np.asarray(jax.jit(lambda model, tokens: model(tokens))(draw(), tokens))
