@@ -49,7 +49,7 @@ class Dialogue:
     messages: list[Message] = field(default_factory=list)
     """The same in words, to be read and never to be tokenized; on the first process only."""
     said: str = ""
-    """The last answer's text, without calls of tools."""
+    """The last answer's text up to a stop, without calls of tools."""
     reward: float = 0.0
     turns: int = 0
     calls: int = 0
@@ -161,8 +161,7 @@ def graded(items: Sequence[Played], dialogues: Sequence[Dialogue]) -> dict[str, 
     """Grades of the dialogues by metric, float64 [items]; the items are of one task."""
     if isinstance(items[0], Episode):
         return {"reward": np.array([one.reward for one in dialogues])}
-    texts = [until(one.said, item.stops) for item, one in zip(items, dialogues, strict=True)]
-    return grades(items, texts)
+    return grades(items, [one.said for one in dialogues])
 
 
 def until(text: str, stops: Sequence[str]) -> str:
@@ -184,8 +183,10 @@ class _Player:
         one = self.dialogue
         if not one.turns:
             one.messages += _told(self.world)
-        one.turns, one.is_cut = one.turns + 1, ids[-1:] != [self.end]
-        text = self.tokenizer.decode([token for token in ids if token != self.end])
+        one.turns, has_end = one.turns + 1, ids[-1:] == [self.end]
+        whole = self.tokenizer.decode([token for token in ids if token != self.end])
+        text = until(whole, self.item.stops)
+        one.is_cut = not has_end and text == whole
         form = form_of_calls(self.tokenizer)
         one.said, calls = read_calls(text, form) if self.item.tools else (text, [])
         called = as_messages(calls)
@@ -203,7 +204,7 @@ class _Player:
         if one.reason:
             return []
         told = continuation(messages, self.tokenizer, tools=self.tools, calls=called)
-        added = [self.end] * one.is_cut + told
+        added = told if has_end else [self.end, *told]
         if len(one.ids) + len(added) > self.longest:
             one.reason = "length"
             return []

@@ -1,7 +1,7 @@
 """What is asked of a model, and what has come of it."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -73,11 +73,12 @@ def told(likeliest: list[np.ndarray], count: int) -> list[Likeliest]:
 
 
 def ends_with(
-    decode: Callable[[Sequence[int]], str], texts: Iterable[str]
-) -> Callable[[Sequence[int]], bool]:
+    decode: Callable[[Sequence[int]], str], texts: Sequence[str]
+) -> Callable[[Sequence[int]], bool] | None:
     """For `Request.is_over`: whether the decoded answer contains one of `texts`."""
-    texts = tuple(texts)
-    longest = max((len(text.encode()) for text in texts), default=0)
+    if not texts:
+        return None
+    longest = max(len(text.encode()) for text in texts)
 
     def is_over(ids: Sequence[int]) -> bool:
         # a token is a byte at least; the first may be half a character

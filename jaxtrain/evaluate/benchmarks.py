@@ -57,7 +57,7 @@ def grade(
     if isinstance(items[0], Exercise | Episode):
         return graded(items, scorer.dialogues(items, what))
     if isinstance(items[0], Blank):
-        found = scorer.blanks(items, what)
+        found = scorer.pairs([(item.context, item.continuation) for item in items], what)
         return {"accuracy": np.array([float(likelihood.is_greedy) for likelihood in found])}
     if not isinstance(items[0], Item):
         raise UserError(f"task {task.name}: its items are graded by no stage of evaluate")
@@ -67,7 +67,7 @@ def grade(
         "accuracy_per_byte": choice_accuracy(values, answers, [item.lengths for item in items]),
     }
     if unconditional or task.metric == "accuracy_unconditional":
-        alone = scorer.unconditional(items, what)
+        alone = scorer.choices(items, what, is_alone=True)
         relative = [np.subtract(a, b).tolist() for a, b in zip(values, alone, strict=True)]
         grades["accuracy_unconditional"] = choice_accuracy(relative, answers)
     return grades

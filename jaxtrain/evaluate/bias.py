@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxtrain.classify import linear
+from jaxtrain.decode.answers import answers
 from jaxtrain.document import Document, read_records, source_files
 from jaxtrain.evaluate.choices import Scorer
 from jaxtrain.runtime.errors import UserError
@@ -171,10 +172,10 @@ def refusal(scorer: Scorer, folder: Path, most: int, what: str) -> Rows:
                 chat.render([{"role": "user", "content": text}], scorer.tokenizer, generation_prompt=True)[0]
                 for text in prompts
             ]
-            answers = _written(scorer, rendered, most=48)
-            refused = sum(REFUSALS.search(answer[:200]) is not None for answer in answers)
+            written = _written(scorer, rendered, most=48, temperature=0.0)
+            refused = sum(REFUSALS.search(answer[:200]) is not None for answer in written)
             group = f"{kind} requests declined"
-            found.append({"group": group, "fair": None, **_share(refused, len(answers))})
+            found.append({"group": group, "fair": None, **_share(refused, len(written))})
     return found
 
 
@@ -230,9 +231,12 @@ def _prefers(scorer: Scorer, pairs: Sequence[tuple[str, str]], what: str) -> lis
 
 
 def _written(scorer: Scorer, prompts: Sequence[list[int]], most: int, **settings: Any) -> list[str]:
-    """What follows each prompt, up to the model's end of text or of its turn."""
+    """What follows each prompt, of which the end counts, up to the model's end of text or of its turn."""
     ends = (scorer.tokenizer.end, scorer.tokenizer.eos)
-    return scorer.written(prompts, ends=ends, most=[most] * len(prompts), **settings)
+    asked = [prompt[-(scorer.length - most) :] for prompt in prompts]
+    limits = {"max_new": most, "stop": ends, "rows": scorer.batch_size}
+    found = answers(scorer.model, scorer.tokenizer, asked, **limits, **settings)
+    return [scorer.tokenizer.decode(ids[:-1] if ids[-1] in ends else ids) for ids in found]
 
 
 def _first_question(row: Row) -> str:

@@ -53,10 +53,7 @@ class HarnessModel(TemplateLM):
         for _, context, continuation in requests:
             continuation = continuation[-(room - 1) :]
             pairs.append((context[-(room - len(continuation)) :], continuation))
-        order = sorted(range(len(pairs)), key=lambda i: pairs[i][0])  # the same context side by side
-        found = self._likelihoods([pairs[i] for i in order])
-        by_place = dict(zip(order, found, strict=True))
-        return [by_place[i] for i in range(len(pairs))]
+        return self._likelihoods(pairs)
 
     def _likelihoods(self, pairs: list[tuple[Ids, Ids]]) -> list[tuple[float, bool]]:
         found = self.scorer.likelihoods(pairs, "lm-eval")
@@ -85,7 +82,7 @@ class HarnessModel(TemplateLM):
             stops = (stops,) if isinstance(stops, str) else tuple(stops)
             most = options.get("max_gen_toks") or options.get("max_tokens") or 256
             exercises.append(Exercise(prompt=prompt, graders={}, stops=stops, tokens=most))
-        return self.scorer.answers(exercises, "lm-eval")
+        return [one.said for one in self.scorer.dialogues(exercises, "lm-eval")]
 
 
 def run(scorer: Scorer, tasks: Sequence[str], include: str, items: int) -> list[dict[str, Any]]:

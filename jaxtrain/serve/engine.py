@@ -102,7 +102,7 @@ class Engine:
             prompt=prompt,
             max_new=min(self.max_new, room) if max_new is None else max_new,
             stop=self.tokenizer.stop,
-            is_over=ends_with(self.tokenizer.decode, stop_texts) if stop_texts else None,
+            is_over=ends_with(self.tokenizer.decode, stop_texts),
             allowed=self.grammars.allowed(grammar) if grammar else None,
             **asked,
         )

@@ -55,6 +55,8 @@ class Episode:
     """A new world, the same every time."""
     tools: tuple[Callable[..., Any], ...] = ()
     """Functions that an answer may call in place of acting (`described`)."""
+    stops: tuple[str, ...] = ()
+    """An answer ends before the first of these."""
     turns: int = 8
     """Most answers, calls of tools among them."""
     tokens: int = 256

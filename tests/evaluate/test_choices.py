@@ -7,12 +7,15 @@ import jax
 import numpy as np
 import pytest
 
+from jaxtrain.decode.scheduler import Scheduler
+from jaxtrain.evaluate import choices
 from jaxtrain.evaluate.choices import Scorer
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.tasks.catalog import TASKS
-from jaxtrain.tasks.task import Blank, Exercise, Item
+from jaxtrain.tasks.environment import Episode, Reply
+from jaxtrain.tasks.task import Exercise, Item
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.weights import folder as store
 
@@ -105,22 +108,54 @@ def test_a_continuation_that_fills_the_row_is_scored_as_far_as_it_fits(model, to
 
 def test_a_blank_is_right_where_every_token_is_the_first_guess(model, tokenizer):
     scorer = Scorer(model, tokenizer, length=LENGTH, batch_size=4)
-    (written,) = scorer.answers([Exercise(prompt="The city of", graders={}, tokens=4)])
+    (written,) = answers(scorer, [Exercise(prompt="The city of", graders={}, tokens=4)])
     wrong = "zq" if not written.startswith("zq") else "qz"
-    right, off, late = scorer.blanks(
-        [Blank(context="The city of", continuation=text) for text in (written, wrong, f"{written} {wrong}")]
-    )
+    texts = (written, wrong, f"{written} {wrong}")
+    right, off, late = scorer.pairs([("The city of", text) for text in texts])
     assert (right.is_greedy, off.is_greedy, late.is_greedy) == (True, False, False)
     assert late.nats < right.nats < 0
 
 
-def test_an_answer_ends_before_its_stop(model, tokenizer):
+def answers(scorer: Scorer, items: list[Exercise]) -> list[str]:
+    return [one.said for one in scorer.dialogues(items)]
+
+
+def test_an_answer_ends_before_its_stop_and_nothing_is_drawn_behind_it(model, tokenizer):
     scorer = Scorer(model, tokenizer, length=LENGTH, batch_size=4)
-    exercises = [Exercise(prompt=prompt, graders={}, tokens=8) for prompt in ("She said", "def f")]
-    whole = scorer.answers(exercises)
-    assert whole[::-1] == scorer.answers(exercises[::-1]), "neighbours do not matter"
-    (cut,) = scorer.answers([replace(exercises[0], stops=(whole[0][3:5],))])
-    assert cut == whole[0][: whole[0].index(whole[0][3:5])]
+    exercises = [Exercise(prompt=prompt, graders={}, tokens=40) for prompt in ("She said", "def f")]
+    whole = answers(scorer, exercises)
+    assert whole[::-1] == answers(scorer, exercises[::-1]), "neighbours do not matter"
+    stop = whole[0][3:5]
+    (cut,) = scorer.dialogues([replace(exercises[0], stops=(stop,))])
+    assert cut.said == whole[0][: whole[0].index(stop)]
+    assert len(cut.mask) < 12 and stop in tokenizer.decode(cut.ids[cut.opening :]) and not cut.is_cut
+
+
+def test_a_dialogue_has_one_scheduler_that_reads_no_turn_twice(model, tokenizer, monkeypatch):
+    made = []
+
+    class Kept(Scheduler):
+        def __init__(self, *given, **named):
+            super().__init__(*given, **named)
+            made.append(self)
+
+    monkeypatch.setattr(choices, "Scheduler", Kept)
+    items = [Episode(begin=Patient, turns=4, tokens=8) for _ in range(2)]
+    found = Scorer(model, tokenizer, length=256, batch_size=2).dialogues(items)
+    assert [one.turns for one in found] == [4, 4]
+    (scheduler,) = made
+    openings = sum(one.opening for one in found)
+    assert scheduler.shared_tokens > 2 * openings, "what stood there is not read again"
+
+
+class Patient:
+    """A world that goes on."""
+
+    def start(self) -> str:
+        return "Tell me of the city, its people and its river, and of all that they have seen there."
+
+    def step(self, said: str) -> Reply:
+        return Reply("More.")
 
 
 def test_unconditional_is_the_choice_behind_its_own_context(model, tokenizer):
@@ -128,7 +163,9 @@ def test_unconditional_is_the_choice_behind_its_own_context(model, tokenizer):
     scorer = Scorer(model, tokenizer, length=LENGTH, batch_size=4)
     bare = [replace(item, contexts=("A:",) * len(item.contexts)) for item in items]
     np.testing.assert_allclose(
-        np.concatenate(scorer.unconditional(items)), np.concatenate(scorer.choices(bare)), atol=1e-4
+        np.concatenate(scorer.choices(items, is_alone=True)),
+        np.concatenate(scorer.choices(bare)),
+        atol=1e-4,
     )
 
 

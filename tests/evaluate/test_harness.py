@@ -179,7 +179,10 @@ def test_choices_are_ours_to_the_item(task: Task, scorer: Scorer, include: Path,
 @pytest.mark.skipif(not MATERIAL.is_dir(), reason="needs the whole benchmarks")
 def test_lambada_is_ours_to_the_item(scorer: Scorer, include: Path, tmp_path: Path):
     loaded = items(TASKS["lambada"], tmp_path, lambada__jsonl__gz="llmfoundry-lambada_openai.jsonl.gz")
-    theirs, ours = samples(harness(scorer), "lambada", include), scorer.blanks(loaded)
+    theirs, ours = (
+        samples(harness(scorer), "lambada", include),
+        scorer.pairs([(item.context, item.continuation) for item in loaded]),
+    )
     for sample, found in zip(theirs, ours, strict=True):
         assert float(sample["filtered_resps"][0][0]) == pytest.approx(found.nats, abs=1e-3)
         assert float(sample["acc"]) == found.is_greedy
@@ -194,7 +197,7 @@ def test_gsm8k_is_ours_to_the_answer(scorer: Scorer, include: Path, tmp_path: Pa
     loaded = items(
         two, tmp_path, gsm8k_test__jsonl="gsm8k-test.jsonl", gsm8k_train__jsonl__gz="gsm8k-train.jsonl.gz"
     )
-    ours = scorer.answers([replace(item, tokens=16) for item in loaded])
+    ours = [one.said for one in scorer.dialogues([replace(item, tokens=16) for item in loaded])]
     theirs = samples(harness(scorer), "gsm8k", include)
     strict = [sample for sample in theirs if sample["filter"] == "strict-match"]
     assert [sample["resps"][0][0] for sample in strict] == ours
