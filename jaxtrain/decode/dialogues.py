@@ -17,7 +17,15 @@ import numpy as np
 from jaxtrain.conversation import Message, Messages
 from jaxtrain.runtime import distributed
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tasks.environment import Environment, Episode, answered, as_messages, described
+from jaxtrain.tasks.environment import (
+    Environment,
+    Episode,
+    NoAnswer,
+    answered,
+    as_messages,
+    described,
+    within,
+)
 from jaxtrain.tasks.task import GRADED_AT_ONCE, Exercise, grades
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
@@ -198,7 +206,7 @@ class _Player:
         limits: dict[Reason, bool] = {
             "done": is_over,
             "turns": one.turns >= self.item.turns,
-            "time": one.seconds > self.item.seconds,
+            "time": one.seconds >= self.item.seconds,
         }
         one.reason = next((reason for reason, is_met in limits.items() if is_met), "")
         if one.reason:
@@ -215,14 +223,22 @@ class _Player:
     def world(self) -> Environment:
         return self.item.begin()
 
+    @property
+    def _left(self) -> float:
+        """Seconds of the world and the tools."""
+        return max(0.0, self.item.seconds - self.dialogue.seconds)
+
     def _tools(self, calls: list[Call]) -> tuple[list[Message], bool]:
-        messages, failed = answered(calls, self.item.tools)
+        messages, failed = answered(calls, self.item.tools, self._left)
         self.dialogue.calls += len(calls)
         self.dialogue.failed += failed
         return messages, False
 
     def _world(self, said: str) -> tuple[list[Message], bool]:
-        reply = self.world.step(said)
+        try:
+            reply = within(self._left, self.world.step, said)
+        except NoAnswer:  # its time is over, and so is the dialogue
+            return [], False
         self.dialogue.reward += reply.reward
         return [{"role": "user", "content": reply.text}], reply.done
 

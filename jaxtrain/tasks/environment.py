@@ -12,9 +12,12 @@ Episode(begin=Guess, turns=5)
 
 import inspect
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
+from threading import Thread
+from typing import Any, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 from jaxtrain.conversation import Message, Messages
 
@@ -97,22 +100,55 @@ def _schema(name: str, kind: Any) -> dict[str, Any]:
     return {"type": _KINDS[plain]} | items
 
 
+CALL_SECONDS = 10.0
+"""That a tool has for one call."""
+Result = TypeVar("Result")
+
+
+class NoAnswer(Exception):
+    """A tool or a world has not come back in the time that it had."""
+
+
+def within(seconds: float, function: Callable[..., Result], *given: Any, **named: Any) -> Result:
+    """`function(*given, **named)`; NoAnswer after so many seconds.
+
+    A thread cannot be ended: what hangs stays in one of its own, which nobody waits for, also not at the end.
+    """
+    found: Future[Result] = Future()
+
+    def work() -> None:
+        try:
+            found.set_result(function(*given, **named))
+        except BaseException as error:
+            found.set_exception(error)
+
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not found.done():
+        raise NoAnswer(f"{function.__name__} did not answer within {seconds:.3g} seconds")
+    return found.result()
+
+
 Calls = Sequence[tuple[str, Mapping[str, Any]]]
 """Names and arguments, as `tool_text.read_calls` finds them."""
 
 
-def answered(calls: Calls, tools: Sequence[Callable[..., Any]]) -> tuple[list[Message], int]:
+def answered(calls: Calls, tools: Sequence[Callable[..., Any]], seconds: float) -> tuple[list[Message], int]:
     """Run the calls of an answer in their order, in this process: what the tools say, and how many failed.
 
-    What goes wrong in a tool is its answer, `error: …`: it is the model's to mend.
+    What goes wrong in a tool is its answer, `error: …`: it is the model's to mend; also that a call took more
+    than CALL_SECONDS, or all of them more than `seconds`.
     """
     by_name, messages, failed = {tool.__name__: tool for tool in tools}, [], 0
+    end = time.monotonic() + seconds
     for number, (name, arguments) in enumerate(calls):
         try:
             if name not in by_name:
                 raise ValueError(f"no tool {name}; there are {', '.join(by_name)}")
             _check(described(by_name[name])["function"]["parameters"], arguments)
-            said = by_name[name](**arguments)
+            left = max(0.0, min(CALL_SECONDS, end - time.monotonic()))
+            said = within(left, by_name[name], **arguments)
             text = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
         except Exception as error:  # whatever a tool raises, the model called it
             text, failed = f"error: {error or type(error).__name__}", failed + 1

@@ -1,11 +1,12 @@
 """Tools as a model sees and calls them, and worlds of our own."""
 
+from threading import Event
 from typing import Literal
 
 import pytest
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tasks import catalog, sandbox
+from jaxtrain.tasks import catalog, environment, sandbox
 from jaxtrain.tasks.environment import answered, as_messages, described
 from jaxtrain.tasks.worlds import Guess, Programming, calculator
 
@@ -57,9 +58,23 @@ def test_a_function_is_described_by_its_types():
     ],
 )
 def test_what_a_tool_says_to_a_call(call, said, failed):
-    (message,), count = answered([call], [add, split])
+    (message,), count = answered([call], [add, split], seconds=60)
     assert (message["content"], count) == (said, failed)
     assert message["tool_call_id"] == as_messages([call])[0]["id"]
+
+
+def hang() -> str:
+    Event().wait()
+    return ""
+
+
+def test_a_call_that_hangs_is_told_and_counted_and_the_next_one_is_taken(monkeypatch):
+    monkeypatch.setattr(environment, "CALL_SECONDS", 0.1)
+    messages, failed = answered([("hang", {}), ("add", {"x": 1})], [hang, add], seconds=60)
+    assert [one["content"] for one in messages] == ["error: hang did not answer within 0.1 seconds", "3"]
+    assert failed == 1
+    messages, failed = answered([("hang", {})] * 50, [hang], seconds=0.2)
+    assert failed == 50, "all of them together have no more than is left"
 
 
 @pytest.mark.parametrize(
@@ -74,7 +89,7 @@ def test_the_calculator_works_out_numbers(expression, value):
     "expression", ["2 ** 9", "a", "f(1)", "'a' * 9", "True + 1", "1 +", "9" * 99 + "* 99"]
 )
 def test_the_calculator_does_nothing_else(expression):
-    assert answered([("calculator", {"expression": expression})], [calculator])[1] == 1
+    assert answered([("calculator", {"expression": expression})], [calculator], seconds=60)[1] == 1
 
 
 def test_a_guess_is_worth_more_the_sooner_it_is_right():

@@ -2,6 +2,7 @@
 
 import json
 import random
+from threading import Event
 
 import pytest
 
@@ -115,6 +116,27 @@ def test_what_is_trained_is_what_was_sampled(named, name, count):
         calls += one.calls
     assert any(one.turns > 3 for one in dialogues)
     assert (calls > 0) == bool(form_of_calls(tokenizer))
+
+
+class Hangs(World):
+    def step(self, said: str) -> Reply:
+        Event().wait()
+        return Reply()
+
+
+def test_a_world_that_hangs_ends_its_own_dialogue_alone(named):
+    tokenizer = named("own")
+    ids = [*tokenizer.encode("So."), tokenizer.end]
+    items = [Episode(begin=lambda kind=kind: kind(["Go on."]), seconds=0.5) for kind in (Hangs, World)]
+    found = play(
+        items,
+        [opening(item, tokenizer) for item in items],
+        tokenizer,
+        lambda prompts, numbers, turn: [(ids, [0.0] * len(ids))] * len(prompts),
+        tokens=TOKENS,
+        room=ROOM,
+    )
+    assert [(one.turns, one.reason, one.reward) for one in found] == [(1, "time", 0.0), (2, "done", 1.0)]
 
 
 @pytest.mark.parametrize("name", NAMES)
