@@ -11,7 +11,7 @@ from jaxtrain.document import Document, read_records, source_files
 from jaxtrain.evaluate.choices import Scorer
 from jaxtrain.evaluate.score import centred, choice_accuracy, standard_error
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.progress import track
+from jaxtrain.runtime.progress import say, track
 from jaxtrain.tasks.environment import Episode
 from jaxtrain.tasks.overlap import item_texts, quoted
 from jaxtrain.tasks.task import Blank, Exercise, Item, Task, chance
@@ -29,24 +29,26 @@ def evaluate(
     is_quoted: Sequence[bool] | None = None,
     what: str = "",
 ) -> Row:
-    """The first `items` items; is_quoted: which of them the training text quotes."""
+    """The first `items` items; is_quoted: which of them the training text quotes. what: the model's name."""
     loaded = task.load(data, items)
-    grades = grade(scorer, task, loaded, unconditional, what)
+    grades = grade(scorer, task, loaded, unconditional, f"{what} {task.name}")
     if task.metric not in grades:
         raise UserError(f"task {task.name}: metric {task.metric!r} is none of {', '.join(grades)}")
     row = {
         "task": task.name,
         "metric": task.metric,
-        **_mean(grades[task.metric]),
+        **mean(grades[task.metric]),
         "chance": chance(loaded),
         "items": len(loaded),
         "shots": task.shots.count if task.shots else 0,
         "version": task.version,
-        "scores": {name: _mean(values) for name, values in grades.items()},
+        "scores": {name: mean(values) for name, values in grades.items()},
     }
     if is_quoted is not None:
         chosen = np.array(is_quoted[: len(loaded)], bool)
-        row["overlapping"], row["clean"] = (_mean(grades[task.metric][part]) for part in (chosen, ~chosen))
+        row["overlapping"], row["clean"] = (mean(grades[task.metric][part]) for part in (chosen, ~chosen))
+    score = f"{row['value']:.3f} ± {row['standard_error'] or 0:.3f}, chance {row['chance']:.3f}"
+    say(f"  {what}  {task.name}: {score}")
     return row
 
 
@@ -73,8 +75,8 @@ def grade(
     return grades
 
 
-def _mean(grades: np.ndarray) -> Row:
-    """null where there is nothing to take a mean, or an error, of."""
+def mean(grades: np.ndarray) -> Row:
+    """`value`, `standard_error`, `items`; null where there is nothing to take a mean, or an error, of."""
     error = standard_error(grades)
     return {
         "value": float(np.mean(grades)) if len(grades) else None,
@@ -97,13 +99,10 @@ def aggregate(rows: Iterable[Row]) -> Row:
 def contaminated(tasks: Iterable[Task], data: str, clean: str | Path) -> Mapping[str, list[bool]]:
     """Of each task, which items a document of the clean artifact quotes."""
     texts = {task.name: [list(item_texts(row)) for row in task.rows(data)] for task in tasks}
-    everything = [text for of_task in texts.values() for text in of_task]
-    found = quoted(everything, _documents(clean))
-    verdicts = iter(found)
+    documents = (
+        record.text
+        for file in source_files(Path(clean) / "documents")
+        for record in track(list(read_records(file, Document)), f"overlap with {file.stem}")
+    )
+    verdicts = iter(quoted([text for of_task in texts.values() for text in of_task], documents))
     return {name: [next(verdicts) for _ in of_task] for name, of_task in texts.items()}
-
-
-def _documents(clean: str | Path) -> Iterable[str]:
-    for file in source_files(Path(clean) / "documents"):
-        for record in track(list(read_records(file, Document)), f"overlap with {file.stem}"):
-            yield record.text

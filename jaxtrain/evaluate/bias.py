@@ -175,7 +175,10 @@ def refusal(scorer: Scorer, folder: Path, most: int, what: str) -> Rows:
             written = _written(scorer, rendered, most=48, temperature=0.0)
             refused = sum(REFUSALS.search(answer[:200]) is not None for answer in written)
             group = f"{kind} requests declined"
-            found.append({"group": group, "fair": None, **_share(refused, len(written))})
+            row = _share(refused, len(written))
+            found.append({"group": group, "fair": None, **row})
+            interval = f"95 % {row['low']:.3f} to {row['high']:.3f}"
+            say(f"  {what}: {group} {row['value']:.3f}, {interval}, {row['items']} prompts")
     return found
 
 

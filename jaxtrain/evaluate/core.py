@@ -12,7 +12,7 @@ guess. CORE is the mean over 22 tasks of the centred accuracies: 0 is guessing, 
 import csv
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 import yaml
 
+from jaxtrain.evaluate.benchmarks import aggregate, mean
 from jaxtrain.evaluate.choices import Scorer
-from jaxtrain.evaluate.score import centred, standard_error
+from jaxtrain.evaluate.score import centred
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.progress import say
 
 TASKS = (
     "hellaswag_zeroshot",
@@ -51,6 +53,16 @@ TASKS = (
 """The mean over fewer is not called CORE."""
 CHOICES, SCHEMA, LANGUAGE = "multiple_choice", "schema", "language_modeling"
 Row = dict[str, Any]
+SIDES: dict[str, Callable[[Row], tuple[list[str], list[str], int]]] = {
+    CHOICES: lambda item: ([item["query"]] * len(item["choices"]), item["choices"], item["gold"]),
+    SCHEMA: lambda item: (
+        item["context_options"],
+        [item["continuation"]] * len(item["context_options"]),
+        item["gold"],
+    ),
+    LANGUAGE: lambda item: ([item["context"].strip()], [item["continuation"]], 0),
+}
+"""Of an item of each kind: what stands before and behind the delimiter in each choice, and the right one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,24 +115,14 @@ class Part:
 
     def solved(self, item: Row) -> str:
         """The item with its answer, as an example."""
-        match self.kind:
-            case "multiple_choice":
-                return item["query"] + self.delimiter + item["choices"][item["gold"]]
-            case "schema":
-                return item["context_options"][item["gold"]] + self.delimiter + item["continuation"]
-        return item["context"].strip() + self.delimiter + item["continuation"]
+        before, behind, gold = SIDES[self.kind](item)
+        return before[gold] + self.delimiter + behind[gold]
 
     def asked(self, item: Row) -> list[str]:
         """A text a choice; of language modelling the context, and the context with its continuation."""
-        match self.kind:
-            case "multiple_choice":
-                return [item["query"] + self.delimiter + choice for choice in item["choices"]]
-            case "schema":
-                return [
-                    context + self.delimiter + item["continuation"] for context in item["context_options"]
-                ]
-        whole = item["context"].strip() + self.delimiter
-        return [whole.rstrip(), whole + item["continuation"]]
+        before, behind, _ = SIDES[self.kind](item)
+        context = [(before[0] + self.delimiter).rstrip()] if self.kind == LANGUAGE else []
+        return context + [one + self.delimiter + other for one, other in zip(before, behind, strict=True)]
 
     def texts(self, items: Sequence[Row], at: int) -> list[str]:
         """What item `at` asks, behind its examples."""
@@ -180,7 +182,7 @@ def read(folder: str | Path) -> tuple[list[Part], list[str]]:
             f"{folder} is no evaluation bundle ({type(error).__name__}: {error}); it needs core.yaml, "
             "eval_meta_data.csv and eval_data"
         ) from error
-    if unknown := [part for part in parts if part.kind not in (CHOICES, SCHEMA, LANGUAGE)]:
+    if unknown := [part for part in parts if part.kind not in SIDES]:
         raise UserError(f"{listing}: {unknown[0].label} is of the unknown kind {unknown[0].kind!r}")
     there = [part for part in parts if part.label in TASKS and part.file.is_file()]
     if not there:
@@ -193,34 +195,19 @@ def measure(scorer: Scorer, config: CoreConfig, what: str = "") -> dict[str, lis
     """`core`, one row: `name`, `value`, `standard_error`, a row a task in `tasks`, labels in `absent`."""
     if not config.folder:
         return {}
-    parts, absent = read(config.folder)
-    tasks = [_task(scorer, part, config.items, what) for part in parts]
-    errors = [task["standard_error"] / (1 - task["chance"]) for task in tasks]
+    (parts, absent), tasks = read(config.folder), []
+    for part in parts:
+        items = part.items(config.items)
+        row = mean(grade(scorer, part, items, f"{what} {part.label}".strip()))
+        told = {"task": part.label, "shots": part.shots, "chance": part.chance}
+        tasks.append(told | row | {"centred": centred(row["value"], part.chance)})
     is_whole = not absent and not config.items
     name = "CORE" if is_whole else f"CORE of {len(tasks)} of {len(TASKS)} tasks"
-    row = {
-        "name": f"{name}, at most {config.items} items a task" if config.items else name,
-        "value": float(np.mean([task["centred"] for task in tasks])),
-        "standard_error": float(np.sqrt(np.square(errors).sum()) / len(tasks)),
-        "tasks": tasks,
-        "absent": absent,
-    }
+    name = f"{name}, at most {config.items} items a task" if config.items else name
+    row = {"name": name, **aggregate(tasks), "tasks": tasks, "absent": absent}
+    missing = f"; absent: {', '.join(absent)}" if absent else ""
+    say(f"  {what}  {name}: {row['value']:.4f} ± {row['standard_error']:.4f}{missing}")
     return {"core": [row]}
-
-
-def _task(scorer: Scorer, part: Part, most: int, what: str) -> Row:
-    items = part.items(most)
-    grades = grade(scorer, part, items, f"{what} {part.label}".strip())
-    value = float(np.mean(grades))
-    return {
-        "task": part.label,
-        "shots": part.shots,
-        "items": len(items),
-        "chance": part.chance,
-        "value": value,
-        "standard_error": standard_error(grades),
-        "centred": centred(value, part.chance),
-    }
 
 
 def grade(scorer: Scorer, part: Part, items: Sequence[Row], what: str = "") -> np.ndarray:
@@ -228,12 +215,8 @@ def grade(scorer: Scorer, part: Part, items: Sequence[Row], what: str = "") -> n
     found = score(scorer, part, items, what)
     if part.kind == LANGUAGE:
         return np.array([float(is_greedy) for ((_, is_greedy),) in found])
-    return np.array(
-        [
-            float(np.argmax([nats for nats, _ in of_item]) == item["gold"])
-            for of_item, item in zip(found, items, strict=True)
-        ]
-    )
+    picked = [int(np.argmax([nats for nats, _ in of_item])) for of_item in found]
+    return np.array([float(pick == item["gold"]) for pick, item in zip(picked, items, strict=True)])
 
 
 def score(scorer: Scorer, part: Part, items: Sequence[Row], what: str = "") -> list[list[tuple[float, bool]]]:

@@ -2,7 +2,6 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -104,64 +103,34 @@ def _evaluate(config: EvaluateConfig, tasks: list[Task], folder: Path) -> dict[s
     quoted = benchmarks.contaminated(tasks, config.benchmarks, config.clean) if config.contamination else {}
     with jax.set_mesh(meshes.make(config.mesh)):
         for name, path in config.models.items():
-            scorer = _scorer(config, path)
-            found = {"tasks": [_task(config, name, scorer, task, quoted) for task in tasks]}
+            source = weights.open(path)
+            length = min(config.length or 2048, source.config.max_length)
+            model = source.load_to_use(config.dtype)
+            scorer = Scorer(model, source.tokenizer, length=length, batch_size=config.batch_size)
+            asked = {"items": config.items, "unconditional": config.unconditional, "what": name}
+            rows = [
+                benchmarks.evaluate(scorer, task, config.benchmarks, is_quoted=quoted.get(task.name), **asked)
+                for task in tasks
+            ]
+            found = {"tasks": rows}
+            if rows:
+                whole = benchmarks.aggregate(rows)
+                found["aggregate"] = [whole]
+                say(f"  {name}  all tasks, centred: {whole['value']:.3f} ± {whole['standard_error']:.3f}")
             if texts is not None:
                 found |= heldout.measure(scorer, config.data, texts, what=name)
-            if tasks:
-                found["aggregate"] = [benchmarks.aggregate(found["tasks"])]
             found |= core.measure(scorer, config.core, what=name)
             found |= memorization.measure(scorer, config.memorization, config.data, what=name)
             found |= bias.measure(scorer, config.bias, what=name)
             if config.harness:
                 from jaxtrain.evaluate import harness  # needs the extra
 
-                asked = (config.harness.split(","), config.harness_include, config.items)
-                found["harness"] = harness.run(scorer, *asked)
+                names = config.harness.split(",")
+                found["harness"] = harness.run(scorer, names, config.harness_include, config.items)
             for part, rows in found.items():
                 results[part] += [{"model": name, **row} for row in rows]
-            _say(name, found)
     if config.clean and config.bias.folder:
         results["representation"] = bias.representation(config.clean)
     if jax.process_index() == 0:
         (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     return {"models": len(config.models), "tasks": len(tasks)}
-
-
-def _scorer(config: EvaluateConfig, path: str) -> Scorer:
-    """The model of a folder, and what asks it."""
-    source = weights.open(path)
-    model, length = source.load_to_use(config.dtype), min(config.length or 2048, source.config.max_length)
-    return Scorer(model, source.tokenizer, length=length, batch_size=config.batch_size)
-
-
-def _task(
-    config: EvaluateConfig, name: str, scorer: Scorer, task: Task, quoted: Mapping[str, list[bool]]
-) -> dict[str, Any]:
-    row = benchmarks.evaluate(
-        scorer,
-        task,
-        config.benchmarks,
-        items=config.items,
-        unconditional=config.unconditional,
-        is_quoted=quoted.get(task.name),
-        what=f"{name} {task.name}",
-    )
-    score = f"{row['value']:.3f} ± {row['standard_error'] or 0:.3f}, chance {row['chance']:.3f}"
-    say(f"  {name}  {task.name}: {score}")
-    return row
-
-
-def _say(name: str, found: Results) -> None:
-    for row in found.get("heldout", []):
-        value = f"{row['bits_per_byte']:.3f} bits per byte, xz -9e {row['xz_bits_per_byte']:.3f}"
-        say(f"  {name}  held-out {row['source']}: {value}")
-    for row in found.get("bias", []):
-        if row["measure"] == "refusal":
-            value = f"{row['value']:.3f}, 95 % {row['low']:.3f} to {row['high']:.3f}, {row['items']} prompts"
-            say(f"  {name}  {row['group']}: {value}")
-    for row in found.get("core", []):
-        missing = f"; absent: {', '.join(row['absent'])}" if row["absent"] else ""
-        say(f"  {name}  {row['name']}: {row['value']:.4f} ± {row['standard_error']:.4f}{missing}")
-    for row in found.get("aggregate", []):
-        say(f"  {name}  all tasks, centred: {row['value']:.3f} ± {row['standard_error']:.3f}")
