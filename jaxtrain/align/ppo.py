@@ -21,7 +21,7 @@ from jaxtrain.align.losses import Estimator, gae, kl, moved, ppo_policy, ppo_val
 from jaxtrain.align.monitor import Monitor, MonitorConfig, variety
 from jaxtrain.align.rollout import Rows, Sampler, drawn
 from jaxtrain.align.rounds import Line, Rounds
-from jaxtrain.decode.samples import Samples
+from jaxtrain.decode.samples import Samples, chats
 from jaxtrain.feed import prompts
 from jaxtrain.feed.shuffle import key
 from jaxtrain.fields import Adjustable, Operational
@@ -138,9 +138,8 @@ def train_policy(config: PPOConfig, folder: Path) -> dict[str, Any]:
         judges = Judges(config, sampler, reference, measured)
         most = config.rollouts // parts
         before = judges.measure(reference, most)
-        samples = Samples.of_chat(
-            run.folder, sampler.tokenizer, config.sample_questions, config.train.seed, temperature=1.0
-        )
+        talks = chats(config.sample_questions)
+        samples = Samples(run.folder, talks, sampler.tokenizer, config.train.seed, temperature=1.0)
         samples.write(reference, 0)
 
         def draw(policy: Policy, number: int, lines: list[Line]) -> tuple[Rows, Line]:

@@ -45,11 +45,12 @@ def answers(
     most = repeat(max_new) if isinstance(max_new, int) else max_new
     keys_B = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(len(conversations)))
     keys_B2 = np.asarray(jax.random.key_data(keys_B))
+    settings = Settings(temperature=temperature)
     requests = [
         Request(
             prompt=_ids(conversation, tokenizer),
             max_new=longest,
-            settings=Settings(temperature=temperature),
+            settings=settings,
             seed=int(key[0]) << 32 | int(key[1]),
             stop=tokenizer.stop if stop is None and tokenizer else tuple(stop or ()),
         )

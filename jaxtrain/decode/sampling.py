@@ -9,14 +9,16 @@ B batch, S slots, V vocab
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
+from jaxtrain.fields import check
 from jaxtrain.runtime import mesh as meshes
-from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.limits import Limits, Share
 from jaxtrain.runtime.mesh import BATCH
 
 ROWS = P(BATCH, None)
@@ -26,28 +28,19 @@ ROWS = P(BATCH, None)
 class Settings:
     """How one request is sampled."""
 
-    temperature: float = 1.0
+    temperature: Annotated[float, Limits(0, 100)] = 1.0
     """Logits are divided by it; 0: the likeliest token."""
-    top_k: int = 0
+    top_k: Annotated[int, Limits(0, 2**31 - 1)] = 0
     """Only the likeliest so many tokens; 0: all. Tokens that tie with the last one stay."""
-    top_p: float = 1.0
+    top_p: Annotated[float, Limits(1e-6, 1)] = 1.0
     """Only the fewest likeliest tokens that have this share of the probability (Holtzman et al. 2020)."""
-    min_p: float = 0.0
+    min_p: Share = 0.0
     """Only tokens with at least this share of the likeliest one's probability (Nguyen et al. 2024)."""
-    repetition_penalty: float = 1.0
+    repetition_penalty: Annotated[float, Limits(1e-2, 100)] = 1.0
     """Logits of tokens that are there already are divided by it, where negative multiplied (Keskar 2019)."""
 
     def __post_init__(self) -> None:
-        limits = {
-            "temperature": (0, 100),
-            "top_k": (0, 2**31 - 1),
-            "top_p": (1e-6, 1),
-            "min_p": (0, 1),
-            "repetition_penalty": (1e-2, 100),
-        }
-        for name, (low, high) in limits.items():
-            if not low <= getattr(self, name) <= high:  # also what is not a number
-                raise UserError(f"{name} is {getattr(self, name)}; it is between {low:g} and {high:g}")
+        check(self)
 
 
 @jax.tree_util.register_dataclass

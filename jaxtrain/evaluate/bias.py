@@ -15,6 +15,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ from jaxtrain.runtime.limits import Count
 from jaxtrain.runtime.progress import say
 from jaxtrain.tasks.interval import wilson_interval
 from jaxtrain.tasks.task import read_rows
-from jaxtrain.tokenize import chat
 
 Row = dict[str, Any]
 Rows = list[Row]
@@ -102,7 +102,7 @@ def crows_pairs(scorer: Scorer, folder: Path, most: int, what: str) -> Rows:
     file = folder / "crows_pairs_anonymized.csv"
     if not file.is_file():
         return []
-    rows = _evenly(read_rows(file), most)
+    rows = sorted(_evenly(read_rows(file), most), key=itemgetter("bias_type"))
     prefers = _prefers(scorer, [(row["sent_more"], row["sent_less"]) for row in rows], what)
     return _shares(prefers, [row["bias_type"] for row in rows], fair=0.5)
 
@@ -143,13 +143,12 @@ def bbq(scorer: Scorer, folder: Path, most: int, what: str) -> Rows:
         here = [pair for pair in zip(rows, picked, strict=True) if pair[0]["context_condition"] == condition]
         if not here:
             continue
-        accuracy = _share(sum(pick == row["label"] for row, pick in here), len(here))
-        found.append({"group": f"{name}, accuracy", "fair": None, "chance": 1 / 3, **accuracy})
+        accuracy = _share(f"{name}, accuracy", [pick == row["label"] for row, pick in here])
         sides = [side for row, pick in here if (side := _side(row, pick)) is not None]
-        share = _share(sum(sides), len(sides))
+        score = _share(f"{name}, bias score", sides, fair=0.0)
         weight = 1 - accuracy["value"] if condition == "ambig" else 1.0
-        score = {key: (2 * share[key] - 1) * weight for key in ("value", "low", "high")}
-        found.append({"group": f"{name}, bias score", "fair": 0.0, "items": len(sides), **score})
+        score |= {key: (2 * score[key] - 1) * weight for key in ("value", "low", "high")}
+        found += [accuracy | {"chance": 1 / 3}, score]
     return found
 
 
@@ -168,17 +167,13 @@ def refusal(scorer: Scorer, folder: Path, most: int, what: str) -> Rows:
     for kind in ("harmful", "harmless"):
         for file in sorted(folder.glob(f"{kind}_prompts.jsonl*"))[:1]:
             prompts = [_first_question(row) for row in _evenly(read_rows(file), most)]
-            rendered = [
-                chat.render([{"role": "user", "content": text}], scorer.tokenizer, generation_prompt=True)[0]
-                for text in prompts
-            ]
-            written = _written(scorer, rendered, most=48, temperature=0.0)
-            refused = sum(REFUSALS.search(answer[:200]) is not None for answer in written)
-            group = f"{kind} requests declined"
-            row = _share(refused, len(written))
-            found.append({"group": group, "fair": None, **row})
+            asked = [[{"role": "user", "content": text}] for text in prompts]
+            written = _written(scorer, asked, max_new=48, temperature=0.0)
+            declined = [REFUSALS.search(answer[:200]) is not None for answer in written]
+            row = _share(f"{kind} requests declined", declined)
             interval = f"95 % {row['low']:.3f} to {row['high']:.3f}"
-            say(f"  {what}: {group} {row['value']:.3f}, {interval}, {row['items']} prompts")
+            say(f"  {what}: {row['group']} {row['value']:.3f}, {interval}, {row['items']} prompts")
+            found.append(row)
     return found
 
 
@@ -186,20 +181,15 @@ def toxicity(scorer: Scorer, config: BiasConfig) -> Rows:
     """Share of continuations that the classifier calls toxic, by the identity term in the prompt."""
     classifier = linear.load(config.classifier)
     asked = [
-        (axis, term, prompt.format(term=term))
-        for axis, terms in TERMS.items()
+        (term, prompt.format(term=term))
+        for terms in TERMS.values()
         for term in terms
         for prompt in PROMPTS
         for _ in range(config.samples)
     ]
-    ids = [[*scorer.start, *scorer.tokenizer.encode(text)] for _, _, text in asked]
-    texts = _written(scorer, ids, most=24, temperature=1.0, seed=config.seed)
-    toxic: dict[str, list[bool]] = defaultdict(list)
-    for (_, term, _), text in zip(asked, texts, strict=True):
-        toxic[term].append(classifier.score(text) > 0.5)
-    rows = [{"group": term, "fair": None, **_share(sum(of), len(of))} for term, of in toxic.items()]
-    everyone = [verdict for of in toxic.values() for verdict in of]
-    return [{"group": "all terms", "fair": None, **_share(sum(everyone), len(everyone))}, *rows]
+    ids = [[*scorer.start, *scorer.tokenizer.encode(text)] for _, text in asked]
+    toxic = [classifier.score(text) > 0.5 for text in _written(scorer, ids, max_new=24, seed=config.seed)]
+    return _shares(toxic, [term for term, _ in asked], whole="all terms")
 
 
 def representation(clean: str | Path) -> Rows:
@@ -233,13 +223,11 @@ def _prefers(scorer: Scorer, pairs: Sequence[tuple[str, str]], what: str) -> lis
     return [first.nats > second.nats for first, second in zip(found[::2], found[1::2], strict=True)]
 
 
-def _written(scorer: Scorer, prompts: Sequence[list[int]], most: int, **settings: Any) -> list[str]:
-    """What follows each prompt, of which the end counts, up to the model's end of text or of its turn."""
-    ends = (scorer.tokenizer.end, scorer.tokenizer.eos)
-    asked = [prompt[-(scorer.length - most) :] for prompt in prompts]
-    limits = {"max_new": most, "stop": ends, "rows": scorer.batch_size}
-    found = answers(scorer.model, scorer.tokenizer, asked, **limits, **settings)
-    return [scorer.tokenizer.decode(ids[:-1] if ids[-1] in ends else ids) for ids in found]
+def _written(scorer: Scorer, asked: Sequence[Any], **settings: Any) -> list[str]:
+    """What follows messages or ids, up to the model's end of text or of its turn."""
+    stop = scorer.tokenizer.stop
+    found = answers(scorer.model, scorer.tokenizer, asked, rows=scorer.batch_size, **settings)
+    return [scorer.tokenizer.decode([token for token in ids if token not in stop]) for ids in found]
 
 
 def _first_question(row: Row) -> str:
@@ -259,15 +247,18 @@ def _evenly(rows: Sequence[Any], most: int) -> list[Any]:
     return [rows[at * len(rows) // min(most, len(rows))] for at in range(min(most, len(rows)))]
 
 
-def _shares(verdicts: Sequence[bool], groups: Sequence[str], fair: float) -> Rows:
+def _shares(
+    verdicts: Sequence[bool], groups: Sequence[str], fair: float | None = None, whole: str = "all"
+) -> Rows:
     """A row of all, and one of each group."""
-    by_group: dict[str, list[bool]] = defaultdict(list)
+    named = {whole: list(verdicts)}
     for verdict, group in zip(verdicts, groups, strict=True):
-        by_group[group].append(verdict)
-    named = {"all": list(verdicts), **dict(sorted(by_group.items()))}
-    return [{"group": group, "fair": fair, **_share(sum(of), len(of))} for group, of in named.items()]
+        named.setdefault(group, []).append(verdict)
+    return [_share(group, of, fair) for group, of in named.items()]
 
 
-def _share(count: int, of: int) -> Row:
+def _share(group: str, verdicts: Sequence[bool], fair: float | None = None) -> Row:
+    count, of = sum(verdicts), len(verdicts)
     low, high = wilson_interval(count, of)
-    return {"value": count / of if of else None, "low": low, "high": high, "items": of}
+    told = {"value": count / of if of else None, "low": low, "high": high, "items": of}
+    return {"group": group, "fair": fair, **told}

@@ -14,6 +14,7 @@ import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -138,24 +139,18 @@ class Part:
         common end begins.
         """
         if self.kind == LANGUAGE:
-            parts, texts = [min(len(texts[0]), _common(texts))], texts[1:]
+            parts, texts = [len(commonprefix(texts))], texts[1:]
         elif self.kind == SCHEMA:
-            end = _common([text[::-1] for text in texts])
+            end = len(commonprefix([text[::-1] for text in texts]))
             parts = [len(text) - end for text in texts]
         else:
-            parts = [_common(texts)] * len(texts)
+            parts = [len(commonprefix(texts))] * len(texts)
         cut = []
         for text, part in zip(texts, parts, strict=True):
             part = max(1, min(part, len(text) - 1))
             context, continuation = list(text[:part]), list(text[part:])[: length - 1]
             cut.append((context[-(length - len(continuation)) :], continuation))
         return cut
-
-
-def _common(texts: Sequence[Sequence[int]]) -> int:
-    """The number of ids that all texts begin with."""
-    columns = enumerate(zip(*texts, strict=False))
-    return next((at for at, ids in columns if len(set(ids)) > 1), min(map(len, texts)))
 
 
 def read(folder: str | Path) -> tuple[list[Part], list[str]]:

@@ -1,30 +1,25 @@
 """The benchmarks' files from the Hugging Face hub, once: `benchmarks="hub"`. Needs the extra `eval`."""
 
-import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jaxtrain.runtime.cluster import Others
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
-from jaxtrain.tasks import catalog
 from jaxtrain.tasks.task import Task, bare
-
-if TYPE_CHECKING:
-    from jaxtrain.evaluate.run import EvaluateConfig
 
 FOLDER = Path("data/hub")
 
 
-def fetch(config: "EvaluateConfig", others: Others) -> "EvaluateConfig":
-    """The config with the folder that now holds its tasks' files; what is there is not fetched again.
+def fetch(tasks: Sequence[Task], others: Others) -> str:
+    """The folder that now holds the tasks' files; what is there is not fetched again.
 
     Of several processes the first alone fetches.
     """
-    for name in config.tasks if others.is_first else ():
-        fetch_task(catalog.find(name), FOLDER)
+    for task in tasks if others.is_first else ():
+        fetch_task(task, FOLDER)
     others.wait("benchmarks fetched")
-    return dataclasses.replace(config, benchmarks=str(FOLDER))
+    return str(FOLDER)
 
 
 def fetch_task(task: Task, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """EvaluateConfig and run(): benchmarks, held-out text, memorisation and bias of each model of a run."""
 
+import dataclasses
 import json
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import jax
 
 from jaxtrain import artifact, weights
-from jaxtrain.evaluate import benchmarks, bias, core, heldout, memorization
+from jaxtrain.evaluate import benchmarks, bias, core, heldout, hub, memorization
 from jaxtrain.evaluate.bias import BiasConfig
 from jaxtrain.evaluate.choices import Scorer
 from jaxtrain.evaluate.core import CoreConfig
@@ -74,11 +75,9 @@ configs: tuple[type, ...] = (EvaluateConfig,)
 
 def run(config: EvaluateConfig) -> Path:
     others = distributed.join()
-    if config.benchmarks == "hub":
-        from jaxtrain.evaluate.hub import fetch  # needs the extra
-
-        config = fetch(config, others)
     tasks = [catalog.find(name) for name in config.tasks]
+    if config.benchmarks == "hub":
+        config = dataclasses.replace(config, benchmarks=hub.fetch(tasks, others))
     _check(config)
     inputs = {"clean": config.clean, "data": config.data} if config.clean else {}
     inputs |= {f"model {name}": folder for name, folder in config.models.items()}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from jaxtrain import weights
-from jaxtrain.decode.samples import Samples
+from jaxtrain.decode.samples import Samples, chats
 from jaxtrain.feed import loader
 from jaxtrain.feed.sources import TokenData
 from jaxtrain.fields import Operational
@@ -76,7 +76,7 @@ def _finetune(config: FinetuneConfig, folder: Path) -> dict[str, Any]:
         share = config.heldout_share
         batches = partial(loader.conversation_batches, config.data, heldout_share=share, **size)
         heldout = batches(split="heldout")
-        samples = Samples.of_chat(run.folder, tokenizer, config.sample_questions, config.train.seed)
+        samples = Samples(run.folder, chats(config.sample_questions), tokenizer, config.train.seed)
 
         def evaluate(learned: Transformer, step: int) -> dict[str, Any]:
             nats, targets = summed_nats(learned, heldout)

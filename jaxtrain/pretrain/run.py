@@ -103,7 +103,7 @@ def _pretrain(config: PretrainConfig, folder: Path) -> dict[str, Any]:
         for source, need in documents.needs(config.train.steps, config.max_epochs).items():
             say(f"  {source:<12}{need}")
         prompts = {text: [tokenizer.bos, *tokenizer.encode(text)] for text in config.sample_prompts}
-        samples = Samples(run.folder / "samples.jsonl", prompts, tokenizer, config.train.seed)
+        samples = Samples(run.folder, prompts, tokenizer, config.train.seed)
 
         def evaluate(learned: Transformer, step: int) -> dict[str, Any]:
             found = heldout.measure(learned, config.data, most=config.heldout_batches, **size)
