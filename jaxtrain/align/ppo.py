@@ -21,7 +21,7 @@ from jaxtrain.align.losses import Estimator, gae, kl, moved, ppo_policy, ppo_val
 from jaxtrain.align.monitor import Monitor, MonitorConfig, variety
 from jaxtrain.align.rollout import Rows, Sampler, drawn
 from jaxtrain.align.rounds import Line, Rounds
-from jaxtrain.decode.samples import Samples, chats
+from jaxtrain.decode.answers import Samples, chats
 from jaxtrain.feed import prompts
 from jaxtrain.feed.shuffle import key
 from jaxtrain.fields import Adjustable, Operational

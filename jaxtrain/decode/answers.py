@@ -1,8 +1,11 @@
 """The one way to ask a model for text that is not waited for: many conversations at once."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +16,8 @@ from jaxtrain.decode.request import Request
 from jaxtrain.decode.sampling import Settings
 from jaxtrain.decode.scheduler import Scheduler
 from jaxtrain.model.transformer import Transformer
+from jaxtrain.runtime.files import write_whole
+from jaxtrain.runtime.progress import say
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 
@@ -65,3 +70,48 @@ def _ids(conversation: Messages | Sequence[int], tokenizer: Tokenizer | None) ->
     if tokenizer is None or isinstance(conversation[0], int):
         return conversation  # pyrefly: ignore[bad-return]
     return render(conversation, tokenizer, generation_prompt=True)[0]  # pyrefly: ignore[bad-argument-type]
+
+
+def chats(questions: Iterable[str]) -> dict[str, Messages | list[int]]:
+    """`Samples.prompts` of questions of a user, in the chat template."""
+    return {text: [{"role": "user", "content": text}] for text in questions}
+
+
+@dataclass(frozen=True)
+class Samples:
+    """samples.jsonl: what a model says to the same prompts as it learns."""
+
+    folder: Path
+    prompts: Mapping[str, Messages | list[int]]
+    """Messages or ids by the text that is shown."""
+    tokenizer: Tokenizer
+    seed: int
+    temperature: float = 0.8
+
+    def write(self, model: Transformer, step: int) -> None:
+        """Add what the model says after this step. All processes call it; the first one writes.
+
+        Lines of this step and later are replaced: a killed run may have come further.
+        """
+        if not self.prompts:
+            return
+        found = answers(
+            model,
+            self.tokenizer,
+            list(self.prompts.values()),
+            max_new=48,
+            temperature=self.temperature,
+            seed=self.seed,
+            what="samples",
+        )
+        if jax.process_index() > 0:
+            return
+        path = self.folder / "samples.jsonl"
+        before = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
+        lines = [line for line in before if json.loads(line)["step"] < step]
+        for prompt, ids in zip(self.prompts, found, strict=True):
+            text = self.tokenizer.decode([i for i in ids if i not in self.tokenizer.stop])
+            line = {"step": step, "prompt": prompt, "completion": text}
+            lines.append(json.dumps(line, ensure_ascii=False))
+            say(f"  {prompt!r} -> {text!r}")
+        write_whole(path, "".join(line + "\n" for line in lines))

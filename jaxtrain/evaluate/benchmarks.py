@@ -1,5 +1,6 @@
 """A model's score on a task, with its error, beside chance, and apart for items that training text quotes."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ import numpy as np
 from jaxtrain.decode.dialogues import graded
 from jaxtrain.document import Document, read_records, source_files
 from jaxtrain.evaluate.choices import Scorer
-from jaxtrain.evaluate.score import centred, choice_accuracy, standard_error
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say, track
 from jaxtrain.tasks.environment import Episode
@@ -75,14 +75,44 @@ def grade(
     return grades
 
 
+def choice_accuracy(
+    loglikelihoods: Sequence[Sequence[float]],
+    answers: Sequence[int],
+    lengths: Sequence[Sequence[int]] | None = None,
+) -> np.ndarray:
+    """1 where the right choice is the likeliest, 0 elsewhere, 1/n where it is one of n; float64 [items].
+
+    loglikelihoods: nats of each choice's text after its context, a list an item (items may have 3 or 5
+    choices). lengths: bytes of each choice; where given, likelihoods are compared per byte, which removes the
+    advantage of short choices (lm-eval's `acc_norm`, there by characters). Mean of the result = accuracy.
+    """
+    grades = np.zeros(len(answers))
+    for item, (values, answer) in enumerate(zip(loglikelihoods, answers, strict=True)):
+        scores = np.asarray(values, np.float64)
+        if np.isnan(scores).any():
+            raise ValueError(f"item {item}: a log-likelihood is nan; the model is broken there")
+        if lengths is not None:
+            scores = scores / np.maximum(np.asarray(lengths[item], np.float64), 1)
+        best = scores == scores.max()
+        grades[item] = best[answer] / best.sum()
+    return grades
+
+
 def mean(grades: np.ndarray) -> Row:
     """`value`, `standard_error`, `items`; null where there is nothing to take a mean, or an error, of."""
-    error = standard_error(grades)
-    return {
-        "value": float(np.mean(grades)) if len(grades) else None,
-        "standard_error": None if np.isnan(error) else error,
-        "items": len(grades),
-    }
+    value = float(np.mean(grades)) if len(grades) else None
+    return {"value": value, "standard_error": standard_error(grades), "items": len(grades)}
+
+
+def standard_error(values: Sequence[float] | np.ndarray) -> float | None:
+    """Of the mean of independent values: sample standard deviation over √n; None for fewer than two."""
+    values = np.asarray(values, np.float64)
+    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+
+
+def centred(value: float, chance: float) -> float:
+    """A score with chance at 0 and a perfect one at 1 (the scale of DCLM's CORE: Li et al. 2024)."""
+    return (value - chance) / (1 - chance)
 
 
 def aggregate(rows: Iterable[Row]) -> Row:

@@ -21,9 +21,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from jaxtrain.evaluate.benchmarks import aggregate, mean
+from jaxtrain.evaluate.benchmarks import aggregate, centred, mean
 from jaxtrain.evaluate.choices import Scorer
-from jaxtrain.evaluate.score import centred
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 

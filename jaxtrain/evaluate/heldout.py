@@ -6,6 +6,7 @@ language and its position.
 B batch, T time
 """
 
+import lzma
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import numpy as np
 
 from jaxtrain.document import Document, read_records, source_files
 from jaxtrain.evaluate.choices import Scorer
-from jaxtrain.evaluate.score import xz_bits_per_byte
 from jaxtrain.feed.loader import heldout_batches, heldout_sources
 from jaxtrain.feed.packing import best_fit
 from jaxtrain.feed.sources import TokenData
@@ -27,6 +27,13 @@ from jaxtrain.train.heldout import bits_per_byte
 from jaxtrain.train.losses import logprobs
 
 Rows = list[dict[str, Any]]
+
+
+def xz_bits_per_byte(data: bytes) -> float:
+    """What xz needs for the same text at its strongest: the compressor that a language model should beat."""
+    if not data:
+        raise ValueError("bits per byte of no text; give at least one byte")
+    return 8 * len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)) / len(data)
 
 
 class Texts:

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from jaxtrain.document import Document, read_records
+from jaxtrain.evaluate.benchmarks import standard_error
 from jaxtrain.evaluate.choices import Scorer
-from jaxtrain.evaluate.score import standard_error
 from jaxtrain.feed.loader import heldout_sources
 from jaxtrain.feed.sources import TokenData
 from jaxtrain.runtime.errors import UserError
@@ -188,7 +188,6 @@ def exposures(scorer: Scorer, canaries: Rows, references: int, what: str = "") -
     rows, most = [], float(np.log2(references + 1))
     for count in np.unique(counts).tolist():
         of = exposure[counts == count]
-        error = standard_error(of) if len(of) > 1 else None
-        told = {"exposure": float(of.mean()), "standard_error": error, "most": most}
+        told = {"exposure": float(of.mean()), "standard_error": standard_error(of), "most": most}
         rows.append({"count": count, "canaries": len(of), **told})
     return rows

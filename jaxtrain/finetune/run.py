@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from jaxtrain import weights
-from jaxtrain.decode.samples import Samples, chats
+from jaxtrain.decode.answers import Samples, chats
 from jaxtrain.feed import loader
 from jaxtrain.feed.sources import TokenData
 from jaxtrain.fields import Operational

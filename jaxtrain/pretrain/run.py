@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from jaxtrain import artifact
-from jaxtrain.decode.samples import Samples
+from jaxtrain.decode.answers import Samples
 from jaxtrain.feed import heldout, loader
 from jaxtrain.feed.documents import Documents, Packing, Phase
 from jaxtrain.fields import Operational
