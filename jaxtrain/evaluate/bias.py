@@ -76,10 +76,6 @@ class BiasConfig:
     seed: int = 0
     """Of those continuations."""
 
-    def inputs(self) -> dict[str, str]:
-        named = {"bias": self.folder, "classifier": self.classifier}
-        return {name: path for name, path in named.items() if path}
-
 
 def measure(scorer: Scorer, config: BiasConfig, what: str = "") -> dict[str, Rows]:
     """`bias` rows: `measure`, `group`, `value`, its interval `low` to `high`, `items`, `fair` and `limit`."""

@@ -10,7 +10,6 @@ guess. CORE is the mean over 22 tasks of the centred accuracies: 0 is guessing, 
 """
 
 import csv
-import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from jaxtrain.evaluate.benchmarks import aggregate, centred, mean
 from jaxtrain.evaluate.choices import Scorer
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
+from jaxtrain.tasks.task import read_rows
 
 TASKS = (
     "hellaswag_zeroshot",
@@ -74,9 +74,6 @@ class CoreConfig:
     items: int = 0
     """Items of each task at most, of its shuffled file; 0: all."""
 
-    def inputs(self) -> dict[str, str]:
-        return {"CORE's bundle": self.folder} if self.folder else {}
-
 
 @dataclass(frozen=True)
 class Part:
@@ -92,19 +89,16 @@ class Part:
 
     def items(self, most: int) -> list[Row]:
         """Shuffled by the seed that everyone uses; the first `most` of them, 0: all."""
-        lines = [line for line in self.file.read_text("utf-8").split("\n") if line.strip()]
-        items = []
-        for number, line in enumerate(lines, 1):
+        items = read_rows(self.file)
+        for number, item in enumerate(items, 1):
             try:
-                item = json.loads(line)
                 self.solved(item)
                 self.asked(item)
-            except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            except (KeyError, IndexError, TypeError, AttributeError) as error:
                 raise UserError(
                     f"{self.file}, line {number} is no {self.kind} item ({type(error).__name__}: {error}); "
                     "restore the file"
                 ) from error
-            items.append(item)
         random.Random(1337).shuffle(items)
         items = items[:most] if most else items
         if len(items) <= self.shots:

@@ -50,9 +50,6 @@ class MemorizationConfig:
     references: Count = 1023
     """Numbers that a canary's is ranked among; exposure is at most log2 of one more."""
 
-    def inputs(self) -> dict[str, str]:
-        return {"planted": self.planted} if self.planted else {}
-
 
 @dataclass(frozen=True, kw_only=True)
 class PlantConfig:
@@ -112,11 +109,11 @@ def plant(config: PlantConfig) -> None:
 
 def measure(scorer: Scorer, config: MemorizationConfig, data: str, what: str = "") -> dict[str, Rows]:
     """`extraction` rows (by `text`, `count` and `prefix`) and `exposure` rows (by `count`)."""
+    asked: list[tuple[str, int | None, list[list[int]]]] = []
     rows: dict[str, Rows] = {}
     if config.sequences:
-        need = max(config.prefixes) + SUFFIX
-        for text, ids in _sequences(data, config.sequences, min(need, scorer.length)).items():
-            rows.setdefault("extraction", []).extend(_extraction(scorer, ids, config, text, None, what))
+        need = min(max(config.prefixes) + SUFFIX, scorer.length)
+        asked += [(text, None, ids) for text, ids in _sequences(data, config.sequences, need).items()]
     if config.planted:
         path = Path(config.planted) / PLANTED
         if not path.is_file():
@@ -126,9 +123,15 @@ def measure(scorer: Scorer, config: MemorizationConfig, data: str, what: str = "
         for count in counts:
             texts = [text["text"] for text in planted["texts"] if text["count"] == count]
             ids = [[*scorer.start, *scorer.tokenizer.encode(text)] for text in texts]
-            rows.setdefault("extraction", []).extend(_extraction(scorer, ids, config, "planted", count, what))
+            asked.append(("planted", count, ids))
         rows["exposure"] = exposures(scorer, planted["canaries"], config.references, what)
-    return rows
+    extraction = [
+        row
+        for text, count, ids in asked
+        for prefix in config.prefixes
+        for row in _extraction(scorer, ids, text, count, prefix, what)
+    ]
+    return rows | ({"extraction": extraction} if asked else {})
 
 
 def _sequences(data: str, count: int, tokens: int) -> dict[str, list[list[int]]]:
@@ -149,26 +152,19 @@ def _sequences(data: str, count: int, tokens: int) -> dict[str, list[list[int]]]
 
 
 def _extraction(
-    scorer: Scorer,
-    ids: Sequence[list[int]],
-    config: MemorizationConfig,
-    text: str,
-    count: int | None,
-    what: str,
+    scorer: Scorer, ids: Sequence[list[int]], text: str, count: int | None, prefix: int, what: str
 ) -> Rows:
-    rows = []
-    for prefix in config.prefixes:
-        pairs = [(one[:prefix], one[prefix : prefix + SUFFIX]) for one in ids if len(one) >= prefix + SUFFIX]
-        if not pairs or prefix + SUFFIX > scorer.length + 1:
-            continue
-        found = scorer.likelihoods(pairs, f"{what} {text} text behind {prefix} tokens")
-        extracted = sum(likelihood.is_greedy for likelihood in found)
-        low, high = wilson_interval(extracted, len(pairs))
-        nats = float(np.mean([likelihood.nats for likelihood in found])) / SUFFIX
-        given = {"text": text, "count": count, "prefix": prefix, "sequences": len(pairs)}
-        rate = {"rate": extracted / len(pairs), "low": low, "high": high}
-        rows.append({**given, **rate, "nats_per_token": -nats})
-    return rows
+    """A row, or none where no text is so long."""
+    pairs = [(one[:prefix], one[prefix : prefix + SUFFIX]) for one in ids if len(one) >= prefix + SUFFIX]
+    if not pairs or prefix + SUFFIX > scorer.length + 1:
+        return []
+    found = scorer.likelihoods(pairs, f"{what} {text} text behind {prefix} tokens")
+    extracted = sum(likelihood.is_greedy for likelihood in found)
+    low, high = wilson_interval(extracted, len(pairs))
+    nats = float(np.mean([likelihood.nats for likelihood in found])) / SUFFIX
+    given = {"text": text, "count": count, "prefix": prefix, "sequences": len(pairs)}
+    rate = {"rate": extracted / len(pairs), "low": low, "high": high}
+    return [{**given, **rate, "nats_per_token": -nats}]
 
 
 def exposures(scorer: Scorer, canaries: Rows, references: int, what: str = "") -> Rows:

@@ -82,9 +82,14 @@ def run(config: EvaluateConfig) -> Path:
     inputs = {"clean": config.clean, "data": config.data} if config.clean else {}
     inputs |= {f"model {name}": folder for name, folder in config.models.items()}
     inputs |= catalog.files(config.tasks, config.benchmarks, without="practice")
-    inputs |= config.core.inputs() | config.memorization.inputs() | config.bias.inputs()
-    if config.harness_include:
-        inputs["harness_include"] = config.harness_include
+    given = {
+        "CORE's bundle": config.core.folder,
+        "planted": config.memorization.planted,
+        "bias": config.bias.folder,
+        "classifier": config.bias.classifier,
+        "harness_include": config.harness_include,
+    }
+    inputs |= {name: path for name, path in given.items() if path}
     return artifact.produce(config, inputs, partial(_evaluate, config, tasks), others=others)
 
 

@@ -136,7 +136,8 @@ def test_a_part_is_never_called_core(bundle, scorer):
             '{"query": "a", "choices": ["b"], "gold": 7}\n',
             "line 1 is no multiple_choice",
         ),
-        ("eval_data/copa.jsonl", "", "too few for 2 examples"),
+        ("eval_data/copa.jsonl", '{"query": "a", "choices": ["b"], "gold": 0}\n', "too few for 2 examples"),
+        ("eval_data/copa.jsonl", "", "is empty"),
     ],
 )
 def test_a_bundle_that_is_none_is_one_line(bundle, scorer, name, text, said):
