@@ -76,8 +76,7 @@ def likelihoods(
     patience = COMPILE_FLOPS.get(jax.devices()[0].platform, 1e14) / (2 * weights)
     for batch in track(_batches(_grouped(pairs), tokens, patience), what or "likelihood"):
         T, C = (_rounded(max(sizes)) for sizes in zip(*((g.size, g.scored) for g in batch), strict=True))
-        rows = -(-len(batch) // meshes.batch_rows()) * meshes.batch_rows()
-        rows = -(-rows // 8) * 8 if rows > 8 else rows
+        rows = -(-_rounded(len(batch), 1) // meshes.batch_rows()) * meshes.batch_rows()
         ids_BT, targets_BT = np.full((2, rows, T), pad, np.int32)
         positions_BT, branches_BT = np.zeros((2, rows, T), np.int32)
         for row, group in enumerate(batch):
@@ -120,35 +119,31 @@ def _grouped(pairs: Sequence[tuple[list[int], list[int]]]) -> list[_Group]:
 
 
 def _batches(groups: Sequence[_Group], tokens: int, patience: float) -> list[list[_Group]]:
-    """Groups of about one shape together, the largest first: a batch that does not fit shows at once.
+    """Groups of about one size together, the largest first: a batch that does not fit shows at once.
 
-    patience: tokens of padding that are cheaper than another shape.
+    patience: tokens of padding that are cheaper than another size.
     """
-    by_shape: dict[tuple[int, int], list[_Group]] = defaultdict(list)
+    by_size: dict[int, list[_Group]] = defaultdict(list)
     for group in groups:
-        by_shape[_rounded(group.size), _rounded(group.scored)].append(group)
-    shelves: list[tuple[int, int, list[_Group]]] = []
-    for (T, C), alike in sorted(by_shape.items(), reverse=True):
-        if shelves:
-            T_before, C_before, before = shelves[-1]
-            C_both = max(C, C_before)
-            padding = len(before) * (C_both - C_before) + len(alike) * (T_before - T + C_both - C)
-            if padding <= patience:
-                shelves[-1] = T_before, C_both, before
-                before += alike
-                continue
-        shelves.append((T, C, alike))
+        by_size[_rounded(group.size)].append(group)
+    shelves: dict[int, list[_Group]] = {}
+    longest, padding = 0, 0
+    for T, alike in sorted(by_size.items(), reverse=True):
+        padding += len(alike) * (longest - T)
+        if not shelves or padding > patience:
+            longest, padding = T, 0
+        shelves.setdefault(longest, []).extend(alike)
     batches = []
-    for T, _, alike in shelves:
+    for T, alike in shelves.items():
         parts = -(-len(alike) // max(1, tokens // T))
         batches += list(batched(alike, -(-len(alike) // parts)))
     return batches
 
 
-def _rounded(size: int) -> int:
-    """The next size for which there may be a program already: steps of 8, of an eighth from 128."""
-    step = max(CHUNK, 1 << (size.bit_length() - 4) if size >= 128 else CHUNK)
-    return max(CHUNK, -(-size // step) * step)
+def _rounded(size: int, least: int = CHUNK) -> int:
+    """The next size for which there may be a program already: steps of an eighth, of `least` at first."""
+    step = max(least, (1 << size.bit_length()) >> 4)
+    return max(least, -(-size // step) * step)
 
 
 @partial(jax.jit, static_argnums=2)
