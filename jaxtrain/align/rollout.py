@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxtrain.align.heads import Batch, Policy, policy_of
 from jaxtrain.decode.dialogues import Dialogue, Drawn, Played, play
-from jaxtrain.decode.generate import Completions, generate, pad_left, row_keys
+from jaxtrain.decode.generate import Completions, generate, padded, row_keys
 from jaxtrain.feed.shuffle import Epochs, key
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.transformer import Transformer
@@ -111,7 +111,7 @@ class Sampler:
         # dialogues end one by one: powers of two are few shapes, and so few compilations
         more = (1 << (len(prompts) - 1).bit_length()) - len(prompts) if turn else 0
         length = self.longest - self.max_new if turn else self.longest_prompt
-        tokens, segments = pad_left([*prompts, *prompts[:1] * more], length, self.tokenizer.pad)
+        tokens, segments = padded([*prompts, *prompts[:1] * more], length, self.tokenizer.pad)
         numbered = np.array([*numbers, *numbers[:1] * more], np.int32)[:, None].repeat(length, axis=1)
         asked = {"tokens": tokens, "segments": segments, "numbers": numbered}
         of_turn = jax.random.key(key(seed, "turn", turn) % 2**31 if turn else seed % 2**31)

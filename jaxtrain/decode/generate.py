@@ -16,7 +16,6 @@ from jax.sharding import PartitionSpec as P
 from jaxtrain.decode.sampling import Sampling, Settings, choose
 from jaxtrain.decode.slots import Decoder, append, new_slots
 from jaxtrain.model.transformer import Transformer
-from jaxtrain.runtime import mesh
 from jaxtrain.runtime.mesh import BATCH
 
 ROWS = P(BATCH, None)
@@ -47,7 +46,7 @@ def generate(
     stop: int | tuple[int, ...],
     pad: int,
 ) -> Completions:
-    """Sample after prompts padded on the left (segment 0), a key a row; temperature 0 takes the likeliest.
+    """Sample after prompts padded behind (segment 0), a key a row; temperature 0 takes the likeliest.
 
     stop: the token, or any of several, that ends a row.
     A row's text depends on its own prompt and key alone, whatever else is in the batch.
@@ -58,10 +57,10 @@ def generate(
     decoder = Decoder.of(model)
     slots = new_slots(model.config, B, prompt_length + max_new)
     prompt_BP, segments_BP = (jax.sharding.reshard(x_BP, ROWS) for x_BP in (prompt_BP, segments_BP))
-    if prompt_length > 1:  # all but the last token, which the loop takes
-        aligned_BP = mesh.per_device(_align_left, (ROWS, ROWS), ROWS)(prompt_BP, segments_BP)
-        length_B = jnp.sum(segments_BP, axis=1)
-        _, slots = append(decoder, slots, aligned_BP[:, :-1], length_B - 1)
+    before_B = jnp.sum(segments_BP, axis=1) - 1  # all but the last token, which the loop takes
+    if prompt_length > 1:
+        _, slots = append(decoder, slots, prompt_BP[:, :-1], before_B)
+    last_B = jnp.sum(prompt_BP, axis=1, where=jnp.arange(prompt_length) == before_B[:, None])
 
     def unfinished(carry) -> jax.Array:
         n, _, done_B, _, _ = carry
@@ -90,26 +89,16 @@ def generate(
     pads_BN = jnp.full((B, max_new), pad, jnp.int32, out_sharding=ROWS)
     none_done_B = jnp.zeros((B,), bool, out_sharding=P(BATCH))
     empty = Completions(pads_BN, zeros_BN, zeros_BN)
-    return jax.lax.while_loop(
-        unfinished, extend, (jnp.int32(0), prompt_BP[:, -1].astype(jnp.int32), none_done_B, slots, empty)
-    )[-1]
+    return jax.lax.while_loop(unfinished, extend, (jnp.int32(0), last_B, none_done_B, slots, empty))[-1]
 
 
-def _align_left(prompt_BP: jax.Array, segments_BP: jax.Array) -> jax.Array:
-    """Rows that begin with their first token, and what padded them behind."""
-    length_B1 = jnp.sum(segments_BP, axis=1, keepdims=True)
-    from_BP = (jnp.arange(prompt_BP.shape[1]) - length_B1) % prompt_BP.shape[1]
-    return jnp.take_along_axis(prompt_BP, from_BP, axis=1)
-
-
-def pad_left(prompts: Sequence[Sequence[int]], length: int, pad: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ids [B, P] and segments [B, P] (0 at padding) of prompts that end at the last column."""
+def padded(prompts: Sequence[Sequence[int]], length: int, pad: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ids [B, P] and segments [B, P] (0 at padding, behind) of the last tokens of prompts."""
     tokens = np.full((len(prompts), length), pad, np.int32)
     segments = np.zeros((len(prompts), length), np.int32)
     for row, prompt in enumerate(prompts):
         kept = list(prompt)[-length:]
-        tokens[row, length - len(kept) :] = kept
-        segments[row, length - len(kept) :] = 1
+        tokens[row, : len(kept)], segments[row, : len(kept)] = kept, 1
     return tokens, segments
 
 

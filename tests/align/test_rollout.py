@@ -14,7 +14,7 @@ from jaxtrain.align.heads import Policy, RewardModel
 from jaxtrain.align.ppo import PPOConfig
 from jaxtrain.align.reward_model import score
 from jaxtrain.decode.dialogues import Dialogue
-from jaxtrain.decode.generate import generate, pad_left, row_keys
+from jaxtrain.decode.generate import generate, padded, row_keys
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import MeshConfig
@@ -37,7 +37,7 @@ def roll(small, placed, prompts):
     def work(kl_weight: float, own_reference: bool = False, pad: int = PAD, width=WIDTH, **paid):
         policy = placed(partial(Policy, small))
         reference = policy.transformer if own_reference else placed(partial(_other, small))
-        tokens, segments = pad_left(prompts, PROMPT, pad)
+        tokens, segments = padded(prompts, PROMPT, pad)
         on = meshes.put_batch({"tokens": tokens, "segments": segments}, jax.sharding.get_mesh())
         keys = row_keys(jax.random.key(1), np.arange(len(prompts)))
         answers = generate(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxtrain.decode.answers import answers
-from jaxtrain.decode.generate import generate, pad_left, row_keys
+from jaxtrain.decode.generate import generate, padded, row_keys
 from jaxtrain.runtime import mesh as meshes
 
 PAD, NEVER = 0, -1
@@ -38,7 +38,7 @@ def full(model):
 
 
 def decode(model, prompts, *, keys=None, length=8, max_new=8, temperature=0.0, stop=NEVER):
-    tokens, segments = pad_left(prompts, length, PAD)
+    tokens, segments = padded(prompts, length, PAD)
     keys = jax.random.split(jax.random.key(1), len(prompts)) if keys is None else keys
     out = generate(
         model, tokens, segments, keys, max_new=max_new, temperature=temperature, stop=stop, pad=PAD
@@ -135,6 +135,6 @@ def test_answers_are_drawn_with_a_key_each(model):
 
 
 def test_a_long_prompt_keeps_its_end():
-    tokens, segments = pad_left([[1, 2, 3, 4], [9]], 3, PAD)
-    assert tokens.tolist() == [[2, 3, 4], [0, 0, 9]]
-    assert segments.tolist() == [[1, 1, 1], [0, 0, 1]]
+    tokens, segments = padded([[1, 2, 3, 4], [9]], 3, PAD)
+    assert tokens.tolist() == [[2, 3, 4], [9, 0, 0]]
+    assert segments.tolist() == [[1, 1, 1], [1, 0, 0]]
