@@ -16,6 +16,10 @@ try:
     from lm_eval.api.instance import Instance  # pyrefly: ignore[missing-import]
     from lm_eval.api.model import TemplateLM  # pyrefly: ignore[missing-import]
     from lm_eval.tasks import TaskManager  # pyrefly: ignore[missing-import]
+    from lm_eval.utils import (  # pyrefly: ignore[missing-import]
+        get_rolling_token_windows,
+        make_disjoint_window,
+    )
 except ImportError as error:
     raise UserError(
         f"harness needs the package lm-eval ({error}); install it with `pip install 'jaxtrain[eval]'`"
@@ -61,14 +65,12 @@ class HarnessModel(TemplateLM):
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Of whole texts, cut into pieces of `length` that each see as much before them as fits."""
-        length, pairs, counts = self.scorer.length, [], []
+        pairs, counts = [], []
         for request in requests:
-            ids = [self.prefix_token_id, *self.scorer.tokenizer.encode(request.args[0])]
-            pieces = [range(at, min(at + length, len(ids))) for at in range(1, len(ids), length)]
-            for piece in pieces:
-                seen = max(0, piece.stop - 1 - length) if piece.start > 1 else 0
-                pairs.append((ids[seen : piece.start], ids[piece.start : piece.stop]))
-            counts.append(len(pieces))
+            ids = self.scorer.tokenizer.encode(request.args[0])
+            pieces = get_rolling_token_windows(ids, self.prefix_token_id, self.scorer.length, context_len=1)
+            pairs += [make_disjoint_window(piece) for piece in pieces]
+            counts.append(len(pairs) - sum(counts))
         nats = iter(self._likelihoods(pairs))
         return [sum(next(nats)[0] for _ in range(count)) for count in counts]
 
