@@ -363,9 +363,9 @@ task = Task(name="sums", version=1, metric="exact", parse=parse, **files)
 def test_a_reward_that_pays_for_length_is_flagged_before_it_costs_anything(config, tmp_path, seed):
     """Beside an honest run of the same seed, which is not."""
     (tmp_path / "sums.py").write_text(PAYS)
-    config = configs.changed(
-        config, tasks=(str(tmp_path / "sums.py"),), train__steps=8, train__evaluate_every=1, train__seed=seed
-    )
+    # slowly, so that there are rounds to see it in before the grade is lost
+    config = configs.changed(config, train__steps=40, train__evaluate_every=1, train__optimizer__lr=5e-5)
+    config = configs.changed(config, tasks=(str(tmp_path / "sums.py"),), train__seed=seed)
     flags, heldout = {}, {}
     for name, rewards in (("honest", {"exact": 1.0}), ("hacked", {"long": 1.0})):
         folder = run(dataclasses.replace(config, rewards=rewards, out=str(tmp_path / name)))
