@@ -118,6 +118,8 @@ def gather(folders: Mapping[str, Path], prices: costs.Prices | None = None) -> R
             raise UserError(f"{folder} lacks {missing}; run its stage again") from missing
         results.setdefault("trained", {}).update(found.pop("trained", {}))
         results |= found
+    logs = {name: folder / "metrics.jsonl" for name, folder in folders.items()}
+    results["flags"] = {name: of_kind(read_lines(log), "flag") for name, log in logs.items() if log.is_file()}
     if "census" in results:
         results["census"] = census.gather(results["census"], results.get("tokenizer"))
     return results
@@ -309,10 +311,6 @@ def _evaluated(folder: Path, manifest: Line, counts: Line) -> Results:
     return {"benchmarks": found["tasks"], "heldout": found["heldout"], **asked}
 
 
-def _improved(folder: Path, manifest: Line, counts: Line) -> Results:
-    return {"ppo": counts, "flags": of_kind(read_lines(folder / "metrics.jsonl"), "flag")}
-
-
 def _counts(name: str) -> Callable[[Path, Line, Line], Results]:
     """Of whom the page shows the counts alone."""
     return lambda folder, manifest, counts: {name: counts}
@@ -337,7 +335,7 @@ PARTS = {
     "finetune": Part(stage="finetune", read=_finetuned, is_live=True),
     "rate": Part(stage="rate", read=_rated),
     "reward": Part(stage="align", kind="RewardConfig", read=_counts("reward")),
-    "ppo": Part(stage="align", kind="PPOConfig", read=_improved),
+    "ppo": Part(stage="align", kind="PPOConfig", read=_counts("ppo")),
     "preference": Part(stage="align", kind="PreferenceConfig", read=_trained("preference"), is_chained=False),
     "grpo": Part(stage="align", kind="GRPOConfig", read=_trained("grpo"), is_chained=False),
     "distill": Part(stage="align", kind="DistillConfig", read=_trained("distill"), is_chained=False),

@@ -29,7 +29,7 @@ FOLDER = Path(__file__).parent
 class ReportConfig:
     """The finished artifacts of one run, and where its report goes."""
 
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
 
     run: Operational[str]
     """Folder that holds the artifacts, such as runs/quickstart; all of them are shown."""

@@ -86,6 +86,7 @@ def test_every_training_is_on_the_page(artifacts, tmp_path, name: str, kind: str
     assert numbers(run / "report")["trained"] == {name: {"steps": 40, "accuracy_after": 0.625}}
     assert "<dt>accuracy after</dt><dd>0.625</dd>" in page
     assert ("reward, entropy, length by round" in page) == (name != "classify")
+    assert ("round 30: answers are 0.49" in page) == (name != "classify")  # what was flagged
     assert page.count("at the end, step 40") == (3 if name != "classify" else 0)
 
 
