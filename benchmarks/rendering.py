@@ -1,7 +1,7 @@
 """What rendering conversations costs beside another checkout of this project.
 
-git worktree add /tmp/before 0737ed4
-python benchmarks/rendering.py FOLDER /tmp/before     writes benchmarks/results/rendering.json
+git worktree add ../before 0737ed4
+python benchmarks/rendering.py FOLDER ../before     writes benchmarks/results/rendering.json
 
 FOLDER: of a published model with its chat template. Conversations of six turns are made of the quickstart's
 instructions; of each checkout the processor's time is taken in a process of its own, in turns.
