@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.kernels import not_sunk
-from jaxtrain.model.layers import WHOLE, softcap
+from jaxtrain.model.layers import WHOLE, Rule
 from jaxtrain.model.stack import gathered
 from jaxtrain.model.transformer import Block, Transformer
 from jaxtrain.runtime import mesh as meshes
@@ -26,6 +26,8 @@ from jaxtrain.runtime.mesh import BATCH
 KEYS = P(BATCH, "tensor", None, None)
 HEADS = P(BATCH, None, "tensor", None)
 ROWS = P(BATCH, None)
+SHARED = P(BATCH, None, None, None)
+"""Of a key that all heads share."""
 
 
 @jax.tree_util.register_dataclass
@@ -50,23 +52,26 @@ class Decoder:
         config = model.config
 
         def cast(path: tuple[Any, ...], weight: jax.Array) -> jax.Array:
-            is_norm = any(getattr(key, "name", None) in ("scale", "bias") for key in path)
-            weight = weight if is_norm else weight.astype(config.dtype)
+            is_wide = any(getattr(key, "name", None) in ("scale", "bias", "choice_bias_E") for key in path)
+            weight = weight if is_wide else weight.astype(config.dtype)
             spec = jax.typeof(weight).sharding.spec
             return jax.sharding.reshard(weight, P(*(None if axis == "fsdp" else axis for axis in spec)))
 
         model = jax.tree_util.tree_map_with_path(cast, model)
-        stacked = gathered(model.blocks)
-        take = lambda layer: jax.tree.map(lambda weight: weight[layer], stacked)  # noqa: E731
+        apart = []
+        for stack in model.stacks.values():
+            leaves, tree = jax.tree.flatten(gathered(stack))
+            layers = range(leaves[0].shape[0])
+            apart += [tree.unflatten([weight[layer] for weight in leaves]) for layer in layers]
         shell = copy.copy(model)
-        shell.blocks = None
-        return Decoder(shell, tuple(take(layer) for layer in range(config.layers)))
+        shell.blocks = shell.first_blocks = None
+        return Decoder(shell, tuple(apart))
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Slots:
-    """Keys and values of every layer."""
+    """Keys and values of every layer; of latent attention the latent, and nothing as values."""
 
     k_LBKSH: tuple[jax.Array, ...]
     v_LBKSH: tuple[jax.Array, ...]
@@ -81,15 +86,22 @@ class Slots:
         return self.tokens_BS.shape[1]
 
 
+def _key_specs(config: ModelConfig) -> tuple[P, P]:
+    """How new keys and values lie on the mesh, and those in slots."""
+    return (SHARED, SHARED) if config.latent_rank else (HEADS, KEYS)
+
+
 def new_slots(config: ModelConfig, rows: int, size: int) -> Slots:
     """Empty slots, in the dtype of activations."""
-    shape = (rows, config.kv_heads, size, config.head_dim)
+    heads, *widths = config.cached
+    spec = _key_specs(config)[1]
 
-    def empty() -> tuple[jax.Array, ...]:
-        return tuple(jnp.zeros(shape, config.dtype, out_sharding=KEYS) for _ in range(config.layers))
+    def empty(width: int) -> tuple[jax.Array, ...]:
+        shape = (rows, heads, size, width)
+        return tuple(jnp.zeros(shape, config.dtype, out_sharding=spec) for _ in range(config.layers))
 
     tokens_BS = jnp.zeros((rows, size), jnp.int32, out_sharding=ROWS)
-    return Slots(empty(), empty(), tokens_BS, jnp.zeros((rows,), jnp.int32, out_sharding=P(BATCH)))
+    return Slots(*map(empty, widths), tokens_BS, jnp.zeros((rows,), jnp.int32, out_sharding=P(BATCH)))
 
 
 def append(
@@ -105,16 +117,16 @@ def append(
     positions_BT = used_B[:, None] + jnp.arange(tokens_BT.shape[1])
     segments_BT = jnp.ones_like(tokens_BT)
     x_BTD = shell.embed(tokens_BT, positions_BT, WHOLE)
-    keys, values = [], []
+    keys, values, (new, kept) = [], [], _key_specs(config)
     for at, (block, k_BKSH, v_BKSH) in enumerate(
         zip(decoder.blocks, slots.k_LBKSH, slots.v_LBKSH, strict=True)
     ):
         is_local = config.is_local[at % len(config.is_local)]
         sinks = [] if block.attention.sinks is None else [block.attention.sinks]
         attend = meshes.per_device(
-            partial(_write_and_attend, config, config.window if is_local else 0),
-            (HEADS, HEADS, HEADS, KEYS, KEYS, P(BATCH), *[P("tensor") for _ in sinks]),
-            (HEADS, KEYS, KEYS),
+            partial(_write_and_attend, Rule.of(config, is_local), config.latent_rank),
+            (HEADS, new, new, kept, kept, P(BATCH), *[P("tensor") for _ in sinks]),
+            (HEADS, kept, kept),
         )
         q_BTNH, k_BTKH, v_BTKH = block.queries_and_keys(x_BTD, positions_BT, WHOLE, is_local)
         out_BTNH, k_BKSH, v_BKSH = attend(q_BTNH, k_BTKH, v_BTKH, k_BKSH, v_BKSH, used_B, *sinks)
@@ -127,8 +139,8 @@ def append(
 
 
 def _write_and_attend(
-    config: ModelConfig,
-    window: int,
+    rule: Rule,
+    latent_rank: int,
     q_BTNH: jax.Array,
     k_BTKH: jax.Array,
     v_BTKH: jax.Array,
@@ -142,18 +154,16 @@ def _write_and_attend(
     K, S = k_BKSH.shape[1:3]
     k_BKSH, v_BKSH = _write(k_BKSH, k_BTKH, used_B), _write(v_BKSH, v_BTKH, used_B)
     q_BKXH = jnp.moveaxis(q_BTNH.reshape(B, T, K, N // K, H), 1, 3).reshape(B, K, -1, H)  # X = G · T
-    score_BKXS = jnp.einsum("bkxh,bksh->bkxs", q_BKXH, k_BKSH, preferred_element_type=jnp.float32)
-    scale = config.attention_scale or config.head_dim**-0.5
-    score_BKGTS = softcap(score_BKXS * scale, config.attention_softcap).reshape(B, K, N // K, T, S)
+    score_BKGTS = rule.score("bkxh,bksh->bkxs", q_BKXH, k_BKSH).reshape(B, K, N // K, T, S)
     behind_BTS = (used_B[:, None] + jnp.arange(T))[:, :, None] - jnp.arange(S)
-    seen_BTS = (behind_BTS >= 0) & (behind_BTS < window) if window else behind_BTS >= 0
-    score_BKGTS = jnp.where(seen_BTS[:, None, None], score_BKGTS, -1e30)
+    score_BKGTS = jnp.where(rule.seen(behind_BTS, jnp.bool_(True))[:, None, None], score_BKGTS, -1e30)
     share_BKGTS = jax.nn.softmax(score_BKGTS, axis=-1)
     if sinks_N is not None:
         share_BKGTS = share_BKGTS * not_sunk(score_BKGTS, sinks_N.reshape(K, N // K))[..., None]
-    share_BKXS = share_BKGTS.astype(v_BKSH.dtype).reshape(B, K, -1, S)
-    out_BKXH = jnp.einsum("bkxs,bksh->bkxh", share_BKXS, v_BKSH)
-    out_BTNH = jnp.moveaxis(out_BKXH.reshape(B, K, N // K, T, H), 3, 1).reshape(B, T, N, H)
+    share_BKXS = share_BKGTS.astype(k_BKSH.dtype).reshape(B, K, -1, S)
+    value_BKSH = k_BKSH[..., :latent_rank] if latent_rank else v_BKSH
+    out_BKXH = jnp.einsum("bkxs,bksh->bkxh", share_BKXS, value_BKSH)
+    out_BTNH = jnp.moveaxis(out_BKXH.reshape(B, K, N // K, T, -1), 3, 1).reshape(B, T, N, -1)
     return out_BTNH.astype(q_BTNH.dtype), k_BKSH, v_BKSH
 
 

@@ -166,6 +166,8 @@ def _score(model: Transformer, batch: dict[str, jax.Array], scored: int) -> tupl
     def step(x_BTD: jax.Array, block: Block, is_local: bool, _: jax.Array | int) -> jax.Array:
         return block(x_BTD, sights[is_local], WHOLE, is_local)[0]
 
-    x_BTD = fold(step, model.embed(ids_BT, positions_BT, WHOLE), gathered(model.blocks), model.config)
+    x_BTD = model.embed(ids_BT, positions_BT, WHOLE)
+    for blocks in model.stacks.values():
+        x_BTD = fold(step, x_BTD, gathered(blocks), model.config)
     found = score(model, model.normed(x_BTD[:, :scored]), targets_BT[:, :scored], 0)
     return found.logprob_BT, found.is_greedy_BT

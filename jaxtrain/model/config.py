@@ -1,7 +1,7 @@
 """ModelConfig: the shape of a decoder-only transformer. Families differ in these fields alone."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from jaxtrain.runtime import cost
@@ -76,6 +76,8 @@ class ModelConfig:
     """Layers that see everything are rotated; off: only the local ones (SmolLM 3)."""
     rotary_reversed: bool = False
     """Pairs are turned the other way (nanochat)."""
+    rotary_interleaved: bool = False
+    """Pairs are neighbours and not the halves' (DeepSeek)."""
     rope_scaling: Literal["none", "linear", "llama3", "yarn", "longrope"] = "none"
     """How the frequencies are stretched to longer contexts than the first training's."""
     rope_factor: float = 1.0
@@ -90,6 +92,8 @@ class ModelConfig:
     """yarn: the bounds between stretched and kept pairs are whole pairs."""
     rope_attention_factor: float = 0.0
     """yarn, longrope: rotated queries and keys are multiplied by it; 0: by the papers' formulas."""
+    rope_score_scale: float = 0.0
+    """yarn: scores are multiplied by the square of its factor at this scale (DeepSeek's mscale_all_dim)."""
     rope_short: tuple[float, ...] = ()
     """longrope: what each frequency is divided by in rows of at most `rope_length` tokens."""
     rope_long: tuple[float, ...] = ()
@@ -103,6 +107,13 @@ class ModelConfig:
     """Layers n, 2n, 3n, … see everything, the others are local; 0: all are local where `window` is set."""
     attention_scale: float = 0.0
     """Scores are multiplied by it; 0: 1/√head_dim."""
+    latent_rank: int = 0
+    """Numbers that keys and values of all heads are made of (DeepSeek-V3); 0: each key head has its own. The
+    last `rotary_dim` dimensions of a head are then rotated, in one key for all heads."""
+    query_rank: int = 0
+    """The same for queries; 0: they are made of the residual stream."""
+    value_dim: int = 0
+    """Width of a head's values, at most `head_dim`; where `latent_rank` is set."""
     sinks: bool = False
     """A learned score of each head takes part in the softmax and gives nothing (gpt-oss)."""
     attention_softcap: float = 0.0
@@ -127,6 +138,21 @@ class ModelConfig:
     """Experts that a token is sent to; none is ever dropped."""
     normalize_experts: bool = True
     """The chosen experts' weights sum to one."""
+    router: Literal["softmax", "sigmoid"] = "softmax"
+    """What makes probabilities of the router's logits; sigmoid: experts are chosen by probability plus a bias
+    of their own (Wang et al. 2024), which a folder brings and training leaves."""
+    expert_groups: Count = 1
+    """Equal groups of experts; sigmoid chooses groups first, by the sum of the best two of each."""
+    groups_per_token: Count = 1
+    """Groups among which a token's experts are chosen."""
+    experts_scale: float = 1.0
+    """The chosen experts' weights are multiplied by it."""
+    shared_experts: int = 0
+    """Experts that every token is sent to, as one MLP."""
+    dense_layers: int = 0
+    """First layers that have an MLP of `dense_hidden` and no experts."""
+    dense_hidden: int = 0
+    """Width of that MLP."""
     balance_loss: float = 0.01
     """Weight of the load-balancing loss of the router (Shazeer 2017; Fedus et al. 2021)."""
 
@@ -147,6 +173,10 @@ class ModelConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
         heads, experts, pairs = self.heads, self.experts, self.rotary_pairs
+        latent, unlike = self.latent_rank > 0, ("qk_norm", "qkv_bias", "output_bias", "sinks", "window")
+        groups, of_groups = self.expert_groups, self.groups_per_token * experts // self.expert_groups
+        no_first = self.dense_hidden == 0 or self.dense_layers >= self.layers or self.global_every > 0
+        within = 0 < self.rotary_dim < self.head_dim and 0 < self.value_dim <= self.head_dim
         factors = {len(self.rope_short), len(self.rope_long)}
         for wrong, words in (
             (heads % self.kv_heads != 0, f"kv_heads {self.kv_heads} does not divide heads {heads}"),
@@ -165,6 +195,28 @@ class ModelConfig:
             (
                 self.global_every > 0 and self.window == 0,
                 "global_every is set and window is not; set window",
+            ),
+            (
+                latent and (self.rotary_dim % 2 != 0 or not within),
+                f"latent_rank needs even rotary_dim, and value_dim, up to head_dim {self.head_dim}",
+            ),
+            (
+                latent and (self.kv_heads != heads or any(getattr(self, name) for name in unlike)),
+                f"latent_rank needs kv_heads {heads} and none of {', '.join(unlike)}",
+            ),
+            (
+                experts > 0
+                and groups > 1
+                and (self.router == "softmax" or experts % groups != 0 or experts < 2 * groups),
+                f"expert_groups {groups} are sigmoid's equal parts, of at least two, of experts {experts}",
+            ),
+            (
+                experts > 0 and not self.experts_per_token <= of_groups <= experts,
+                f"groups_per_token {self.groups_per_token} of {groups} do not have experts_per_token",
+            ),
+            (
+                self.dense_layers > 0 and (no_first or experts == 0),
+                f"dense_layers {self.dense_layers} needs dense_hidden, experts behind, no global_every",
             ),
             (experts > 0 and not self.gated, "experts are gated MLPs; set gated"),
             (self.activation == "clipped_swiglu" and not self.gated, "clipped_swiglu is a gate; set gated"),
@@ -190,13 +242,39 @@ class ModelConfig:
         return (True,) * (self.global_every - 1) + (False,) if self.global_every else (True,)
 
     @property
+    def dense(self) -> "ModelConfig":
+        """The config of the first `dense_layers`."""
+        return replace(self, experts=0, dense_layers=0, d_hidden=self.dense_hidden)
+
+    @property
+    def cached(self) -> tuple[int, int, int]:
+        """Key heads, and numbers of the key and the value of each, that a cache holds of a token in a layer.
+
+        A latent key has its value within it.
+        """
+        if self.latent_rank:
+            return 1, self.latent_rank + self.rotary_dim, 0
+        return self.kv_heads, self.head_dim, self.head_dim
+
+    @property
+    def attention_parameters(self) -> int:
+        """Weights of a layer's attention."""
+        D, N, H = self.d_model, self.heads, self.head_dim
+        if not self.latent_rank:
+            return D * H * (2 * N + 2 * self.kv_heads)
+        queries = self.query_rank * (D + N * H) if self.query_rank else D * N * H
+        kept = self.latent_rank * N * (H - self.rotary_dim + self.value_dim)
+        return queries + D * (self.latent_rank + self.rotary_dim) + kept + N * self.value_dim * D
+
+    @property
     def matmul_parameters(self) -> int:
         """Weights that multiply every token: blocks (of a mixture, experts chosen) and the output head."""
-        attention = self.d_model * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
         mlp = (3 if self.gated else 2) * self.d_model * self.d_hidden
         if self.experts:
-            mlp = mlp * self.experts_per_token + self.d_model * self.experts
-        return self.layers * (attention + mlp) + self.d_model * self.vocab_size
+            mlp = mlp * (self.experts_per_token + self.shared_experts) + self.d_model * self.experts
+        dense = self.dense_layers * 3 * self.d_model * self.dense_hidden
+        sparse = (self.layers - self.dense_layers) * mlp
+        return self.layers * self.attention_parameters + dense + sparse + self.d_model * self.vocab_size
 
     def flops_per_token(self, length: int = 0) -> float:
         """Operations to train on a token of rows of `length` tokens (0: `max_length`), forward and backward.
@@ -206,4 +284,5 @@ class ModelConfig:
         length = length or self.max_length
         pattern = self.is_local * -(-self.layers // len(self.is_local))
         seen = sum(seen_keys(length, self.window if local else 0) for local in pattern[: self.layers])
-        return cost.flops_per_token(self.matmul_parameters, seen, self.heads * self.head_dim)
+        width = (self.head_dim + (self.value_dim or self.head_dim)) / 2
+        return cost.flops_per_token(self.matmul_parameters, seen, self.heads * width)

@@ -3,10 +3,11 @@
 Experts are spread over the `expert` axis, and so are the rows of a batch: tokens travel to their experts and
 back by all-to-all. Each device then multiplies its tokens, sorted by expert, with `jax.lax.ragged_dot`.
 
-B batch, T time, D model, F hidden, E experts, C choices of a token, M = B·T·C rows of this device,
+B batch, T time, D model, F hidden, E experts, C choices of a token, G groups, M = B·T·C rows of this device,
 X devices of the `expert` axis, R = X·M rows that may come
 """
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -16,7 +17,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain.model.config import ModelConfig
-from jaxtrain.model.layers import MATMUL, Layout, add, gated, normal, project, zeros
+from jaxtrain.model.layers import MATMUL, MLP, Layout, add, gated, named_key, normal, project, zeros
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import BATCH
 
@@ -27,7 +28,7 @@ BIASES = (P("expert", "tensor"), P("expert", "tensor"), P("expert", None))
 
 
 class Experts(nnx.Module):
-    """Sparsely gated MLPs (Shazeer et al. 2017) as in Mixtral (Jiang et al. 2024)."""
+    """Sparsely gated MLPs (Shazeer et al. 2017) as in Mixtral (Jiang et al. 2024) or DeepSeek-V3 (2024)."""
 
     def __init__(self, config: ModelConfig, key: jax.Array):
         E, D, F = config.experts, config.d_model, config.d_hidden
@@ -40,18 +41,31 @@ class Experts(nnx.Module):
         self.router_bias_E = bias((E,), P(None))
         self.gate_bias_EF, self.up_bias_EF = bias((E, F), BIASES[0]), bias((E, F), BIASES[1])
         self.down_bias_ED = bias((E, D), BIASES[2])
+        # of choosing alone, so no gradient reaches it
+        self.choice_bias_E = zeros((E,), P(None)) if config.router == "sigmoid" else None
+        wide = replace(config, d_hidden=F * config.shared_experts)
+        self.shared = MLP(wide, named_key(key, "shared")) if config.shared_experts else None
 
     def __call__(self, x_BTD: jax.Array, layout: Layout) -> tuple[jax.Array, jax.Array, jax.Array]:
         """x after its experts, and of every token the router's probabilities and choices [B, T, E]."""
-        rows = P(BATCH, layout.time, None)
-        logits_BTE = add(project("btd,de->bte", x_BTD, self.router_DE, rows), self.router_bias_E)
+        rows, config = P(BATCH, layout.time, None), self.config
+        routed_BTD = x_BTD if self.choice_bias_E is None else x_BTD.astype(jnp.float32)  # as published
+        logits_BTE = add(project("btd,de->bte", routed_BTD, self.router_DE, rows), self.router_bias_E)
         logits_BTE = logits_BTE.astype(jnp.float32)
-        probability_BTE = jax.nn.softmax(logits_BTE, axis=-1)
-        weight_BTC, choice_BTC = jax.lax.top_k(probability_BTE, self.config.experts_per_token)
-        if self.config.normalize_experts:
+        if self.choice_bias_E is None:
+            probability_BTE = jax.nn.softmax(logits_BTE, axis=-1)
+            weight_BTC, choice_BTC = jax.lax.top_k(probability_BTE, config.experts_per_token)
+        else:
+            score_BTE = jax.nn.sigmoid(logits_BTE)
+            choose = meshes.per_device(partial(_choose, config), (rows, P(None)), (rows, rows))
+            weight_BTC, choice_BTC = choose(score_BTE, self.choice_bias_E[...])
+            probability_BTE = score_BTE / jnp.sum(score_BTE, axis=-1, keepdims=True)
+        if config.normalize_experts:
             weight_BTC = weight_BTC / jnp.sum(weight_BTC, axis=-1, keepdims=True)
+        if config.experts_scale != 1.0:
+            weight_BTC = weight_BTC * config.experts_scale
         weights = [self.gate_EDF, self.up_EDF, self.down_EFD]
-        biases = [self.gate_bias_EF, self.up_bias_EF, self.down_bias_ED] if self.config.mlp_bias else []
+        biases = [self.gate_bias_EF, self.up_bias_EF, self.down_bias_ED] if config.mlp_bias else []
         weights = [weight[...].astype(x_BTD.dtype) for weight in weights + biases]
 
         def of_device(x_BTD, weight_BTC, choice_BTC, gate_EDF, up_EDF, down_EFD, *biases):
@@ -78,10 +92,10 @@ class Experts(nnx.Module):
                 gate_RF, up_RF = map(partial(matmul, x_RD), whole[:2], (gate_bias_EF, up_bias_EF))
                 # each device of `tensor` has a part of the sum, and so of the bias
                 part_ED = None if down_bias_ED is None else down_bias_ED / jax.lax.axis_size("tensor")
-                return matmul(gated(self.config, gate_RF, up_RF), whole[2], part_ED)
+                return matmul(gated(config, gate_RF, up_RF), whole[2], part_ED)
 
             x_MD = jnp.repeat(x_BTD.reshape(B * T, D), C, axis=0)
-            out_MD = _dispatch(x_MD, choice_BTC.reshape(-1), self.config.experts, experts)
+            out_MD = _dispatch(x_MD, choice_BTC.reshape(-1), config.experts, experts)
             out_BTD = jnp.einsum("btcd,btc->btd", out_MD.reshape(B, T, C, D), weight_BTC.astype(x_BTD.dtype))
             if layout.stream is not None and "tensor" in layout.stream:
                 return jax.lax.psum_scatter(out_BTD, "tensor", scatter_dimension=1, tiled=True)
@@ -89,8 +103,23 @@ class Experts(nnx.Module):
 
         specs = (rows, rows, rows, INTO, INTO, OUT, *BIASES[: len(biases)])
         out_BTD = meshes.per_device(of_device, specs, layout.between)(x_BTD, weight_BTC, choice_BTC, *weights)
-        chosen_BTE = jnp.sum(jax.nn.one_hot(choice_BTC, self.config.experts, dtype=jnp.float32), axis=-2)
+        if self.shared is not None:
+            out_BTD = out_BTD + self.shared(x_BTD, layout)
+        chosen_BTE = jnp.sum(jax.nn.one_hot(choice_BTC, config.experts, dtype=jnp.float32), axis=-2)
         return out_BTD, probability_BTE, chosen_BTE
+
+
+def _choose(config: ModelConfig, score_BTE: jax.Array, bias_E: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Scores and numbers of each token's experts [B, T, C]; the bias takes part in the choice alone."""
+    biased_BTE = score_BTE + bias_E
+    if config.expert_groups > 1:
+        biased_BTGE = biased_BTE.reshape(*biased_BTE.shape[:2], config.expert_groups, -1)
+        group_BTG = jnp.sum(jax.lax.top_k(biased_BTGE, 2)[0], axis=-1)
+        best_BTX = jax.lax.top_k(group_BTG, config.groups_per_token)[1]
+        is_open_BTG1 = jnp.any(jax.nn.one_hot(best_BTX, config.expert_groups, dtype=bool), axis=-2)[..., None]
+        biased_BTE = jnp.where(is_open_BTG1, biased_BTGE, -jnp.inf).reshape(biased_BTE.shape)
+    choice_BTC = jax.lax.top_k(biased_BTE, config.experts_per_token)[1]
+    return jnp.take_along_axis(score_BTE, choice_BTC, axis=-1), choice_BTC
 
 
 def imbalance(probability_BTE: jax.Array, chosen_BTE: jax.Array, real_BT: jax.Array) -> jax.Array:

@@ -161,6 +161,8 @@ def rotate(config: ModelConfig, x_BTNH: jax.Array, positions_BT: jax.Array, is_l
     cos, sin = factor * jnp.cos(angles), factor * jnp.sin(-angles if config.rotary_reversed else angles)
     wide = x_BTNH.astype(jnp.float32)
     first, second, rest = wide[..., :half], wide[..., half : 2 * half], wide[..., 2 * half :]
+    if config.rotary_interleaved:  # a dot product of two does not see how they are ordered
+        first, second = wide[..., : 2 * half : 2], wide[..., 1 : 2 * half : 2]
     turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
     return turned.astype(x_BTNH.dtype)
 
@@ -183,6 +185,8 @@ class Rule:
     @staticmethod
     def of(config: ModelConfig, is_local: bool) -> "Rule":
         scale = config.attention_scale or config.head_dim**-0.5
+        if config.rope_score_scale:
+            scale *= config.yarn_scale(config.rope_factor, config.rope_score_scale) ** 2
         return Rule(scale, config.attention_softcap, config.window if is_local else 0)
 
     def seen(self, behind: jax.Array, same: jax.Array) -> jax.Array:

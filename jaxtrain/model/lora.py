@@ -38,7 +38,7 @@ class LoRAConfig:
     """Inner width of the two matrices; 0: no adapters."""
     alpha: float = 32.0
     """The update is multiplied by alpha / rank."""
-    targets: str = r"attention\.[qkvo]_.*|mlp\.(gate|up|down)_.*"
+    targets: str = r"attention\.[qkvo]+_.*|mlp\.(shared\.)?(gate|up|down)_.*"
     """Regular expression that a weight's name, such as `attention.q_DNH`, has to match as a whole."""
     dropout: float = 0.0
     """Share of an adapter's inputs that are set to zero while it learns."""
@@ -69,7 +69,8 @@ def adapt(model: Transformer, config: LoRAConfig, key: jax.Array) -> Transformer
         for path, module, name, weight in _weights(model)
         if isinstance(weight, nnx.Param) and MATRIX.fullmatch(name) and "bias" not in name
     }
-    chosen = [path for path in matrices if re.fullmatch(config.targets, path)]
+    names = {path: {path, path.removeprefix("first_blocks.")} for path in matrices}
+    chosen = [path for path in matrices if any(re.fullmatch(config.targets, name) for name in names[path])]
     if not chosen:
         raise UserError(f"lora.targets {config.targets!r} matches none of {', '.join(matrices)}")
     for path in chosen:
@@ -97,10 +98,12 @@ def _factors(base: jax.Array, name: str, rank: int, key: jax.Array) -> tuple[jax
 
 def _weights(model: Transformer) -> Iterator[tuple[str, Any, str, Any]]:
     """Path (`attention.q_DNH`), module, name and value of every attribute of a block's attention and MLP."""
-    for part in ("attention", "mlp"):
-        module = getattr(model.blocks, part)
-        for name, weight in sorted(vars(module).items()):
-            yield f"{part}.{name}", module, name, weight
+    for stack, blocks in model.stacks.items():
+        begin = "" if stack == "blocks" else f"{stack}."
+        shared = {"mlp.shared": shared} if (shared := getattr(blocks.mlp, "shared", None)) else {}
+        for part, module in ({"attention": blocks.attention, "mlp": blocks.mlp} | shared).items():
+            for name, weight in sorted(vars(module).items()):
+                yield f"{begin}{part}.{name}", module, name, weight
 
 
 def _adapted(model: Transformer) -> list[tuple[str, Any, str, Adapted]]:
@@ -122,7 +125,7 @@ def put(model: Transformer, adapters: Adapters, dropout_key: jax.Array | None = 
     for path, _, _, weight in _adapted(model):
         weight.a, weight.b = (nnx.LoRAParam(adapters[f"{path}.{side}"]) for side in ("a", "b"))
         if dropout_key is not None and weight.dropout:
-            keys_L = jax.random.split(named_key(dropout_key, path), model.config.layers)
+            keys_L = jax.random.split(named_key(dropout_key, path), weight.a.shape[0])
             weight.key = nnx.data(nnx.Variable(jax.random.key_data(keys_L)))
     return model
 

@@ -12,6 +12,7 @@ from jaxtrain.model.attention import Attention
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.experts import Experts, imbalance
 from jaxtrain.model.kernels import Sight, see
+from jaxtrain.model.latent_attention import LatentAttention
 from jaxtrain.model.layers import MLP, Layout, Norm, look_up, named_key, normal, project, softcap
 from jaxtrain.model.ring_attention import balanced_order, to_balanced, to_natural
 from jaxtrain.model.stack import fold, pipeline, remembered
@@ -26,7 +27,8 @@ class Block(nnx.Module):
         before, after = config.norm_placement != "after", config.norm_placement != "before"
         norm = lambda wanted: Norm(config, (config.d_model,)) if wanted else None  # noqa: E731
         self.attention_norm, self.attention_post_norm = norm(before), norm(after)
-        self.attention = Attention(config, named_key(key, "attention"))
+        mixer = LatentAttention if config.latent_rank else Attention
+        self.attention = mixer(config, named_key(key, "attention"))
         self.mlp_norm, self.mlp_post_norm = norm(before), norm(after)
         self.mlp = (Experts if config.experts else MLP)(config, named_key(key, "mlp"))
 
@@ -41,7 +43,7 @@ class Block(nnx.Module):
     def queries_and_keys(
         self, x_BTD: jax.Array, positions_BT: jax.Array, layout: Layout, is_local: bool
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Queries, keys and values of x, for attention that is computed elsewhere."""
+        """Queries, keys and values of x, for attention with those in a cache."""
         return self.attention.turned(_maybe(self.attention_norm, x_BTD), positions_BT, layout, is_local)
 
     def finish(
@@ -76,6 +78,12 @@ def _times(x: jax.Array, factor: float) -> jax.Array:
     return x if factor == 1.0 else x * jnp.asarray(factor, x.dtype)
 
 
+def _stack(config: ModelConfig, key: jax.Array, layers: int, axis: str | None) -> Block:
+    """Blocks whose weights have a leading axis of layers, cut over a mesh axis."""
+    keys = jax.sharding.reshard(jax.random.split(key, layers), P(axis))
+    return jax.vmap(lambda layer_key: Block(config, layer_key))(keys)
+
+
 class Transformer(nnx.Module):
     """Decoder-only language model. `Transformer(config, key)` draws weights on the mesh that is set."""
 
@@ -88,14 +96,20 @@ class Transformer(nnx.Module):
         self.positions_TD = (
             normal(key, "positions", (config.max_length, D), P(None, "fsdp"), D**-0.5) if learned else None
         )
-        layer_keys = jax.random.split(named_key(key, "blocks"), config.layers)
-        layer_keys = jax.sharding.reshard(layer_keys, P("stage"))
-        self.blocks = jax.vmap(lambda layer_key: Block(config, layer_key))(layer_keys)
+        first, first_key = config.dense_layers, named_key(key, "first_blocks")
+        self.first_blocks = _stack(config.dense, first_key, first, None) if first else None
+        self.blocks = _stack(config, named_key(key, "blocks"), config.layers - first, "stage")
         self.norm = Norm(config, (D,))
         self.embedding_norm = Norm(config, (D,)) if config.embedding_norm else None
         odd = V % jax.sharding.get_abstract_mesh().shape["tensor"] != 0  # then it is whole on every device
         head = P("fsdp", None if odd else "tensor")
         self.head_DV = None if config.tied else normal(key, "head", (D, V), head, D**-0.5)
+
+    @property
+    def stacks(self) -> dict[str, Block]:
+        """Layers in their order by the attribute that holds them; those of a stack are alike."""
+        first = {} if self.first_blocks is None else {"first_blocks": self.first_blocks}
+        return first | {"blocks": self.blocks}
 
     @property
     def output_DV(self) -> jax.Array:
@@ -156,6 +170,8 @@ class Transformer(nnx.Module):
             return fold(step, (x_BTD, jnp.float32(0)), blocks, config)
 
         x_BTD = self.embed(tokens_BT, positions_BT, layout)
+        if self.first_blocks is not None:  # every stage has them
+            x_BTD, _ = run(self.first_blocks, x_BTD, sights)
         x_BTD, penalty = pipeline(run, self.blocks, x_BTD, sights, config.stage_microbatches)
         return to_natural(jax.sharding.reshard(self.normed(x_BTD), P(BATCH, "context", None))), penalty
 
@@ -181,13 +197,16 @@ def _check(config: ModelConfig) -> None:
     cuts = {
         "layers": ("stage", shape["stage"] * pattern),
         "d_model": ("fsdp", shape["fsdp"]),
+        "latent_rank": ("fsdp", shape["fsdp"]),
+        "query_rank": ("fsdp", shape["fsdp"]),
+        "dense_hidden": ("tensor", shape["tensor"]),
         "heads": ("tensor", shape["tensor"]),
         "kv_heads": ("tensor", shape["tensor"]),
         "d_hidden": ("tensor", shape["tensor"]),
         "experts": ("expert", shape["expert"] if config.experts else 1),
     }
     for field, (axis, parts) in cuts.items():
-        size = getattr(config, field)
+        size = getattr(config, field) - (config.dense_layers if field == "layers" else 0)
         if size % parts != 0:
             raise UserError(
                 f"model.{field} {size} does not fit mesh {axis} {shape[axis]}: make it a multiple of {parts}"

@@ -91,7 +91,7 @@ def kilograms(energy: Range, grid: Range = GRID) -> Range:
     return energy * grid
 
 
-def flops_per_token(matmul_parameters: int, keys: float, width: int) -> float:
+def flops_per_token(matmul_parameters: int, keys: float, width: float) -> float:
     """Operations to train on one token: forward and backward of every matmul, and of attention what it sees.
 
     keys: that a query sees on average, summed over the layers: half of the context in each. width: heads x

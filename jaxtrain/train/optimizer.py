@@ -181,15 +181,15 @@ def matrix_axes(path: tuple[Any, ...], leaf: Any) -> tuple[tuple[int, ...], ...]
     """Axes of a weight that its input and its output run over, by its name; none where Muon is not for it.
 
     `q_DNH` takes D and gives N and H; `o_NHD` takes N and H and gives D. Axes that the name does not have
-    (the layers), and E before two others, count matrices. Muon is not for embedding, positions, head, router,
-    norms and biases.
+    (the layers), and E before two others, count matrices. C is a width as D is. Muon is not for embedding,
+    positions, head, router, norms and biases.
     """
     name = next((name for name in reversed(_names(path)) if re.search(r"_[A-Z]+$", name)), "")
     letters = name.rpartition("_")[2]
     if len(letters) > 2:
         letters = letters.removeprefix("E")
     axes = [leaf.ndim - len(letters) + at for at in range(len(letters))]
-    if len(axes) < 2 or set(letters) & {"V", "E", "T"} or "D" not in (letters[0], letters[-1]):
+    if len(axes) < 2 or set(letters) & {"V", "E", "T"} or not {letters[0], letters[-1]} & {"C", "D"}:
         return ()
-    split = 1 if letters[0] == "D" else len(axes) - 1
+    split = 1 if letters[0] in "CD" else len(axes) - 1
     return tuple(axes[:split]), tuple(axes[split:])

@@ -1,5 +1,7 @@
 """Adapters: nothing changes at first, merged is the same as beside, on every mesh; and in PEFT's folders."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +25,11 @@ MIXTURE = ModelConfig(
     d_hidden=48,
     max_length=32,
     experts=4,
+)
+LATENT = replace(
+    MIXTURE,
+    **{"qk_norm": False, "kv_heads": 4, "rotary_dim": 4, "value_dim": 6, "latent_rank": 16},
+    **{"query_rank": 24, "dense_layers": 1, "dense_hidden": 48, "shared_experts": 1, "router": "sigmoid"},
 )
 LORA = LoRAConfig(rank=4, dropout=0.2, rank_stabilized=True)
 TOKENS = np.random.default_rng(0).integers(0, 96, (8, 16)).astype(np.int32)
@@ -51,7 +58,7 @@ def alone(config, make_mesh):
     """Of the dense model and the mixture on one device: outputs with adapters, gradient norms."""
     found = {}
     with jax.set_mesh(make_mesh(fsdp=1)):
-        for name, shape in (("dense", config), ("mixture", MIXTURE)):
+        for name, shape in (("dense", config), ("mixture", MIXTURE), ("latent", LATENT)):
             _, adapted, adapters = made(shape)
             found[name] = outputs(adapted, adapters)
     return found
@@ -67,10 +74,13 @@ def outputs(adapted, adapters):
     return logits, {name: jnp.sqrt(jnp.sum(value**2)) for name, value in gradient.items()}
 
 
-@pytest.mark.parametrize("name", ["dense", "mixture"])
-def test_adapters_change_nothing_at_first_and_merge_exactly(config, make_mesh, alone, name):
+@pytest.mark.parametrize(
+    ("name", "matrices"),
+    [("dense", 4 + 3), ("mixture", 4 + 3), ("latent", 2 * 5 + 3 * 3)],  # shared experts', the first layer's
+)
+def test_adapters_change_nothing_at_first_and_merge_exactly(config, make_mesh, alone, name, matrices):
     with jax.set_mesh(make_mesh(fsdp=1)):
-        model, adapted, adapters = made({"dense": config, "mixture": MIXTURE}[name])
+        model, adapted, adapters = made({"dense": config, "mixture": MIXTURE, "latent": LATENT}[name])
         before = np.asarray(forward(model, TOKENS))
         np.testing.assert_array_equal(forward(adapted, TOKENS), before)
         beside = forward(lora.put(adapted, adapters), TOKENS)
@@ -79,8 +89,7 @@ def test_adapters_change_nothing_at_first_and_merge_exactly(config, make_mesh, a
         np.testing.assert_allclose(forward(merged, TOKENS), beside, atol=1e-5)
         assert np.abs(beside - before).max() > 0.3
         assert all(float(norm) > 1e-7 for norm in alone[name][1].values()), "every adapter learns"
-        wanted = {"attention": 4, "mlp": 3}
-        assert len(adapters) == 2 * sum(wanted.values())
+        assert len(adapters) == 2 * matrices
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,15 @@ from jaxtrain.train.step import make_step
 SMALL = ModelConfig(
     vocab_size=96, layers=4, d_model=32, heads=4, kv_heads=4, head_dim=8, d_hidden=48, stage_microbatches=2
 )
+LATENT = dict(
+    **{"layers": 5, "qk_norm": False, "head_dim": 12, "rotary_dim": 4, "value_dim": 8, "latent_rank": 16},
+    **{"query_rank": 24, "dense_layers": 1, "dense_hidden": 48, "experts": 8, "shared_experts": 1},
+    **{"router": "sigmoid", "expert_groups": 4, "groups_per_token": 2, "balance_loss": 0.0},
+)
 MODELS = {
     "dense": dataclasses.replace(SMALL, window=6, global_every=2),
     "experts": dataclasses.replace(SMALL, experts=4, balance_loss=0.0),
+    "latent": dataclasses.replace(SMALL, **LATENT),
 }
 MESHES = [
     {"stage": 2, "context": 2, "tensor": 2},
@@ -77,7 +83,7 @@ def one(make_mesh):
     return {name: measured(config, {"fsdp": 1}, make_mesh) for name, config in MODELS.items()}
 
 
-QUICK = [("dense", MESHES[0]), ("experts", MESHES[1])]
+QUICK = [("dense", MESHES[0]), ("experts", MESHES[1]), ("latent", {"stage": 2, "expert": 2, "tensor": 2})]
 CASES = [(name, axes) for name in MODELS for axes in MESHES]
 
 
