@@ -47,6 +47,24 @@ LONGROPE = {
     "short_factor": [1.0, 1.25, 1.5],
     "long_factor": [1.0, 2.0, 6.0],
 }
+DEEPSEEK = {
+    "num_hidden_layers": 4,
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 16,
+    "q_lora_rank": 24,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 10,
+    "first_k_dense_replace": 1,
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 3,
+    "n_group": 4,
+    "topk_group": 2,
+    "moe_intermediate_size": 24,
+    "n_shared_experts": 2,
+    "tie_word_embeddings": False,
+    "num_nextn_predict_layers": 0,
+}
 IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None}
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", {"vocab_size": VOCAB, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64}),
@@ -117,6 +135,18 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "pythia": (
         "gpt_neox",
         {key: value for key, value in SMALL.items() if key != "num_key_value_heads"} | IDS,
+    ),
+    "deepseek_v3": (
+        "deepseek_v3",
+        SMALL | IDS | DEEPSEEK | {"rope_parameters": YARN | {"mscale": 1.0, "mscale_all_dim": 0.5}},
+    ),
+    "moonlight": (
+        "deepseek_v3",
+        SMALL
+        | IDS
+        | DEEPSEEK
+        | {"q_lora_rank": None, "n_group": 1, "topk_group": 1, "rope_interleave": False, "v_head_dim": 12}
+        | {"first_k_dense_replace": 0, "norm_topk_prob": False, "n_shared_experts": 1},
     ),
     "gpt_oss": (
         "gpt_oss",

@@ -33,7 +33,7 @@ SCALINGS: Mapping[str, Mapping[str, tuple[str, Any]]] = {
     "yarn": _FROM
     | _SCALE
     | {"rope_low_frequency": ("beta_slow", 1.0), "rope_high_frequency": ("beta_fast", 32.0)}
-    | {"rope_truncate": ("truncate", True)},
+    | {"rope_truncate": ("truncate", True), "rope_score_scale": ("mscale_all_dim", 0.0)},
     "longrope": _FROM | _SCALE | {"rope_short": ("short_factor", ...), "rope_long": ("long_factor", ...)},
 }
 """Kind of rope scaling → our field → its key, and what an absent key means (...: it has to be there)."""
@@ -54,7 +54,8 @@ def read_config(hf: Said, where: str) -> tuple[Family, ModelConfig]:
     quantised = hf.get("quantization_config")
     method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
     if quantised is not None and (family.model_type, method) != ("gpt_oss", "mxfp4"):
-        raise UserError(f"{where}: quantization_config: quantised weights are not read; name the whole model")
+        words = "quantised weights are not read; name a copy of the model in bfloat16"
+        raise UserError(f"{where}: quantization_config {method or ''}: {words}")
     for key, value in family.expected.items():
         if key in hf and hf[key] != value:
             raise UserError(f"{where}: {key} {hf[key]!r} is not supported, only {value!r}")
@@ -66,6 +67,8 @@ def read_config(hf: Said, where: str) -> tuple[Family, ModelConfig]:
         if ours not in fields:
             raise UserError(f"{where}: {family.keys[ours]} is absent")
     _check_numbers(fields, family.keys, where)
+    if "latent_rank" in fields:
+        fields["head_dim"] += fields["rotary_dim"]
     fields.setdefault("kv_heads", fields["heads"])
     fields.setdefault("head_dim", fields["d_model"] // fields["heads"])
     fields.setdefault("d_hidden", 4 * fields["d_model"])
@@ -86,7 +89,7 @@ def read_config(hf: Said, where: str) -> tuple[Family, ModelConfig]:
 
 LARGEST = {"layers": 10_000, "experts": 100_000, "d_model": 1 << 20, "head_dim": 1 << 16, "heads": 1 << 16}
 """Of what decides how much is made; any other whole number is at most 2^28."""
-_MAY_BE_ZERO = ("window", "global_every", "experts")
+_MAY_BE_ZERO = ("window", "global_every", "experts", "shared_experts", "dense_layers", "dense_hidden")
 
 
 def _check_numbers(fields: Said, keys: Mapping[str, str], where: str) -> None:
@@ -150,6 +153,8 @@ def _read_rope(family: Family, said: Said, hf: Said, fields: Said, where: str) -
         if value is ...:
             raise UserError(f"{where}: rope scaling {kind!r} without {key}")
         found[ours] = tuple(map(float, value)) if KINDS[ours] is tuple else KINDS[ours](value)
+    if "latent_rank" not in family.keys:
+        found.pop("rope_score_scale", None)  # the others' code does not read it
     return found
 
 
@@ -198,7 +203,9 @@ def write_config(config: ModelConfig) -> tuple[Family, dict[str, Any]]:
 def _fields_of(family: Family, config: ModelConfig) -> dict[str, Any]:
     hf: dict[str, Any] = {key: value for key, value in family.expected.items() if value is not None}
     hf |= {key: getattr(config, ours) for ours, key in family.keys.items()}
-    hf |= {key: hf[key] or None for key in CAPS.values() if key in hf}
+    hf |= {key: hf[key] or None for key in (*CAPS.values(), "q_lora_rank") if key in hf}
+    if "latent_rank" in family.keys:
+        hf |= {"qk_nope_head_dim": config.head_dim - config.rotary_dim, family.predicted: 0}
     if "activation" in family.keys:
         names = {ours: name for name, ours in reversed(ACTIVATIONS.items())}
         hf[family.keys["activation"]] = names.get(config.activation)
@@ -226,11 +233,12 @@ def _rope_fields(family: Family, config: ModelConfig) -> dict[str, Any]:
     if config.rope_scaling != "none":
         table = SCALINGS[config.rope_scaling]
         scaling = {key: getattr(config, ours) for ours, (key, _) in table.items()}
-        scaling = {"rope_type": config.rope_scaling} | scaling
-        if not config.rope_attention_factor:
-            scaling.pop("attention_factor", None)
+        left_out = [key for key in ("attention_factor", "mscale_all_dim") if not scaling.get(key)]
+        scaling = {"rope_type": config.rope_scaling} | {
+            key: value for key, value in scaling.items() if key not in left_out
+        }
     hf: dict[str, Any] = {"rope_theta": config.rope_theta, "rope_scaling": scaling}
-    if config.rotary_dim or family.rotates_part:
+    if "rotary_dim" not in family.keys and (config.rotary_dim or family.rotates_part):
         hf["partial_rotary_factor"] = (config.rotary_dim or config.head_dim) / config.head_dim
     if family.model_type == "gpt_neox":
         hf |= {"rotary_pct": hf["partial_rotary_factor"], "rotary_emb_base": config.rope_theta}

@@ -47,6 +47,8 @@ class Family:
     """Whether `partial_rotary_factor` may leave dimensions of a head without rotation."""
     has_local_rope: bool = False
     """Whether local layers keep the base of the others when these are stretched."""
+    predicted: str = ""
+    """Key of how many layers stand behind the others to predict further tokens; they are not read."""
     nested: str = ""
     """Key of config.json under which the language model's own stand, where others stand beside it."""
 
@@ -233,6 +235,31 @@ FAMILIES = (
         defaults={"num_key_value_heads": 4, "max_position_embeddings": 32_768}
         | {"num_experts": 128, "num_experts_per_tok": 8, "norm_topk_prob": False},
         names="qwen3_moe",
+    ),
+    Family(
+        model_type="deepseek_v3",
+        architecture="DeepseekV3ForCausalLM",
+        fixed=RMS | {"router": "sigmoid"},
+        keys=KEYS
+        | EXPERTS
+        | {"latent_rank": "kv_lora_rank", "query_rank": "q_lora_rank", "value_dim": "v_head_dim"}
+        | {"head_dim": "qk_nope_head_dim", "rotary_dim": "qk_rope_head_dim"}
+        | {"rotary_interleaved": "rope_interleave", "experts_scale": "routed_scaling_factor"}
+        | {"experts": "n_routed_experts", "d_hidden": "moe_intermediate_size"}
+        | {"shared_experts": "n_shared_experts", "normalize_experts": "norm_topk_prob"}
+        | {"expert_groups": "n_group", "groups_per_token": "topk_group"}
+        | {"dense_layers": "first_k_dense_replace", "dense_hidden": "intermediate_size"},
+        expected=SILU
+        | {"attention_bias": False, "scoring_func": "sigmoid", "topk_method": "noaux_tc"}
+        | {"moe_layer_freq": 1},
+        defaults={"num_key_value_heads": 128, "max_position_embeddings": 4096, "q_lora_rank": 1536}
+        | {"rope_interleave": True, "n_shared_experts": 1, "num_experts_per_tok": 8}
+        | {"norm_topk_prob": True, "n_group": 8, "topk_group": 4, "routed_scaling_factor": 2.5}
+        | {"first_k_dense_replace": 3},
+        required=("vocab_size", "layers", "d_model", "heads", "d_hidden", "dense_hidden", "experts")
+        + ("latent_rank", "head_dim", "rotary_dim", "value_dim"),
+        names="deepseek_v3",
+        predicted="num_nextn_predict_layers",
     ),
     Family(
         model_type="gpt_oss",

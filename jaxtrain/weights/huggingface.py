@@ -7,6 +7,7 @@ the largest tensor (as read, turned and cast), not for the model. Nothing is unp
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -48,9 +49,12 @@ def load(folder: str | Path, dtype: str = "float32") -> Transformer:
     Errors: UserError naming the architecture, field or tensor that is unknown, missing, extra or misshapen.
     """
     folder = Path(folder)
-    family, config = config_json.read_config(read_object(folder / CONFIG), str(folder / CONFIG))
+    said = read_object(folder / CONFIG)
+    family, config = config_json.read_config(said, str(folder / CONFIG))
     files = tensor_files(folder)
     names = _canonical(family, set(files), str(folder))
+    more = said.get(family.predicted)
+    names = _without_predicted(names, config.layers, more if type(more) is int else 0, str(folder))
     packed = {name.removesuffix(BLOCKS) for name in names if name.endswith(BLOCKS)}
 
     def read(name: str) -> np.ndarray:
@@ -223,6 +227,15 @@ def _canonical(family: Family, names: set[str], where: str) -> dict[str, str]:
     if others:
         say(f"{where}: the text model alone is read, not {', '.join(sorted(others))}")
     return found
+
+
+def _without_predicted(names: dict[str, str], layers: int, more: int, where: str) -> dict[str, str]:
+    """Names without those of the `more` layers behind the model's own, which is told."""
+    layer_of = {name: re.search(r"\blayers\.(\d+)\.", name) for name in names} if more else {}
+    beyond = {name for name, at in layer_of.items() if at and layers <= int(at[1]) < layers + more}
+    if beyond:
+        say(f"{where}: layers from {layers} on predict further tokens and are unread: {len(beyond)} tensors")
+    return {name: file for name, file in names.items() if name not in beyond}
 
 
 def _check_names(config: ModelConfig, wanted: list[Part], names: set[str], where: str) -> None:

@@ -142,7 +142,7 @@ def _places(config: ModelConfig) -> tuple[dict[str, Part], bool]:
     """Our weights of the blocks by name; and whether Hugging Face's modules are Conv1D."""
     family, _ = write_config(config)
     every = parts(family, config)
-    own = [part for part in every if part.ours.startswith("blocks.") and part.inputs]
+    own = [part for part in every if "blocks." in part.ours and part.inputs]
     return {part.ours.removeprefix("blocks."): part for part in own}, family.names == "gpt2"
 
 

@@ -107,6 +107,7 @@ def parts(family: Family, config: ModelConfig) -> list[Part]:
     shapes = jax.eval_shape(lambda: Transformer(config, jax.random.key(0)))
     has = {name_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)}
     found = {"gpt2": _gpt2, "gpt_neox": _gpt_neox}.get(family.names, _llama)(family.names, config)
+    found += [replace(part, ours=f"first_{part.ours}") for part in found if part.ours.startswith("blocks.")]
     begin = lambda name: name.replace("model.", family.prefix, 1)  # noqa: E731
     return [replace(part, name=begin(part.name)) for part in found if part.ours in has]
 
@@ -116,12 +117,14 @@ def tensors(part: Part, config: ModelConfig) -> Iterator[tuple[tuple[int, ...], 
     if "{layer}" not in part.name:
         yield (), part.name
         return
-    for layer in range(config.layers):
+    dense = config.dense_layers
+    layers = range(dense) if part.ours.startswith("first_") else range(dense, config.layers)
+    for at, layer in enumerate(layers):
         if "{expert}" not in part.name:
-            yield (layer,), part.name.format(layer=layer)
+            yield (at,), part.name.format(layer=layer)
             continue
         for expert in range(config.experts):
-            yield (layer, expert), part.name.format(layer=layer, expert=expert)
+            yield (at, expert), part.name.format(layer=layer, expert=expert)
 
 
 def _named(ours: str, theirs: str, modules: Mapping[Any, str], **how: Any) -> list[Part]:
@@ -139,6 +142,16 @@ MLP = {
     ("up_DF", "up_bias_F"): "up_proj",
     ("down_FD", "down_bias_D"): "down_proj",
 }
+NORMED = {"q_norm.scale": "q_norm", "k_norm.scale": "k_norm"}
+LATENT = {
+    "q_DNH": "q_proj",
+    "q_down_DC": "q_a_proj",
+    "q_norm.scale": "q_a_layernorm",
+    "q_up_CNH": "q_b_proj",
+    "kv_down_DC": "kv_a_proj_with_mqa",
+    "kv_norm.scale": "kv_a_layernorm",
+    "kv_up_CNH": "kv_b_proj",
+}
 _BEFORE = {"attention_norm.scale": "input_layernorm", "mlp_norm.scale": "pre_feedforward_layernorm"}
 _AFTER = {
     "attention_post_norm.scale": "post_attention_layernorm",
@@ -153,14 +166,13 @@ def _llama(names: str, config: ModelConfig) -> list[Part]:
     top = {"embedding_VD": "model.embed_tokens", "norm.scale": "model.norm", "head_DV": "lm_head"}
     found = _named("", "", top)
     found += _named(*attention, {("o_NHD", "o_bias_D"): "o_proj"})
-    found += _named(*attention, {"q_norm.scale": "q_norm", "k_norm.scale": "k_norm"})
     if names == "phi3":
         found += _qkv(config, f"{layer}self_attn.qkv_proj")
         for n, one in enumerate(("gate_DF", "up_DF")):
             found += _named(*mlp, {one: "gate_up_proj"}, piece=(n, 1, 2))
         found += _named(*mlp, {"down_FD": "down_proj"})
     else:
-        found += _named(*attention, QKV)
+        found += _named(*attention, LATENT if names == "deepseek_v3" else QKV | NORMED)
         found += _named(*mlp, {"up_DF": "fc1", "down_FD": "fc2"} if names == "nanochat" else MLP)
     found += _gpt_oss(config, layer) if names == "gpt_oss" else _experts(names, layer)
     norms = {"attention_norm.scale": "input_layernorm", "mlp_norm.scale": "post_attention_layernorm"}
@@ -172,8 +184,10 @@ def _experts(names: str, layer: str) -> list[Part]:
     if names == "mixtral":
         where, experts = f"{layer}block_sparse_moe.", ("w1", "w3", "w2")
     matrices = dict(zip(("gate_EDF", "up_EDF", "down_EFD"), experts, strict=True))
-    router = _named("blocks.mlp.", where, {"router_DE": "gate"})
-    return router + _named("blocks.mlp.", f"{where}experts.{{expert}}.", matrices)
+    found = _named("blocks.mlp.", where, {"router_DE": "gate"})
+    found.append(Part("blocks.mlp.choice_bias_E", f"{where}gate.e_score_correction_bias"))
+    found += _named("blocks.mlp.shared.", f"{where}shared_experts.", MLP)
+    return found + _named("blocks.mlp.", f"{where}experts.{{expert}}.", matrices)
 
 
 def _gpt_oss(config: ModelConfig, layer: str) -> list[Part]:

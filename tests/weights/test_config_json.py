@@ -34,6 +34,13 @@ SPARSE |= {"intermediate_size": 48, "num_key_value_heads": 2}
             {"rope_theta": 1e6, "rope_local_theta": 1e4, "window": 4096, "global_every": 6},
         ),
         ("smollm3", {}, {"rope_theta": 2e6, "global_every": 4, "tied": True}),
+        (
+            "deepseek_v3",
+            {"num_key_value_heads": 4, "moe_intermediate_size": 24, "n_routed_experts": 16}
+            | {"kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 8},
+            {"query_rank": 1536, "head_dim": 12, "dense_layers": 3, "dense_hidden": 48, "experts_scale": 2.5}
+            | {"expert_groups": 8, "groups_per_token": 4, "experts_per_token": 8, "shared_experts": 1},
+        ),
         ("gpt_neox", {}, {"rotary_dim": 2, "activation": "gelu_exact", "parallel": True}),
     ],
 )
@@ -71,6 +78,22 @@ def test_the_text_model_of_a_multimodal_folder_is_read_alone(tmp_path, capsys):
         assert source.config.global_every == 6
         assert source.load().embedding_VD[...].shape == (references.VOCAB, 32)
         assert "the text model alone is read, not vision_tower" in capsys.readouterr().err
+
+
+def test_layers_that_predict_further_tokens_are_left_unread_and_told(tmp_path, capsys):
+    """As DeepSeek-V3 is published: one behind the last, and fp8, which has to become bfloat16 first."""
+    meta, _ = references.stored("deepseek_v3")
+    behind = {"model.layers.4.eh_proj.weight": [32, 64], "model.layers.4.shared_head.head.weight": [128, 32]}
+    for more in (1, 0):
+        config = meta["config"] | {"num_nextn_predict_layers": more}
+        references.write_folder(tmp_path / str(more), config, meta["shapes"] | behind)
+    weights.open(tmp_path / "1").load()
+    assert "layers from 4 on predict further tokens and are unread: 2 tensors" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"layers\.4\.eh_proj\.weight is not of this architecture"):
+        weights.open(tmp_path / "0").load()
+    quantised = {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}
+    with pytest.raises(UserError, match="quantization_config fp8: .* a copy of the model in bfloat16"):
+        read_config(meta["config"] | quantised, "config.json")
 
 
 def test_a_base_models_names_and_buffers_are_read(tmp_path):

@@ -16,7 +16,7 @@ from jaxtrain.train.losses import token_loss
 from jaxtrain.weights import load_pretrained, save_pretrained
 
 NAMES = sorted(references.CONFIGS)
-OWN_MIXERS = ["gpt_oss", "nanochat"]
+OWN_MIXERS = ["gpt_oss", "nanochat", "deepseek_v3"]
 """Those with layers that the others do not try."""
 forward = jax.jit(lambda model, tokens: model(tokens))
 

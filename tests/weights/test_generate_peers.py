@@ -63,7 +63,7 @@ def test_greedy_is_transformers_generate(name, tmp_path):
     np.testing.assert_array_equal(ours.tokens_BN, theirs.numpy())
 
 
-@pytest.mark.parametrize("name", ["llama3", "qwen2.5", "gemma2", "gpt_oss", "nanochat"])
+@pytest.mark.parametrize("name", ["llama3", "qwen2.5", "gemma2", "gpt_oss", "nanochat", "deepseek_v3"])
 def test_peft_loads_our_adapter_and_we_load_theirs(name, tmp_path):
     import torch  # pyrefly: ignore[missing-import]
     from peft import LoraConfig, PeftModel, get_peft_model  # pyrefly: ignore[missing-import]
@@ -71,7 +71,7 @@ def test_peft_loads_our_adapter_and_we_load_theirs(name, tmp_path):
     folder = folder_of(name, tmp_path)
     model = load_pretrained(folder)
     # of a mixture PEFT has modules of attention alone
-    of_attention = r"attention\.[qkvo]_.*"
+    of_attention = r"attention\.[qkvo]+_.*"
     targets = of_attention if model.config.experts else LoRAConfig.targets
     config = LoRAConfig(rank=4, alpha=8.0, rank_stabilized=name == "llama3", targets=targets)
     adapted = jax.jit(lora.adapt, static_argnums=1)(model, config, jax.random.key(0))
@@ -94,7 +94,7 @@ def test_peft_loads_our_adapter_and_we_load_theirs(name, tmp_path):
         r=3,
         lora_alpha=5,
         target_modules=[
-            "q_proj",
+            "q_a_proj" if model.config.query_rank else "q_proj",
             "o_proj",
             *(["down_proj"] if model.config.gated and not model.config.experts else []),
         ],
