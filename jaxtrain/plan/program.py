@@ -193,7 +193,7 @@ def _sampling(work: Work, learner: Learner, state: TrainState, mesh: AnyMesh, me
         return generate(model, tokens, segments, keys, max_new=asking.new, temperature=1.0, stop=0, pad=0)
 
     own, tensor, width = rows // meshes.batch_rows(), mesh.shape["tensor"], work.width
-    slots = asking.prompt + asking.new
+    slots, (heads, *widths) = asking.prompt + asking.new, model.cached
     decoder = weights_of(model) * width // tensor
     scores = 2 * 4 * own * model.heads // tensor * asking.prompt * slots
     hidden = own * asking.prompt * (4 * model.d_hidden // tensor + 4 * model.d_model) * width
@@ -206,7 +206,7 @@ def _sampling(work: Work, learner: Learner, state: TrainState, mesh: AnyMesh, me
         memory=dataclasses.replace(
             memory,
             batch=2 * _bytes(asked),
-            kept=own * slots * 2 * model.layers * model.kv_heads * model.head_dim // tensor * width,
+            kept=own * slots * model.layers * max(1, heads // tensor) * sum(widths) * width,
             working=decoder + max(scores + hidden, logits),
         ),
         rows=rows,
@@ -222,7 +222,7 @@ def _policy(learner: Learner, learned: Any, frozen: Any) -> Any:
 def weights_of(model: ModelConfig) -> int:
     """Their number, all experts included."""
     idle = max(0, model.experts - model.experts_per_token)
-    experts = 3 * model.layers * model.d_model * model.d_hidden * idle
+    experts = 3 * (model.layers - model.dense_layers) * model.d_model * model.d_hidden * idle
     embedding = 0 if model.tied else model.d_model * model.vocab_size
     return model.matmul_parameters + embedding + experts
 
@@ -247,8 +247,7 @@ def _at_work(work: Work, mesh: AnyMesh) -> int:
     chunk = min(tokens, max(losses.TOKENS, losses.LOGITS // vocab))
     loss = model.d_model * vocab * (4 + work.width) + 3 * 4 * chunk * vocab
     hidden = model.d_hidden * (model.experts_per_token * shape["expert"] if model.experts else 1)
-    attention = model.d_model * model.head_dim * (2 * model.heads + 2 * model.kv_heads)
     mlps = max(1, model.experts // shape["expert"]) * (3 if model.gated else 2)
-    gathered = (attention + mlps * model.d_model * model.d_hidden) // shape["tensor"]
+    gathered = (model.attention_parameters + mlps * model.d_model * model.d_hidden) // shape["tensor"]
     layer = 2 * gathered + tokens * (4 * hidden + 4 * model.d_model) // shape["tensor"]
     return loss + layer * work.width

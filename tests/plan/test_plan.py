@@ -397,6 +397,7 @@ ON_ACCELERATORS = (
     "llama3_8b",
     "llama3_70b",
     "qwen3_moe",
+    "deepseek_v3",
     "smollm2_135m",
     "gsm8k_grpo",
 )

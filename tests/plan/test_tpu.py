@@ -86,6 +86,7 @@ def test_a_stage_gathers_in_its_turns(changes: dict[str, Any]) -> None:
         ("llama3_8b", "v5e:16x16", 0),
         ("llama3_70b", "v5p:8x8x8", 0),
         ("qwen3_moe", "v5p:4x4x4", 0),
+        ("deepseek_v3", "v5p:8x8x8", 0),
     ],
 )
 def test_configs_compile_and_fit(name: str, topology: str, filled: float) -> None:
