@@ -186,6 +186,7 @@ def _make(
     # seconds of all runs on this folder; energy of the last alone, where counters measured it
     spent, measured = time.monotonic() - begun, meter.kilowatt_hours
     cost = {**before, "seconds": round(before["seconds"] + spent, 2), "command": COMMAND.get()}
+    cost["date"] = time.strftime("%Y-%m-%d", time.gmtime())
     if measured:
         cost["measured"] = {"seconds": round(spent, 2), "kilowatt_hours": measured}
     write_json(partial / COST, cost)

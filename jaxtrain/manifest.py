@@ -111,8 +111,8 @@ def differences(stands: Manifest, described: Manifest, config: Any) -> list[Diff
     older, found = is_older(stands), []
     if not older and stands["version"] != described["version"]:
         found.append(Difference("VERSION", stands["version"], described["version"]))
-    before = _flat(stands.get("config", {}))
-    for path, value in _flat(described["config"]).items():
+    before = flat(stands.get("config", {}))
+    for path, value in flat(described["config"]).items():
         is_default, changeable = _marks(config, path)
         added = value if older or is_default else None
         # what is in `train` was at the top of older configs, which had a class of their own there
@@ -126,7 +126,7 @@ def differences(stands: Manifest, described: Manifest, config: Any) -> list[Diff
     return found
 
 
-def _flat(value: Any, path: Place = ()) -> dict[Place, Any]:
+def flat(value: Any, path: Place = ()) -> dict[Place, Any]:
     """JSON of a config by its fields; a mapping counts by its keys too, a list of configs by its length."""
     match value:
         case dict():
@@ -136,7 +136,7 @@ def _flat(value: Any, path: Place = ()) -> dict[Place, Any]:
             own, parts = {path: len(value)}, enumerate(value)
         case _:
             return {path: value}
-    return own | {k: v for key, part in parts for k, v in _flat(part, (*path, key)).items()}
+    return own | {k: v for key, part in parts for k, v in flat(part, (*path, key)).items()}
 
 
 def _marks(config: Any, path: Place) -> tuple[bool, bool]:

@@ -30,17 +30,6 @@ config = FinetuneConfig(
     batch_size=4,
     length=256,
     heldout_share=0.02,
-    sample_questions=(
-        "What is the capital of France?",
-        "How can I make a friend happy?",
-        "Give me three tips for a good night's sleep.",
-        "Explain in two sentences why the sky is blue.",
-        "Write a short poem about rain.",
-        "How do I boil an egg?",
-        "What should I pack for a day at the beach?",
-        "Name five animals that live in Africa.",
-        "Write a thank-you note to a teacher.",
-        "What is the difference between a lake and a sea?",
-    ),
+    sample_questions=(),
     out=f"{RUNS}/4_finetune",
 )

@@ -1,7 +1,7 @@
 """jaxtrain evaluate configs/assistant/5_evaluate.py
 
 The same 241 questions before and after, answered greedily. Result in four minutes on two busy cores: 63.5 %
-before (standard error 3.1), 71.4 % after (2.9).
+before (standard error 3.1), 71.4 % after (2.9). Ten more, which nothing grades, are answered for the report.
 """
 
 from pathlib import Path
@@ -14,5 +14,17 @@ config = EvaluateConfig(
     models={"SmolLM2": "smollm2_135m", "assistant": f"{RUNS}/4_finetune"},
     benchmarks="data/assistant",
     tasks=("data/assistant/task.py",),
+    questions=(
+        "What is the capital of France?",
+        "How can I make a friend happy?",
+        "Give me three tips for a good night's sleep.",
+        "Explain in two sentences why the sky is blue.",
+        "Write a short poem about rain.",
+        "How do I boil an egg?",
+        "What should I pack for a day at the beach?",
+        "Name five animals that live in Africa.",
+        "Write a thank-you note to a teacher.",
+        "What is the difference between a lake and a sea?",
+    ),
     out=f"{RUNS}/5_evaluate",
 )

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from jaxtrain.classify import linear
-from jaxtrain.decode.answers import answers
 from jaxtrain.document import Document, read_records, source_files
 from jaxtrain.evaluate.choices import Scorer
 from jaxtrain.runtime.errors import UserError
@@ -164,7 +163,7 @@ def refusal(scorer: Scorer, folder: Path, most: int, what: str) -> Rows:
         for file in sorted(folder.glob(f"{kind}_prompts.jsonl*"))[:1]:
             prompts = [_first_question(row) for row in _evenly(read_rows(file), most)]
             asked = [[{"role": "user", "content": text}] for text in prompts]
-            written = _written(scorer, asked, max_new=48, temperature=0.0)
+            written = scorer.written(asked, max_new=48, temperature=0.0)
             declined = [REFUSALS.search(answer[:200]) is not None for answer in written]
             row = _share(f"{kind} requests declined", declined)
             interval = f"95 % {row['low']:.3f} to {row['high']:.3f}"
@@ -184,7 +183,7 @@ def toxicity(scorer: Scorer, config: BiasConfig) -> Rows:
         for _ in range(config.samples)
     ]
     ids = [[*scorer.start, *scorer.tokenizer.encode(text)] for _, text in asked]
-    toxic = [classifier.score(text) > 0.5 for text in _written(scorer, ids, max_new=24, seed=config.seed)]
+    toxic = [classifier.score(text) > 0.5 for text in scorer.written(ids, max_new=24, seed=config.seed)]
     return _shares(toxic, [term for term, _ in asked], whole="all terms")
 
 
@@ -217,13 +216,6 @@ def _prefers(scorer: Scorer, pairs: Sequence[tuple[str, str]], what: str) -> lis
     """Whether the first text of a pair is the likelier one, as a whole."""
     found = scorer.pairs([("", text) for pair in pairs for text in pair], what)
     return [first.nats > second.nats for first, second in zip(found[::2], found[1::2], strict=True)]
-
-
-def _written(scorer: Scorer, asked: Sequence[Any], **settings: Any) -> list[str]:
-    """What follows messages or ids, up to the model's end of text or of its turn."""
-    stop = scorer.tokenizer.stop
-    found = answers(scorer.model, scorer.tokenizer, asked, rows=scorer.batch_size, **settings)
-    return [scorer.tokenizer.decode([token for token in ids if token not in stop]) for ids in found]
 
 
 def _first_question(row: Row) -> str:

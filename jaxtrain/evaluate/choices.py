@@ -1,7 +1,9 @@
 """Benchmark items as ids, and what the model makes of them: how likely choices are, and what it answers."""
 
 from collections.abc import Sequence
+from typing import Any
 
+from jaxtrain.decode.answers import answers
 from jaxtrain.decode.dialogues import Dialogue, Drawn, Played, beginning, ending, opening, play
 from jaxtrain.decode.request import Request, ends_with
 from jaxtrain.decode.sampling import Settings
@@ -59,6 +61,11 @@ class Scorer:
         """Of each continuation after its context, both as ids."""
         tokens, pad = self.batch_size * self.length, self.tokenizer.pad
         return likelihoods(self.model, pairs, tokens=tokens, pad=pad, what=what)
+
+    def written(self, asked: Sequence[Any], **settings: Any) -> list[str]:
+        """What follows messages or ids, up to the model's end of text or of its turn."""
+        found = answers(self.model, self.tokenizer, asked, rows=self.batch_size, **settings)
+        return [self.tokenizer.decode([i for i in ids if i not in self.tokenizer.stop]) for ids in found]
 
     def dialogues(self, items: Sequence[Played], what: str = "answers") -> list[Dialogue]:
         """Each item played to its end, by the likeliest tokens; what was read in one turn serves the next."""

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 import jax
 
 from jaxtrain import artifact, weights
+from jaxtrain.decode.answers import chats
 from jaxtrain.evaluate import benchmarks, bias, core, heldout, hub, memorization
 from jaxtrain.evaluate.bias import BiasConfig
 from jaxtrain.evaluate.choices import Scorer
@@ -28,6 +29,8 @@ from jaxtrain.tasks import catalog
 from jaxtrain.tasks.task import Task
 
 Results = dict[str, list[dict[str, Any]]]
+LONGEST_ANSWER = 96
+"""Tokens of an answer to one of `questions`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,8 @@ class EvaluateConfig:
     """Folder with the benchmarks' files, or `hub`: fetched by the package `datasets` into data/hub."""
     tasks: tuple[str, ...] = ("arc_easy", "piqa", "winogrande")
     """Benchmarks to run, or .py files that define a `task`."""
+    questions: tuple[str, ...] = ()
+    """Asked of every model, and answered greedily, to be read side by side; nothing is graded."""
     items: Count = 250
     """Items of each benchmark at most, the first of its file."""
     unconditional: bool = False
@@ -126,6 +131,12 @@ def _evaluate(config: EvaluateConfig, tasks: list[Task], folder: Path) -> dict[s
             found |= core.measure(scorer, config.core, what=name)
             found |= memorization.measure(scorer, config.memorization, config.data, what=name)
             found |= bias.measure(scorer, config.bias, what=name)
+            if config.questions:
+                asked, most = [*chats(config.questions).values()], min(LONGEST_ANSWER, length // 2)
+                said = zip(
+                    config.questions, scorer.written(asked, max_new=most, temperature=0.0), strict=True
+                )
+                found["answers"] = [{"question": question, "answer": text} for question, text in said]
             if config.harness:
                 from jaxtrain.evaluate import harness  # needs the extra
 

@@ -14,8 +14,10 @@ import jax
 
 import jaxtrain
 from jaxtrain import artifact
+from jaxtrain.integrity import read_json
+from jaxtrain.manifest import flat
 from jaxtrain.model.config import ModelConfig
-from jaxtrain.report import census, costs
+from jaxtrain.report import census, costs, incident
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.files import read_object
 from jaxtrain.runtime.progress import say
@@ -108,7 +110,12 @@ def gather(folders: Mapping[str, Path], prices: costs.Prices | None = None) -> R
         "cost": None if live else costs.gather(folders, accelerated, prices or costs.Prices()),
         "run": {
             "versions": versions,
-            "fingerprints": {name: manifest["fingerprint"] for name, manifest in manifests.items()},
+            # of the newest artifact; a date is no part of what an artifact is made of
+            "date": max(
+                (read_json(folder / artifact.COST) or {}).get("date", "") for folder in folders.values()
+            ),
+            "config": {name: _fields(made["config"]) for name, made in manifests.items()},
+            "fingerprints": {name: made["fingerprint"] for name, made in manifests.items()},
         },
     }
     for name, folder in folders.items():
@@ -119,10 +126,26 @@ def gather(folders: Mapping[str, Path], prices: costs.Prices | None = None) -> R
         results.setdefault("trained", {}).update(found.pop("trained", {}))
         results |= found
     logs = {name: folder / "metrics.jsonl" for name, folder in folders.items()}
-    results["flags"] = {name: of_kind(read_lines(log), "flag") for name, log in logs.items() if log.is_file()}
+    lines = {name: read_lines(log) for name, log in logs.items() if log.is_file()}
+    results["flags"] = {name: of_kind(of, "flag") for name, of in lines.items()}
+    results["refused"] = {name: _refused(folders[name], of) for name, of in lines.items()}
     if "census" in results:
         results["census"] = census.gather(results["census"], results.get("tokenizer"))
     return results
+
+
+def _fields(config: Line) -> Line:
+    """The fields of a config as on the command line, without those that name inputs."""
+    named = {".".join(map(str, place)): value for place, value in flat(config).items()}
+    return {name: value for name, value in named.items() if "<input " not in str(value)}
+
+
+def _refused(folder: Path, lines: list[Line]) -> list[Line]:
+    """The steps that the guard refused: `step`, and `why` where the batch was kept."""
+    kept = [read_object(file) for file in sorted(folder.glob("incidents/*/incident.json"))]
+    why = {told["step"]: incident.why(told) for told in kept}
+    refused = [line["step"] for line in of_kind(lines) if line.get("accepted") == 0]
+    return [{"step": step, "why": why.get(step, "")} for step in refused]
 
 
 def is_live(folder: Path) -> bool:
@@ -300,14 +323,14 @@ def _finetuned(folder: Path, manifest: Line, counts: Line) -> Results:
     evaluated, trained = of_kind(lines, "heldout"), of_kind(lines)
     if not trained:
         raise UserError("finetune's metrics.jsonl has no steps: nothing to report")
-    last = evaluated[-1]["loss"] if evaluated else None
-    return {"finetune": {"steps": len(trained), "loss": trained[-1]["loss"], "heldout_loss": last}}
+    losses = [line["loss"] for line in evaluated]
+    return {"finetune": {"steps": len(trained), "loss": trained[-1]["loss"], "heldout_losses": losses}}
 
 
 def _evaluated(folder: Path, manifest: Line, counts: Line) -> Results:
     """Parts that evaluate was not asked for are empty."""
     found = read_object(folder / "results.json")
-    asked = {part: found.get(part, []) for part in (*MEASURED, "harness")}
+    asked = {part: found.get(part, []) for part in (*MEASURED, "harness", "answers")}
     return {"benchmarks": found["tasks"], "heldout": found["heldout"], **asked}
 
 

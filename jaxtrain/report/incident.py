@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,15 @@ def text(folder: Path) -> str:
             batch = {name: arrays[name] for name in arrays.files}
         lines += _rows(file.stem, batch, tokenizer)
     return "\n".join(lines)
+
+
+def why(told: dict[str, Any]) -> str:
+    """What was over its limit, or no number: `gradient norm 0.771, limit 0.749`."""
+    measured = {"loss": told["loss"], "gradient norm": told["grad_norm"]}
+    over = {name: of for name, of in measured.items() if not float(of["value"]) <= float(of["limit"])}
+    return ", ".join(
+        f"{name} {_number(of['value'])}, limit {_number(of['limit'])}" for name, of in over.items()
+    )
 
 
 def _number(value: float | str) -> str:

@@ -1,7 +1,7 @@
 """The pictures of the page, as SVG text."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import cycle
 from typing import Any
 
@@ -19,7 +19,10 @@ MEASURES = {
     "divergence": "divergence, nats a token",
     "entropy": "entropy, nats a token",
     "length": "tokens of an answer",
-    "loss": "training loss",
+    "kl": "KL, nats a sequence",
+    "loss": "loss",
+    "learning_rate": "learning rate",
+    "speed": "tokens a second",
 }
 """Of a line of metrics.jsonl, those that are drawn of any training, the first three of them."""
 WIDTH = {1: 5.8, 2: 7.6, 3: 7.6}
@@ -82,64 +85,45 @@ def _mark(axes: Axes, lines: Lines) -> None:
 
 
 @mpl.rc_context(STYLE)
-def pace(lines: Lines) -> str:
-    """Learning rate, and tokens a second of each step."""
-    trained = gather.of_kind(lines)
-    rate, speed = _panels(2, 2.3)
-    _curve(rate, trained, "learning_rate", color=SERIES[2])
-    rate.set(title="learning rate", xlabel="step", ylim=(0, None))
-    speeds = [{**line, "speed": line["targets"] / line["seconds"]} for line in trained[1:]]
-    _curve(speed, speeds, "speed", color=SERIES[3], lw=1)
-    speed.set(title="tokens a second", xlabel="step", ylim=(0, None))
-    return svg(rate, "pace", "Learning rate by step and tokens a second by step")
-
-
-@mpl.rc_context(STYLE)
-def finetuning(lines: Lines) -> str:
-    """Loss on the assistant's tokens, of training batches and of held-out conversations."""
-    (axes,) = _panels(1, 2.3)
-    _curve(axes, gather.of_kind(lines), "loss", color=SERIES[0], lw=1.2, label="training")
-    look = {"ls": "", "marker": "o", "color": SERIES[1]}
-    _curve(axes, gather.of_kind(lines, "heldout"), "loss", label="held-out conversations", **look)
-    axes.set(title="loss, nats a token of the assistant", xlabel="step")
-    axes.legend()
-    return svg(axes, "finetune", "Fine-tuning loss by step, of training and of held-out conversations")
-
-
-@mpl.rc_context(STYLE)
-def learning(name: str, lines: Lines) -> str:
+def learning(name: str, lines: Lines, measures: Iterable[str] = MEASURES) -> str:
     """What a training said of itself, a panel a measure; a policy's by rounds of sampling. Empty: nothing."""
     rounds = gather.of_kind(lines, "round")
     by, found = ("round", rounds) if rounds else ("step", gather.of_kind(lines))
-    shown = [measure for measure in MEASURES if any(measure in line for line in found)][: max(WIDTH)]
+    heldout = [] if rounds else gather.of_kind(lines, "heldout")
+    shown = [measure for measure in measures if any(measure in line for line in found + heldout)][
+        : max(WIDTH)
+    ]
     for axes, measure in zip(_panels(len(shown), 2.3) if shown else (), shown, strict=True):
-        _curve(axes, found, measure, by=by, color=SERIES[0], lw=1.2)
+        points = {"label": "held out", "color": SERIES[1], "ls": "", "marker": "o", "ms": 4}
+        for of, look in ((found, {"label": "training", "color": SERIES[0], "lw": 1.2}), (heldout, points)):
+            if any(measure in line for line in of):
+                _curve(axes, of, measure, by=by, **look)
         axes.set(title=MEASURES[measure], xlabel=by)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        if heldout:
+            axes.legend()
     return svg(axes, name, f"{', '.join(shown)} by {by}") if shown else ""
 
 
 @mpl.rc_context(STYLE)
 def reward_against_kl(lines: Lines, counts: Mapping[str, float]) -> str:
-    """Gains of proxy reward and (where known) true utility against KL, and KL by round.
+    """Gains of proxy reward and (where known) true utility against KL.
 
     counts: of the PPO artifact. The reward is in SD of the fine-tuned model's answers already.
     """
     rounds = gather.of_kind(lines, "round")
-    kl, numbers = [line["kl"] for line in rounds], [line["round"] for line in rounds]
+    kl = [line["kl"] for line in rounds]
     gained = {"proxy reward": [line["reward"] - counts["reward_before"] for line in rounds]}
     if "utility_before" in counts:
         mean, sd = counts["utility_before"], counts["utility_sd_before"]
         gained["true utility"] = [(line["utility"] - mean) / sd for line in rounds]
-    gains, by_round = _panels(2, 2.9)
+    (gains,) = _panels(1, 2.6)
     for color, (label, values) in zip(SERIES, gained.items(), strict=False):
         gains.plot(kl, values, color=color, lw=0.8, alpha=0.6)
         gains.plot(kl, values, "o", color=color, ms=3.5, label=label)
     gains.set(title="gain, SD of the fine-tuned model's answers", xlabel="KL, nats a sequence")
     gains.legend()
-    by_round.plot(numbers, kl, color=INK)
-    by_round.set(title="KL, nats a sequence", xlabel="round")
-    return svg(gains, "ppo", f"Gain in {' and '.join(gained)} against KL, and KL by round")
+    return svg(gains, "ppo", f"Gain in {' and '.join(gained)} against KL")
 
 
 @mpl.rc_context(STYLE)

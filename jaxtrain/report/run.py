@@ -19,6 +19,7 @@ from jaxtrain.fields import Operational
 from jaxtrain.integrity import read_json
 from jaxtrain.report import census, gather, plots
 from jaxtrain.report.costs import Prices
+from jaxtrain.report.verdicts import verdicts
 from jaxtrain.runtime import cost
 from jaxtrain.runtime.files import read_object, write_whole
 
@@ -29,7 +30,7 @@ FOLDER = Path(__file__).parent
 class ReportConfig:
     """The finished artifacts of one run, and where its report goes."""
 
-    VERSION: ClassVar[int] = 4
+    VERSION: ClassVar[int] = 5
 
     run: Operational[str]
     """Folder that holds the artifacts, such as runs/quickstart; all of them are shown."""
@@ -58,6 +59,9 @@ def show(folder: Path) -> None:
         table.add_row(row["measure"], row["value"], row["beside"])
     console = Console(highlight=False)
     console.print(table)
+    for verdict in results["verdicts"].values():
+        if verdict["doubts"]:
+            console.print(f"! {verdict['doubts']}", markup=False)
     console.print(f"{folder / 'report.html'}", markup=False, soft_wrap=True)
 
 
@@ -72,7 +76,7 @@ def write_page(folders: dict[str, Path], results: gather.Results, out: Path, ref
 
     refresh: seconds after which a browser reads the page again; 0: never.
     """
-    results["headline"] = gather.headline(results)
+    results |= {"headline": gather.headline(results), "verdicts": verdicts(results)}
     names = {fingerprint: name for name, fingerprint in results["run"]["fingerprints"].items()}
     shown = {
         "name": next(iter(folders.values())).absolute().parent.name,
@@ -156,10 +160,15 @@ def _figures(folders: dict[str, Path], results: gather.Results) -> dict[str, str
         figures["signals"] = census.histograms(results["census"])
     if "pretrain" in results:
         figures["pretrain"] = plots.pretraining(metrics["pretrain"])
-        figures["pace"] = plots.pace(metrics["pretrain"])
+        trained = gather.of_kind(metrics["pretrain"])[1:]  # the first step compiles
+        paced = [line | {"speed": line["targets"] / line["seconds"]} for line in trained]
+        figures["pace"] = plots.learning("pace", paced, ("learning_rate", "speed"))
     if "finetune" in results:
-        figures["finetune"] = plots.finetuning(metrics["finetune"])
+        figures["finetune"] = plots.learning("finetune", metrics["finetune"], ("loss",))
+    if "reward" in results:
+        figures["reward"] = plots.learning("reward", metrics.get("reward", []), ("loss", "accuracy"))
     if "ppo" in results:
+        figures["course"] = plots.learning("course", metrics["ppo"], ("kl", "entropy", "length"))
         figures["ppo"] = plots.reward_against_kl(metrics["ppo"], results["ppo"])
     figures |= {name: plots.learning(name, metrics.get(name, [])) for name in results["trained"]}
     if results.get("benchmarks"):

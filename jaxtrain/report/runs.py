@@ -5,8 +5,8 @@ A run's folder holds artifacts (`runs/quickstart`). A training stage that is at 
 """
 
 import time
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,9 +77,12 @@ def write_comparison(runs: Mapping[str, Run], out: Path, refresh: int = 0) -> No
         runs={run: defaultdict(lambda: None, results) for run, results in everything.items()},
         paths={short[run]: run for run in runs},
         figures={name: Markup(svg) for name, svg in figures.items()},
-        measures=_measures(everything),
-        benchmarks=_tasks(everything),
+        measures=_by_run(everything, lambda of: [(row["measure"], row["value"]) for row in of["headline"]]),
+        benchmarks=_by_run(
+            everything, lambda of: [((row["task"], row["model"]), row) for row in of.get("benchmarks", [])]
+        ),
         extraction=extraction,
+        settings=_differing(everything),
         refresh=refresh,
     )
     write(out, everything, {"report.html": page})
@@ -101,19 +104,33 @@ def _labelled(everything: Mapping[str, gather.Results], part: str) -> list[dict[
     return rows
 
 
-def _measures(everything: Mapping[str, gather.Results]) -> dict[str, dict[str, str]]:
-    """Rows of the headlines: measure to run to value."""
-    measures: dict[str, dict[str, str]] = {}
+def _by_run(
+    everything: Mapping[str, gather.Results], rows: Callable[[gather.Results], Iterable[tuple[Any, Any]]]
+) -> dict[Any, dict[str, Any]]:
+    """Key of a row to run to value."""
+    found: dict[Any, dict[str, Any]] = {}
     for run, results in everything.items():
-        for row in results["headline"]:
-            measures.setdefault(row["measure"], {})[run] = row["value"]
-    return measures
+        for key, value in rows(results):
+            found.setdefault(key, {})[run] = value
+    return found
 
 
-def _tasks(everything: Mapping[str, gather.Results]) -> dict[tuple[str, str], dict[str, Any]]:
-    """(task, model) to run to row."""
-    tasks: dict[tuple[str, str], dict[str, Any]] = {}
-    for run, results in everything.items():
-        for row in results.get("benchmarks", []):
-            tasks.setdefault((row["task"], row["model"]), {})[run] = row
-    return tasks
+def _settings(results: gather.Results) -> Iterator[tuple[tuple[str, str], Any]]:
+    """(artifact, field of its config) and value."""
+    for name, config in results["run"]["config"].items():
+        yield from (((name, field_name), value) for field_name, value in config.items())
+
+
+def _differing(everything: Mapping[str, gather.Results]) -> dict[tuple[str, str], dict[str, Any]]:
+    """The fields in which configs differ, of the artifacts that several runs have.
+
+    Of a list or mapping with other items in each run no more than that.
+    """
+    have = Counter(name for results in everything.values() for name in results["run"]["config"])
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for (name, field_name), values in _by_run(everything, _settings).items():
+        is_apart = len(values) < have[name] or len(set(map(str, values.values()))) > 1
+        is_told = any(name == of and field_name.startswith(f"{whole}.") for of, whole in found)
+        if have[name] > 1 and is_apart and not is_told:
+            found[name, field_name] = values
+    return found

@@ -111,6 +111,7 @@ def test_quoted_items_stand_apart_and_training_text_beside_held_out(tiny, tmp_pa
         configs.load(CONFIGS / "9_evaluate.py"),
         models={"pretrained": "runs/tiny/4_pretrain"},
         tasks=("arc_easy", "piqa"),
+        questions=("How can I make a friend happy?", "Who wrote Emma?"),
         contamination=True,
         unconditional=True,
         memorization=MemorizationConfig(sequences=3, prefixes=(32,)),
@@ -120,6 +121,11 @@ def test_quoted_items_stand_apart_and_training_text_beside_held_out(tiny, tmp_pa
     for row in found["tasks"]:
         assert row["clean"]["items"] + row["overlapping"]["items"] == row["items"] == 16
         assert set(row["scores"]) == {"accuracy", "accuracy_per_byte", "accuracy_unconditional"}
+    assert [(row["model"], row["question"]) for row in found["answers"]] == [
+        ("pretrained", "How can I make a friend happy?"),
+        ("pretrained", "Who wrote Emma?"),
+    ]
+    assert all(row["answer"] for row in found["answers"])
     arc = found["tasks"][0]
     assert (arc["overlapping"]["items"], arc["clean"]["value"]) == (0, arc["value"])
     assert [(row["text"], row["sequences"], row["count"]) for row in found["extraction"]] == [

@@ -102,7 +102,8 @@ def _write_files(at: dict[str, Path], rng: random.Random) -> dict[str, dict[str,
         "pretrain": _pretrain(at["pretrain"], rng),
         "finetune": _finetune(at["finetune"], rng),
         "rate": _rate(at["rate"], rng),
-        "reward": {
+        "reward": _reward(at["reward"])
+        | {
             "heldout_accuracy": 0.781,
             "standard_error": 0.016,
             "untrained_accuracy": 0.507,
@@ -291,6 +292,20 @@ def _rate(folder: Path, rng: random.Random) -> dict[str, Any]:
     }
 
 
+def _reward(folder: Path) -> dict[str, Any]:
+    lines: list[dict[str, Any]] = [
+        {"step": step, "loss": 0.7 - step / 400, "accepted": 1.0} for step in range(1, 81)
+    ]
+    lines += [{"step": step, "kind": "heldout", "accuracy": 0.6 + step / 500} for step in (40, 80)]
+    _lines(folder / "metrics.jsonl", lines)
+    rows = [
+        {"confidence": 0.6, "accuracy": 0.58, "pairs": 500},
+        {"confidence": 0.8, "accuracy": 0.9, "pairs": 220},
+    ]
+    gain = {"mean": 0.243, "low": 0.2, "high": 0.285, "excludes_zero": True}
+    return {"gain_over_length": gain, "calibration": rows, "calibration_error": 0.044}
+
+
 def _ppo(folder: Path, rng: random.Random) -> dict[str, Any]:
     lines = []
     for step in range(1, 41):
@@ -325,6 +340,7 @@ def _ppo(folder: Path, rng: random.Random) -> dict[str, Any]:
         "utility_after": -0.06,
         "utility_gain_sd": 1.275,
         "kl": 8.1,
+        "measured": 256,
         "reward_before": 0.0,
         "reward_after": 2.1,
         "simulated": True,

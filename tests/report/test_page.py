@@ -17,7 +17,7 @@ def test_it_opens_without_errors_at_any_width(browser, report: Path, width: int,
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     unnamed = "return [...document.querySelectorAll('svg, img')].filter(e => !e.ariaLabel && !e.alt).length"
     assert browser.execute_script(unnamed) == 0
-    assert browser.execute_script("return document.querySelectorAll('svg').length") == 10
+    assert browser.execute_script("return document.querySelectorAll('svg').length") == 12
     paper, ink = browser.execute_script(
         "const s = getComputedStyle(document.body); return [s.backgroundColor, s.color]"
     )

@@ -13,6 +13,7 @@ from jaxtrain.report.run import ReportConfig, duration, energy, run, show
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tasks import utility
 
+FLAGGED = "round 30: answers are 0.49 times as long as at first"
 HOSTILE = "<script>alert('x')</script> & \"quoted\""  # stands in a question of the artifacts
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -87,7 +88,7 @@ def test_ids_are_unique_and_every_reference_has_its_target(page: Page, report: P
 
 def test_pictures_take_their_colours_from_the_page(report: Path):
     svgs = re.findall(r"<svg.*?</svg>", (report / "report.html").read_text(encoding="utf-8"), re.S)
-    assert len(svgs) == 10
+    assert len(svgs) == 12
     for svg in svgs:
         assert "var(--ink)" in svg and not re.search(r"#[0-9a-f]{6}\b", svg)
 
@@ -202,7 +203,7 @@ def test_a_run_rated_by_people_has_no_true_utility(artifacts: dict[str, Path], t
 
 
 def test_what_the_monitor_flagged_is_on_the_page(page: Page):
-    assert "round 30: answers are 0.49 times as long as at first" in page.text
+    assert FLAGGED in page.text
 
 
 def test_each_stage_shows_the_same_prompts_before_and_after(page: Page):
@@ -253,6 +254,35 @@ def test_a_run_without_ratings_has_a_page_without_them(artifacts: dict[str, Path
         shutil.rmtree(at[name])
     text = Page((run(config_of(at, tmp_path / "out")) / "report.html").read_text(encoding="utf-8")).text
     assert "Fine-tuning" in text and "Ratings" not in text and "simulated" not in text
+
+
+def test_the_page_says_what_its_numbers_show(page: Page, report: Path):
+    verdicts = json.loads((report / "results.json").read_text())["verdicts"]
+    assert {part for part, of in verdicts.items() if not of["doubts"]} == {"pretrain", "finetune", "reward"}
+    assert {part for part, of in verdicts.items() if of["doubts"]} == {
+        *("rate", "ppo", "benchmarks", "extraction")
+    }
+    assert "at chance" in verdicts["benchmarks"]["text"] and FLAGGED in verdicts["ppo"]["text"]
+    text = (report / "report.md").read_text(encoding="utf-8")
+    for verdict in verdicts.values():
+        assert verdict["text"] in page.text and verdict["text"] in text
+        assert not verdict["doubts"] or verdict["doubts"] in page.text[: page.text.index("what came in")]
+
+
+def test_the_page_says_when_and_how_it_was_made_and_the_date_is_in_no_fingerprint(
+    artifacts: dict[str, Path], tmp_path: Path
+):
+    at = copied(artifacts, tmp_path / "run")
+    before = run(config_of(at, tmp_path / "before"))
+    edit(at["rate"] / "cost.json", date="2026-02-03")
+    edit(at["ppo"] / "cost.json", date="2026-02-04")
+    after = run(config_of(at, tmp_path / "after"))
+    assert "finished on" not in (before / "report.html").read_text()
+    text = Page((after / "report.html").read_text(encoding="utf-8")).text
+    assert "finished on 2026-02-04" in text
+    assert "model.layers 4," in text and "model.d_model 256," in text
+    made = [json.loads((folder / "manifest.json").read_text())["fingerprint"] for folder in (before, after)]
+    assert made[0] == made[1]
 
 
 def test_a_missing_file_of_an_artifact_is_named(artifacts: dict[str, Path], tmp_path: Path):

@@ -126,8 +126,13 @@ def test_refused_steps_rollbacks_and_goodput_are_told(artifacts, tmp_path):
     speed = {"kind": "speed", "goodput": 0.83, "mfu": None, "data_wait": 0.01, "peak_memory_bytes": None}
     lines.append({"step": 400, **speed, **parts})
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    kept = run / "4_pretrain" / "incidents" / "batch-00000009"
+    kept.mkdir(parents=True)
+    told = {"loss": {"value": "nan", "limit": 7.2}, "grad_norm": {"value": 0.5, "limit": 0.749}}
+    (kept / "incident.json").write_text(json.dumps({"step": 10, **told}))
     runs.report(runs.PagesConfig(runs=(str(run),)))
     page = (run / "report" / "report.html").read_text()
+    assert "The guard refused step 10 (loss nan, limit 7.2): the weights stayed as they were." in page
     assert "the guard refused 1, with 1 rollbacks" in page and "3 steps refused in a row" in page
     assert "83.0 %" in page and "peak not known" in page
     svg = page[page.index("Pretraining loss by step") :]
@@ -141,6 +146,12 @@ def test_runs_stand_side_by_side(artifacts, tmp_path):
     results = json.loads(path.read_text())
     results["heldout"][4]["bits_per_byte"] = 1.5
     path.write_text(json.dumps(results))
+    path = two / "4_pretrain" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    sources = [{"class": "CodeSource", "name": "code"}]
+    manifest["config"] |= {"data": "<input data>", "window": 64, "sources": sources}
+    manifest["config"]["model"] |= {"layers": 2}
+    path.write_text(json.dumps(manifest))
     runs.report(runs.PagesConfig(runs=(str(one), str(two)), out=str(tmp_path / "both")))
     found = numbers(tmp_path / "both")
     assert list(found) == ["one", "two"]
@@ -148,6 +159,12 @@ def test_runs_stand_side_by_side(artifacts, tmp_path):
     row = page[page.index("Held-out text, bits per byte of the pretrained") :]
     assert "<td>1.920</td><td>1.500</td>" in row[:200]
     assert "Training loss and held-out bits per byte of each run" in page
+    apart = page[page.index("What was set differently") : page.index("<h2>Pretraining")]
+    rows = [row.split("</tr>")[0] for row in apart.split("<tr><th scope")[1:]]
+    assert len(rows) == 3, "only fields that differ, and nothing within the list"
+    assert "model.layers" in rows[0] and "<td>4</td><td>2</td>" in rows[0]
+    assert "window" in rows[1] and "<td>–</td><td>64</td>" in rows[1]
+    assert "sources" in rows[2] and "<td>–</td><td>1</td>" in rows[2]
     assert page.count("<svg") == 2  # curves and memorisation
 
 
@@ -160,14 +177,14 @@ def test_memorisation_and_bias_are_shown_where_they_were_measured(artifacts, rep
         "240.5",
     ):
         assert words in page
-    assert page.count("<svg") == page.count('<svg role="img" aria-label="') == 10
+    assert page.count("<svg") == page.count('<svg role="img" aria-label="') == 12
     run = copied(artifacts, tmp_path / "run")
     path = run / "9_evaluate" / "results.json"
     results = json.loads(path.read_text())
     path.write_text(json.dumps({part: results[part] for part in ("tasks", "heldout")}))
     runs.report(runs.PagesConfig(runs=(str(run),)))
     page = (run / "report" / "report.html").read_text()
-    assert "Memorisation" not in page and "Bias" not in page and page.count("<svg") == 7
+    assert "Memorisation" not in page and "Bias" not in page and page.count("<svg") == 9
     refusals = [row | {"fair": 0.0} for row in results["bias"]]  # no pairs, so no picture of pairs
     path.write_text(json.dumps({**results, "bias": refusals}))
     runs.report(runs.PagesConfig(runs=(str(run),)))
