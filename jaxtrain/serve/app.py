@@ -163,7 +163,8 @@ class ServeApp:
 
     def _about(self) -> dict[str, Any]:
         about = {"id": self.engine.name, "object": "model", "created": int(self._started)}
-        return about | {"owned_by": "jaxtrain", "max_length": self.engine.scheduler.max_length}
+        about |= {"owned_by": "jaxtrain", "max_length": self.engine.scheduler.max_length}
+        return about | {"parameters": self.engine.parameters, "dtype": self.engine.dtype}
 
     async def _embeddings(self, request: Request) -> Response:
         self._authorize(request)

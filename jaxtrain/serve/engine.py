@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from jaxtrain import weights
 from jaxtrain.conversation import Messages
 from jaxtrain.decode.request import Request, ends_with
@@ -45,6 +47,7 @@ class Engine:
         self.form_of_calls: Form = form_of_calls(self.tokenizer)
         """How the model's template writes tool calls; empty: not in a form that is read back."""
         loaded = source.load_to_use(dtype)
+        self.dtype, self.parameters = loaded.config.dtype, sum(leaf.size for leaf in jax.tree.leaves(loaded))
         limit = min(max_length or loaded.config.max_length, loaded.config.max_length)
         self.scheduler = Scheduler(loaded, rows=rows, max_length=limit, queue=queue, guess=guess)
         self._stopping = threading.Event()

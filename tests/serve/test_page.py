@@ -54,6 +54,7 @@ def test_a_conversation_streams_and_survives_a_reload(page):
     wait(page, lambda: is_shown(page, "again"))
     assert log(page) == [("user", "Count."), ("assistant", TALK["Count."])]
     assert "tokens/s" in page.find_element(By.ID, "status").text
+    assert "parameters in float32, which reads 256 tokens" in page.find_element(By.ID, "card").text
     page.refresh()
     wait(page, lambda: len(log(page)) == 2)
     assert log(page)[1] == ("assistant", TALK["Count."])
@@ -88,6 +89,22 @@ def test_answers_stay_text(page):
     assert page.find_elements(By.CSS_SELECTOR, "#log script, #log img") == []
     logged = [line["message"] for line in page.get_log("browser") if "favicon" not in line["message"]]
     assert logged == []
+
+
+def test_markdown_is_laid_out_and_copied_and_stays_text(page):
+    code = "print('<b>*x*</b>')\n\nfor"
+    said = f"# Eggs\n\nBoil **water**\nfor `t < 9`:\n\n1. one\n2. *two*\n\n```python\n{code}\n```\n{XSS}"
+    page.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardReadWrite"]})
+    page.execute_script("show('assistant', arguments[0])", said)
+    tags = page.execute_script("return [...document.querySelectorAll('article *')].map(e => e.tagName)")
+    text, block = ["H3", "P", "STRONG", "CODE", "OL", "LI", "LI", "EM"], ["DIV", "PRE", "CODE", "BUTTON"]
+    assert tags == [*text, *block, "P", "BUTTON"]
+    assert page.find_element(By.CSS_SELECTOR, "pre").text == code and log(page)[0][1].endswith(XSS)
+    read = "navigator.clipboard.readText().then(arguments[0])"
+    for button, copied in zip(page.find_elements(By.CSS_SELECTOR, ".copy"), (code, said), strict=True):
+        button.click()
+        wait(page, lambda button=button: "done" in (button.get_attribute("class") or ""))
+        assert page.execute_async_script(read) == copied
 
 
 def test_an_error_is_shown(page):

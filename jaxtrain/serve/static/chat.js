@@ -6,10 +6,78 @@ const STORED = "conversation";
 let messages = JSON.parse(sessionStorage.getItem(STORED) || "[]");
 let stopping = null; // of the answer that is under way
 
+function element(name, content = "", className = "") {
+  const made = document.createElement(name);
+  made.className = className;
+  made.append(...(Array.isArray(content) ? content : [content]));
+  return made;
+}
+
+function copying(text, what) {
+  const button = element("button", "", "copy"); // its word is in the style: it is no part of the answer's text
+  button.type = "button";
+  button.ariaLabel = `Copy ${what}`;
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch { // only pages of this machine or of https have a clipboard
+      const area = element("textarea", text);
+      document.body.append(area);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+    }
+    button.classList.add("done");
+    setTimeout(() => button.classList.remove("done"), 2000);
+  });
+  return button;
+}
+
+// Code, bold and italics within a line.
+function inline(text) {
+  const parts = text.split(/(`[^`\n]+`|\*\*[^*\n]+\*\*|\*[^*\s][^*\n]*\*)/);
+  return parts.map((part, n) => {
+    if (n % 2 === 0) return part; // between the marks
+    if (part[0] === "`") return element("code", part.slice(1, -1));
+    return part[1] === "*" ? element("strong", part.slice(2, -2)) : element("em", part.slice(1, -1));
+  });
+}
+
+// The Markdown that models write, as elements: fences, headings, lists, paragraphs.
+function markdown(text) {
+  const found = [], lines = text.split("\n");
+  const item = /^\s*([-*+]|\d+[.)])\s+(.*)$/;
+  for (let n = 0; n < lines.length; n += 1) {
+    const fence = lines[n].match(/^\s*```/), heading = lines[n].match(/^#{1,6}\s+(.*)$/), listed = lines[n].match(item);
+    if (fence) {
+      const code = [];
+      while (++n < lines.length && !/^\s*```\s*$/.test(lines[n])) code.push(lines[n]);
+      const block = code.join("\n");
+      found.push(element("div", [element("pre", [element("code", block)]), copying(block, "this code")], "code"));
+    } else if (heading) {
+      found.push(element("h3", inline(heading[1])));
+    } else if (listed) {
+      const list = element(/\d/.test(listed[1]) ? "ol" : "ul");
+      if (/\d/.test(listed[1])) list.start = parseInt(listed[1], 10);
+      if (found.at(-1)?.nodeName === list.nodeName && lines[n - 1]?.match(item)) found.at(-1).append(element("li", inline(listed[2])));
+      else { list.append(element("li", inline(listed[2]))); found.push(list); }
+    } else if (lines[n].trim()) {
+      const isMore = found.at(-1)?.nodeName === "P" && lines[n - 1]?.trim();
+      if (isMore) found.at(-1).append("\n", ...inline(lines[n]));
+      else found.push(element("p", inline(lines[n])));
+    }
+  }
+  return found;
+}
+
+function fill(article, role, text, isOver) {
+  article.replaceChildren(...(role === "assistant" ? markdown(text) : [text]));
+  if (role === "assistant" && isOver && text) article.append(copying(text, "the answer"));
+}
+
 function show(role, text) {
-  const article = document.createElement("article");
-  article.className = role;
-  article.textContent = text;
+  const article = element("article", "", role);
+  fill(article, role, text, true);
   at("log").append(article);
   article.scrollIntoView({ block: "end" });
   return article;
@@ -85,7 +153,7 @@ async function answer() {
         first ||= performance.now();
         text += piece;
         tokens += 1;
-        article.textContent = text;
+        fill(article, "assistant", text, false);
         article.scrollIntoView({ block: "end" });
       }
       reason = choice?.finish_reason || reason;
@@ -103,6 +171,7 @@ async function answer() {
     }
     at("status").textContent += ", stopped";
   }
+  fill(article, "assistant", text, true);
   stopping = null;
   if (messages === conversation) { // else another one was begun meanwhile
     messages.push({ role: "assistant", content: text });
@@ -146,7 +215,12 @@ at("key").addEventListener("change", models);
 
 async function models() {
   const response = await fetch("/v1/models", { headers: headers() });
-  at("model").textContent = response.ok ? (await response.json()).data[0].id : "needs an API key (Settings)";
+  const about = response.ok ? (await response.json()).data[0] : null;
+  at("model").textContent = about ? about.id : "needs an API key (Settings)";
+  const size = (count) => Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 }).format(count);
+  at("card").textContent = about
+    ? `A language model of ${size(about.parameters)} parameters in ${about.dtype}, which reads ${about.max_length} tokens at a time. What it says may be wrong.`
+    : "";
 }
 
 redraw();
