@@ -37,6 +37,12 @@ FOLDER = Path(__file__).parent / "templates"
 LONGEST_FORM = 64 * 1024
 """Bytes of a form; more is refused."""
 HEADERS = web.headers("form-action 'self'")
+INSTRUCTIONS = """# Which answer is better?
+
+The better answer does what was asked for, is true, and harms nobody. That it is longer, or sure of itself, is
+no merit. Read all of them before you decide; skip what you cannot judge.
+"""
+"""Markdown: the question above every task, and what counts."""
 
 LONGEST_MARKDOWN = 32 * 1024
 """Characters; a longer text is shown as it is, for a table of it takes seconds to lay out."""
@@ -59,12 +65,17 @@ class RatingApp:
         overlap: int = 1,
         lease_seconds: float = 900.0,
         gold_every: int = 10,
+        instructions: str = INSTRUCTIONS,
         address: str = "",
         clock: Callable[[], float] = time.time,
     ):
-        """address: where people reach the pages, such as https://rate.example.org; links begin with it."""
+        """address: where people reach the pages, such as https://rate.example.org; links begin with it.
+
+        instructions: Markdown as `INSTRUCTIONS`.
+        """
         self.store, self.clock = store, clock
         self.overlap, self.lease_seconds, self.gold_every = overlap, lease_seconds, gold_every
+        self.question, _, self.guide = instructions.strip().partition("\n")
         self.address = address.rstrip("/")
         self._invites = URLSafeSerializer(secret, salt="invite")
         self._admin = URLSafeSerializer(secret, salt="admin")
@@ -110,7 +121,8 @@ class RatingApp:
         done, left = self.store.progress(rater, now, self.overlap)
         withdrawn = request.session.pop("withdrawn", None)
         ranks = withdrawn["ranks"] if task and withdrawn and withdrawn["task"] == task.task else []
-        return self._page(request, "rate.html", task=task, done=done, left=left, ranks=ranks)
+        told = {"question": self.question.lstrip("# "), "guide": self.guide}
+        return self._page(request, "rate.html", task=task, done=done, left=left, ranks=ranks, **told)
 
     async def _judge(self, request: Request) -> Response:
         rater, form = _rater(request), await _form(request)

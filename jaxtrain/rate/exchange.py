@@ -119,6 +119,6 @@ def read(
             counts["stood here already"] += 1
             continue
         if by is not None:
-            store.judge(task, by, store.in_display_order(task, row["ranks"]), now=number)
+            store.judge(task, by, store.in_display_order(task, row["ranks"], by), now=number)
         counts["added"] += 1
     return counts

@@ -40,13 +40,13 @@ def agreement(comparisons: list[Comparison]) -> dict[str, float]:
     by_task: dict[int, list[Comparison]] = defaultdict(list)
     for comparison in comparisons:
         by_task[comparison.task].append(comparison)
-    share, pairs = pairwise_agreement([[c.ranks for c in task] for task in by_task.values()])
+    share, pairs = pairwise_agreement([[c.ranks_by_row for c in task] for task in by_task.values()])
     names = sorted({comparison.rater for comparison in comparisons})
     parts = []
     for task in by_task.values():
         ranks = np.full((len(names), len(task[0].ranks)), np.nan)
         for comparison in task:
-            ranks[names.index(comparison.rater)] = comparison.ranks
+            ranks[names.index(comparison.rater)] = comparison.ranks_by_row
         parts.append(ranks)
     alpha = krippendorff_alpha(np.concatenate(parts, axis=1)) if parts else float("nan")
     return {"pairwise": share, "pairs": pairs, "krippendorff_alpha": alpha}

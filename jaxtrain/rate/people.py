@@ -61,6 +61,8 @@ class ServeConfig:
     """One task in so many is one whose right order is known, while there are any."""
     lease_minutes: float = 15.0
     """How long a task is kept for the rater who looks at it."""
+    instructions: str = ""
+    """Markdown file for raters: its first line is the question above every task, the rest what counts."""
     invite: tuple[str, ...] = ()
     """Names of raters whose links are printed at the start."""
     secret_file: str = "ratings.key"
@@ -138,12 +140,15 @@ def serve(config: ServeConfig) -> None:
     """Serve until interrupted; prints the administrator's link and those of the raters named."""
     import uvicorn
 
-    from jaxtrain.rate.app import RatingApp
+    from jaxtrain.rate.app import INSTRUCTIONS, RatingApp
     from jaxtrain.runtime import web
 
     parts = urlsplit(config.address)
     if config.address and (parts.scheme not in ("http", "https") or not parts.hostname):
         raise UserError(f"address is {config.address!r}; give one such as https://rate.example.org")
+    given = Path(config.instructions)
+    if config.instructions and not given.is_file():
+        raise UserError(f"instructions: there is no file {given}; write what raters are to look at into it")
     opened = Store(url(config.database), durable=True)
     with opened as store, web.listen(config.host, config.port) as listening:
         app = RatingApp(
@@ -152,6 +157,7 @@ def serve(config: ServeConfig) -> None:
             overlap=config.overlap,
             lease_seconds=60 * config.lease_minutes,
             gold_every=config.gold_every,
+            instructions=given.read_text(encoding="utf-8") if config.instructions else INSTRUCTIONS,
             address=config.address or f"http://{config.host}:{listening.getsockname()[1]}",
         )
         counts = store.counts()

@@ -20,7 +20,8 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, Ope
 from sqlalchemy.orm import Session
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from jaxtrain.rate.tables import Base, Completion, Judgement, Lease, Messages, Prompt, Rater, Task, Turn
+from jaxtrain.conversation import Messages
+from jaxtrain.rate.tables import Base, Completion, Display, Judgement, Lease, Prompt, Rater, Task, Turn
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.files import says_full
 
@@ -49,7 +50,7 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One rater's order of the answers to one prompt."""
+    """One rater's order of the answers to one prompt; lists are in the order in which the rater saw them."""
 
     task: int
     prompt: Messages
@@ -65,6 +66,13 @@ class Comparison:
     """The ranks known to be right, where this is a check of the rater."""
     all_bad: bool
     milliseconds: int
+    completion_rows: list[int]
+    """Ids of the answers in the database."""
+
+    @property
+    def ranks_by_row(self) -> list[int]:
+        """In an order that is the same for all raters of the task."""
+        return [self.ranks[place] for place in np.argsort(self.completion_rows)]
 
 
 class Store:
@@ -126,7 +134,7 @@ class Store:
     def add_task(
         self, prompt: int, samples: Sequence[Sample], seed: int, gold: Sequence[int] | None = None
     ) -> int:
-        """Answers to be ranked together; the order in which raters see them is drawn by `seed` and stored.
+        """Answers to be ranked together, kept in an order that is drawn by `seed`; people see their own.
 
         gold: the ranks of `samples` that are known to be right; such a task is shown to every rater.
         """
@@ -154,13 +162,14 @@ class Store:
         """sha256 of all comparisons: it changes with every judgement."""
         digest = hashlib.sha256()
         for comparison in self.comparisons():
-            digest.update(json.dumps(asdict(comparison)).encode())
+            said = {k: v for k, v in asdict(comparison).items() if k != "completion_rows"}
+            digest.update(json.dumps(said).encode())
         return digest.hexdigest()
 
-    def in_display_order(self, task: int, ranks: Sequence[int]) -> list[int]:
-        """Ranks given in the order of `add_task`'s samples, as `judge` takes them."""
+    def in_display_order(self, task: int, ranks: Sequence[int], rater: int) -> list[int]:
+        """Ranks given in the order of `add_task`'s samples, as `judge` takes them of this rater."""
         with Session(self._engine) as session:
-            shown = session.get_one(Task, task).completion_ids
+            shown = _order(session, session.get_one(Task, task), rater)
         return [ranks[place] for place in np.argsort(np.argsort(shown))]  # ids rise in the order of samples
 
     def next_task(
@@ -175,6 +184,7 @@ class Store:
         with self._write() as session:
             held = select(Lease).where(Lease.rater_id == rater, Lease.expires > now).limit(1)
             lease = session.scalar(held)
+            is_new = lease is None
             if lease is None:
                 task = None
                 if session.scalar(_count_of(rater)) % gold_every == gold_every // 2:
@@ -188,7 +198,8 @@ class Store:
             shown = select(Task, Prompt.messages).where(Prompt.id == Task.prompt_id, Task.id == lease.task_id)
             found, messages = session.execute(shown).one()
             texts = _completions(session, found.completion_ids)
-            answers = [texts[id].text for id in found.completion_ids]
+            order = _order(session, found, rater, is_new and not session.get_one(Rater, rater).simulated)
+            answers = [texts[id].text for id in order]
             return Assignment(task=found.id, prompt=messages, completions=answers)
 
     def judge(
@@ -255,18 +266,21 @@ class Store:
     def comparisons(self) -> Iterator[Comparison]:
         """Every judgement that was not skipped, by task and then by rater's name."""
         rows = (
-            select(Judgement, Task, Prompt, Rater)
+            select(Judgement, Task, Prompt, Rater, Display)
             .join(Task, Judgement.task_id == Task.id)
             .join(Prompt, Task.prompt_id == Prompt.id)
             .join(Rater, Judgement.rater_id == Rater.id)
+            .outerjoin(Display, (Display.task_id == Task.id) & (Display.rater_id == Rater.id))
             .where(~Judgement.skipped)
             .order_by(Task.id, Rater.name)
         )
         with Session(self._engine) as session:
             for part in session.execute(rows).partitions(256):
-                known = _completions(session, [id for _, task, _, _ in part for id in task.completion_ids])
-                for judgement, task, prompt, rater in part:
-                    shown = [known[id] for id in task.completion_ids]
+                known = _completions(session, [id for row in part for id in row[1].completion_ids])
+                for judgement, task, prompt, rater, display in part:
+                    order = display.completion_ids if display else task.completion_ids
+                    shown = [known[id] for id in order]
+                    gold = task.gold and [task.gold[task.completion_ids.index(id)] for id in order]
                     yield Comparison(
                         task=task.id,
                         prompt=prompt.messages,
@@ -276,9 +290,10 @@ class Store:
                         rater=rater.name,
                         simulated=rater.simulated,
                         checkpoints=[completion.checkpoint for completion in shown],
-                        gold=task.gold,
+                        gold=gold,
                         all_bad=judgement.all_bad,
                         milliseconds=judgement.milliseconds,
+                        completion_rows=order,
                     )
 
     def counts(self) -> dict[str, int]:
@@ -310,6 +325,16 @@ def _open_tasks(rater: int, now: float, overlap: int) -> Any:
     unjudged = _unseen_by(rater).where(Task.gold.is_(None), Task.judged < overlap)
     open_tasks = unjudged.where(Task.judged + leased.scalar_subquery() < overlap)
     return open_tasks.order_by(Task.judged, Task.id)
+
+
+def _order(session: Session, task: Task, rater: int, draw: bool = False) -> list[int]:
+    """Ids of a task's answers as this rater sees them. draw: one of their own, if they have seen none yet,
+    so that what comes first does not sway all raters alike."""
+    own = session.get(Display, (task.id, rater))
+    if own is None and draw:
+        order = np.random.default_rng([task.seed, rater]).permutation(task.completion_ids).tolist()
+        session.add(own := Display(task_id=task.id, rater_id=rater, completion_ids=order))
+    return (own or task).completion_ids
 
 
 def _count_of(rater: int) -> Any:

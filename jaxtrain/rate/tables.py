@@ -46,9 +46,9 @@ class Task(Base):
     __tablename__ = "task"
     id: Mapped[int] = mapped_column(primary_key=True)
     prompt_id: Mapped[int] = mapped_column(ForeignKey("prompt.id"))
-    completion_ids: Mapped[list[int]]  # in display order
-    seed: Mapped[int]  # of the display order
-    gold: Mapped[list[int] | None]  # ranks known to be right, in display order: shown to every rater
+    completion_ids: Mapped[list[int]]  # in an order drawn by `seed`
+    seed: Mapped[int]
+    gold: Mapped[list[int] | None]  # ranks known to be right, in that order: shown to every rater
     judged: Mapped[int] = mapped_column(default=0, index=True)  # judgements that were not skipped
 
 
@@ -68,13 +68,22 @@ class Lease(Base):
     expires: Mapped[float]
 
 
+class Display(Base):
+    """The order in which a person is shown a task's answers; without a row it is the task's own."""
+
+    __tablename__ = "display"
+    task_id: Mapped[int] = mapped_column(ForeignKey("task.id"), primary_key=True)
+    rater_id: Mapped[int] = mapped_column(ForeignKey("rater.id"), primary_key=True)
+    completion_ids: Mapped[list[int]]
+
+
 class Judgement(Base):
     __tablename__ = "judgement"
     __table_args__ = (UniqueConstraint("task_id", "rater_id"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     task_id: Mapped[int] = mapped_column(ForeignKey("task.id"))
     rater_id: Mapped[int] = mapped_column(ForeignKey("rater.id"))
-    ranks: Mapped[list[int]]  # by completion in display order; empty where skipped
+    ranks: Mapped[list[int]]  # in the order in which this rater saw the answers; empty where skipped
     all_bad: Mapped[bool]
     skipped: Mapped[bool]
     reason: Mapped[str]

@@ -82,6 +82,18 @@ def test_a_judgement_is_recorded_and_the_next_task_follows(store, app):
     ]
 
 
+def test_raters_are_asked_the_question_of_the_instructions(store):
+    add(store, "one?", ("a", "b"))
+    said = "# Which is *kinder*? <b>\n\nNot the **longer** one. <script>alert(1)</script>\n"
+    app = RatingApp(store, "k" * 32, instructions=said, address="http://testserver")
+    ann = client(app, app.invite_link("ann"))
+    page = ann.get("/").text
+    assert "<h1>Which is *kinder*? &lt;b&gt;</h1>" in page and "<script>alert" not in page
+    assert '<details class="guide" open>' in page and "Not the <strong>longer</strong> one." in page
+    add(store, "two?", ("a", "b"))
+    assert '<details class="guide"><summary>' in send(ann, rank_0="1", rank_1="2").text, "read once"
+
+
 def test_skip_and_undo(store, app):
     add(store, "one?", ("a", "b"))
     ann = client(app, app.invite_link("ann"))

@@ -40,8 +40,8 @@ def test_rankings_go_out_and_in(store, tmp_path):
     for n, ranks in enumerate([(1, 2, 3), (2, 1, 1), (3, 1, 2)]):
         prompt = store.add_prompt([{"role": "user", "content": f"q{n}"}])
         task = store.add_task(prompt, [Sample(text=f"{n}{k}", token_ids=[k]) for k in range(3)], seed=n)
-        shown = store.in_display_order(task, ranks)
-        store.judge(task, store.add_rater("ann", False), shown, now=0)
+        ann = store.add_rater("ann", False)
+        store.judge(task, ann, store.in_display_order(task, ranks, ann), now=0)
         store.judge(task, store.add_rater("robot", True), [1, 1, 1], now=0)
     before = ordered(store)
     assert before[0] == ("ann", "q0", [(1, "00"), (2, "01"), (3, "02")])
@@ -85,7 +85,8 @@ def test_gold_rows_are_shown_to_every_rater_and_judged_by_none(store, tmp_path):
 def test_preferences_are_the_untied_pairs_in_trls_columns(store):
     prompt = store.add_prompt([{"role": "user", "content": "q"}])
     task = store.add_task(prompt, [Sample(text=text) for text in "abc"], seed=1)
-    store.judge(task, store.add_rater("ann", False), store.in_display_order(task, [2, 1, 2]), now=0)
+    ann = store.add_rater("ann", False)
+    store.judge(task, ann, store.in_display_order(task, [2, 1, 2], ann), now=0)
     gold = store.add_task(prompt, [Sample(text=text) for text in "de"], seed=2, gold=[1, 2])
     store.judge(gold, store.add_rater("ann", False), [1, 2], now=0)
     rows = list(exchange.preferences(store))

@@ -19,6 +19,7 @@ def judged(checkpoints: list[str], ranks: list[int]) -> Comparison:
         gold=None,
         all_bad=False,
         milliseconds=0,
+        completion_rows=[],
     )
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxtrain.rate.exchange import export
+from jaxtrain.rate.overview import overview
 from jaxtrain.rate.store import Sample, Store, prompt_key
 from jaxtrain.runtime.errors import UserError
 
@@ -53,20 +54,39 @@ def test_a_prompt_and_a_rater_are_stored_once(store):
 
 
 def test_the_display_order_is_drawn_by_the_seed_and_stays(store):
+    """Programs share one; every person has an order of their own, also when the page comes again."""
     prompt = store.add_prompt(messages("q"))
-    samples = [Sample(text=str(k)) for k in range(6)]
+    samples = [Sample(text=str(k), checkpoint=f"model {k}") for k in range(6)]
     for seed in (1, 1, 2):
         store.add_task(prompt, samples, seed)
-    ann, bob = store.add_rater("ann", False), store.add_rater("bob", False)
-    shown = []
-    for _ in range(3):
-        at_ann, at_bob = store.next_task(ann, now=0, overlap=2), store.next_task(bob, now=0, overlap=2)
-        assert at_ann == at_bob
-        shown.append(at_ann.completions)
-        for rater in (ann, bob):
-            store.judge(at_ann.task, rater, [1] * 6, now=1)
-    assert shown[0] == shown[1] != shown[2]
-    assert sorted(shown[2]) == list("012345")
+    names = {"ann": False, "bob": False, "one": True, "two": True}
+    raters = {name: store.add_rater(name, simulated) for name, simulated in names.items()}
+    shown: dict[str, list[list[str]]] = {name: [] for name in raters}
+    for name, rater in raters.items():
+        for _ in range(3):
+            task = store.next_task(rater, now=0, overlap=4)
+            assert store.next_task(rater, now=1_000, overlap=4) == task == store.next_task(rater, now=1_001)
+            shown[name].append(task.completions)
+            store.judge(task.task, rater, [1 + int(text) for text in task.completions], now=1_002)
+    assert shown["one"] == shown["two"] and shown["one"][0] == shown["one"][1] != shown["one"][2]
+    assert shown["ann"] != shown["bob"] != shown["one"] != shown["ann"]
+    assert all(sorted(task) == list("012345") for tasks in shown.values() for task in tasks)
+    for one in store.comparisons():  # what each rank and checkpoint belongs to
+        assert [1 + int(text) for text in one.completions] == one.ranks
+        assert [f"model {text}" for text in one.completions] == one.checkpoints
+    assert overview(store)["agreement"]["pairwise"] == 1
+
+
+def test_a_person_who_saw_a_task_is_imported_in_its_order(store):
+    """Shown on the page, then judged in a file: the ranks stay with their answers."""
+    (task,) = fill(store, tasks=1, answers=5)
+    ann = store.add_rater("ann", False)
+    store.next_task(ann, now=0)
+    store.judge(task, ann, store.in_display_order(task, [1, 2, 3, 4, 5], ann), now=1)
+    (judged,) = store.comparisons()
+    assert sorted(zip(judged.ranks, judged.completions, strict=True)) == [
+        (k + 1, f"answer 0.{k}") for k in range(5)
+    ]
 
 
 def test_fewest_judgements_come_first_and_nobody_sees_a_task_twice(store):
