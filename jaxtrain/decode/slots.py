@@ -52,7 +52,8 @@ class Decoder:
         config = model.config
 
         def cast(path: tuple[Any, ...], weight: jax.Array) -> jax.Array:
-            is_wide = any(getattr(key, "name", None) in ("scale", "bias", "choice_bias_E") for key in path)
+            wide = ("scale", "bias", "choice_bias_E", "codes", "shares")
+            is_wide = any(getattr(key, "name", None) in wide for key in path)
             weight = weight if is_wide else weight.astype(config.dtype)
             spec = jax.typeof(weight).sharding.spec
             return jax.sharding.reshard(weight, P(*(None if axis == "fsdp" else axis for axis in spec)))

@@ -3,6 +3,7 @@
 In: token ids `[B, T]`. Out: float32 logits `[B, T, V]`.
 
 config.py          ModelConfig: every shape and choice; the families differ in its fields alone
+quantized.py       weights in 8 and 4 bits
 layers.py          weights with their shardings; norms, rotary embedding, MLP
 attention.py       grouped-query attention
 kernels.py         what computes it: XLA, blocks, a ring over the sequence, splash, cuDNN, Pallas

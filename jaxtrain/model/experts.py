@@ -9,6 +9,7 @@ X devices of the `expert` axis, R = X·M rows that may come
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain.model.config import ModelConfig
-from jaxtrain.model.layers import MATMUL, MLP, Layout, add, gated, named_key, normal, project, zeros
+from jaxtrain.model.layers import MATMUL, MLP, Layout, add, gated, is_made, named_key, normal, project, zeros
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import BATCH
 
@@ -66,7 +67,6 @@ class Experts(nnx.Module):
             weight_BTC = weight_BTC * config.experts_scale
         weights = [self.gate_EDF, self.up_EDF, self.down_EFD]
         biases = [self.gate_bias_EF, self.up_bias_EF, self.down_bias_ED] if config.mlp_bias else []
-        weights = [weight[...].astype(x_BTD.dtype) for weight in weights + biases]
 
         def of_device(x_BTD, weight_BTC, choice_BTC, gate_EDF, up_EDF, down_EFD, *biases):
             gate_bias_EF, up_bias_EF, down_bias_ED = biases or (None, None, None)
@@ -102,7 +102,15 @@ class Experts(nnx.Module):
             return jax.lax.psum(out_BTD, "tensor")
 
         specs = (rows, rows, rows, INTO, INTO, OUT, *BIASES[: len(biases)])
-        out_BTD = meshes.per_device(of_device, specs, layout.between)(x_BTD, weight_BTC, choice_BTC, *weights)
+        run = meshes.per_device(of_device, specs, layout.between)
+
+        def mixed(inputs: tuple[jax.Array, ...], weights: list[Any]) -> jax.Array:
+            return run(*inputs, *(weight[...].astype(x_BTD.dtype) for weight in weights))
+
+        if any(is_made(weight) for weight in weights):
+            # numbers made of adapters or codes are made again on the way back, not kept
+            mixed = jax.checkpoint(mixed, policy=jax.checkpoint_policies.save_only_these_names(MATMUL))
+        out_BTD = mixed((x_BTD, weight_BTC, choice_BTC), weights + biases)
         if self.shared is not None:
             out_BTD = out_BTD + self.shared(x_BTD, layout)
         chosen_BTE = jnp.sum(jax.nn.one_hot(choice_BTC, config.experts, dtype=jnp.float32), axis=-2)

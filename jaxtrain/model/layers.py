@@ -16,6 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain.model.config import ModelConfig
+from jaxtrain.model.quantized import Quantized, operand
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import BATCH, sequence_axes
 
@@ -301,7 +302,7 @@ class Adapted(nnx.Module):
         low = contract(f"{x_term},{inputs}r->btr", P(spec[0], spec[1], None), self._dropped(x), a)
         up = contract(f"btr,r{outputs}->{out}", P(spec[0], spec[1], *sharding[2:]), low, b)
         update = jax.sharding.reshard(self.scale * up, sharding)
-        return contract(equation, sharding, x, self.base[...].astype(x.dtype)) + update
+        return contract(equation, sharding, x, operand(self.base, x.dtype)) + update
 
     def _dropped(self, x: jax.Array) -> jax.Array:
         if self.key is None or not self.dropout:
@@ -311,21 +312,29 @@ class Adapted(nnx.Module):
         return jnp.where(kept, x / (1 - self.dropout), 0)
 
 
+def is_made(weight: nnx.Param | Adapted) -> bool:
+    """Whether its numbers are computed of others."""
+    return isinstance(weight, Adapted) or isinstance(weight.get_value(), Quantized)
+
+
 def project(equation: str, x: jax.Array, weight: nnx.Param | Adapted, sharding: P) -> jax.Array:
     """A matmul of activations and a weight, in the dtype of the activations, its output sharded as said."""
     if isinstance(weight, Adapted):
         return checkpoint_name(weight.project(equation, x, sharding), MATMUL)
-    return checkpoint_name(contract(equation, sharding, x, weight[...].astype(x.dtype)), MATMUL)
+    return checkpoint_name(contract(equation, sharding, x, operand(weight, x.dtype)), MATMUL)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def contract(equation: str, sharding: P, x: jax.Array, w: jax.Array) -> jax.Array:
+def contract(equation: str, sharding: P, x: jax.Array, w: jax.Array | Quantized) -> jax.Array:
     """`einsum(equation, x, w)` for this network's equations: each index stands in two of the three terms.
 
     The gradients are the einsums that a reader would write, each with its operand's own sharding. JAX's
     derived ones are the same numbers transposed, which XLA for CPUs turns into strided copies of the
-    activations: a gated MLP's step took twice as long (`benchmarks/notes.md`).
+    activations: a gated MLP's step took twice as long (`benchmarks/notes.md`). Of a quantised weight they
+    find the codes, and no numbers are kept.
     """
+    if isinstance(w, Quantized):
+        return w.einsum(equation, x, sharding)
     return jnp.einsum(equation, x, w, out_sharding=sharding)
 
 
@@ -333,8 +342,9 @@ def _contract_forward(equation: str, sharding: P, x: jax.Array, w: jax.Array):
     return contract(equation, sharding, x, w), (x, w)
 
 
-def _contract_backward(equation: str, sharding: P, saved: tuple[jax.Array, jax.Array], gradient: jax.Array):
-    x, w = saved
+def _contract_backward(equation: str, sharding: P, saved: tuple[jax.Array, Any], gradient: jax.Array):
+    x, held = saved
+    w = held.numbers(x.dtype) if isinstance(held, Quantized) else held
     terms, out = equation.split("->")
     x_term, w_term = terms.split(",")
     # the stream's time may be cut over the axis that cuts the weight: gather it, not the weight
@@ -342,6 +352,8 @@ def _contract_backward(equation: str, sharding: P, saved: tuple[jax.Array, jax.A
         x_spec = jax.typeof(x).sharding.spec
         gradient = jax.sharding.reshard(gradient, P(x_spec[0], x_spec[1], None))
     x_bar = jnp.einsum(f"{out},{w_term}->{x_term}", gradient, w, out_sharding=jax.typeof(x).sharding.spec)
+    if isinstance(held, Quantized):
+        return x_bar, None
     w_bar = jnp.einsum(f"{x_term},{out}->{w_term}", x, gradient, out_sharding=jax.typeof(w).sharding.spec)
     return x_bar, w_bar
 

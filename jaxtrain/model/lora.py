@@ -22,6 +22,7 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain.model.layers import Adapted, named_key, replaced
+from jaxtrain.model.quantized import Kind
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.errors import UserError
 
@@ -44,6 +45,8 @@ class LoRAConfig:
     """Share of an adapter's inputs that are set to zero while it learns."""
     rank_stabilized: bool = False
     """Multiply by alpha / √rank instead (Kalajdzievski 2023)."""
+    base_weights: Kind = "model"
+    """The blocks' matrices that stay: in 4 bits (nf4: QLoRA), in 8 (int8), or as they are loaded (model)."""
 
     def __post_init__(self) -> None:
         if self.rank < 0 or not 0 <= self.dropout < 1:
@@ -133,6 +136,7 @@ def put(model: Transformer, adapters: Adapters, dropout_key: jax.Array | None = 
 def merge(model: Transformer) -> Transformer:
     """A plain model of the same outputs."""
     model = replaced(model)
-    for _, module, name, weight in _adapted(model):
-        setattr(module, name, nnx.Param(weight[...]))
+    for _, module, name, weight in _weights(model):
+        if isinstance(weight, Adapted | nnx.Param):
+            setattr(module, name, nnx.Param(weight[...]))
     return model

@@ -14,6 +14,7 @@ from jaxtrain.model.experts import Experts, imbalance
 from jaxtrain.model.kernels import Sight, see
 from jaxtrain.model.latent_attention import LatentAttention
 from jaxtrain.model.layers import MLP, Layout, Norm, look_up, named_key, normal, project, softcap
+from jaxtrain.model.quantized import Quantized, operand
 from jaxtrain.model.ring_attention import balanced_order, to_balanced, to_natural
 from jaxtrain.model.stack import fold, pipeline, remembered
 from jaxtrain.runtime.errors import UserError
@@ -127,9 +128,10 @@ class Transformer(nnx.Module):
 
     def logits(self, x_BTD: jax.Array) -> jax.Array:
         """Logits [B, T, V], float32, of hidden states."""
-        time, weight_DV = jax.typeof(x_BTD).sharding.spec[1], self.output_DV
-        spec = P(BATCH, time, jax.typeof(weight_DV).sharding.spec[1])
-        logits_BTV = project("btd,dv->btv", x_BTD, weight_DV, spec).astype(jnp.float32)
+        head_DV = operand(self.output_DV if self.head_DV is None else self.head_DV, x_BTD.dtype)
+        cut = head_DV.spec if isinstance(head_DV, Quantized) else jax.typeof(head_DV).sharding.spec
+        spec = P(BATCH, jax.typeof(x_BTD).sharding.spec[1], cut[1])
+        logits_BTV = project("btd,dv->btv", x_BTD, head_DV, spec).astype(jnp.float32)
         return softcap(logits_BTV, self.config.logit_softcap)
 
     def hidden(

@@ -39,6 +39,8 @@ class ChatConfig:
     """The same conversation with the same seed is the same; -1: another one each time."""
     dtype: Literal["model", "float32", "bfloat16"] = "model"
     """Of weights and activations; model: as the folder says."""
+    weights: Literal["model", "int8"] = "model"
+    """The matrices of blocks and head: in 8 bits (int8), or in `dtype` (model)."""
     mesh: MeshConfig = field(default_factory=lambda: MeshConfig(fsdp=1, tensor=-1))
 
 
@@ -46,7 +48,7 @@ def run(config: ChatConfig) -> None:
     """Read questions from standard input, write answers to standard output as they are sampled."""
     settings = Settings(temperature=config.temperature, top_p=config.top_p)
     with jax.set_mesh(meshes.make(config.mesh)):
-        engine = Engine(config.model, rows=1, dtype=config.dtype, max_new=config.max_new)
+        engine = Engine(config.model, rows=1, dtype=config.dtype, held=config.weights, max_new=config.max_new)
     first = {"role": "system", "content": config.system}
     beginning = [first] if config.system else []
     messages, seed = list(beginning), config.seed

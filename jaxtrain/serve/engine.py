@@ -12,6 +12,8 @@ from jaxtrain import weights
 from jaxtrain.conversation import Messages
 from jaxtrain.decode.request import Request, ends_with
 from jaxtrain.decode.scheduler import Scheduler
+from jaxtrain.model.quantized import Kind
+from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.compiled import keep_compiled
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.serve.grammar import Grammars
@@ -30,6 +32,7 @@ class Engine:
         rows: int = 8,
         max_length: int = 0,
         dtype: str = "model",
+        held: Kind = "model",
         max_new: int = 256,
         queue: int = 64,
         guess: bool = False,
@@ -37,7 +40,8 @@ class Engine:
         """On the mesh that is set. Errors: UserError where the folder holds no model or no tokenizer.
 
         max_length: tokens of prompt and answer; 0: the model's. dtype: of weights and activations; `model`:
-        the folder's. max_new: of an answer that names no limit. guess: see `Scheduler`.
+        the folder's. held: the matrices, as codes or in `dtype` (`model`). max_new: of an answer that names
+        no limit. guess: see `Scheduler`.
         """
         keep_compiled()
         self.name = Path(model).resolve().name
@@ -46,8 +50,10 @@ class Engine:
         self.tokenizer = source.tokenizer
         self.form_of_calls: Form = form_of_calls(self.tokenizer)
         """How the model's template writes tool calls; empty: not in a form that is read back."""
-        loaded = source.load_to_use(dtype)
-        self.dtype, self.parameters = loaded.config.dtype, sum(leaf.size for leaf in jax.tree.leaves(loaded))
+        loaded = source.load_to_use(dtype, held)
+        shapes = jax.eval_shape(lambda: Transformer(loaded.config, jax.random.key(0)))
+        self.dtype = loaded.config.dtype if held == "model" else held
+        self.parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes))
         limit = min(max_length or loaded.config.max_length, loaded.config.max_length)
         self.scheduler = Scheduler(loaded, rows=rows, max_length=limit, queue=queue, guess=guess)
         self._stopping = threading.Event()

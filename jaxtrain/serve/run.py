@@ -42,6 +42,8 @@ class ServeConfig:
     """Guess tokens that stood in a row before, while that is faster; what is said stays the same."""
     dtype: Literal["model", "float32", "bfloat16"] = "model"
     """Of weights and activations; model: as the folder says."""
+    weights: Literal["model", "int8"] = "model"
+    """The matrices of blocks and head: in 8 bits (int8), or in `dtype` (model)."""
     mesh: MeshConfig = field(default_factory=lambda: MeshConfig(fsdp=1, tensor=-1))
 
 
@@ -63,6 +65,7 @@ def run(config: ServeConfig) -> None:
                 max_new=config.max_new,
                 queue=config.queue,
                 dtype=config.dtype,
+                held=config.weights,
                 guess=config.guess,
             )
         begun = time.monotonic()

@@ -20,11 +20,14 @@ from types import ModuleType
 from typing import Any
 
 import jax
+from flax import nnx
 
 from jaxtrain import artifact, integrity
 from jaxtrain.model import lora
 from jaxtrain.model.config import ModelConfig
+from jaxtrain.model.layers import replaced
 from jaxtrain.model.lora import Adapters, LoRAConfig
+from jaxtrain.model.quantized import Kind, Quantized, quantize
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import checkpoint, mesh
 from jaxtrain.runtime.errors import UserError
@@ -81,21 +84,31 @@ class Source(ABC):
     def _tokenizer(self) -> Tokenizer:
         return Tokenizer.load(self.folder)
 
-    def load(self, config: ModelConfig | None = None, weights: str = "float32") -> Transformer:
+    def load(
+        self, config: ModelConfig | None = None, weights: str = "float32", held: Kind = "model"
+    ) -> Transformer:
         """The model, sharded on the mesh that is set (one device where none is).
 
         config: the source's own with other fields of how it runs (dtype, remat, …). weights: their dtype.
+        held: the matrices of blocks, as codes or in that dtype (`model`).
         """
         mesh.ensure()
-        return self._load(config or self.config, weights)
+        return quantize(self._load(config or self.config, weights, held), held)
 
-    def load_to_use(self, dtype: str = "model") -> Transformer:
-        """The model for use and not for training: weights and activations in one dtype, `model`: its own."""
+    def load_to_use(self, dtype: str = "model", held: Kind = "model") -> Transformer:
+        """The model for use and not for training: weights and activations in one dtype, `model`: its own.
+
+        held: how the matrices of blocks and head are; the embedding stays in `dtype`.
+        """
         config = self.config if dtype == "model" else dataclasses.replace(self.config, dtype=dtype)
-        return self.load(config, config.dtype)
+        model = self.load(config, config.dtype, held)
+        if held != "model":
+            model = replaced(model, head_DV=nnx.data(nnx.Param(model.output_DV)))
+        return quantize(model, held, ("head_DV",))
 
     @abstractmethod
-    def _load(self, config: ModelConfig, weights: str) -> Transformer: ...
+    def _load(self, config: ModelConfig, weights: str, held: Kind) -> Transformer:
+        """`load`; what cannot quantise on the way gives numbers."""
 
 
 class Trained(Source):
@@ -116,10 +129,10 @@ class Trained(Source):
     def has_adapters(self) -> bool:
         return (self.folder / ADAPTER).is_file()
 
-    def _load(self, config: ModelConfig, weights: str) -> Transformer:
+    def _load(self, config: ModelConfig, weights: str, held: Kind) -> Transformer:
         if self.has_adapters:
             about, adapters = read_adapter(self.folder), load_adapters(self.folder)
-            base = open(about["base"]).load(config, weights)
+            base = open(about["base"]).load(config, weights, about["lora"].base_weights)
             adapted = jax.jit(lora.adapt, static_argnums=1)(base, about["lora"], jax.random.key(0))
             return jax.jit(lora.merge)(lora.put(adapted, adapters))
         saved = self.folder / "checkpoint"
@@ -143,7 +156,7 @@ class PEFT(Source):
         own = (self.folder / "tokenizer.json").is_file()
         return Tokenizer.load(self.folder) if own else self.base.tokenizer
 
-    def _load(self, config: ModelConfig, weights: str) -> Transformer:
+    def _load(self, config: ModelConfig, weights: str, held: Kind) -> Transformer:
         adapted, adapters = peft.load(self.folder, self.base.load(config, weights))
         return jax.jit(lora.merge)(lora.put(adapted, adapters))
 
@@ -162,11 +175,11 @@ class Foreign(Source):
     def _tokenizer(self) -> Tokenizer:
         return self.format.read_tokenizer(self.folder)
 
-    def _load(self, config: ModelConfig, weights: str) -> Transformer:
-        model = self.format.load(self.folder, weights)
+    def _load(self, config: ModelConfig, weights: str, held: Kind) -> Transformer:
+        model = self.format.load(self.folder, weights, held)
         # the same weights under another config of the same shapes
         tree = jax.tree.structure(jax.eval_shape(lambda: Transformer(config, jax.random.key(0))))
-        return jax.tree.unflatten(tree, jax.tree.leaves(model))
+        return jax.tree.unflatten(tree, jax.tree.leaves(model, is_leaf=lambda x: isinstance(x, Quantized)))
 
 
 def load(folder: str | Path, config: ModelConfig | None = None, weights: str = "float32") -> Transformer:

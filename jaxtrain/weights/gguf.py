@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.layers import llama3_stretch
+from jaxtrain.model.quantized import Kind
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
@@ -155,7 +156,7 @@ def read_tokenizer(path: Path) -> HuggingFaceTokenizer:
         return tokenizer_of(file.metadata, str(path))
 
 
-def load(path: Path, dtype: str = "float32") -> Transformer:
+def load(path: Path, dtype: str = "float32", held: Kind = "model") -> Transformer:
     """The model of a GGUF file, on the mesh that is set."""
     import gguf
 
@@ -178,4 +179,4 @@ def load(path: Path, dtype: str = "float32") -> Transformer:
         return tensor - 1 if is_gemma and name.endswith("norm.weight") else tensor
 
     left = set(file.tensors) - set(names.values()) - {"rope_freqs.weight"}
-    return huggingface.load_tensors(family, config, {*names, *left}, read, dtype, str(path))
+    return huggingface.load_tensors(family, config, {*names, *left}, read, dtype, str(path), held)

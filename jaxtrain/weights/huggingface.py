@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from jaxtrain.model.config import ModelConfig
+from jaxtrain.model.quantized import Kind, quantized
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
@@ -42,10 +43,11 @@ BLOCKS, SCALES = "_blocks", "_scales"
 HEADS = ("lm_head.weight", "embed_out.weight")
 
 
-def load(folder: str | Path, dtype: str = "float32") -> Transformer:
+def load(folder: str | Path, dtype: str = "float32", held: Kind = "model") -> Transformer:
     """The model of a Hugging Face folder, on the mesh that is set (one device where none is).
 
-    dtype: of weights and activations, `float32` or `bfloat16`.
+    dtype: of weights and activations, `float32` or `bfloat16`. held: the matrices of blocks, as codes or in
+    `dtype` (`model`).
     Errors: UserError naming the architecture, field or tensor that is unknown, missing, extra or misshapen.
     """
     folder = Path(folder)
@@ -64,7 +66,7 @@ def load(folder: str | Path, dtype: str = "float32") -> Transformer:
         return np.swapaxes(from_mxfp4(blocks, scales), 1, 2)
 
     left = {name for name in names if not name.endswith((BLOCKS, SCALES))}
-    return load_tensors(family, config, left | packed, read, dtype, str(folder))
+    return load_tensors(family, config, left | packed, read, dtype, str(folder), held)
 
 
 def from_mxfp4(blocks: np.ndarray, scales: np.ndarray) -> np.ndarray:
@@ -108,6 +110,7 @@ def load_tensors(
     read: Callable[[str], np.ndarray],
     dtype: str,
     where: str,
+    held: Kind = "model",
 ) -> Transformer:
     """The model whose tensors are `names`, given by `read(name)`; each goes to its devices at once."""
     if dtype not in ("float32", "bfloat16"):
@@ -125,7 +128,7 @@ def load_tensors(
         weight = None
         for index, tensor_name in tensors(part, config):
             piece = part.to_ours(read(tensor_name), leaf.shape[len(index) :], f"{where}: {tensor_name}")
-            weight = _place(weight, piece, index, leaf, dtype)
+            weight = _place(weight, piece, index, leaf, dtype, partial(quantized, path, kind=held))
             jax.block_until_ready(weight)  # else the host reads ahead, and holds what it has read
         filled.append(weight)
     return jax.tree.unflatten(tree, filled)
@@ -251,25 +254,36 @@ def _check_names(config: ModelConfig, wanted: list[Part], names: set[str], where
         raise UserError(f"{where}: tensor {extra[0]} is not of this architecture ({len(extra)} in all)")
 
 
-def _zeros(leaf: jax.ShapeDtypeStruct, dtype: str) -> jax.Array:
-    return jax.jit(lambda: jnp.zeros(leaf.shape, dtype, out_sharding=leaf.sharding.spec))()
+def _zeros(shape: tuple[int, ...], dtype: Any, spec: P) -> jax.Array:
+    return jax.jit(lambda: jnp.zeros(shape, dtype, out_sharding=spec))()
 
 
 def _place(
-    weight: jax.Array | None,
+    weight: Any,
     piece: np.ndarray,
     index: tuple[int, ...],
     leaf: jax.ShapeDtypeStruct,
     dtype: str,
-) -> jax.Array:
-    """The weight like `leaf` with `piece` at `index`; only the parts that a device holds are sent to it."""
+    hold: Callable[[jax.Array], Any],
+) -> Any:
+    """The weight like `leaf` with `piece` at `index`; only the parts that a device holds are sent to it.
+
+    hold: gives arrays in the place of an array, of all of the weight as of a piece.
+    """
     mesh, spec = leaf.sharding.mesh, leaf.sharding.spec
     rest = P(*(*spec, *[None] * leaf.ndim)[len(index) : leaf.ndim])
     cast = lambda of: np.asarray(piece[of], jnp.dtype(dtype))  # noqa: E731
-    part = jax.make_array_from_callback(piece.shape, NamedSharding(mesh, rest), cast)
+    held = hold(jax.make_array_from_callback(piece.shape, NamedSharding(mesh, rest), cast))
     if not index:
-        return part
-    return _insert(spec, _zeros(leaf, dtype) if weight is None else weight, part, jnp.asarray(index))
+        return held
+
+    def inserted(part: jax.Array, whole: jax.Array | None = None) -> jax.Array:
+        cut = P(*spec[: len(index)], *jax.typeof(part).sharding.spec)
+        if whole is None:
+            whole = _zeros((*leaf.shape[: len(index)], *part.shape), part.dtype, cut)
+        return _insert(cut, whole, part, jnp.asarray(index))
+
+    return jax.tree.map(inserted, held, *[] if weight is None else [weight])
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)

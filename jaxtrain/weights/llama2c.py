@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxtrain.model.config import ModelConfig
+from jaxtrain.model.quantized import Kind
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.tokenizer import Tokenizer
@@ -51,7 +52,7 @@ def read_config(path: str | Path) -> ModelConfig:
     )
 
 
-def load(path: str | Path, dtype: str = "float32") -> Transformer:
+def load(path: str | Path, dtype: str = "float32", held: Kind = "model") -> Transformer:
     """The model of a llama2.c `.bin`, on the mesh that is set; or a UserError."""
     path, config = Path(path), read_config(path)
     D, H, F, V, L = config.d_model, config.head_dim, config.d_hidden, config.vocab_size, config.layers
@@ -87,4 +88,4 @@ def load(path: str | Path, dtype: str = "float32") -> Transformer:
         tensor = np.array(np.memmap(path, "<f4", "r", start, shape))
         return halves(tensor, H) if name.endswith(("q_proj.weight", "k_proj.weight")) else tensor
 
-    return load_tensors(BY_TYPE["llama"], config, set(where), read, dtype, str(path))
+    return load_tensors(BY_TYPE["llama"], config, set(where), read, dtype, str(path), held)

@@ -46,6 +46,12 @@ def test_a_conversation_in_the_terminal(folder, typed, capsys):
     assert out.count("/clear begins anew") == 2 and "tokens, " in out
 
 
+def test_eight_bits_say_the_same(folder, typed, capsys):
+    typed("What is two and two?")
+    cli.main(["chat", str(folder), "--weights", "int8", "--temperature", "0", *ONE_DEVICE])
+    assert TALK["What is two and two?"] in capsys.readouterr().out
+
+
 def test_what_a_model_says_does_not_steer_the_terminal(folder, typed, capsys):
     """Tokens drawn evenly: one in twenty is a control character."""
     typed("What is two and two?")
