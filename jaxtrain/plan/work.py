@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AbstractMesh, Mesh
 
 from jaxtrain import weights
@@ -114,9 +115,10 @@ class Work:
 
 
 def drawn(make: Callable[[jax.Array], Any], mesh: AnyMesh, dtype: str | None = None) -> Any:
-    """What `make(key)` gives, as shapes on the mesh; dtype: of all of it, where another than its own."""
+    """What `make(key)` gives, as shapes on the mesh; dtype: of its float32, where another than that."""
+    kinds = {jnp.dtype("float32"): dtype or "float32"}
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, dtype or x.dtype, sharding=x.sharding),
+        lambda x: jax.ShapeDtypeStruct(x.shape, kinds.get(x.dtype, x.dtype), sharding=x.sharding),
         meshes.abstract(lambda: make(jax.random.key(0)), mesh),
     )
 

@@ -67,7 +67,9 @@ def _write(config: ConvertConfig, source: Source, out: Path) -> str:
         lost = peft.without_module(store.load_adapters(source.folder), source.config)
         if not lost:
             return f"PEFT folder; {_write_adapters(config, source, tokenizer, out)}, {words}"
-        words = f"{words}; adapters are merged, since PEFT has no module for one of {lost}"
+        words = f"{words}; PEFT has no module for one of {lost}"
+    if isinstance(source, Trained) and source.has_adapters:
+        words = f"{words}; adapters are merged into {_base(source)}"
     dtype = config.dtype or source.config.dtype
     model = source.load(dataclasses.replace(source.config, dtype=dtype), dtype)
     if _is_hugging_face(source):
@@ -87,6 +89,13 @@ def _write(config: ConvertConfig, source: Source, out: Path) -> str:
 
 def _is_hugging_face(source: Source) -> bool:
     return isinstance(source, Foreign) and source.format is huggingface
+
+
+def _base(source: Trained) -> str:
+    """What adapters learnt beside, and are merged into."""
+    about = store.read_adapter(source.folder)
+    kind = about["lora"].base_weights
+    return f"{about['base']}" if kind == "model" else f"the {kind} numbers of {about['base']}"
 
 
 def _tokenizer(source: Source) -> tuple[HuggingFaceTokenizer | None, str]:

@@ -21,6 +21,7 @@ from jaxtrain.model import lora
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.layers import named_key, replaced
 from jaxtrain.model.lora import LoRAConfig
+from jaxtrain.model.quantized import quantize
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
@@ -70,10 +71,11 @@ def learner_of(
     if jax.process_index() == 0:
         write_adapter(folder, config.model, config.lora)
     key = jax.random.key(config.train.seed)
-    module = around(source.load(model, model.dtype))
+    module = around(source.load(model, model.dtype, config.lora.base_weights))
     learned, frozen = split(module, config.lora, key)
-    total, learning = (sum(x.size for x in jax.tree.leaves(tree)) for tree in (module, learned))
-    say(f"adapters and heads of {learning:,} weights learn, {total:,} stay")
+    learning = sum(x.size for x in jax.tree.leaves(learned))
+    size = sum(x.nbytes for x in jax.tree.leaves(module)) / 1e6
+    say(f"adapters and heads of {learning:,} weights learn; those that stay are {size:,.0f} MB")
     return Learner(
         init=lambda key: split(fresh(key), config.lora, key)[0],
         first=lambda: jax.tree.map(jnp.copy, learned),
@@ -102,9 +104,10 @@ def split(module: Any, config: LoRAConfig, key: jax.Array) -> tuple[Any, Frozen]
     """The module with new adapters in the place of its transformers, and these, their arrays not copied."""
     if isinstance(module, Transformer):
         adapted = jax.jit(lora.adapt, static_argnums=1)(module, config, key)
+        adapted = quantize(adapted, config.base_weights)
         return lora.take(adapted), {"": adapted}
     frozen = {
-        name: lora.adapt(part, config, named_key(key, name))
+        name: quantize(lora.adapt(part, config, named_key(key, name)), config.base_weights)
         for name, part in vars(module).items()
         if isinstance(part, Transformer)
     }

@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import re
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from run_lines import lines
 
 from jaxtrain import artifact
 from jaxtrain import config as configs
@@ -27,6 +29,7 @@ from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.train.state import new_state
 from jaxtrain.train.step import make_step
 from jaxtrain.weights import folder as store
+from jaxtrain.weights.convert import ConvertConfig, convert
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +81,29 @@ def test_adapters_learn_and_the_weights_stay(config, pretrained, tmp_path):
     (folder / store.ADAPTER).write_text(json.dumps(about | {"base_fingerprint": "other"}))
     with pytest.raises(UserError, match="adapter.json was changed since it was written"):
         store.load(folder)
+
+
+def test_adapters_learn_beside_codes(config, tmp_path):
+    """QLoRA: gone on from a checkpoint it has the same bits; what is loaded is what was evaluated."""
+    nf4 = LoRAConfig(rank=4, dropout=0.1, base_weights="nf4")
+    config = dataclasses.replace(config, out=str(tmp_path / "model"), lora=nf4)
+    folder = run(config)
+    straight = shutil.copytree(folder, tmp_path / "straight")
+    shutil.rmtree(folder / "checkpoint" / "12")
+    again = run(config)
+    assert lines(again) == lines(straight)
+    with jax.set_mesh(meshes.make(config.train.mesh)):
+        jax.tree.map(np.testing.assert_array_equal, *map(store.load_adapters, (again, straight)))
+        merged = store.load(folder)
+        batches = loader.conversation_batches(
+            config.data, batch_size=8, length=96, seed=0, split="heldout", heldout_share=config.heldout_share
+        )
+        nats, targets = summed_nats(merged, batches)
+    counts = artifact.read_manifest(folder)["counts"]
+    assert abs(nats / targets - counts["heldout_loss"]) < 1e-5
+    assert "PEFT folder" in convert(ConvertConfig(source=str(folder), out=str(tmp_path / "peft")))
+    whole = convert(ConvertConfig(source=str(folder), out=str(tmp_path / "whole"), merge=True))
+    assert f"merged into the nf4 numbers of {config.model}" in whole
 
 
 def test_conversations_longer_than_a_row_are_counted_or_refused(config, tokens, tmp_path, straight):
