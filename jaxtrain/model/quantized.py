@@ -29,6 +29,8 @@ Kind = Literal["model", "int8", "nf4"]
 """model: numbers in the dtype that the model has."""
 MATRIX = re.compile(r"(?!router)(?!.*bias)\w+_E?([A-Z]{2,})")
 """Names of matrices; the letters are their inputs and outputs."""
+BLOCKS = ("blocks", "first_blocks")
+"""Attributes of a transformer that are quantised."""
 BLOCK, PART = 64, 1 << 18
 """Weights that share a scale; that are numbers at once on a CPU."""
 NF4 = np.array(
@@ -118,13 +120,13 @@ def operand(weight: Any, dtype: Any) -> jax.Array | Quantized:
     return held if isinstance(held, Quantized) else held.astype(dtype)
 
 
-def quantize(model: Any, kind: Kind, parts: Iterable[str] = ("blocks",)) -> Any:
+def quantize(model: Any, kind: Kind, parts: Iterable[str] = BLOCKS) -> Any:
     """The model with the matrices of these attributes as codes; adapters beside them stay numbers."""
     return jax.tree_util.tree_map_with_path(partial(quantized, kind=kind, parts=parts), model)
 
 
 def quantized(
-    path: tuple[Any, ...], weight: jax.Array, kind: Kind, parts: Iterable[str] = ("blocks",)
+    path: tuple[Any, ...], weight: jax.Array, kind: Kind, parts: Iterable[str] = BLOCKS
 ) -> jax.Array | Quantized:
     """The weight at a leaf's path as it is held."""
     names = [str(getattr(key, "name", getattr(key, "key", ""))) for key in path]
