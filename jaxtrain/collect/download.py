@@ -4,12 +4,14 @@ What was fetched is kept in the source's folder, so a second run asks for nothin
 """
 
 import http.client
+import re
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Collection
 from concurrent.futures import Future
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -33,7 +35,8 @@ class Politeness:
     longest: float = 3600.0
     """Seconds that one try of a file may take: a server that sends a byte now and then never stalls."""
     pause: float = 1.0
-    """Seconds between two requests; before the nth retry 2^n times as many."""
+    """Seconds between two requests; before the nth retry 2^n times as many, or as many as the
+    server asks for."""
 
 
 class Refused(Exception):
@@ -46,11 +49,13 @@ def fetch(url: str, path: Path, politeness: Politeness) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
-    reason = ""
+    reason, wait = "", 0.0
     for attempt in range(politeness.tries):
-        time.sleep(politeness.pause * (2**attempt if attempt else 1))
+        time.sleep(max(wait, politeness.pause * (2**attempt if attempt else 1)))
+        wait = 0.0
         try:
             _append(url, partial, politeness)
+            _version(partial).unlink(missing_ok=True)
             publish(partial, path)
             return
         except urllib.error.HTTPError as error:
@@ -59,20 +64,36 @@ def fetch(url: str, path: Path, politeness: Politeness) -> None:
                 partial.unlink(missing_ok=True)
             elif error.code < 500 and error.code not in (408, 425, 429):
                 raise Refused(f"HTTP status {error.code}") from error
-            reason = f"HTTP status {error.code}"
+            reason, wait = f"HTTP status {error.code}", min(_wished(error.headers), politeness.longest)
         except FAULTS as error:
             reason = type(error).__name__
     raise Refused(f"no answer after {politeness.tries} tries: {reason}")
 
 
+def _wished(headers: Message) -> float:
+    """Seconds that a server asks to wait: `Retry-After: 55`, or the hub's `RateLimit: "api";r=0;t=55`."""
+    said = f"t={headers.get('Retry-After', '')} {headers.get('RateLimit', '')}"
+    return max(map(float, re.findall(r"\bt=(\d+)", said)), default=0.0)
+
+
+def _version(partial: Path) -> Path:
+    """The ETag of what a part is of."""
+    return partial.with_name(f"{partial.name}.etag")
+
+
 def _append(url: str, partial: Path, politeness: Politeness) -> None:
-    have = partial.stat().st_size if partial.exists() else 0
+    have, known = partial.stat().st_size if partial.exists() else 0, _version(partial)
     headers = {"User-Agent": AGENT} | ({"Range": f"bytes={have}-"} if have else {})
     asked = urllib.request.Request(url, headers=headers)
     with urllib.request.urlopen(asked, timeout=politeness.timeout) as answer:
+        version = answer.headers.get("ETag", "")
+        if answer.status == 206 and known.exists() and known.read_text() != version:
+            partial.unlink()  # the rest is of another version than the part that is here
+            raise OSError("the file has changed")
         expected = answer.headers.get("Content-Length")
         got, deadline = 0, time.monotonic() + politeness.longest
         with partial.open("ab" if answer.status == 206 else "wb") as file:
+            known.write_text(version)
             while data := answer.read1(_CHUNK):
                 file.write(data)
                 got += len(data)

@@ -7,16 +7,20 @@ class Mail(FileSource):
             yield self.document(f"{number}", text)
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from jaxtrain.collect.download import Politeness, Refused, fetch
 from jaxtrain.document import Document, Record, record_id
+from jaxtrain.fields import Operational
 from jaxtrain.formats.encoding import codec
-from jaxtrain.formats.files import Unread, find, shown
+from jaxtrain.formats.files import Unread, find, is_url, shown
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.progress import track
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,11 @@ class FileSource(Source):
     """How the names of its files end in a folder; empty: all of them count."""
 
     paths: tuple[str, ...]
-    """Files, folders or glob patterns."""
+    """Files, folders, glob patterns; or addresses, which are fetched to `folder` and count by their name."""
+    folder: Operational[str] = ""
+    """Where what was fetched is kept: a whole file is not asked for again, and a part of one goes on."""
+    politeness: Operational[Politeness] = Politeness()
+    """How the servers are asked."""
     license: str = ""
     """SPDX identifier of records that do not state their own."""
     encoding: str = ""
@@ -81,10 +89,28 @@ class FileSource(Source):
         if self.encoding and not codec(self.encoding):
             known = "one is utf-8, windows-1252, gb18030, …"
             raise UserError(f"source {self.name!r}: no encoding {self.encoding!r}; {known}")
-        return find(self.name, self.paths, self.ends)
+        local = tuple(path for path in self.paths if not is_url(path))
+        return find(self.name, local, self.ends) if local or not self.paths else []
+
+    def fetched(self) -> dict[str, Path]:
+        """The addresses among the paths, and where each is kept."""
+        urls = [path for path in self.paths if is_url(path)]
+        if urls and not self.folder:
+            raise UserError(f"source {self.name!r}: {urls[0]} is an address; give a `folder` to keep it in")
+        names = {url: re.sub(r"[^\w.-]+", "_", url.partition("?")[0].partition("://")[2]) for url in urls}
+        return {url: Path(self.folder) / name for url, name in names.items()}
+
+    def fetch(self, unread: Unread) -> None:
+        """UserError where an address cannot be had: what came of it stays, and the next run goes on."""
+        for url, file in track(self.fetched().items(), f"fetch {self.name}"):
+            try:
+                fetch(url, file, self.politeness)
+            except Refused as error:
+                again = "the same command again goes on with what is missing"
+                raise UserError(f"source {self.name!r}: {url} cannot be had ({error}); {again}") from error
 
     def read(self, unread: Unread) -> Iterator[Item]:
-        for path in self.files():
+        for path in [*self.files(), *self.fetched().values()]:
             yield Step(shown(path), partial(self.read_file, path, unread), path.stat().st_size)
 
     def read_file(self, path: Path, unread: Unread) -> Iterable[Item]:

@@ -4,7 +4,7 @@ From paths and from any URL that fsspec reads: s3://, gs://, https://, and hf://
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,7 +24,7 @@ class TableSource(FileSource):
     """Rows with a text.
 
     JSON, JSON lines, Parquet, CSV or TSV files, compressed or not, folders, glob patterns or URLs; of a hub
-    `hf://datasets/OWNER/NAME/**/*.parquet`.
+    `hf://datasets/OWNER/NAME/**/*.parquet`. Without a `folder`, what a URL names is read and not kept.
     """
 
     ends: ClassVar = ENDS
@@ -36,14 +36,12 @@ class TableSource(FileSource):
     meta: tuple[str, ...] = ()
     """Columns to keep as `meta`."""
 
-    def files(self) -> list[Path]:
-        # What lies behind a URL counts by its name.
-        local = tuple(path for path in self.paths if not is_url(path))
-        return FileSource.files(replace(self, paths=local)) if local or not self.paths else []
+    def fetched(self) -> dict[str, Path]:
+        return super().fetched() if self.folder else {}
 
     def read(self, unread: Unread) -> Iterator[Item]:
         yield from super().read(unread)
-        for url in self._urls():
+        for url in () if self.folder else self._urls():
             yield Step(shown(url), partial(self.read_file, url, unread))
 
     def _urls(self) -> Iterator[str]:
