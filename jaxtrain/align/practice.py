@@ -29,7 +29,7 @@ class PracticeConfig:
     out: str
     """Folder to write."""
     data: str = DATA
-    """Folder with the tasks' files."""
+    """Folder with the tasks' files; of GRPO also `hub`: fetched by the package `datasets` into data/hub."""
     rewards: dict[str, Signed] = field(default_factory=dict)
     """Weights of grades by name in the reward, for tasks that have such grades; none: as the tasks say."""
     longest_prompt: Count = 64

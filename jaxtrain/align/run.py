@@ -1,5 +1,6 @@
 """The config's type picks the entry."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,8 +10,10 @@ from jaxtrain.align.grpo import GRPOConfig, train_grpo
 from jaxtrain.align.ppo import PPOConfig, train_policy
 from jaxtrain.align.preference import PreferenceConfig, train_preferences
 from jaxtrain.align.reward_model import RewardConfig, train_reward_model
+from jaxtrain.runtime import distributed
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tasks.catalog import files
+from jaxtrain.tasks import hub
+from jaxtrain.tasks.catalog import files, find
 from jaxtrain.train.context import produce
 
 Config = RewardConfig | PPOConfig | GRPOConfig | PreferenceConfig | DistillConfig
@@ -29,6 +32,8 @@ def run(config: Config) -> Path:
             inputs |= {f"reward {n}": more.reward for n, more in enumerate(config.also, 2)}
             train = partial(train_policy, config)
         case GRPOConfig():
+            if config.data == "hub":
+                config = replace(config, data=hub.fetch([*map(find, config.tasks)], distributed.join()))
             inputs = {"model": config.model} | files(config.tasks, config.data)
             train = partial(train_grpo, config)
         case PreferenceConfig():

@@ -8,6 +8,6 @@ core.py           DCLM's CORE from its bundle
 heldout.py        bits per byte by source and language, beside xz; perplexity by position
 memorization.py   extraction and canaries
 bias.py           stereotypes, toxicity, refusals and too many of them; whom the corpus names
-harness.py        lm-eval on our models        hub.py   benchmarks from the hub (both: extra `eval`)
+harness.py        lm-eval on our models (extra `eval`)
 run.py            EvaluateConfig, run()
 """

@@ -12,7 +12,7 @@ import jax
 
 from jaxtrain import artifact, weights
 from jaxtrain.decode.answers import chats
-from jaxtrain.evaluate import benchmarks, bias, core, heldout, hub, memorization
+from jaxtrain.evaluate import benchmarks, bias, core, heldout, memorization
 from jaxtrain.evaluate.bias import BiasConfig
 from jaxtrain.evaluate.choices import Scorer
 from jaxtrain.evaluate.core import CoreConfig
@@ -25,7 +25,7 @@ from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
-from jaxtrain.tasks import catalog
+from jaxtrain.tasks import catalog, hub
 from jaxtrain.tasks.task import Task
 
 Results = dict[str, list[dict[str, Any]]]

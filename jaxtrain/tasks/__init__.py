@@ -6,6 +6,7 @@ graders.py           what an answer is worth
 endpoint.py          graders that ask a server: a judge by a rubric, a reward model
 environment.py       worlds that a model acts in turn by turn, and tools that it calls
 catalog.py           every task by name, and the task of a user's file
+hub.py               their files from the Hugging Face hub (extra `eval`)
 multiple_choice.py   ARC, BoolQ, HellaSwag, MMLU, PIQA, SciQ, SIQA, WinoGrande
 written.py           GSM8K, HumanEval, TruthfulQA, BIG-Bench Hard: answers written out; LAMBADA: a last word
 worlds.py            a calculator and its task, a text game

@@ -9,13 +9,13 @@ import jax
 import numpy as np
 import pytest
 
-from jaxtrain.evaluate import hub
 from jaxtrain.evaluate.benchmarks import grade
 from jaxtrain.evaluate.choices import Scorer
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import MeshConfig
+from jaxtrain.tasks import hub
 from jaxtrain.tasks.catalog import TASKS
 from jaxtrain.tasks.task import Shots, Task
 from jaxtrain.tokenize.tokenizer import Tokenizer
