@@ -4,7 +4,7 @@ Every dataset is a Grain MapDataset, so `dataset[step]` is the whole state. The 
 first, by index arithmetic (shuffle -> mix -> this process' rows), and then read and laid out all at once.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -71,9 +71,10 @@ def conversation_batches(
     seed: int,
     split: Literal["train", "heldout"] = "train",
     heldout_share: float = 0.05,
+    sources: Sequence[str] = (),
     process: Process | None = None,
 ) -> grain.MapDataset:
-    """Conversations of all sources, never cut; only what the assistant says has weight.
+    """Conversations of some sources, or of all, never cut; only what the assistant says has weight.
 
     train: endless, each epoch in a new order. heldout: each conversation once, `len()` batches, the last
     filled with empty rows. A conversation is held out by a hash of its source and index, so the split does
@@ -81,7 +82,7 @@ def conversation_batches(
     out, and said so.
     """
     data = TokenData.open(folder)
-    packed = _conversations(data, length, split, heldout_share)
+    packed = _conversations(data, sources or data.names("conversations"), length, split, heldout_share)
     if split == "heldout":
         draw, count = _in_order, -(-len(packed.plan) // batch_size)
     else:
@@ -127,9 +128,10 @@ def _in_order(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.zeros_like(numbers), numbers
 
 
-def _conversations(data: TokenData, length: int, split: str, heldout_share: float) -> Packed:
-    """The conversations of one split, of all sources in one list; says how many are longer than a row."""
-    names = data.names("conversations")
+def _conversations(
+    data: TokenData, names: Sequence[str], length: int, split: str, heldout_share: float
+) -> Packed:
+    """The conversations of one split, of the sources in one list; says how many are longer than a row."""
     records = data.conversations(*names)
     hashed = [np.zeros(0, np.uint64)]
     for name in names:

@@ -37,6 +37,8 @@ class FinetuneConfig:
     """Folder of a tokenize artifact with conversations, made with the model's tokenizer."""
     out: str
     """Folder to write."""
+    sources: tuple[str, ...] = ()
+    """Sources of conversations to learn from; none: all that `data` has."""
     lora: LoRAConfig = LoRAConfig(rank=0)
     train: TrainConfig = TrainConfig(
         optimizer=OptimizerConfig(lr=1e-3), steps=80, evaluate_every=40, checkpoint_every=40
@@ -73,8 +75,8 @@ def _finetune(config: FinetuneConfig, folder: Path) -> dict[str, Any]:
         meshes.check_rows(config.batch_size, length, config.train.microbatches, model.stage_microbatches)
         counts = _counted(config, length)
         size = {"batch_size": config.batch_size, "length": length, "seed": config.train.seed}
-        share = config.heldout_share
-        batches = partial(loader.conversation_batches, config.data, heldout_share=share, **size)
+        chosen = {"heldout_share": config.heldout_share, "sources": config.sources}
+        batches = partial(loader.conversation_batches, config.data, **chosen, **size)
         heldout = batches(split="heldout")
         samples = Samples(run.folder, chats(config.sample_questions), tokenizer, config.train.seed)
 
@@ -109,7 +111,10 @@ def _tokenizer(config: FinetuneConfig) -> Tokenizer:
 def _counted(config: FinetuneConfig, length: int) -> dict[str, Any]:
     """Conversations and how many of them are longer than a row; UserError where those are refused."""
     data = TokenData.open(config.data)
-    sizes = {source: data.lengths("conversations", source) for source in data.names("conversations")}
+    known = data.names("conversations")
+    if unknown := sorted(set(config.sources) - set(known)):
+        raise UserError(f"sources names {unknown[0]!r}; {config.data} has {', '.join(known)}")
+    sizes = {source: data.lengths("conversations", source) for source in config.sources or known}
     long = {source: int((lengths > length).sum()) for source, lengths in sizes.items()}
     if config.too_long == "refuse" and any(long.values()):
         source = next(source for source, count in long.items() if count)
