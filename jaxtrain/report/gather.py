@@ -37,8 +37,8 @@ class Part:
     """Whose command writes it."""
     read: Callable[[Path, Line, Line], Results]
     """Its numbers, from its folder, its manifest and its counts."""
-    kind: str = ""
-    """Class of its config, where a stage writes artifacts of several kinds."""
+    kind: str | None = ""
+    """Class of its config, where a stage writes artifacts of several kinds; None: `find` knows by inputs."""
     on_accelerator: bool = True
     is_live: bool = False
     """Whether it has something to show while its stage is at work."""
@@ -49,7 +49,8 @@ class Part:
 def find(run: Path) -> dict[str, Path]:
     """The artifacts of a run, or the one that the folder itself is, by name, in the order data flows.
 
-    Of two of one part the later by name. One at work counts where none is finished.
+    Of two of one part the later by name; a fine-tuning that the later goes on from is mid-training. One at
+    work counts where none is finished.
     Errors: UserError where there is none.
     """
     if not run.is_dir():
@@ -59,12 +60,18 @@ def find(run: Path) -> dict[str, Path]:
         name = None if artifact.is_aside(folder) else _part_of(folder)
         if name is None or (is_live(folder) and (not PARTS[name].is_live or name in found)):
             continue
-        if name in found and not is_live(found[name]):
+        if name == "finetune" and name in found and _is_made_from(folder, found[name]):
+            found["midtrain"] = found[name]
+        elif name in found and not is_live(found[name]):
             say(f"{run} has two artifacts of {name}; {folder.name} is shown, {found[name].name} is not")
         found[name] = folder
     if not found:
         raise UserError(f"{run} holds no artifact; name a folder such as runs/quickstart")
     return {name: found[name] for name in PARTS if name in found}
+
+
+def _is_made_from(after: Path, before: Path) -> bool:
+    return _manifest(before)["fingerprint"] in _manifest(after)["inputs"].values()
 
 
 def _natural(folder: Path) -> tuple[int, str]:
@@ -89,9 +96,9 @@ def check_chain(folders: Mapping[str, Path]) -> None:
     """UserError where an artifact was not made from the one before it."""
     manifests = {name: _manifest(folder) for name, folder in folders.items() if PARTS[name].is_chained}
     for before, after in pairwise(manifests):
-        inputs = manifests[after]["inputs"]
-        is_of_people = after == "rate" and "database" in inputs  # they may have rated answers of any model
-        if manifests[before]["fingerprint"] not in inputs.values() and not is_of_people:
+        # people may have rated answers of any model
+        is_of_people = after == "rate" and "database" in manifests[after]["inputs"]
+        if not is_of_people and not _is_made_from(folders[after], folders[before]):
             apart = f"{folders[after]} was not made from {folders[before]} as it stands"
             raise UserError(f"{apart}; `jaxtrain run FOLDER` makes what is out of date")
 
@@ -355,6 +362,7 @@ PARTS = {
     "clean": Part(stage="clean", read=_cleaned, on_accelerator=False),
     "tokenize": Part(stage="tokenize", read=_counts("tokenizer"), on_accelerator=False),
     "pretrain": Part(stage="pretrain", read=_pretrained, is_live=True),
+    "midtrain": Part(stage="finetune", kind=None, read=_trained("midtrain")),
     "finetune": Part(stage="finetune", read=_finetuned, is_live=True),
     "rate": Part(stage="rate", read=_rated),
     "reward": Part(stage="align", kind="RewardConfig", read=_counts("reward")),
