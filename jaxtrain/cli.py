@@ -146,7 +146,7 @@ def dispatch(arguments: list[str]) -> None:
         raise UserError(f"no command {name!r}; did you mean {near!r}? `jaxtrain --help` lists them")
     command, is_file = COMMANDS[name], bool(rest) and rest[0].endswith(".py")
     if HELP_FLAGS & set(rest) or (not rest and command.files):
-        _print_help(name, command, rest[0] if is_file and command.files else "", "all" in rest)
+        _print_help(name, command, rest if is_file and command.files else [], "all" in rest)
     elif command.files and (is_file or not command.flags):
         _run_file(name, command, rest)
     else:
@@ -157,13 +157,13 @@ def _run_file(name: str, command: Command, rest: list[str]) -> None:
     if rest[0].startswith("-"):
         raise UserError(f"name a config file before {rest[0]}; `jaxtrain init` writes some")
     flags = [word for word in rest[1:] if word != RESTART]
-    config = configs.override(_load(command, rest[0]), flags)
+    config = configs.override(_load(command, rest[0], configs.scale_in(flags)), flags)
     print(pipeline.make(config, RESTART in rest))
 
 
-def _load(command: Command, path: str) -> Any:
+def _load(command: Command, path: str, scale: str) -> Any:
     """The config in the file; UserError where another command takes it."""
-    config = configs.load(path)
+    config = configs.load(path, scale)
     kind = type(config).__name__
     if kind not in _names(command.files):
         other = next(name for name, of in COMMANDS.items() if kind in _names(of.files))
@@ -177,7 +177,7 @@ def _run_flags(name: str, command: Command, rest: list[str]) -> None:
     takes = _examples(command)
     required = [field for field in takes if fields.is_required(kind, field)]
     if required and not rest:
-        _print_help(name, command, "", False)
+        _print_help(name, command, [], False)
         return
     if len(words) < len(required):
         before = f" before {rest[len(words)]}" if len(rest) > len(words) else ""
@@ -227,11 +227,11 @@ def _overview() -> str:
     return "\n".join(lines) + END
 
 
-def _print_help(name: str, command: Command, file: str, is_all: bool) -> None:
-    """Usage, then the fields that recipes set, or all; beside a config file with its values."""
-    print(*_usage(name, command, file), sep="\n")
-    if file:
-        config = _load(command, file)
+def _print_help(name: str, command: Command, beside: list[str], is_all: bool) -> None:
+    """Usage, then the fields that recipes set, or all; beside a config file, the first word, its values."""
+    print(*_usage(name, command, "".join(beside[:1])), sep="\n")
+    if beside:
+        config = _load(command, beside[0], configs.scale_in(beside))
         _print_fields(type(config), config, is_all)
         return
     kinds = _resolved(command.files) if command.files else []

@@ -1,6 +1,12 @@
 """A config file is Python that defines `config`, a frozen dataclass of one stage. It is code: run your own.
 
 The class says the stage: `jaxtrain.pretrain.run.PretrainConfig` belongs to the room `pretrain`.
+
+A recipe that comes in several sizes declares them in the file scales.toml of its folder, a table each. The
+name of one is handed to all its configs (`--scale NAME`, else the first), which ask for its values:
+
+    scale = scaled(__file__)
+    config = PretrainConfig(train=TrainConfig(steps=scale.steps), out=f"{scale.runs}/4_pretrain")
 """
 
 import dataclasses
@@ -10,11 +16,13 @@ import io
 import itertools
 import re
 import runpy
+import tomllib
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
+from contextvars import ContextVar
 from importlib import metadata
 from pathlib import Path, PurePath
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import tyro
@@ -22,22 +30,70 @@ import tyro
 from jaxtrain import fields
 from jaxtrain.runtime.errors import UserError
 
+SCALES = "scales.toml"
+_asked: ContextVar[str] = ContextVar("scale", default="")
 
-def load(path: str | Path) -> Any:
-    """The `config` that the file at `path` defines."""
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What every stage is told."""
+
+    out: str
+    """Folder to write."""
+    scale: str = ""
+    """Size of the recipe, where its folder declares several in scales.toml."""
+
+
+def scales(folder: Path) -> dict[str, dict[str, Any]]:
+    """What the scales of a recipe differ in, by name; empty where it declares none."""
+    file = folder / SCALES
+    try:
+        return tomllib.loads(file.read_text("utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"{file}: {error}; it holds a table a scale, such as [tiny]") from None
+
+
+def scaled(file: str) -> SimpleNamespace:
+    """Of a config file (`__file__`): the values of the scale that was asked for, its `name`, and `runs`, the
+    folder of its artifacts, as runs/speedrun-tiny."""
+    folder = Path(file).resolve().parent
+    known = scales(folder)
+    if not known:
+        raise UserError(f"{folder} declares no scale; write its {SCALES}, a table a scale, such as [tiny]")
+    name = _asked.get() or next(iter(known))
+    return SimpleNamespace(name=name, runs=f"runs/{folder.name}-{name}", **known[name])
+
+
+def scale_in(arguments: list[str]) -> str:
+    """What `--scale` is given among the arguments of a command; empty where it is not there."""
+    words = [part for word in arguments for part in word.split("=", 1)]
+    return next((value for flag, value in itertools.pairwise(words) if flag == "--scale"), "")
+
+
+def load(path: str | Path, scale: str = "") -> Any:
+    """The `config` that the file at `path` defines, at one of the scales of its folder."""
     path = Path(path)
     if not path.is_file():
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")], 1, 0.4)
         hint = f"did you mean {path.parent / near[0]}?" if near else "see configs/ for complete examples"
         raise UserError(f"no config file {path}; {hint}")
+    known = [*scales(path.parent)]
+    if scale and scale not in known:
+        remedy = f"choose one of {', '.join(known)}" if known else f"it has no {SCALES}: leave --scale out"
+        raise UserError(f"{path.parent} declares no scale {scale!r}; {remedy}")
+    token = _asked.set(scale)
     try:
         config = runpy.run_path(str(path)).get("config")
     except Exception as error:  # whatever goes wrong in the reader's own file, the reader can mend
         raise UserError(_explain(path, error)) from error
+    finally:
+        _asked.reset(token)
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         raise UserError(f"{path} defines no `config`; end it with `config = ...Config(...)`")
     if type(config) not in getattr(room_of(config), "configs", ()):
         raise UserError(f"{path}: a {type(config).__name__} configures no stage; give `config` one's class")
+    if known:
+        config = dataclasses.replace(config, scale=scale or known[0])
     try:
         fields.check(config)
     except UserError as error:

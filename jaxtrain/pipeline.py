@@ -25,13 +25,16 @@ class RunConfig:
 
     folder: str
     """The recipe: a folder of numbered configs."""
+    scale: str = ""
+    """Its size, one of those that its scales.toml declares, as tiny of configs/speedrun: all its configs are
+    read at that scale, and write to runs/FOLDER-SCALE; empty: the first, or that it has none."""
     restart: bool = False
     """A stage that was interrupted begins anew; what it had is kept beside it."""
 
 
 def run_folder(config: RunConfig) -> None:
     """`jaxtrain run`."""
-    run(config.folder, config.restart)
+    run(config.folder, config.restart, config.scale)
 
 
 def config_files(folder: str | Path) -> list[Path]:
@@ -44,14 +47,15 @@ def config_files(folder: str | Path) -> list[Path]:
     return [path for _, path in order]
 
 
-def run(folder: str | Path, restart: bool = False) -> list[Path]:
+def run(folder: str | Path, restart: bool = False, scale: str = "") -> list[Path]:
     """Run every config; finished artifacts that still match are reused. Returns the artifacts.
 
     restart: what unfinished runs left is set aside, and their stages begin anew.
+    scale: of those that the folder declares; empty: its first.
     """
     files, begun, artifacts = config_files(folder), time.monotonic(), []
     # all at once: a mistake in the last config shows before the first runs
-    loaded = [configs.load(path) for path in files]
+    loaded = [configs.load(path, scale) for path in files]
     for number, (path, config) in enumerate(zip(files, loaded, strict=True), 1):
         say(f"[{number}/{len(files)}] {configs.stage_of(config)}  {path}  ({time.monotonic() - begun:.0f} s)")
         artifacts.append(make(config, restart))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from jaxtrain.config import scales
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 
@@ -35,7 +36,8 @@ def init(config: InitConfig) -> None:
     if config.from_ not in known:
         raise UserError(f"--from {config.from_}: no such recipe comes along; there are {', '.join(known)}")
     source, out = SHIPPED / "configs" / config.from_, Path(config.name)
-    for place in (out, Path("runs") / out.resolve().name):
+    runs = [f"{out.resolve().name}-{scale}" for scale in scales(source)] or [out.resolve().name]
+    for place in (out, *(Path("runs") / name for name in runs)):
         if place.exists():
             raise UserError(f"{place} exists; choose another name")
     out.mkdir(parents=True)
@@ -50,7 +52,7 @@ def init(config: InitConfig) -> None:
         if not (Path("data") / name).exists():
             shutil.copytree(SHIPPED / "data" / name, Path("data") / name)
             say(f"data/{name} written")
-    say(f"{out} written: `jaxtrain run {out}` runs it, into runs/{out.name}")
+    say(f"{out} written: `jaxtrain run {out}` runs it, into runs/{runs[0]}")
 
 
 @cache

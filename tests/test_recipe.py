@@ -24,7 +24,9 @@ def test_a_recipe_of_ones_own_writes_to_runs_of_its_own_name(name, tmp_path, mon
         files = sorted(Path(folder).glob("*.py"))
         assert files
         for file in files:
-            assert Path(configs.load(file).out).parent == Path("runs") / folder
+            config = configs.load(file)
+            own = f"{folder}-{config.scale}" if config.scale else folder
+            assert Path(config.out).parent == Path("runs") / own
             assert file.read_text().splitlines()[0].endswith(f" mine/{file.name}")
     with pytest.raises(UserError, match="mine exists; choose another name"):
         recipe.init(recipe.InitConfig(name="mine", from_=name))

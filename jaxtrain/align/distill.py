@@ -24,6 +24,7 @@ from jaxtrain.align.monitor import Monitor, MonitorConfig, variety
 from jaxtrain.align.preference import pack
 from jaxtrain.align.rollout import ROWS, Batch, Rows, Sampler, drawn
 from jaxtrain.align.rounds import Line, Rounds
+from jaxtrain.config import Stage
 from jaxtrain.feed import prompts
 from jaxtrain.feed.shuffle import key
 from jaxtrain.fields import Adjustable
@@ -44,7 +45,7 @@ from jaxtrain.weights.learners import runs_as, without_dropout
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillConfig:
+class DistillConfig(Stage):
     """Bring a model nearer to a teacher of the same tokenizer (generalised knowledge distillation)."""
 
     VERSION: ClassVar[int] = 1
@@ -56,8 +57,6 @@ class DistillConfig:
     conversations: str
     """Folder of the clean artifact whose questions are asked, and whose answers are read where the student
     does not answer itself."""
-    out: str
-    """Folder to write."""
     beta: Share = 0.5
     """Between KL(teacher ‖ student), 0, which covers all that the teacher may say, and KL(student ‖ teacher),
     1, which keeps to what it says most."""

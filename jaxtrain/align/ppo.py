@@ -21,6 +21,7 @@ from jaxtrain.align.losses import Estimator, gae, kl, moved, ppo_policy, ppo_val
 from jaxtrain.align.monitor import Monitor, MonitorConfig, variety
 from jaxtrain.align.rollout import Rows, Sampler, drawn
 from jaxtrain.align.rounds import Line, Rounds
+from jaxtrain.config import Stage
 from jaxtrain.decode.answers import Samples, chats
 from jaxtrain.feed import prompts
 from jaxtrain.feed.shuffle import key
@@ -50,7 +51,7 @@ class RewardSource:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPOConfig:
+class PPOConfig(Stage):
     """Improve a fine-tuned model against a reward model by proximal policy optimisation."""
 
     VERSION: ClassVar[int] = 1
@@ -63,8 +64,6 @@ class PPOConfig:
     """Further reward models, added to it."""
     conversations: str
     """Folder of the clean artifact whose questions are asked; none that raters saw."""
-    out: str
-    """Folder to write."""
     lora: LoRAConfig = LoRAConfig(rank=0)
     train: TrainConfig = TrainConfig(
         optimizer=OptimizerConfig(lr=3e-4, warmup_steps=5, schedule="constant", weight_decay=0.0),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from jaxtrain.align.rollout import AT_ONCE, Sampler
+from jaxtrain.config import Stage
 from jaxtrain.decode.dialogues import Dialogue, Played, graded, opening
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.runtime.errors import UserError
@@ -21,13 +22,11 @@ Asked = tuple[Played, list[int]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PracticeConfig:
+class PracticeConfig(Stage):
     """What the stages are told that practise tasks."""
 
     model: str
     """Folder of the model that answers: a finetune artifact; for GRPO the first policy and the reference."""
-    out: str
-    """Folder to write."""
     data: str = DATA
     """Folder with the tasks' files; of GRPO also `hub`: fetched by the package `datasets` into data/hub."""
     rewards: dict[str, Signed] = field(default_factory=dict)

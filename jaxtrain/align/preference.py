@@ -19,6 +19,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtrain import weights
 from jaxtrain.align import preference_losses as losses
 from jaxtrain.align.comparisons import Part, Rows, encode, epochs, padded, parts_of, rows_of
+from jaxtrain.config import Stage
 from jaxtrain.fields import Adjustable
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
@@ -39,7 +40,7 @@ Kind = Literal["sigmoid", "sigmoid_norm", "ipo", "hinge", "robust", "simpo", "or
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreferenceConfig:
+class PreferenceConfig(Stage):
     """Improve a fine-tuned model on comparisons directly (DPO, IPO, SimPO, ORPO, KTO, …)."""
 
     VERSION: ClassVar[int] = 2
@@ -50,8 +51,6 @@ class PreferenceConfig:
     """Folder of the rate artifact."""
     preferences: str = ""
     """In its place a file of preferences or rankings of any publisher (docs/formats.md, 1 collect)."""
-    out: str
-    """Folder to write."""
     kind: Kind = "sigmoid"
     """The loss: sigmoid is DPO; hinge, ipo, robust and sigmoid_norm are its kin; simpo and orpo need no
     reference; kto takes the better answer as good and the worse as bad, not as a pair."""

@@ -18,6 +18,7 @@ from jaxtrain.align import judged
 from jaxtrain.align.comparisons import Comparisons, epochs, parts_of, people_of, read_comparisons
 from jaxtrain.align.heads import RewardModel, head_learner, reward_model_of
 from jaxtrain.align.preference_losses import plackett_luce, ranking_loss
+from jaxtrain.config import Stage
 from jaxtrain.fields import Adjustable
 from jaxtrain.model import lora
 from jaxtrain.model.layers import replaced
@@ -34,7 +35,7 @@ from jaxtrain.weights.learners import assembled, learner_of, runs_as, split, wit
 
 
 @dataclass(frozen=True, kw_only=True)
-class RewardConfig:
+class RewardConfig(Stage):
     """Train a Bradley-Terry reward model on comparisons, from the weights of the fine-tuned model."""
 
     VERSION: ClassVar[int] = 1
@@ -48,8 +49,6 @@ class RewardConfig:
     human: str = ""
     """Folder with `comparisons.jsonl.gz`, pairs that people judged; the accuracy on them is reported. Empty:
     none is."""
-    out: str
-    """Folder to write."""
     lora: LoRAConfig = LoRAConfig(rank=0)
     train: TrainConfig = TrainConfig(
         optimizer=OptimizerConfig(lr=3e-4, weight_decay=0.1), evaluate_every=40, checkpoint_every=80

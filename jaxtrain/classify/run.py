@@ -14,6 +14,7 @@ import tyro
 from jaxtrain import artifact
 from jaxtrain.classify import linear
 from jaxtrain.classify.linear import Training
+from jaxtrain.config import Stage
 from jaxtrain.formats import files
 from jaxtrain.formats.files import Unreadable
 from jaxtrain.formats.rows import ENDS, rows
@@ -38,7 +39,7 @@ class Examples:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyConfig:
+class ClassifyConfig(Stage):
     """One classifier."""
 
     VERSION: ClassVar[int] = 1
@@ -47,8 +48,6 @@ class ClassifyConfig:
     """At least two labels. Scores of clean are probabilities of the last one."""
     training: Training = Training()
     """How it is trained."""
-    out: str
-    """Output folder."""
 
 
 configs: tuple[type, ...] = (ClassifyConfig,)

@@ -25,6 +25,7 @@ from jaxtrain.clean.lists import Quotes
 from jaxtrain.clean.quality import Code
 from jaxtrain.clean.shards import Facts, Filters
 from jaxtrain.clean.write import write_source
+from jaxtrain.config import Stage
 from jaxtrain.document import source_files
 from jaxtrain.engine import EMBEDDED
 from jaxtrain.fields import Operational
@@ -33,7 +34,7 @@ from jaxtrain.runtime.progress import say
 
 
 @dataclass(frozen=True, kw_only=True)
-class CleanConfig:
+class CleanConfig(Stage):
     """Cleaning of everything that one collect artifact holds."""
 
     VERSION: ClassVar[int] = 3
@@ -62,8 +63,6 @@ class CleanConfig:
     """Where the work is done: `embedded`, `ray` (a local Ray) or `ray://HOST:PORT`. The results are equal."""
     workers: Operational[int] = 0
     """Shards at work at once; 0: one a core."""
-    out: str
-    """Output folder."""
 
 
 configs: tuple[type, ...] = (CleanConfig,)

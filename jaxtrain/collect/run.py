@@ -13,6 +13,7 @@ import tyro
 from jaxtrain import artifact
 from jaxtrain.collect import guard
 from jaxtrain.collect.source import Source
+from jaxtrain.config import Stage
 from jaxtrain.document import Conversation, Document, Record, record_id, write_records
 from jaxtrain.formats.files import Unread, shown
 from jaxtrain.runtime.errors import UserError
@@ -22,15 +23,13 @@ VERDICTS = "verdicts.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class CollectConfig:
+class CollectConfig(Stage):
     """What to read."""
 
     VERSION: ClassVar[int] = 3
 
     sources: Annotated[tuple[Source, ...], tyro.conf.Suppress]
     """The sources; edit them in the file, they are no options of the command line."""
-    out: str
-    """Output folder."""
 
 
 configs: tuple[type, ...] = (CollectConfig,)

@@ -12,6 +12,7 @@ import jax
 
 from jaxtrain import artifact, weights
 from jaxtrain.decode.answers import chats
+from jaxtrain.config import Stage
 from jaxtrain.evaluate import benchmarks, bias, core, heldout, memorization
 from jaxtrain.evaluate.bias import BiasConfig
 from jaxtrain.evaluate.choices import Scorer
@@ -34,15 +35,13 @@ LONGEST_ANSWER = 96
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
+class EvaluateConfig(Stage):
     """Measure models on benchmarks, on held-out text, and by what they memorised and prefer."""
 
     VERSION: ClassVar[int] = 1
 
     models: dict[str, str]
     """Name to folder of each model (an artifact or a Hugging Face folder), in the order of their training."""
-    out: str
-    """Folder to write."""
     clean: str = ""
     """Folder of the clean artifact: held-out text, training text, its languages. Empty: benchmarks alone."""
     data: str = ""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from jaxtrain import weights
+from jaxtrain.config import Stage
 from jaxtrain.decode.answers import Samples, chats
 from jaxtrain.feed import loader
 from jaxtrain.feed.sources import TokenData
@@ -26,7 +27,7 @@ from jaxtrain.weights.learners import learner_of, runs_as
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig:
+class FinetuneConfig(Stage):
     """Train on conversations; the loss is on the assistant's tokens and the end of its turn."""
 
     VERSION: ClassVar[int] = 1
@@ -35,8 +36,6 @@ class FinetuneConfig:
     """Folder of a pretrain (or finetune) artifact, or a Hugging Face folder."""
     data: str
     """Folder of a tokenize artifact with conversations, made with the model's tokenizer."""
-    out: str
-    """Folder to write."""
     sources: tuple[str, ...] = ()
     """Sources of conversations to learn from; none: all that `data` has."""
     lora: LoRAConfig = LoRAConfig(rank=0)

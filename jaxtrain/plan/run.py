@@ -47,7 +47,7 @@ def plan(asked: PlanConfig, overrides: list[str]) -> str:
     topology = _given(parse(asked.topology, asked.slices), asked)
     if not compiler.missing(topology):
         compiler.environment(topology)
-    config = configs.override(configs.load(asked.config), overrides)
+    config = configs.override(configs.load(asked.config, configs.scale_in(overrides)), overrides)
     found = answer(config, shape_of(config, Path(asked.config).parent), topology, asked)
     return json.dumps(found, indent=1, default=dataclasses.astuple) if asked.json else show.text(found)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from jaxtrain import artifact
+from jaxtrain.config import Stage
 from jaxtrain.decode.answers import Samples
 from jaxtrain.feed import heldout, loader
 from jaxtrain.feed.documents import Documents, Packing, Phase
@@ -37,15 +38,13 @@ class Ramp:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
+class PretrainConfig(Stage):
     """Train a transformer on a tokenize artifact."""
 
     VERSION: ClassVar[int] = 1
 
     data: str
     """Folder of a tokenize artifact."""
-    out: str
-    """Folder to write."""
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig(optimizer=OptimizerConfig(), steps=400)
     batch_size: Count = 16

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from jaxtrain import artifact, weights
+from jaxtrain.config import Stage
 from jaxtrain.feed import prompts as questions
 from jaxtrain.rate import exchange
 from jaxtrain.rate.overview import overview
@@ -70,15 +71,13 @@ class ServeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportConfig:
+class ExportConfig(Stage):
     """`rate export`: an artifact of what people have judged so far, as a reward model is trained on."""
 
     VERSION: ClassVar[int] = 1
 
     database: str
     """File of an SQLite database, or an SQLAlchemy URL."""
-    out: str
-    """Folder to write."""
     heldout_share: Share = 0.2
     """Share of the prompts whose comparisons are kept for evaluation."""
 

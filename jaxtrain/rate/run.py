@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from jaxtrain import artifact, weights
+from jaxtrain.config import Stage
 from jaxtrain.feed import prompts as questions
 from jaxtrain.rate import people
 from jaxtrain.rate.agreement import left_bias
@@ -30,15 +31,13 @@ from jaxtrain.tasks.utility import simulated_ranks, utility
 
 
 @dataclass(frozen=True, kw_only=True)
-class RateConfig(Asking):
+class RateConfig(Asking, Stage):
     """Sample answers and have simulated raters rank them."""
 
     VERSION: ClassVar[int] = 1
 
     model: str
     """Folder of the finetune artifact whose answers are compared."""
-    out: str
-    """Folder to write."""
     prompts: Count = 600
     answers: Annotated[int, Limits(2)] = 4
     longest_prompt: Count = 48

@@ -15,6 +15,7 @@ from rich.filesize import decimal
 from rich.table import Column, Table
 
 from jaxtrain import artifact
+from jaxtrain.config import Stage
 from jaxtrain.fields import Operational
 from jaxtrain.integrity import read_json
 from jaxtrain.report import census, gather, plots
@@ -27,15 +28,13 @@ FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportConfig:
+class ReportConfig(Stage):
     """The finished artifacts of one run, and where its report goes."""
 
     VERSION: ClassVar[int] = 5
 
     run: Operational[str]
     """Folder that holds the artifacts, such as runs/quickstart; all of them are shown."""
-    out: str
-    """Folder to write."""
     prices: Prices = field(default_factory=Prices)
 
 

@@ -17,6 +17,7 @@ from typing import ClassVar
 import pyarrow.compute as pc
 
 from jaxtrain import artifact
+from jaxtrain.config import Stage
 from jaxtrain.document import parquet, read_rows, source_files
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count
@@ -28,15 +29,13 @@ CONVERSATION_SHARE = 0.1  # of the sample that BPE is trained on: chat is what t
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenizeConfig:
+class TokenizeConfig(Stage):
     """Train a tokenizer and encode an artifact of clean with it."""
 
     VERSION: ClassVar[int] = 2
 
     documents: str
     """Folder of a finished clean artifact."""
-    out: str
-    """Folder to write."""
     tokenizer: str = ""
     """Encode with this one and train none: an OpenAI encoding (gpt2, r50k_base, p50k_base, cl100k_base,
     o200k_base), or a folder with a tokenizer of this project or a Hugging Face `tokenizer.json`."""
