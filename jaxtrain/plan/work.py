@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh, Mesh
 
+from jaxtrain import config as configs
 from jaxtrain import weights
 from jaxtrain.align.distill import DistillConfig, beside, distill_loss
 from jaxtrain.align.grpo import GRPOConfig
@@ -131,7 +132,8 @@ def work_of(config: Any, shape: ModelConfig) -> Work:
 def shape_of(config: Any, where: Path | None = None) -> ModelConfig:
     """The model that a config trains; UserError for a config that trains none, or whose model is not there.
 
-    where: the config's own folder: a model.json or config.json in it stands in for a model not yet made.
+    where: the config's own folder: a model.json or config.json in it stands in for a model not yet made, or
+    the config of the stage that makes it.
     """
     if type(config) not in _MAKERS:
         names = ", ".join(kind.__name__ for kind in _MAKERS)
@@ -142,6 +144,9 @@ def shape_of(config: Any, where: Path | None = None) -> ModelConfig:
         return weights.open(config.model).config
     if where is not None and any((where / name).is_file() for name in ("model.json", "config.json")):
         return weights.open(where).config
+    before = where / f"{Path(config.model).name}.py" if where is not None else None
+    if before is not None and before.is_file():
+        return shape_of(configs.load(before, config.scale), where)
     raise UserError(
         f"model: {config.model} is not there, and a plan needs its shapes: give --model a folder with a "
         "model.json or a Hugging Face config.json (weights are not read), or make the model first"
