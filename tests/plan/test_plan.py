@@ -387,11 +387,12 @@ def test_what_grpo_asks_of_one_gpu_fits_it(capsys: pytest.CaptureFixture[str]) -
 
 def test_a_model_that_is_not_there_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["plan", str(CONFIGS / "arithmetic_grpo" / "6_grpo.py"), "--topology", "h100:1"])
+        cli.main(["plan", str(CONFIGS / "people" / "2_reward.py"), "--topology", "h100:1"])
     assert "give --model a folder with a model.json" in capsys.readouterr().err
 
 
 ON_ACCELERATORS = (
+    "speedrun",
     "gpt2_124m",
     "gpt_1b",
     "llama3_8b",
@@ -408,13 +409,14 @@ ON_ACCELERATORS = (
 )
 @pytest.mark.parametrize("platform", ["gpu", "tpu"])
 def test_no_recipe_for_accelerators_holds_the_scores_of_all_pairs(path: Path, platform: str) -> None:
-    config = configs.load(path)
+    scale = [*configs.scales(path.parent)][-1:]
+    config = configs.load(path, *scale)
     if not hasattr(config, "train"):
         return
     pretrained = path.parent / "1_pretrain.py"
     if pretrained.is_file():
         shape = configs.load(pretrained).model
-    elif (path.parent / "model.json").is_file():
+    elif (path.parent / "model.json").is_file() or scale:
         shape = work.shape_of(config, path.parent)
     else:  # SmolLM2's head_dim of 64, no window and no bound on scores
         shape = ModelConfig(max_length=2048)
