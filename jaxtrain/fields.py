@@ -9,6 +9,7 @@ import inspect
 import itertools
 import re
 import shlex
+import sys
 import textwrap
 import types
 from collections.abc import Iterator, Mapping
@@ -136,7 +137,9 @@ def lists_of_configs(kind: type) -> list[str]:
 def docstrings(kind: type) -> dict[str, str]:
     """The docstring under each field of a dataclass, its own or inherited, on one line."""
     found: dict[str, str] = {}
-    bases = reversed([base for base in kind.__mro__ if dataclasses.is_dataclass(base)])
+    # a class that a config file defines is of no module, and has no text to be found
+    known = [base for base in kind.__mro__ if base.__module__ in sys.modules]
+    bases = reversed([base for base in known if dataclasses.is_dataclass(base)])
     bodies = [ast.parse(textwrap.dedent(inspect.getsource(base))).body[0] for base in bases]
     pairs = (reversed([*itertools.pairwise(body.body)]) for body in bodies if isinstance(body, ast.ClassDef))
     for field, text in itertools.chain.from_iterable(pairs):
