@@ -99,10 +99,9 @@ def test_the_speedrun_reads_the_hub_and_each_stage_what_those_before_it_wrote() 
         ]
         made = {config.out for config in loaded}
         for config in loaded[1:-1]:
-            named = (getattr(config, name, "") for name in ("documents", "data", "model", "clean"))
-            read = [
-                path for path in (*named, *getattr(config, "models", {}).values()) if path.startswith("runs")
-            ]
+            named = [getattr(config, name, "") for name in ("documents", "data", "model", "clean")]
+            named += getattr(config, "models", {}).values()
+            read = [path for path in named if str(path).startswith("runs")]
             assert read and set(read) <= made
         paths = [path for source in loaded[0].sources for path in source.paths]
         assert len(set(paths)) == len(paths)
