@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal
 import jax
 
 from jaxtrain import artifact, weights
-from jaxtrain.decode.answers import chats
 from jaxtrain.config import Stage
+from jaxtrain.decode.answers import chats
 from jaxtrain.evaluate import benchmarks, bias, core, heldout, memorization
 from jaxtrain.evaluate.bias import BiasConfig
 from jaxtrain.evaluate.choices import Scorer
