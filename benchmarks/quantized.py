@@ -51,7 +51,8 @@ def main() -> None:
     source = weights.open(options.model)
     ids = source.tokenizer.encode(Path(options.text).read_text("utf-8"))
     rows = np.array(ids[: options.rows * (LENGTH + 1)], np.int32).reshape(-1, LENGTH + 1)
-    models = {kind: source.load_to_use("float32", kind) for kind in ("model", "int8", "nf4")}
+    models = {kind: source.load_to_use("float32", kind) for kind in ("model", "int8")}
+    models["nf4"] = source.load(weights="float32", held="nf4")
     found = {
         kind: {
             "bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(model)),

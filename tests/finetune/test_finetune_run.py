@@ -83,6 +83,7 @@ def test_adapters_learn_and_the_weights_stay(config, pretrained, tmp_path):
         store.load(folder)
 
 
+@pytest.mark.slow
 def test_adapters_learn_beside_codes(config, tmp_path):
     """QLoRA: gone on from a checkpoint it has the same bits; what is loaded is what was evaluated."""
     nf4 = LoRAConfig(rank=4, dropout=0.1, base_weights="nf4")
