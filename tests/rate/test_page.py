@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from parrot import serving
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -48,7 +49,8 @@ def places(browser: webdriver.Chrome) -> list[str]:
 def submitted(browser: webdriver.Chrome, number: int) -> None:
     """Wait for the page that says so many are rated."""
     said = f"{number} rated"
-    WebDriverWait(browser, 20).until(lambda b: said in b.find_element(By.TAG_NAME, "header").text)
+    patient = WebDriverWait(browser, 20, ignored_exceptions=[StaleElementReferenceException])
+    patient.until(lambda b: said in b.find_element(By.TAG_NAME, "header").text)
 
 
 def test_a_rater_ranks_with_the_keyboard(browser, store, at):
