@@ -5,7 +5,10 @@ BIN := .venv/bin
 
 SECOND ?= python3.13
 
-.PHONY: quickstart install test test-slow test-peers test-second check site format lock lock-peers
+RUN ?= runs/tiny
+MODEL ?= $(RUN)/8_ppo
+
+.PHONY: quickstart install test test-slow test-peers test-second check site pictures format lock lock-peers
 
 quickstart: install
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/jaxtrain run configs/quickstart
@@ -59,6 +62,11 @@ check: install
 # The documents as pages, without network; a dead link or a name that is gone fails it.
 site: install
 	$(BIN)/mkdocs build --strict --quiet
+
+# README's report, rating page and chat, of a run of a recipe and of a model that talks (needs chromium-driver).
+pictures: install
+	$(BIN)/jaxtrain run configs/$(notdir $(RUN))
+	$(BIN)/python docs/pictures/make.py $(RUN) $(MODEL)
 
 format: install
 	$(BIN)/ruff check --fix
