@@ -299,6 +299,22 @@ def test_artifacts_of_two_runs_are_not_mixed_on_one_page(artifacts: dict[str, Pa
         run(config_of(at, tmp_path / "out"))
 
 
+def test_a_fine_tuning_that_another_goes_on_from_is_mid_training(artifacts: dict[str, Path], tmp_path: Path):
+    at = copied(artifacts, tmp_path / "run")
+    for name in ("rate", "reward", "ppo", "evaluate"):
+        shutil.rmtree(at[name])
+    before = json.loads((at["finetune"] / "manifest.json").read_text())
+    second = at["finetune"].with_name("6_finetune")
+    shutil.copytree(at["finetune"], second)
+    inputs = before["inputs"] | {"model": before["fingerprint"]}
+    edit(second / "manifest.json", inputs=inputs, fingerprint="f" * 64)
+    made = run(config_of(at, tmp_path / "out"))
+    text = Page((made / "report.html").read_text(encoding="utf-8")).text
+    assert "Mid-training" in text and "Fine-tuning" in text
+    fingerprints = json.loads((made / "results.json").read_text())["run"]["fingerprints"]
+    assert (fingerprints["midtrain"], fingerprints["finetune"]) == (before["fingerprint"], "f" * 64)
+
+
 def test_a_count_that_an_artifact_lacks_is_named(artifacts: dict[str, Path], tmp_path: Path):
     at = copied(artifacts, tmp_path / "run")
     manifest = json.loads((at["pretrain"] / "manifest.json").read_text())
