@@ -170,6 +170,11 @@ def _write_and_attend(
 
 def _write(x_BKSH: jax.Array, new_BTKH: jax.Array, used_B: jax.Array) -> jax.Array:
     new_BKTH = jnp.moveaxis(new_BTKH, 1, 2).astype(x_BKSH.dtype)
+    if len(used_B) == 1 and meshes.platform() == "cpu":
+        # where a branch may decide, XLA writes in place; else it fuses the write into what reads it, and
+        # copies the slots five times
+        put = lambda x_BKSH: jax.lax.dynamic_update_slice(x_BKSH, new_BKTH, (0, 0, used_B[0], 0))  # noqa: E731
+        return jax.lax.cond(used_B[0] >= 0, put, lambda x_BKSH: x_BKSH, x_BKSH)
     row = lambda x_KSH, new_KTH, used: jax.lax.dynamic_update_slice(x_KSH, new_KTH, (0, used, 0))  # noqa: E731
     return jax.vmap(row)(x_BKSH, new_BKTH, used_B)
 
