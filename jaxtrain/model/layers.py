@@ -4,6 +4,7 @@ B batch, T time, D model, N query heads, K key heads, H head dim, F hidden, V vo
 """
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -83,6 +84,9 @@ class Norm(nnx.Module):
         self.config, self.axes = config, tuple(range(-len(shape), 0))
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        return recomputed(self._normed)(x)
+
+    def _normed(self, x: jax.Array) -> jax.Array:
         wide = x.astype(jnp.float32)
         if self.bias is not None:
             wide = wide - jnp.mean(wide, axis=self.axes, keepdims=True)
@@ -229,6 +233,11 @@ ACTIVATIONS = {
 }
 
 
+def recomputed(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """The same; the backward pass finds its inputs alone, and does the cheap rest again."""
+    return jax.checkpoint(function, prevent_cse=False)
+
+
 def gated(config: ModelConfig, gate: jax.Array, up: jax.Array) -> jax.Array:
     """What a gated MLP's last matmul reads (Shazeer 2020)."""
     if config.activation == "clipped_swiglu":  # gpt-oss's, with its published constants
@@ -255,9 +264,9 @@ class MLP(nnx.Module):
         up_BTF = add(project("btd,df->btf", x_BTD, self.up_DF, hidden), self.up_bias_F)
         if self.gate_DF is not None:
             gate_BTF = add(project("btd,df->btf", x_BTD, self.gate_DF, hidden), self.gate_bias_F)
-            hidden_BTF = gated(self.config, gate_BTF, up_BTF)
+            hidden_BTF = recomputed(partial(gated, self.config))(gate_BTF, up_BTF)
         else:
-            hidden_BTF = ACTIVATIONS[self.config.activation](up_BTF)
+            hidden_BTF = recomputed(ACTIVATIONS[self.config.activation])(up_BTF)
         return add(project("btf,fd->btd", hidden_BTF, self.down_FD, layout.between), self.down_bias_D)
 
 
