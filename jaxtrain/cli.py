@@ -98,7 +98,7 @@ Config files are Python and are executed: run only your own."""
 
 RESTART = "--restart"
 RESTART_HELP = "--restart: what an unfinished run left in OUT.partial is set aside, and the stage begins anew"
-SHORT_HELP = "\nThese are required, or set by recipes; every field: --help all"
+SHORT_HELP = "\nRequired, or set by recipes; all fields: --help all. May change: also where a run goes on"
 COLUMN = 34  # where the meaning of a field begins
 HELP_FLAGS = {"-h", "--help"}
 

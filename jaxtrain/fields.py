@@ -39,7 +39,7 @@ Adjustable = Annotated[Type, Change.ADJUSTABLE]
 """Part of a finished artifact; but a run that was interrupted goes on with a new value."""
 NUMBERS = {int: Integral, float: Real}
 """What goes for a number of each type."""
-CHANGEABLE = "may change on the way"
+CHANGEABLE = "may change"
 
 
 @dataclass(frozen=True, kw_only=True)

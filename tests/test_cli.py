@@ -68,7 +68,7 @@ def test_stage_help_shows_every_field_with_unit_and_default(capsys: pytest.Captu
     text = shown(capsys, "pretrain", "--help")
     assert "  --train.steps int               Optimizer steps; 0: as many as the stage's" in text
     assert "  --data text                     Folder of a tokenize artifact. [required]\n" in text
-    assert "  --train.optimizer.lr float      Peak learning rate. [0.003; may change on the way]\n" in text
+    assert "  --train.optimizer.lr float      Peak learning rate. [0.003; may change]\n" in text
     assert "--train.optimizer.schedule cosine|linear|constant|stable_decay\n" in text
     assert "--train.mesh.fsdp int" in text and "--train.optimizer.eps" not in text
     assert "--train.optimizer.eps" in shown(capsys, "pretrain", "--help", "all")

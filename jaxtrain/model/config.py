@@ -52,7 +52,7 @@ class ModelConfig:
     """Embeddings are normalised (nanochat)."""
 
     norm: Literal["rms", "layer", "bare"] = "rms"
-    """RMSNorm, LayerNorm with a bias (GPT-2), or RMSNorm without weights (nanochat)."""
+    """RMSNorm, LayerNorm with a bias, or RMSNorm without weights."""
     norm_placement: Literal["before", "after", "both"] = "before"
     """Each part's norm is on its input (Llama), on its output (OLMo 2), or there is one on each (Gemma)."""
     norm_plus_one: bool = False
@@ -60,7 +60,7 @@ class ModelConfig:
     norm_eps: Positive = 1e-6
     """Added to the mean square before the root."""
     qk_norm: bool = True
-    """Normalise queries and keys of each head (Dehghani et al. 2023): stable at high learning rates."""
+    """Normalise queries and keys of each head (Dehghani 2023)."""
     qk_norm_whole: bool = False
     """That norm is over all heads of a token together (OLMo 2)."""
     qk_norm_last: bool = False
@@ -108,12 +108,12 @@ class ModelConfig:
     attention_scale: float = 0.0
     """Scores are multiplied by it; 0: 1/√head_dim."""
     latent_rank: int = 0
-    """Numbers that keys and values of all heads are made of (DeepSeek-V3); 0: each key head has its own. The
-    last `rotary_dim` dimensions of a head are then rotated, in one key for all heads."""
+    """Numbers that the keys and values of all heads are made of (DeepSeek-V3), the last `rotary_dim` of a key
+    aside; 0: each head has its own."""
     query_rank: int = 0
     """The same for queries; 0: they are made of the residual stream."""
     value_dim: int = 0
-    """Width of a head's values, at most `head_dim`; where `latent_rank` is set."""
+    """Width of a head's values, where `latent_rank` is set."""
     sinks: bool = False
     """A learned score of each head takes part in the softmax and gives nothing (gpt-oss)."""
     attention_softcap: float = 0.0
@@ -130,7 +130,7 @@ class ModelConfig:
     output_bias: bool = False
     """The attention's output has a bias (GPT-2)."""
     mlp_bias: bool = False
-    """The MLP, experts, and their router have biases (GPT-2, gpt-oss)."""
+    """MLP, experts and router have biases (GPT-2, gpt-oss)."""
 
     experts: int = 0
     """Experts of a mixture; 0: one dense MLP."""
@@ -150,14 +150,14 @@ class ModelConfig:
     shared_experts: int = 0
     """Experts that every token is sent to, as one MLP."""
     dense_layers: int = 0
-    """First layers that have an MLP of `dense_hidden` and no experts."""
+    """First layers with an MLP of `dense_hidden`, no experts."""
     dense_hidden: int = 0
     """Width of that MLP."""
     balance_loss: float = 0.01
-    """Weight of the load-balancing loss of the router (Shazeer 2017; Fedus et al. 2021)."""
+    """Weight of the router's load-balancing loss (Fedus 2021)."""
 
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of activations and matmul inputs; weights stay float32. bfloat16 on accelerators."""
+    """Of activations and matmuls; bfloat16 on accelerators."""
     attention: Literal["auto", "xla", "blocks", "ring", "splash", "cudnn", "pallas"] = "auto"
     """Kernel; auto takes the fastest that can do what is asked, and the run says which and why."""
     remat: Literal["none", "dots", "full", "offload"] = "none"

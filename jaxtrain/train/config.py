@@ -24,7 +24,7 @@ class OptimizerConfig:
     lr: Adjustable[Positive] = 3e-3
     """Peak learning rate."""
     rest_lr: Adjustable[float] = 0.0
-    """muon: peak learning rate of what AdamW takes; 0: `lr`."""
+    """muon: peak rate of what AdamW takes; 0: `lr`."""
     embedding_lr: Adjustable[float] = 0.0
     """Peak learning rate of the embedding, whose rows have a gradient only where their token is; 0: that of
     the weights beside it."""
@@ -45,7 +45,7 @@ class OptimizerConfig:
     momentum: Decay = 0.95
     """muon: decay of the mean of gradients that is orthogonalised."""
     weight_decay: float = 0.1
-    """Decoupled, times the learning rate; on matrices only, not on norms and embeddings."""
+    """Decoupled; of matrices alone, not norms and embeddings."""
     clip_norm: float = 1.0
     """Largest global norm of a gradient; 0: gradients are not clipped."""
     average: Decay = 0.0
@@ -85,9 +85,9 @@ class TrainConfig:
     microbatches: Operational[Count] = 1
     """Parts that a batch is cut into, to save memory; the step is the same."""
     dtype: Literal["model", "float32", "bfloat16"] = "model"
-    """Of activations, and of weights that do not learn; model: as the model's folder has it."""
+    """Of activations and frozen weights; model: its folder's."""
     remat: Operational[Literal["model", "none", "dots", "full", "offload"]] = "model"
-    """What the backward pass finds (`ModelConfig.remat`); model: as the model has it."""
+    """As `ModelConfig.remat`; model: that itself."""
     evaluate_every: Operational[int] = 100
     """Steps between evaluations on held-out data; 0: only after the last step."""
     checkpoint_every: Operational[int] = 100
