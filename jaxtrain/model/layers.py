@@ -329,8 +329,8 @@ def is_made(weight: nnx.Param | Adapted) -> bool:
 def project(equation: str, x: jax.Array, weight: nnx.Param | Adapted, sharding: P) -> jax.Array:
     """A matmul of activations and a weight, in the dtype of the activations, its output sharded as said.
 
-    einsum sums over several indices in the order of their letters, which has to be the order in memory (heads,
-    then their dimensions) or XLA copies both operands.
+    einsum sums over several indices in the order of their letters, which has to be the order in memory
+    (heads, then their dimensions), or XLA copies both operands.
     """
     equation = equation.replace("h", "z")
     if isinstance(weight, Adapted):
