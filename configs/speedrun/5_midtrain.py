@@ -18,6 +18,7 @@ config = FinetuneConfig(
     train=TrainConfig(
         optimizer=OptimizerConfig(lr=2e-4, warmup_steps=5, schedule="linear", final_lr_share=0.1),
         mesh=MeshConfig(fsdp=-1),
+        dtype=scale.dtype,
         steps=scale.midtrain_steps,
         microbatches=scale.microbatches,
         evaluate_every=200,

@@ -20,6 +20,7 @@ config = FinetuneConfig(
             lr=2e-5, warmup_steps=2, schedule="linear", final_lr_share=0.0, weight_decay=0.0
         ),
         mesh=MeshConfig(fsdp=-1),
+        dtype=scale.dtype,
         steps=scale.finetune_steps,
         microbatches=scale.microbatches,
         evaluate_every=20,

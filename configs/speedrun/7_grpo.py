@@ -20,7 +20,9 @@ config = GRPOConfig(
     train=TrainConfig(
         optimizer=OptimizerConfig(lr=2e-6, warmup_steps=2, schedule="constant", weight_decay=0.0),
         mesh=MeshConfig(fsdp=-1),
+        dtype=scale.dtype,
         steps=scale.grpo_steps,
+        microbatches=scale.microbatches,
         evaluate_every=60,
         checkpoint_every=60,
     ),
