@@ -154,10 +154,15 @@ def dispatch(arguments: list[str]) -> None:
 
 
 def _run_file(name: str, command: Command, rest: list[str]) -> None:
+    """A stage by its config file, or by flags alone where the command takes one class of configs."""
+    words = [word for word in rest if word != RESTART]
     if rest[0].startswith("-"):
-        raise UserError(f"name a config file before {rest[0]}; `jaxtrain init` writes some")
-    flags = [word for word in rest[1:] if word != RESTART]
-    config = configs.override(_load(command, rest[0], configs.scale_in(flags)), flags)
+        kind, *others = _resolved(command.files)
+        if others or fields.lists_of_configs(kind):
+            raise UserError(f"name a config file before {rest[0]}; `jaxtrain init` writes some")
+        config = configs.from_flags(kind, words)
+    else:
+        config = configs.override(_load(command, rest[0], configs.scale_in(words)), words[1:])
     print(pipeline.make(config, RESTART in rest))
 
 

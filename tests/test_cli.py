@@ -97,6 +97,7 @@ def test_stage_help_shows_what_only_a_file_can_say(capsys: pytest.CaptureFixture
         (["dpo", PRETRAIN], f"is a config of pretrain; run `jaxtrain pretrain {PRETRAIN}`"),
         (["run", "nowhere"], "nowhere holds no numbered configs"),
         (["pretrain", "--steps", "3"], "name a config file before --steps"),
+        (["evaluate", "--out", "x"], "--models is required"),
         (["pretrain", "nowhere.py"], "no config file nowhere.py; see configs/ for complete examples"),
         (["pretrain", PRETRAIN.replace("pre", "per")], f"did you mean {PRETRAIN}?"),
         (["clean", PRETRAIN], f"{PRETRAIN} is a config of pretrain; run `jaxtrain pretrain {PRETRAIN}`"),
