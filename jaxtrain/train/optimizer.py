@@ -53,13 +53,11 @@ def make(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
         lambda model: Taken(jnp.int32(0)),
         lambda updates, state, model: (updates, Taken(state.accepted_steps + 1)),
     )
-    chain = [counted, clip, rule]
-    # there also where it changes nothing, so that a run can go on with another rate
     beside = config.rest_lr or config.lr if config.kind == "muon" else config.lr
-    chain.append(optax.masked(optax.scale((config.embedding_lr or beside) / beside), is_embedding))
-    if config.average:
-        chain.append(_average(config.average))
-    return optax.chain(*chain)
+    # there also where it changes nothing, so that a run can go on with another rate
+    embedding = optax.masked(optax.scale((config.embedding_lr or beside) / beside), is_embedding)
+    average = [_average(config.average)] if config.average else []
+    return optax.chain(counted, clip, rule, embedding, *average)
 
 
 def _adamw(config: OptimizerConfig, rate: optax.Schedule) -> optax.GradientTransformation:
