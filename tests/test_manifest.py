@@ -1,6 +1,7 @@
 """What was trained is never given up unasked; an artifact is out of date where its result would differ."""
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jaxtrain import artifact, manifest
+from jaxtrain import artifact, cli, fields, manifest
 from jaxtrain.collect.books import BookSource
 from jaxtrain.collect.run import CollectConfig
 from jaxtrain.pretrain.run import PretrainConfig
@@ -19,6 +20,7 @@ from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
 
 Train = Callable[..., Path]
+DEFAULTS = Path(__file__).parent / "defaults.json"
 
 
 @pytest.fixture
@@ -152,3 +154,38 @@ def test_a_new_version_of_a_stage_makes_its_artifacts_again(monkeypatch: pytest.
     before = CollectConfig.VERSION
     monkeypatch.setattr(CollectConfig, "VERSION", 99)
     assert manifest.told(manifest.differences(stands, described(config), config)) == f"VERSION {before} → 99"
+
+
+def defaults() -> dict[str, Any]:
+    """Of every stage: its VERSION, and the defaults of its fields as the help shows them."""
+    stages = [command.files for command in cli.COMMANDS.values() if command.files]
+    return {
+        kind.__name__: {
+            "VERSION": getattr(kind, "VERSION", 0),
+            "fields": {field.name: field.default for part in fields.sections(kind) for field in part.fields},
+        }
+        for files in stages
+        for kind in cli._resolved(files)
+    }
+
+
+def test_a_default_that_changes_comes_with_a_new_version() -> None:
+    """A config holds its defaults: another one makes finished artifacts again, trained ones too.
+
+    `python tests/test_manifest.py` writes tests/defaults.json anew.
+    """
+    stood, stands = json.loads(DEFAULTS.read_text()), defaults()
+    assert stood.keys() == stands.keys()
+    same = [kind for kind in stood if stood[kind]["VERSION"] == stands[kind]["VERSION"]]
+    changed = {
+        f"{kind}.{name}": (before, stands[kind]["fields"][name])
+        for kind in same
+        for name, before in stood[kind]["fields"].items()
+        if stands[kind]["fields"].get(name, before) != before
+    }
+    assert same == [*stood], "renew tests/defaults.json"
+    assert changed == {}
+
+
+if __name__ == "__main__":
+    DEFAULTS.write_text(json.dumps(defaults(), indent=1) + "\n")

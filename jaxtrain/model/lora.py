@@ -39,8 +39,9 @@ class LoRAConfig:
     """Inner width of the two matrices; 0: no adapters."""
     alpha: float = 32.0
     """The update is multiplied by alpha / rank."""
-    targets: str = r"attention\.[qkvo]+_.*|mlp\.(shared\.)?(gate|up|down)_.*"
-    """Regular expression that a weight's name, such as `attention.q_DNH`, has to match as a whole."""
+    targets: str = r"attention\.[qkvo]_.*|mlp\.(gate|up|down)_.*"
+    r"""Regular expression that a weight's name, such as `attention.q_DNH`, has to match as a whole, its
+    `first_blocks.` and `shared.` aside; `attention\.[qkvo]+_.*` has latent attention's `kv_` too."""
     dropout: float = 0.0
     """Share of an adapter's inputs that are set to zero while it learns."""
     rank_stabilized: bool = False
@@ -72,8 +73,9 @@ def adapt(model: Transformer, config: LoRAConfig, key: jax.Array) -> Transformer
         for path, module, name, weight in _weights(model)
         if isinstance(weight, nnx.Param) and MATRIX.fullmatch(name) and "bias" not in name
     }
-    names = {path: {path, path.removeprefix("first_blocks.")} for path in matrices}
-    chosen = [path for path in matrices if any(re.fullmatch(config.targets, name) for name in names[path])]
+    # what a default says is part of finished artifacts: new places of matrices must not change it
+    plain = {path: path.removeprefix("first_blocks.").replace("shared.", "") for path in matrices}
+    chosen = [path for path in matrices if any(re.fullmatch(config.targets, n) for n in (path, plain[path]))]
     if not chosen:
         raise UserError(f"lora.targets {config.targets!r} matches none of {', '.join(matrices)}")
     for path in chosen:
