@@ -154,16 +154,21 @@ def dispatch(arguments: list[str]) -> None:
 
 
 def _run_file(name: str, command: Command, rest: list[str]) -> None:
-    """A stage by its config file, or by flags alone where the command takes one class of configs."""
+    """A stage by its config file, or by flags alone where its config is one class without lists of others."""
     words = [word for word in rest if word != RESTART]
-    if rest[0].startswith("-"):
-        kind, *others = _resolved(command.files)
-        if others or fields.lists_of_configs(kind):
-            raise UserError(f"name a config file before {rest[0]}; `jaxtrain init` writes some")
+    if words and not words[0].startswith("-"):
+        config = configs.override(_load(command, words[0], configs.scale_in(words)), words[1:])
+    elif kind := _made_of_flags(command):
         config = configs.from_flags(kind, words)
     else:
-        config = configs.override(_load(command, rest[0], configs.scale_in(words)), words[1:])
+        raise UserError(f"name a config file before {rest[0]}; `jaxtrain init` writes some")
     print(pipeline.make(config, RESTART in rest))
+
+
+def _made_of_flags(command: Command) -> type | None:
+    """The class of a stage's config where flags can make all of it."""
+    kind, *others = _resolved(command.files)
+    return None if others or fields.lists_of_configs(kind) else kind
 
 
 def _load(command: Command, path: str, scale: str) -> Any:
@@ -253,7 +258,8 @@ def _print_help(name: str, command: Command, beside: list[str], is_all: bool) ->
 def _usage(name: str, command: Command, file: str) -> list[str]:
     lines = []
     if command.files:
-        lines.append(f"jaxtrain {name} {file or 'CONFIG'} [{RESTART}] [--FIELD VALUE ...]")
+        config = file or ("[CONFIG]" if _made_of_flags(command) else "CONFIG")
+        lines.append(f"jaxtrain {name} {config} [{RESTART}] [--FIELD VALUE ...]")
     if command.flags and not file:
         lines.append(" ".join(["jaxtrain", name, *map(str.upper, _examples(command)), "[--FIELD VALUE ...]"]))
     lines.append(command.meaning + ("; the values are the file's" if file else ""))
