@@ -41,3 +41,15 @@ def test_appending_is_the_full_forward(axes, config, make_mesh):
         np.testing.assert_allclose(found[0][row, :count], full[row, :count], atol=1e-5)
         for n in range(new):
             np.testing.assert_allclose(found[1 + n][row, 0], full[row, count + n], atol=1e-5)
+
+
+def test_one_row_is_written_where_it_lies(config, make_mesh):
+    """XLA for CPUs copied every layer's keys and values five times a token."""
+    with jax.set_mesh(make_mesh(fsdp=1)):
+        decoder = jax.jit(lambda: Decoder.of(Transformer(config, jax.random.key(0))))()
+        slots = new_slots(config, 1, 64)
+        token, one = np.zeros((1, 1), np.int32), np.ones((1,), np.int32)
+        program = jax.jit(append, donate_argnums=1).lower(decoder, slots, token, one).compile().as_text()
+    size = ",".join(map(str, slots.k_LBKSH[0].shape))
+    assert f"[{size}]" in program
+    assert [line for line in program.splitlines() if f"[{size}]" in line and " copy(" in line] == []
