@@ -162,7 +162,12 @@ def defaults() -> dict[str, Any]:
     return {
         kind.__name__: {
             "VERSION": getattr(kind, "VERSION", 0),
-            "fields": {field.name: field.default for part in fields.sections(kind) for field in part.fields},
+            "fields": {
+                field.name: field.default
+                for part in fields.sections(kind)
+                for field in part.fields
+                if field.settable  # else of one of several classes that a list may hold
+            },
         }
         for files in stages
         for kind in cli._resolved(files)

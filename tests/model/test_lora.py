@@ -31,8 +31,9 @@ LATENT = replace(
     **{"qk_norm": False, "kv_heads": 4, "rotary_dim": 4, "value_dim": 6, "latent_rank": 16},
     **{"query_rank": 24, "dense_layers": 1, "dense_hidden": 48, "shared_experts": 1, "router": "sigmoid"},
 )
-# of latent attention every matrix, the two of keys and values too
-LORA = LoRAConfig(rank=4, dropout=0.2, rank_stabilized=True, targets=r"attention\.[qkvo]+_.*|mlp\.(gate|up|down)_.*")
+TARGETS = r"attention\.[qkvo]+_.*|mlp\.(gate|up|down)_.*"
+"""Of latent attention every matrix, the two of keys and values too."""
+LORA = LoRAConfig(rank=4, dropout=0.2, rank_stabilized=True, targets=TARGETS)
 TOKENS = np.random.default_rng(0).integers(0, 96, (8, 16)).astype(np.int32)
 forward = jax.jit(lambda model, tokens: model(tokens))
 
