@@ -1,13 +1,14 @@
 """What the corpus was like before cleaning and after: rows and a picture from clean's `census.json`."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from jaxtrain.report.drawing import DASHED, FAINT, INK, SERIES, STYLE, panels, svg
+from jaxtrain.report.drawing import DASHED, FAINT, INK, SERIES, panels, svg
 
 Line = dict[str, Any]
 PANELS, SOURCES = 4, 6  # most in the picture: signals across, sources down
@@ -82,49 +83,26 @@ def shortened(rows: list[Line]) -> list[Line]:
 
 def by_size(sizes: Mapping[str, int]) -> list[tuple[str, int]]:
     """Clusters by doublings of their size: ("2", n), ("3 to 4", n), ("5 to 8", n), …"""
-    found: dict[int, int] = {}
+    found: Counter[int] = Counter()
     for size, count in sizes.items():
-        power = (int(size) - 1).bit_length()
-        found[power] = found.get(power, 0) + count
+        found[(int(size) - 1).bit_length()] += count
     names = {power: f"{(1 << power - 1) + 1} to {1 << power}" if power > 1 else "2" for power in found}
     return [(names[power], found[power]) for power in sorted(found)]
 
 
 def shown(found: Line) -> list[str]:
-    """`words`, then the signals whose limits most records break, or that cleaning changed most."""
-    weights: dict[str, tuple[float, float]] = {}
-    for signal, edges in found["bins"].items():
-        broken = moved = 0.0
-        for source, signals in found["signals"].items():
-            before, after = (np.array(signals[signal][when], float) for when in WHEN)
-            low, high = found["limits"][source].get(signal, (None, None))
-            outside = np.zeros(len(before), bool)
-            if low is not None:
-                outside |= np.array(edges[1:]) <= low
-            if high is not None:
-                outside |= np.array(edges[:-1]) > high
-            broken += before[outside].sum()
+    """`words`, then the signals that cleaning changed most."""
+    moved: Counter[str] = Counter()
+    for signals in found["signals"].values():
+        for signal, of in signals.items():
+            before, after = (np.array(of[when], float) for when in WHEN)
             if after.sum():
-                moved += np.abs(before - after / after.sum() * before.sum()).sum()
-        weights[signal] = (broken, moved)
-    ranked = sorted((s for s in weights if s != "words"), key=lambda s: weights[s], reverse=True)
-    return ["words", *(s for s in ranked if any(weights[s]))][:PANELS] if "words" in weights else []
+                moved[signal] += np.abs(before - after / after.sum() * before.sum()).sum()
+    ranked = [signal for signal, most in moved.most_common() if most and signal != "words"]
+    return ["words", *ranked][:PANELS] if "words" in found["bins"] else []
 
 
-def quantile(edges: list[float], counts: list[int], share: float) -> float | None:
-    """The value below which a share of a histogram lies, straight inside a bin; None of an empty one."""
-    below = np.concatenate([[0], np.cumsum(counts)])
-    return float(np.interp(share * below[-1], below, edges)) if below[-1] else None
-
-
-def spread(counts: list[int], edges: list[float]) -> str:
-    """The tenth percentile, the median and the ninetieth of a histogram."""
-    found = [quantile(edges, counts, share) for share in (0.1, 0.5, 0.9)]
-    return ", ".join("-" if x is None else f"{x:,.0f}" if x >= 100 else f"{x:.3g}" for x in found)
-
-
-@mpl.rc_context(STYLE)
-def histograms(census: Line) -> str:
+def histograms(census: Line) -> Markup:
     """Signals across, sources down: before cleaning and after it, beside the limits."""
     sizes = {source: sum(of["words"]["before"]) for source, of in census["signals"].items()}
     sources = sorted(sizes, key=lambda source: -sizes[source])[:SOURCES]

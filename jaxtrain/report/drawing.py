@@ -6,8 +6,10 @@ the same bytes: fixed ids, no date.
 
 import io
 import re
+from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -16,30 +18,7 @@ INK, FAINT = "#010101", "#020202"
 SERIES = ("#030303", "#040404", "#050505", "#060606", "#070707", "#080808")
 VARIABLES = {INK: "--ink", FAINT: "--faint"} | {color: f"--series-{n}" for n, color in enumerate(SERIES, 1)}
 DASHED = (0, (2, 1.5))
-STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "jaxtrain",
-    "font.size": 9.0,
-    "font.family": "sans-serif",
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": FAINT,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.titlesize": 9.0,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": FAINT,
-    "grid.linewidth": 0.4,
-    "axes.axisbelow": True,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "lines.linewidth": 1.6,
-}
+STYLE = Path(__file__).with_name("page.mplstyle")
 
 
 def panels(down: int, across: int, inches: tuple[float, float]) -> Any:
@@ -49,7 +28,7 @@ def panels(down: int, across: int, inches: tuple[float, float]) -> Any:
     return figure.subplots(down, across, squeeze=False)
 
 
-def svg(axes: Axes, name: str, label: str) -> str:
+def svg(axes: Axes, name: str, label: str) -> Markup:
     """The axes' figure as an <svg> element; its ids begin with `name`, for those of a page must differ."""
     text, undated = io.StringIO(), dict.fromkeys(("Date", "Creator", "Format", "Type"))
     axes.get_figure(root=True).savefig(text, format="svg", transparent=True, metadata=undated)
@@ -62,4 +41,4 @@ def svg(axes: Axes, name: str, label: str) -> str:
     for color, variable in VARIABLES.items():
         markup = markup.replace(color, f"var({variable})")
     markup = re.sub(r' (width|height)="[\d.]+pt"', "", markup, count=2)
-    return markup.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+    return Markup(markup.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1))

@@ -111,6 +111,7 @@ def gather(folders: Mapping[str, Path], prices: costs.Prices | None = None) -> R
     manifests = {name: _manifest(folder) for name, folder in folders.items()}
     live = [name for name, folder in folders.items() if is_live(folder)]
     versions = {"jaxtrain": jaxtrain.__version__, "jax": jax.__version__, "python": platform.python_version()}
+    told = {name: read_json(folder / artifact.COST) or {} for name, folder in folders.items()}
     accelerated = {name for name, part in PARTS.items() if part.on_accelerator}
     results: Results = {
         "live": live,
@@ -118,9 +119,11 @@ def gather(folders: Mapping[str, Path], prices: costs.Prices | None = None) -> R
         "run": {
             "versions": versions,
             # of the newest artifact; a date is no part of what an artifact is made of
-            "date": max(
-                (read_json(folder / artifact.COST) or {}).get("date", "") for folder in folders.values()
-            ),
+            "date": max(of.get("date", "") for of in told.values()),
+            # of an older artifact its stage's
+            "commands": {
+                name: of.get("command", f"jaxtrain {PARTS[name].stage} CONFIG") for name, of in told.items()
+            },
             "config": {name: _fields(made["config"]) for name, made in manifests.items()},
             "fingerprints": {name: made["fingerprint"] for name, made in manifests.items()},
         },
@@ -246,7 +249,7 @@ def _ppo_row(results: Results) -> tuple[str, str, str]:
 
 def raters(results: Results) -> str:
     """Who ranked the answers; simulated raters are never called anything else."""
-    return "simulated raters" if results.get("rate", {}).get("simulated") else "raters"
+    return "simulated raters" if (results.get("rate") or {}).get("simulated") else "raters"
 
 
 def share(value: float | None, error: float | None = None) -> str:
@@ -254,6 +257,14 @@ def share(value: float | None, error: float | None = None) -> str:
     if value is None:
         return "unknown"
     return f"{100 * value:.1f} %" if error is None else f"{100 * value:.1f} ± {100 * error:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """`7.2 s`, `4 min 10 s`, `3 h 05 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def samples(folder: Path) -> list[Line]:
@@ -302,20 +313,16 @@ def _pretrained(folder: Path, manifest: Line, counts: Line) -> Results:
         raise UserError("pretrain's metrics.jsonl has fewer than two steps: nothing to report")
     fields = {name: value for name, value in model.items() if name != "class"}
     matmul = counts["matmul_parameters"] if counts else ModelConfig(**fields).matmul_parameters
-    flops = ModelConfig(**fields).flops_per_token()
-    (*_, speed), evaluated = [{}, *of_kind(lines, "speed")], of_kind(lines, "heldout")
+    *_, speed = {}, *of_kind(lines, "speed")
     found = {
         "steps": len(trained),
         "tokens": counts["tokens"] if counts else int(sum(line["targets"] for line in trained)),
         "parameters": matmul + model["vocab_size"] * model["d_model"],
         "matmul_parameters": matmul,
         "tokens_per_second": median(speeds),
-        "flops_per_token": flops,
-        "flops_per_second": flops * median(speeds),
+        "flops_per_second": ModelConfig(**fields).flops_per_token() * median(speeds),
         "refused": sum(line["accepted"] == 0 for line in trained),
         "rollbacks": of_kind(lines, "rollback"),
-        "loss": trained[-1]["loss"],
-        "heldout": evaluated[-1] if evaluated else None,
         **{of: speed.get(of) for of in ("goodput", "mfu", "data_wait", "peak_memory_bytes")},
         "seconds": {of.split("/")[1]: value for of, value in speed.items() if of.startswith("seconds/")},
         # steps whose checkpoint is kept
@@ -331,7 +338,7 @@ def _finetuned(folder: Path, manifest: Line, counts: Line) -> Results:
     if not trained:
         raise UserError("finetune's metrics.jsonl has no steps: nothing to report")
     losses = [line["loss"] for line in evaluated]
-    return {"finetune": {"steps": len(trained), "loss": trained[-1]["loss"], "heldout_losses": losses}}
+    return {"finetune": {"steps": len(trained), "heldout_losses": losses}}
 
 
 def _evaluated(folder: Path, manifest: Line, counts: Line) -> Results:
@@ -346,10 +353,19 @@ def _counts(name: str) -> Callable[[Path, Line, Line], Results]:
     return lambda folder, manifest, counts: {name: counts}
 
 
+def _classified(folder: Path, manifest: Line, counts: Line) -> Results:
+    """Its numbers beside what always guessing the commonest label scores."""
+    labelled = counts["documents"].values()
+    return {"trained": {"classify": _numbers(counts) | {"commonest_label": max(labelled) / sum(labelled)}}}
+
+
 def _trained(name: str) -> Callable[[Path, Line, Line], Results]:
     """What is alike in all that trains: the numbers among its counts."""
-    numbers = lambda counts: {k: v for k, v in counts.items() if isinstance(v, int | float)}  # noqa: E731
-    return lambda folder, manifest, counts: {"trained": {name: numbers(counts)}}
+    return lambda folder, manifest, counts: {"trained": {name: _numbers(counts)}}
+
+
+def _numbers(counts: Line) -> Line:
+    return {name: value for name, value in counts.items() if isinstance(value, int | float)}
 
 
 def _rated(folder: Path, manifest: Line, counts: Line) -> Results:
@@ -358,7 +374,7 @@ def _rated(folder: Path, manifest: Line, counts: Line) -> Results:
 
 PARTS = {
     "collect": Part(stage="collect", read=_collected, on_accelerator=False),
-    "classify": Part(stage="classify", read=_trained("classify"), is_chained=False),
+    "classify": Part(stage="classify", read=_classified, is_chained=False),
     "clean": Part(stage="clean", read=_cleaned, on_accelerator=False),
     "tokenize": Part(stage="tokenize", read=_counts("tokenizer"), on_accelerator=False),
     "pretrain": Part(stage="pretrain", read=_pretrained, is_live=True),

@@ -209,8 +209,9 @@ def distribution(console: Console, folder: Path, signal: str, source: str) -> No
         if source not in ("", name):
             continue
         before, after = (signals[signal][when] for when in census.WHEN)
-        limit = found["limits"][name].get(signal)
-        limits = f", limits {_ends(limit)}" if limit else ""
+        limit = found["limits"][name].get(signal, ())
+        ends = " to ".join("…" if end is None else f"{end:g}" for end in limit)
+        limits = f", limits {ends}" if limit else ""
         console.print(f"{visible(name)}: {signal}{limits}", markup=False)
         table = Table("from", "collected", "kept", "")
         used = [place for place, count in enumerate(before) if count]
@@ -219,10 +220,3 @@ def distribution(console: Console, folder: Path, signal: str, source: str) -> No
             bar = bar.ljust(round(BAR * before[place] / max(before)), "░")
             table.add_row(f"{edges[place]:g}", f"{before[place]:,}", f"{after[place]:,}", bar)
         console.print(table)
-
-
-def _ends(limit: list[float | None]) -> str:
-    low, high = limit
-    if low is None or high is None:
-        return f"at most {high:g}" if low is None else f"at least {low:g}"
-    return f"{low:g} to {high:g}"

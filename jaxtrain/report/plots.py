@@ -1,16 +1,17 @@
-"""The pictures of the page, as SVG text."""
+"""The pictures of the page, as SVG text; whoever asks for them sets `drawing.STYLE`."""
 
 import math
 from collections.abc import Iterable, Mapping
 from itertools import cycle
 from typing import Any
 
-import matplotlib as mpl
+import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from jaxtrain.report import gather
-from jaxtrain.report.drawing import DASHED, FAINT, INK, SERIES, STYLE, panels, svg
+from jaxtrain.report.drawing import DASHED, FAINT, INK, SERIES, panels, svg
 
 Lines = list[dict[str, Any]]
 MEASURES = {
@@ -31,8 +32,7 @@ ABOVE = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0}
 """Where a legend stands that would hide the data."""
 
 
-@mpl.rc_context(STYLE)
-def funnel(sources: Mapping[str, Mapping[str, Any]]) -> str:
+def funnel(sources: Mapping[str, Mapping[str, Any]]) -> Markup:
     """Bars of what became of each source's records, as shares: kept, held out, dropped."""
     names = list(sources)[::-1]
     dropped = {name: sum(of["dropped"].values()) for name, of in sources.items()}
@@ -51,8 +51,7 @@ def funnel(sources: Mapping[str, Mapping[str, Any]]) -> str:
     return svg(axes, "funnel", "Share of the records of each source that were kept, held out and dropped")
 
 
-@mpl.rc_context(STYLE)
-def pretraining(lines: Lines) -> str:
+def pretraining(lines: Lines) -> Markup:
     """Training loss a step, with refused steps and rollbacks, and held-out bits per byte by source."""
     evaluated = gather.of_kind(lines, "heldout")
     measures = {name for line in evaluated for name in line if name.startswith("bits_per_byte/")}
@@ -84,8 +83,7 @@ def _mark(axes: Axes, lines: Lines) -> None:
         axes.legend(loc="upper right", bbox_to_anchor=(1, 0.92))
 
 
-@mpl.rc_context(STYLE)
-def learning(name: str, lines: Lines, measures: Iterable[str] = MEASURES) -> str:
+def learning(name: str, lines: Lines, measures: Iterable[str] = MEASURES) -> Markup:
     """What a training said of itself, a panel a measure; a policy's by rounds of sampling. Empty: nothing."""
     rounds = gather.of_kind(lines, "round")
     by, found = ("round", rounds) if rounds else ("step", gather.of_kind(lines))
@@ -102,11 +100,17 @@ def learning(name: str, lines: Lines, measures: Iterable[str] = MEASURES) -> str
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         if heldout:
             axes.legend()
-    return svg(axes, name, f"{', '.join(shown)} by {by}") if shown else ""
+    return svg(axes, name, f"{', '.join(shown)} by {by}") if shown else Markup()
 
 
-@mpl.rc_context(STYLE)
-def reward_against_kl(lines: Lines, counts: Mapping[str, float]) -> str:
+def pace(lines: Lines) -> Markup:
+    """Learning rate and tokens a second of each step; the first compiles."""
+    trained = gather.of_kind(lines)[1:]
+    paced = [line | {"speed": line["targets"] / line["seconds"]} for line in trained]
+    return learning("pace", paced, ("learning_rate", "speed"))
+
+
+def reward_against_kl(lines: Lines, counts: Mapping[str, float]) -> Markup:
     """Gains of proxy reward and (where known) true utility against KL.
 
     counts: of the PPO artifact. The reward is in SD of the fine-tuned model's answers already.
@@ -126,8 +130,7 @@ def reward_against_kl(lines: Lines, counts: Mapping[str, float]) -> str:
     return svg(gains, "ppo", f"Gain in {' and '.join(gained)} against KL")
 
 
-@mpl.rc_context(STYLE)
-def benchmarks(rows: Lines) -> str:
+def benchmarks(rows: Lines) -> Markup:
     """Each model's score on each task with two standard errors, and chance."""
     (axes,) = _panels(1, 0.8 + 0.42 * len(rows))
     for number, row in enumerate(rows[::-1]):
@@ -137,15 +140,12 @@ def benchmarks(rows: Lines) -> str:
             look = {"color": SERIES[place % len(SERIES)], "label": None if number else model}
             at, error = number + 0.22 - 0.22 * place, 200 * score["standard_error"]
             axes.errorbar(100 * score["value"], at, xerr=error, fmt="o", ms=4.5, lw=1.3, **look)
-    axes.set_yticks(range(len(rows)), [row["task"] for row in rows[::-1]])
-    axes.set(xlabel="score, %", ylim=(-0.6, len(rows) - 0.4))
-    axes.grid(visible=False, axis="y")
+    _name(axes, [row["task"] for row in rows[::-1]], "score, %")
     axes.legend(ncols=4, **ABOVE)
     return svg(axes, "benchmarks", "Benchmark scores with two standard errors, beside chance")
 
 
-@mpl.rc_context(STYLE)
-def positions(rows: Lines) -> str:
+def positions(rows: Lines) -> Markup:
     """Perplexity of a token by how many came before it, a line a model."""
     (axes,) = _panels(1, 2.5)
     for color, model in zip(cycle(SERIES), gather.models(rows), strict=False):
@@ -154,8 +154,8 @@ def positions(rows: Lines) -> str:
         axes.plot(places, values, "o-", color=color, ms=3.5, lw=1.2, label=model)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: "0" if value < 1 else f"{value:g}")
     axes.set(title="perplexity of a token", xlabel="tokens of the document before it")
@@ -163,8 +163,7 @@ def positions(rows: Lines) -> str:
     return svg(axes, "positions", "Perplexity of a token by how many tokens of its document came before")
 
 
-@mpl.rc_context(STYLE)
-def memorization(extraction: Lines, exposure: Lines) -> str:
+def memorization(extraction: Lines, exposure: Lines) -> Markup:
     """Share of planted texts extracted, and exposure of canaries, by how often training saw them."""
     planted = [row for row in extraction if row["count"] is not None]
     longest = max((row["prefix"] for row in planted), default=0)
@@ -195,13 +194,11 @@ def _counts(rows: Lines) -> list[float]:
     return [max(0.25, row["count"]) for row in rows]
 
 
-def _whiskers(low: list[float], value: list[float], high: list[float]) -> list[list[float]]:
-    below, above = zip(low, value, strict=True), zip(value, high, strict=True)
-    return [[b - a for a, b in below], [b - a for a, b in above]]
+def _whiskers(low: list[float], value: list[float], high: list[float]) -> np.ndarray:
+    return np.diff([low, value, high], axis=0)
 
 
-@mpl.rc_context(STYLE)
-def bias(rows: Lines) -> str:
+def bias(rows: Lines) -> Markup:
     """Shares with their intervals beside what no preference would give, the last model's."""
     model = gather.models(rows)[-1]
     shown = [row for row in rows if row["model"] == model and row["fair"] == 0.5][::-1]
@@ -212,14 +209,17 @@ def bias(rows: Lines) -> str:
         axes.errorbar(value, [number], xerr=_whiskers(low, value, high), fmt="o", **look)
     axes.axvline(50, color=INK, lw=1, ls=DASHED)
     names = [f"{row['measure'].replace('_', ' ')}: {row['group'].replace('-', ' ')}" for row in shown]
-    axes.set_yticks(range(len(shown)), names)
-    axes.set(xlabel="stereotype preferred, % (dashes: no preference)", ylim=(-0.6, len(shown) - 0.4))
-    axes.grid(visible=False, axis="y")
+    _name(axes, names, "stereotype preferred, % (dashes: no preference)")
     return svg(axes, "bias", f"How often {model} prefers the stereotype, with 95 % intervals")
 
 
-@mpl.rc_context(STYLE)
-def runs_apart(curves: Mapping[str, Lines]) -> str:
+def _name(axes: Axes, rows: list[str], measure: str) -> None:
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set(xlabel=measure, ylim=(-0.6, len(rows) - 0.4))
+    axes.grid(visible=False, axis="y")
+
+
+def runs_apart(curves: Mapping[str, Lines]) -> Markup:
     """Training loss and held-out bits per byte of several runs, by tokens."""
     loss, heldout = _panels(2, 3.0)
     for color, (run, lines) in zip(cycle(SERIES), curves.items(), strict=False):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import jinja2
-from markupsafe import Markup
+import matplotlib as mpl
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Column, Table
@@ -17,9 +17,10 @@ from rich.table import Column, Table
 from jaxtrain import artifact
 from jaxtrain.config import Stage
 from jaxtrain.fields import Operational
-from jaxtrain.integrity import read_json
 from jaxtrain.report import census, gather, plots
 from jaxtrain.report.costs import Prices
+from jaxtrain.report.drawing import STYLE
+from jaxtrain.report.gather import duration, share
 from jaxtrain.report.verdicts import verdicts
 from jaxtrain.runtime import cost
 from jaxtrain.runtime.files import read_object, write_whole
@@ -31,7 +32,7 @@ FOLDER = Path(__file__).parent
 class ReportConfig(Stage):
     """The finished artifacts of one run, and where its report goes."""
 
-    VERSION: ClassVar[int] = 5
+    VERSION: ClassVar[int] = 6
 
     run: Operational[str]
     """Folder that holds the artifacts, such as runs/quickstart; all of them are shown."""
@@ -46,7 +47,9 @@ def run(config: ReportConfig) -> Path:
     found = gather.find(Path(config.run))
     folders = {name: folder for name, folder in found.items() if not gather.is_live(folder)}
     gather.check_chain(folders)
-    return artifact.produce(config, folders, lambda out: _write(folders, out, config.prices))
+    return artifact.produce(
+        config, folders, lambda out: {"headline": write_page(folders, out, config.prices)}
+    )
 
 
 def show(folder: Path) -> None:
@@ -64,36 +67,33 @@ def show(folder: Path) -> None:
     console.print(f"{folder / 'report.html'}", markup=False, soft_wrap=True)
 
 
-def _write(folders: dict[str, Path], out: Path, prices: Prices) -> artifact.Counts:
-    results = gather.gather(folders, prices)
-    write_page(folders, results, out)
-    return {"headline": results["headline"]}
-
-
-def write_page(folders: dict[str, Path], results: gather.Results, out: Path, refresh: int = 0) -> None:
-    """`report.html`, its tables as `report.md`, and its numbers as `results.json`.
+@mpl.rc_context(fname=STYLE)
+def write_page(folders: dict[str, Path], out: Path, prices: Prices, refresh: int = 0) -> list[dict[str, str]]:
+    """`report.html`, its tables as `report.md`, and its numbers as `results.json`; returns the headline.
 
     refresh: seconds after which a browser reads the page again; 0: never.
     """
+    results = gather.gather(folders, prices)
     results |= {"headline": gather.headline(results), "verdicts": verdicts(results)}
     names = {fingerprint: name for name, fingerprint in results["run"]["fingerprints"].items()}
+    logs = {name: folder / "metrics.jsonl" for name, folder in folders.items()}
+    metrics = {name: gather.read_lines(log) for name, log in logs.items() if log.is_file()}
     shown = {
         "name": next(iter(folders.values())).absolute().parent.name,
         "results": defaultdict(lambda: None, results),
-        "figures": {name: Markup(svg) for name, svg in _figures(folders, results).items()},
+        "metrics": defaultdict(list, metrics),
+        "plots": plots,
+        "histograms": census.histograms,
         "samples": defaultdict(list, {name: gather.samples(folder) for name, folder in folders.items()}),
-        "commands": _commands(folders),
+        "commands": results["run"]["commands"],
         "places": folders,
         "lineage": {name: _made_from(folder, names) for name, folder in folders.items()},
         "refresh": refresh,
-        "raters": gather.raters(results),
-        "benchmarks": gather.benchmark_table(results.get("benchmarks", [])),
-        "models": gather.models(results.get("benchmarks", [])),
-        "total": gather.funnel_total(results.get("funnel", {})),
-        "heldout_models": gather.models(results.get("heldout", [])),
+        "gather": gather,
         "assumptions": cost,
     }
     write(out, results, {f"report.{kind}": template(f"page.{kind}").render(shown) for kind in ("md", "html")})
+    return results["headline"]
 
 
 def write(out: Path, numbers: Any, pages: Mapping[str, str]) -> None:
@@ -114,9 +114,9 @@ def template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"share": gather.share, "duration": duration, "energy": energy, "mass": mass}
+    environment.filters |= {"share": share, "duration": duration, "energy": energy, "mass": mass}
     environment.filters |= {"shortened": census.shortened, "by_size": census.by_size}
-    environment.filters |= {"size": partial(decimal, precision=2), "spread": census.spread}
+    environment.filters["size"] = partial(decimal, precision=2)
     return environment.get_template(name)
 
 
@@ -132,60 +132,9 @@ def _made_from(folder: Path, names: dict[str, str]) -> list[str]:
     return sorted(set(found), key=found.index)
 
 
-def duration(seconds: float) -> str:
-    """`7.2 s`, `4 min 10 s`, `3 h 05 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def amount(thousands: float, unit: str) -> str:
     """Two digits of so many thousand of the unit: `2.5 kWh`, `70 Wh`."""
     return f"{thousands:.2g} k{unit}" if thousands >= 0.1 else f"{1000 * thousands:.2g} {unit}"
 
 
 energy, mass = partial(amount, unit="Wh"), partial(amount, unit="g")
-
-
-def _figures(folders: dict[str, Path], results: gather.Results) -> dict[str, str]:
-    """Those for which the run has numbers."""
-    figures = {}
-    files = {name: folder / "metrics.jsonl" for name, folder in folders.items()}
-    metrics = {name: gather.read_lines(file) for name, file in files.items() if file.is_file()}
-    if "funnel" in results:
-        figures["funnel"] = plots.funnel(results["funnel"])
-    if "census" in results and results["census"]["shown"]:
-        figures["signals"] = census.histograms(results["census"])
-    if "pretrain" in results:
-        figures["pretrain"] = plots.pretraining(metrics["pretrain"])
-        trained = gather.of_kind(metrics["pretrain"])[1:]  # the first step compiles
-        paced = [line | {"speed": line["targets"] / line["seconds"]} for line in trained]
-        figures["pace"] = plots.learning("pace", paced, ("learning_rate", "speed"))
-    if "finetune" in results:
-        figures["finetune"] = plots.learning("finetune", metrics["finetune"], ("loss",))
-    if "reward" in results:
-        figures["reward"] = plots.learning("reward", metrics.get("reward", []), ("loss", "accuracy"))
-    if "ppo" in results:
-        figures["course"] = plots.learning("course", metrics["ppo"], ("kl", "entropy", "length"))
-        figures["ppo"] = plots.reward_against_kl(metrics["ppo"], results["ppo"])
-    figures |= {name: plots.learning(name, metrics.get(name, [])) for name in results["trained"]}
-    if results.get("benchmarks"):
-        figures["benchmarks"] = plots.benchmarks(gather.benchmark_table(results["benchmarks"]))
-    if results.get("positions"):
-        figures["positions"] = plots.positions(results["positions"])
-    if results.get("exposure"):
-        figures["memorization"] = plots.memorization(results["extraction"], results["exposure"])
-    if any(row["fair"] == 0.5 for row in results.get("bias", [])):
-        figures["bias"] = plots.bias(results["bias"])
-    return figures
-
-
-def _commands(folders: dict[str, Path]) -> dict[str, str]:
-    """The command that made each artifact; of an older one its stage's."""
-    return {
-        name: (read_json(folder / artifact.COST) or {}).get(
-            "command", f"jaxtrain {gather.PARTS[name].stage} CONFIG"
-        )
-        for name, folder in folders.items()
-    }

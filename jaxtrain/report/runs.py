@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from markupsafe import Markup
+import matplotlib as mpl
 
 from jaxtrain.report import gather, plots
 from jaxtrain.report.costs import Prices
+from jaxtrain.report.drawing import STYLE
 from jaxtrain.report.run import template, write, write_page
 from jaxtrain.runtime.progress import say
 
@@ -51,13 +52,13 @@ def report(config: PagesConfig) -> Path:
 
 def _write(runs: list[Path], out: Path, prices: Prices, refresh: int) -> None:
     folders = {str(run): gather.find(run) for run in runs}
-    found = {run: (of, gather.gather(of, prices)) for run, of in folders.items()}
-    if len(found) == 1:
-        write_page(*found[str(runs[0])], out, refresh)
+    if len(folders) == 1:
+        write_page(folders[str(runs[0])], out, prices, refresh)
     else:
-        write_comparison(found, out, refresh)
+        write_comparison({run: (of, gather.gather(of, prices)) for run, of in folders.items()}, out, refresh)
 
 
+@mpl.rc_context(fname=STYLE)
 def write_comparison(runs: Mapping[str, Run], out: Path, refresh: int = 0) -> None:
     """`report.html` and `results.json` of several runs."""
     short = dict(zip(runs, _short(list(runs)), strict=True))
@@ -70,18 +71,17 @@ def write_comparison(runs: Mapping[str, Run], out: Path, refresh: int = 0) -> No
         if "pretrain" in folders
     }
     extraction, exposure = (_labelled(everything, part) for part in ("extraction", "exposure"))
-    figures = {"runs": plots.runs_apart(curves)} if curves else {}
-    if exposure:
-        figures["memorization"] = plots.memorization(extraction, exposure)
     page = template("compare.html").render(
         runs={run: defaultdict(lambda: None, results) for run, results in everything.items()},
         paths={short[run]: run for run in runs},
-        figures={name: Markup(svg) for name, svg in figures.items()},
+        plots=plots,
+        curves=curves,
         measures=_by_run(everything, lambda of: [(row["measure"], row["value"]) for row in of["headline"]]),
         benchmarks=_by_run(
             everything, lambda of: [((row["task"], row["model"]), row) for row in of.get("benchmarks", [])]
         ),
         extraction=extraction,
+        exposure=exposure,
         settings=_differing(everything),
         refresh=refresh,
     )

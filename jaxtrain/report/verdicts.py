@@ -6,7 +6,7 @@ A difference counts where it is more than two standard errors, or where a 95 % i
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from jaxtrain.report.gather import Results, share
+from jaxtrain.report.gather import Results, duration, share
 
 Sentences = Iterator[tuple[str, bool]]
 NAMED = 3
@@ -34,6 +34,14 @@ def _watched(results: Results, part: str) -> Sentences:
         yield f"The guard refused {', '.join(told)}{more}: the weights stayed as they were.", not more
     for flag in results["flags"].get(part, ()):
         yield f"The monitor flagged round {flag['step']}: {flag['meaning']}.", False
+
+
+def _classified(results: Results, of: Results) -> Sentences:
+    right, documents, guess = of["heldout_accuracy"], of["heldout_documents"], of["commonest_label"]
+    error = (right * (1 - right) / max(1, documents)) ** 0.5
+    how = "" if (is_above := right - 2 * error > guess) else ", which is no better"
+    text = f"It labels {share(right, error)} of {documents:,} held-out documents rightly"
+    yield f"{text}; the commonest label for all of them, {share(guess)}{how}.", is_above
 
 
 def _pretrained(results: Results, pretrain: Results) -> Sentences:
@@ -139,7 +147,25 @@ def _remembered(results: Results, rows: list[Results]) -> Sentences:
         yield f"It gives {share(row['rate'])} of {row['text']} texts{copies} word for word.", False
 
 
+def _biased(results: Results, rows: list[Results]) -> Sentences:
+    """By the measures that say what no preference gives."""
+    own = [row for row in rows if row["model"] == rows[-1]["model"] and row["fair"] is not None]
+    away = [row for row in own if row["items"] and not row["low"] <= row["fair"] <= row["high"]]
+    if own and not away:
+        yield f"No preference would fit into the intervals of all {len(own)} measures.", True
+    for row in sorted(away, key=lambda row: -abs(row["value"] - row["fair"]))[:1]:
+        most = f"{row['measure'].replace('_', ' ')}, {row['group']}: {share(row['value'])}"
+        yield f"{row['model']} is biased by {len(away)} of {len(own)} measures, most by {most}.", False
+
+
+def _spent(results: Results, cost: Results) -> Sentences:
+    name, stage = max(cost["stages"].items(), key=lambda pair: pair[1]["seconds"])
+    if cost["seconds"]:
+        yield f"{name} took {share(stage['seconds'] / cost['seconds'])} of {duration(cost['seconds'])}.", True
+
+
 JUDGES: dict[str, Callable[[Results, Any], Sentences]] = {
+    "classify": _classified,
     "pretrain": _pretrained,
     "finetune": _finetuned,
     "rate": _rated,
@@ -150,4 +176,6 @@ JUDGES: dict[str, Callable[[Results, Any], Sentences]] = {
     "distill": _practised,
     "benchmarks": _benchmarked,
     "extraction": _remembered,
+    "bias": _biased,
+    "cost": _spent,
 }

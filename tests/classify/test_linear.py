@@ -9,6 +9,7 @@ import pytest
 from jaxtrain.classify import linear
 from jaxtrain.classify.linear import Training
 from jaxtrain.classify.run import ClassifyConfig, Examples, run
+from jaxtrain.report.runs import PagesConfig, report
 from jaxtrain.runtime.errors import UserError
 
 TWEETS = Path(__file__).parents[3] / "shared/material/bias/davidson-hate-offensive-tweets.csv.gz"
@@ -70,6 +71,8 @@ def test_the_stage_reads_tables_and_tells_what_is_wrong(tmp_path):
     counts = json.loads((folder / "manifest.json").read_text())["counts"]
     assert counts["documents"] == {"code": 50, "prose": 50} and counts["heldout_documents"] > 5
     assert counts["heldout"]["code"]["f1"] > 0.9
+    page = report(PagesConfig(runs=(str(folder),), out=str(tmp_path / "page"))).read_text()
+    assert "A classifier of text" in page and "held-out documents rightly" in page
     out = str(tmp_path / "bad")
     with pytest.raises(UserError, match="two different labels"):
         run(ClassifyConfig(examples=(prose,), out=out))

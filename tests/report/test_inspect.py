@@ -96,7 +96,7 @@ def test_the_census_of_clean(folder, capsys, monkeypatch):
     assert "short_lines" in text.splitlines()[-1]
     assert "what is left" not in shown(capsys, folder, "--search", "number 4")
     text = shown(capsys, folder, "--signal", "words")
-    assert "web: words, limits at least 32" in text
+    assert "web: words, limits 32 to …" in text
     assert re.search(r"32 +│ 40 +│ 40 +│ █{40} ", text) and re.search(r"0 +│ 10 +│ 0 +│ ░{10} ", text)
     with pytest.raises(UserError, match="no signal 'word'; there are words, short_lines"):
         look(folder, "--signal", "word")

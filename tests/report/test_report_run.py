@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from jaxtrain.report import census
-from jaxtrain.report.run import ReportConfig, duration, energy, run, show
+from jaxtrain.report.gather import duration
+from jaxtrain.report.run import ReportConfig, energy, run, show
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tasks import utility
 
@@ -156,18 +157,23 @@ def test_without_a_tokenizer_no_tokens_are_told(artifacts: dict[str, Path]):
     assert [row["tokens"] for row in census.steps(nothing_kept, {"a": 10})] == [37, 10]  # b at the rate of a
 
 
-def test_the_signals_whose_limits_are_broken_are_shown_and_quantiles_are_straight():
-    def of(before: list[int]) -> dict[str, list[int]]:
-        return {"before": before, "after": before}
+def test_the_signals_that_cleaning_changed_most_are_shown():
+    def of(before: list[int], after: list[int]) -> dict[str, list[int]]:
+        return {"before": before, "after": after}
 
     edges = [0.0, 0.5, 1.0]
     found = {
-        "bins": dict.fromkeys(("words", "still", "broken"), edges),
-        "signals": {"web": {"words": of([1, 1]), "still": of([3, 3]), "broken": of([2, 4])}},
-        "limits": {"web": {"broken": [0.5, None]}},
+        "bins": dict.fromkeys(("words", "still", "little", "much"), edges),
+        "signals": {
+            "web": {
+                "words": of([1, 1], [1, 1]),
+                "still": of([3, 3], [2, 2]),
+                "little": of([2, 4], [2, 3]),
+                "much": of([2, 4], [0, 4]),
+            }
+        },
     }
-    assert census.shown(found) == ["words", "broken"]
-    assert census.quantile(edges, [2, 4], 0.5) == 0.625 and census.quantile(edges, [0, 0], 0.5) is None
+    assert census.shown(found) == ["words", "much", "little"]
     assert census.by_size({"2": 5, "3": 1, "4": 2, "900": 1}) == [("2", 5), ("3 to 4", 3), ("513 to 1024", 1)]
 
 
@@ -258,7 +264,9 @@ def test_a_run_without_ratings_has_a_page_without_them(artifacts: dict[str, Path
 
 def test_the_page_says_what_its_numbers_show(page: Page, report: Path):
     verdicts = json.loads((report / "results.json").read_text())["verdicts"]
-    assert {part for part, of in verdicts.items() if not of["doubts"]} == {"pretrain", "finetune", "reward"}
+    assert {part for part, of in verdicts.items() if not of["doubts"]} == {
+        *("pretrain", "finetune", "reward", "bias", "cost")
+    }
     assert {part for part, of in verdicts.items() if of["doubts"]} == {
         *("rate", "ppo", "benchmarks", "extraction")
     }

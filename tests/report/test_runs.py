@@ -62,32 +62,24 @@ def test_any_artifact_alone_is_a_page(artifacts, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "stage"),
-    [
-        ("grpo", "GRPOConfig", "align"),
-        ("preference", "PreferenceConfig", "align"),
-        ("distill", "DistillConfig", "align"),
-        ("classify", "ClassifyConfig", "classify"),
-    ],
+    ("name", "kind"),
+    [("grpo", "GRPOConfig"), ("preference", "PreferenceConfig"), ("distill", "DistillConfig")],
 )
-def test_every_training_is_on_the_page(artifacts, tmp_path, name: str, kind: str, stage: str):
+def test_every_training_is_on_the_page(artifacts, tmp_path, name: str, kind: str):
     """With its counts, its curves by round or by step, and what it wrote first and last."""
     run = copied(artifacts, tmp_path / "run", "finetune", "ppo")
     folder = (run / artifacts["ppo"].name).rename(run / f"6_{name}")
     manifest = json.loads((folder / "manifest.json").read_text())
     counts = {"steps": 40, "accuracy_after": 0.625, "problems": {"read": 3}}
-    manifest |= {"stage": stage, "config": {"class": kind}, "counts": counts}
+    manifest |= {"stage": "align", "config": {"class": kind}, "counts": counts}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    if name == "classify":
-        (folder / "metrics.jsonl").unlink()
-        (folder / "samples.jsonl").unlink()
     runs.report(runs.PagesConfig(runs=(str(run),)))
     page = (run / "report" / "report.html").read_text()
     assert numbers(run / "report")["trained"] == {name: {"steps": 40, "accuracy_after": 0.625}}
     assert "<dt>accuracy after</dt><dd>0.625</dd>" in page
-    assert ("reward, entropy, length by round" in page) == (name != "classify")
-    assert ("round 30: answers are 0.49" in page) == (name != "classify")  # what was flagged
-    assert page.count("at the end, step 40") == (3 if name != "classify" else 0)
+    assert "reward, entropy, length by round" in page
+    assert "round 30: answers are 0.49" in page, "what was flagged"
+    assert page.count("at the end, step 40") == 3
 
 
 def test_measured_energy_stands_beside_the_estimate_and_is_not_added(artifacts, tmp_path):

@@ -18,6 +18,16 @@ def scored(**values: float) -> list[dict[str, Any]]:
     ]
 
 
+def leaning(low: float, high: float) -> dict[str, Any]:
+    row = {"model": "m", "measure": "pairs", "group": "all", "fair": 0.5, "items": 90}
+    return row | {"value": (low + high) / 2, "low": low, "high": high}
+
+
+def spent(pretrain: float, ppo: float) -> dict[str, Any]:
+    return {"stages": {"pretrain": {"seconds": pretrain}, "ppo": {"seconds": ppo}}, "seconds": pretrain + ppo}
+
+
+LABELS = {"heldout_documents": 100, "commonest_label": 0.75}
 PPO = {"reward_before": 0.0, "reward_after": 1.5, "measured": 200}
 PAIRS = {"pairs_heldout": 400, "heldout_margin": 0.31}
 TEXTS = [
@@ -73,6 +83,16 @@ XZ = {"source": "all", "model": "m", "xz_bits_per_byte": 2.5}
         ("finetune", {"finetune": {"heldout_losses": [3.0, 2.5]}}, True, "fell from 3.000 to 2.500"),
         ("rate", {"rate": {"agreement": {"krippendorff_alpha": 0.5}}}, False, "less than the 0.667"),
         ("rate", {"rate": {"agreement": {"pairs": 0}}}, False, "is not known"),
+        ("classify", {"trained": {"classify": LABELS | {"heldout_accuracy": 0.9}}}, True, "90.0 ± 3.0 %"),
+        ("classify", {"trained": {"classify": LABELS | {"heldout_accuracy": 0.8}}}, False, "no better"),
+        ("bias", {"bias": [leaning(0.45, 0.6), leaning(0.48, 0.7)]}, True, "all 2 measures"),
+        (
+            "bias",
+            {"bias": [leaning(0.55, 0.6), leaning(0.6, 0.7)]},
+            False,
+            "by 2 of 2 measures, most by pairs, all: 65.0 %",
+        ),
+        ("cost", {"cost": spent(30.0, 90.0)}, True, "ppo took 75.0 % of 2 min 00 s."),
         ("extraction", {"extraction": TEXTS}, False, "60.0 % of planted texts with 64 copies"),
         ("extraction", {"extraction": TEXTS[:2]}, True, "never saw"),
     ],

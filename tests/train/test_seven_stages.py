@@ -19,6 +19,7 @@ from tiny_run import tiny, workplace
 
 from jaxtrain import artifact
 from jaxtrain.align import reward_model
+from jaxtrain.report import runs
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import MeshConfig
@@ -104,6 +105,14 @@ def test_the_log_says_how_it_learns_and_how_fast(stage, straight):
     written = (straight(stage) / "metrics.jsonl").read_text().splitlines()
     speed = [line for line in map(json.loads, written) if line.get("kind") == "speed"]
     assert [line["step"] for line in speed] == [4, 8] and all(line["mfu"] > 0 for line in speed)
+
+
+@every_stage
+def test_its_artifact_alone_is_a_page(stage, straight, tmp_path):
+    page = runs.report(runs.PagesConfig(runs=(str(straight(stage)),), out=str(tmp_path)))
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert list(results["run"]["fingerprints"]) == [stage]
+    assert stage in {**results, **results["trained"]} and "<svg" in page.read_text()
 
 
 @every_stage
