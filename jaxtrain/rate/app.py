@@ -1,4 +1,4 @@
-"""The rating page: people rank answers in the browser, side by side and blind.
+"""`jaxtrain rate serve`: people rank answers in the browser, side by side and blind.
 
 A rater comes by an invite link, which becomes a signed cookie; the administrator by a link of their own.
 Every form carries a token against forged requests. Pages work without JavaScript; `rate.js` adds keys.
@@ -6,13 +6,16 @@ Every form carries a token against forged requests. Pages work without JavaScrip
 
 import hmac
 import json
+import os
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
+import uvicorn
 from itsdangerous import BadSignature, URLSafeSerializer
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
@@ -32,23 +35,45 @@ from jaxtrain.rate.overview import overview
 from jaxtrain.rate.store import Store
 from jaxtrain.runtime import web
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.limits import Count
+from jaxtrain.runtime.progress import say
 
 FOLDER = Path(__file__).parent / "templates"
 LONGEST_FORM = 64 * 1024
 """Bytes of a form; more is refused."""
 HEADERS = web.headers("form-action 'self'")
-INSTRUCTIONS = """# Which answer is better?
-
-The better answer does what was asked for, is true, and harms nobody. That it is longer, or sure of itself, is
-no merit. Read all of them before you decide; skip what you cannot judge.
-"""
-"""Markdown: the question above every task, and what counts."""
-
 LONGEST_MARKDOWN = 32 * 1024
 """Characters; a longer text is shown as it is, for a table of it takes seconds to lay out."""
 
 # Raw HTML is shown as text, links cannot run scripts, and nothing is loaded from elsewhere.
 _MARKDOWN = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable("table").disable("image")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeConfig:
+    """`rate serve`: open the rating page on a database."""
+
+    database: str = "ratings.sqlite"
+    """File of an SQLite database, or an SQLAlchemy URL."""
+    host: str = "127.0.0.1"
+    """Address to listen on: only this machine, unless you say otherwise. Put TLS in front of any other."""
+    port: int = 8000
+    """TCP port; 0: a free one."""
+    address: str = ""
+    """Where people reach the page, such as https://rate.example.org: links begin with it, and cookies then
+    travel over https alone. Empty: the address that it listens on."""
+    overlap: Count = 1
+    """Judgements wanted for each task, by different raters."""
+    gold_every: int = 10
+    """One task in so many is one whose right order is known, while there are any."""
+    lease_minutes: float = 15.0
+    """How long a task is kept for the rater who looks at it."""
+    instructions: str = ""
+    """Markdown file for raters: its first line is the question above every task, the rest what counts."""
+    invite: tuple[str, ...] = ()
+    """Names of raters whose links are printed at the start."""
+    secret_file: str = "ratings.key"
+    """File with the key that signs links and cookies; made if it is missing. Delete it to void all links."""
 
 
 class RatingApp:
@@ -61,21 +86,18 @@ class RatingApp:
         self,
         store: Store,
         secret: str,
+        config: ServeConfig,
         *,
-        overlap: int = 1,
-        lease_seconds: float = 900.0,
-        gold_every: int = 10,
-        instructions: str = INSTRUCTIONS,
         address: str = "",
         clock: Callable[[], float] = time.time,
     ):
-        """address: where people reach the pages, such as https://rate.example.org; links begin with it.
-
-        instructions: Markdown as `INSTRUCTIONS`.
-        """
-        self.store, self.clock = store, clock
-        self.overlap, self.lease_seconds, self.gold_every = overlap, lease_seconds, gold_every
-        self.question, _, self.guide = instructions.strip().partition("\n")
+        """address: where people reach the pages, such as https://rate.example.org; links begin with it."""
+        self.store, self.clock, self.overlap = store, clock, config.overlap
+        self._task = (config.overlap, 60 * config.lease_minutes, config.gold_every)
+        given = Path(config.instructions or FOLDER / "instructions.md")
+        if not given.is_file():
+            raise UserError(f"instructions: there is no file {given}; write one of what counts")
+        self.question, _, self.guide = given.read_text(encoding="utf-8").strip().partition("\n")
         self.address = address.rstrip("/")
         self._invites = URLSafeSerializer(secret, salt="invite")
         self._admin = URLSafeSerializer(secret, salt="admin")
@@ -117,7 +139,7 @@ class RatingApp:
 
     def _rate(self, request: Request) -> Response:
         rater, now = _rater(request), self.clock()
-        task = self.store.next_task(rater, now, self.overlap, self.lease_seconds, self.gold_every)
+        task = self.store.next_task(rater, now, *self._task)
         done, left = self.store.progress(rater, now, self.overlap)
         withdrawn = request.session.pop("withdrawn", None)
         ranks = withdrawn["ranks"] if task and withdrawn and withdrawn["task"] == task.task else []
@@ -149,7 +171,7 @@ class RatingApp:
     async def _undo(self, request: Request) -> Response:
         rater = _rater(request)
         await _form(request)
-        ranks = await run_in_threadpool(self.store.undo, rater, self.clock(), self.lease_seconds)
+        ranks = await run_in_threadpool(self.store.undo, rater, self.clock(), self._task[1])
         if ranks:
             task = await run_in_threadpool(self.store.next_task, rater, self.clock())
             request.session["withdrawn"] = {"task": task.task, "ranks": ranks}
@@ -196,6 +218,39 @@ class RatingApp:
         if isinstance(error, HTTPException):
             return self._page(request, "refused.html", error.status_code, text=error.detail)
         return self._page(request, "refused.html", 409, text=f"Not recorded: {error}.")
+
+
+def serve(config: ServeConfig) -> None:
+    """Serve until interrupted; prints the administrator's link and those of the raters named."""
+    parts = urlsplit(config.address)
+    if config.address and (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise UserError(f"address is {config.address!r}; give one such as https://rate.example.org")
+    opened = Store(config.database, durable=True)
+    with opened as store, web.listen(config.host, config.port) as listening:
+        app = RatingApp(
+            store,
+            _secret(Path(config.secret_file)),
+            config,
+            address=config.address or f"http://{config.host}:{listening.getsockname()[1]}",
+        )
+        counts = store.counts()
+        say(f"rate serve: {counts['tasks']} tasks, {counts['judgements']} judgements in {config.database}")
+        say(f"  administrator  {app.admin_link()}")
+        for name in config.invite:
+            say(f"  {name:<13}  {app.invite_link(name)}")
+        uvicorn.Server(web.settings(app.asgi)).run(sockets=[listening])
+
+
+def _secret(file: Path) -> str:
+    """The key in `file`, which only its owner can read; made if it is missing."""
+    if not file.is_file():
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as out:
+            out.write(secrets.token_urlsafe(32) + "\n")
+    key = file.read_text().strip()
+    if len(key) < 32:
+        raise UserError(f"{file} holds no key of at least 32 characters; delete it to have one made")
+    return key
 
 
 def _markdown(text: str) -> Markup:

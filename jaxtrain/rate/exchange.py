@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from jaxtrain import conversation, document
+from jaxtrain.conversation import Messages
 from jaxtrain.formats import preferences as foreign
 from jaxtrain.formats.files import Unreadable
 from jaxtrain.formats.rows import rows
@@ -33,18 +34,26 @@ COLUMNS = pa.schema(
 )
 
 
+HELDOUT_SHARE = 0.2
+"""Of the prompts, unless an export says otherwise."""
+
+
+def is_heldout(prompt: Messages, share: float = HELDOUT_SHARE) -> bool:
+    """By the prompt's hash: on the same side in every export, however many ratings are added."""
+    return int(prompt_key(prompt), 16) < share * 2**64
+
+
 def export(store: Store, folder: Path, heldout_share: float) -> dict[str, int]:
     """Write `train.parquet` and `heldout.parquet`; returns rows of each and the judgements left out.
 
-    heldout_share: expected share of prompts whose comparisons are held out. A prompt's hash decides, so it is
-    on the same side in every export, however many ratings are added. Checks of raters are in neither.
+    heldout_share: expected share of prompts whose comparisons are held out. Checks of raters are in neither.
     """
     if not 0 <= heldout_share <= 1:
         raise UserError(f"heldout_share is a share between 0 and 1, not {heldout_share}")
 
     def rows(heldout: bool) -> Iterator[dict[str, Any]]:
         for row in rankings(store):
-            if (int(prompt_key(row["prompt"]), 16) < heldout_share * 2**64) == heldout:
+            if is_heldout(row["prompt"], heldout_share) == heldout:
                 yield row
 
     return {

@@ -1,4 +1,4 @@
-"""People rate: answers of checkpoints into a database, the page that shows them, comparisons in and out.
+"""People rate: answers of checkpoints into a database, comparisons in and out.
 
 A database of people's work is not an artifact: it grows, and nothing may make it again. `export` turns what
 it holds now into one.
@@ -6,14 +6,11 @@ it holds now into one.
 
 import json
 import math
-import os
-import secrets
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -26,7 +23,7 @@ from jaxtrain.rate.sampling import Asking, answers
 from jaxtrain.rate.store import Sample, Store
 from jaxtrain.runtime import distributed
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.limits import Count, Share
+from jaxtrain.runtime.limits import Share
 from jaxtrain.runtime.progress import say
 
 
@@ -44,33 +41,6 @@ class SampleConfig(Asking):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeConfig:
-    """`rate serve`: open the rating page on a database."""
-
-    database: str = "ratings.sqlite"
-    """File of an SQLite database, or an SQLAlchemy URL."""
-    host: str = "127.0.0.1"
-    """Address to listen on: only this machine, unless you say otherwise. Put TLS in front of any other."""
-    port: int = 8000
-    """TCP port; 0: a free one."""
-    address: str = ""
-    """Where people reach the page, such as https://rate.example.org: links begin with it, and cookies then
-    travel over https alone. Empty: the address that it listens on."""
-    overlap: Count = 1
-    """Judgements wanted for each task, by different raters."""
-    gold_every: int = 10
-    """One task in so many is one whose right order is known, while there are any."""
-    lease_minutes: float = 15.0
-    """How long a task is kept for the rater who looks at it."""
-    instructions: str = ""
-    """Markdown file for raters: its first line is the question above every task, the rest what counts."""
-    invite: tuple[str, ...] = ()
-    """Names of raters whose links are printed at the start."""
-    secret_file: str = "ratings.key"
-    """File with the key that signs links and cookies; made if it is missing. Delete it to void all links."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class ExportConfig(Stage):
     """`rate export`: an artifact of what people have judged so far, as a reward model is trained on."""
 
@@ -78,7 +48,7 @@ class ExportConfig(Stage):
 
     database: str
     """File of an SQLite database, or an SQLAlchemy URL."""
-    heldout_share: Share = 0.2
+    heldout_share: Share = exchange.HELDOUT_SHARE
     """Share of the prompts whose comparisons are kept for evaluation."""
 
 
@@ -99,11 +69,6 @@ class ImportConfig:
     shown and none has judged yet."""
 
 
-def url(database: str) -> str:
-    """The SQLAlchemy URL of a file or URL."""
-    return database if "://" in database else f"sqlite:///{database}"
-
-
 def sample(config: SampleConfig) -> Path:
     """Add one task a question; those that stand from an earlier, interrupted run are left as they are."""
     shown = config.answers * len(config.models)
@@ -115,7 +80,7 @@ def sample(config: SampleConfig) -> Path:
     others = distributed.join()
     is_missing = np.zeros(len(asked), bool)
     with ExitStack() as ends:
-        store = ends.enter_context(Store(url(config.database))) if others.is_first else None
+        store = ends.enter_context(Store(config.database)) if others.is_first else None
         if store is not None:
             for number, prompt in enumerate(asked):
                 task = store.add_prompt(prompt.messages), config.seed + number
@@ -135,53 +100,9 @@ def sample(config: SampleConfig) -> Path:
     return Path(config.database)
 
 
-def serve(config: ServeConfig) -> None:
-    """Serve until interrupted; prints the administrator's link and those of the raters named."""
-    import uvicorn
-
-    from jaxtrain.rate.app import INSTRUCTIONS, RatingApp
-    from jaxtrain.runtime import web
-
-    parts = urlsplit(config.address)
-    if config.address and (parts.scheme not in ("http", "https") or not parts.hostname):
-        raise UserError(f"address is {config.address!r}; give one such as https://rate.example.org")
-    given = Path(config.instructions)
-    if config.instructions and not given.is_file():
-        raise UserError(f"instructions: there is no file {given}; write what raters are to look at into it")
-    opened = Store(url(config.database), durable=True)
-    with opened as store, web.listen(config.host, config.port) as listening:
-        app = RatingApp(
-            store,
-            _secret(Path(config.secret_file)),
-            overlap=config.overlap,
-            lease_seconds=60 * config.lease_minutes,
-            gold_every=config.gold_every,
-            instructions=given.read_text(encoding="utf-8") if config.instructions else INSTRUCTIONS,
-            address=config.address or f"http://{config.host}:{listening.getsockname()[1]}",
-        )
-        counts = store.counts()
-        say(f"rate serve: {counts['tasks']} tasks, {counts['judgements']} judgements in {config.database}")
-        say(f"  administrator  {app.admin_link()}")
-        for name in config.invite:
-            say(f"  {name:<13}  {app.invite_link(name)}")
-        uvicorn.Server(web.settings(app.asgi)).run(sockets=[listening])
-
-
-def _secret(file: Path) -> str:
-    """The key in `file`, which only its owner can read; made if it is missing."""
-    if not file.is_file():
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as out:
-            out.write(secrets.token_urlsafe(32) + "\n")
-    key = file.read_text().strip()
-    if len(key) < 32:
-        raise UserError(f"{file} holds no key of at least 32 characters; delete it to have one made")
-    return key
-
-
 def export(config: ExportConfig) -> Path:
     """The rate artifact of what the database holds now; a database that has grown makes it again."""
-    with Store(url(config.database)) as store:
+    with Store(config.database) as store:
         counts = store.counts()
         if counts["judgements"] == counts["skipped"]:
             raise UserError(f"{config.database} holds no judgements; have people rate with `rate serve`")
@@ -203,7 +124,7 @@ def _export(config: ExportConfig, store: Store, folder: Path) -> dict[str, Any]:
 
 def read(config: ImportConfig) -> None:
     """Add the file's comparisons, and say how many and what was left out."""
-    with Store(url(config.database)) as store:
+    with Store(config.database) as store:
         counts = exchange.read(store, config.file, config.rater, config.simulated, config.gold)
     added = counts.pop("added", 0)
     said = "".join(f"; {count} left out: {reason}" for reason, count in sorted(counts.items()))

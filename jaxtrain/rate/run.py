@@ -20,7 +20,7 @@ from jaxtrain.rate import people
 from jaxtrain.rate.agreement import left_bias
 from jaxtrain.rate.exchange import export
 from jaxtrain.rate.overview import agreement
-from jaxtrain.rate.people import ExportConfig, SampleConfig
+from jaxtrain.rate.people import ExportConfig
 from jaxtrain.rate.sampling import Asking, answers
 from jaxtrain.rate.store import Comparison, Store
 from jaxtrain.runtime import distributed
@@ -52,12 +52,10 @@ class RateConfig(Asking, Stage):
     """Share of the questions whose comparisons are kept for evaluation."""
 
 
-configs: tuple[type, ...] = (RateConfig, SampleConfig, ExportConfig)
+configs: tuple[type, ...] = (RateConfig, ExportConfig)
 
 
-def run(config: RateConfig | SampleConfig | ExportConfig) -> Path:
-    if isinstance(config, SampleConfig):
-        return people.sample(config)
+def run(config: RateConfig | ExportConfig) -> Path:
     if isinstance(config, ExportConfig):
         return people.export(config)
     inputs = {"model": config.model, "conversations": config.conversations}

@@ -78,12 +78,13 @@ class Comparison:
 class Store:
     """A ratings database. `with Store(url) as store:` closes it, which leaves SQLite a single file."""
 
-    def __init__(self, url: str, durable: bool = False):
-        """url: an SQLAlchemy URL, for example `sqlite:///ratings.sqlite`; the tables are made if need be.
+    def __init__(self, database: str, durable: bool = False):
+        """database: file of an SQLite database, or an SQLAlchemy URL; the tables are made if need be.
 
         durable: SQLite waits for the disk at each commit, as other databases do: a power cut loses nothing.
         """
         self._queue = threading.Lock()
+        url = database if "://" in database else f"sqlite:///{database}"
         try:
             self._engine = create_engine(url)
             if self._engine.dialect.name == "sqlite":

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from starlette.testclient import TestClient
 
-from jaxtrain.rate.app import RatingApp
+from jaxtrain.rate.app import RatingApp, ServeConfig
 from jaxtrain.rate.store import Sample, Store
 
 XSS = '<script>alert(1)</script><img src=x onerror="alert(2)"> [here](javascript:alert(3)) ![](http://x.test/p.png)'
@@ -21,7 +21,7 @@ def store(tmp_path) -> Iterator[Store]:
 
 @pytest.fixture
 def app(store) -> RatingApp:
-    return RatingApp(store, "k" * 32, overlap=2, gold_every=4, address="http://testserver")
+    return RatingApp(store, "k" * 32, ServeConfig(overlap=2, gold_every=4), address="http://testserver")
 
 
 def add(store: Store, text: str, answers: tuple[str, ...], gold: list[int] | None = None) -> int:
@@ -61,7 +61,7 @@ def test_without_a_valid_link_nothing_can_be_seen_or_done(store, app):
     assert stranger.post("/judge", data={"task": 1, "rank_0": 1, "rank_1": 2}).status_code == 403
     assert stranger.post("/admin/invite", data={"name": "me"}).status_code == 403
     assert store.counts()["judgements"] == 0 and store.counts()["raters"] == 0
-    other = RatingApp(store, "o" * 32)
+    other = RatingApp(store, "o" * 32, ServeConfig())
     assert TestClient(other.asgi).get(app.invite_link("ann")).status_code == 403, "signed with another key"
     ann = client(app, app.invite_link("ann"))
     assert ann.get("/admin").status_code == 403, "a rater is no administrator"
@@ -82,10 +82,11 @@ def test_a_judgement_is_recorded_and_the_next_task_follows(store, app):
     ]
 
 
-def test_raters_are_asked_the_question_of_the_instructions(store):
+def test_raters_are_asked_the_question_of_the_instructions(store, tmp_path):
     add(store, "one?", ("a", "b"))
     said = "# Which is *kinder*? <b>\n\nNot the **longer** one. <script>alert(1)</script>\n"
-    app = RatingApp(store, "k" * 32, instructions=said, address="http://testserver")
+    (guide := tmp_path / "guide.md").write_text(said)
+    app = RatingApp(store, "k" * 32, ServeConfig(instructions=str(guide)), address="http://testserver")
     ann = client(app, app.invite_link("ann"))
     page = ann.get("/").text
     assert "<h1>Which is *kinder*? &lt;b&gt;</h1>" in page and "<script>alert" not in page
@@ -155,7 +156,7 @@ def test_two_raters_judge_the_same_task_and_neither_replaces_the_other(store, ap
 def test_a_rater_judges_what_was_given_to_them(store, app):
     """Neither what another holds, nor what nobody was shown, nor a gold task; late is no harm."""
     now = [0.0]
-    app = RatingApp(store, "k" * 32, clock=lambda: now[0])
+    app = RatingApp(store, "k" * 32, ServeConfig(), clock=lambda: now[0])
     tasks = [add(store, f"question {n}?", ("a", "b")) for n in range(3)]
     gold = add(store, "known?", ("a", "b"), gold=[1, 2])
     ann, bob = client(app, app.invite_link("ann")), client(app, app.invite_link("bob"))
@@ -176,7 +177,7 @@ def test_a_rater_judges_what_was_given_to_them(store, app):
 
 
 def test_links_begin_with_the_configured_address_whatever_host_is_asked_for(store):
-    app = RatingApp(store, "k" * 32, address="https://rate.example.org/")
+    app = RatingApp(store, "k" * 32, ServeConfig(), address="https://rate.example.org/")
     assert app.invite_link("ann").startswith("https://rate.example.org/invite/")
     admin = TestClient(app.asgi, base_url="https://rate.example.org")
     entered = admin.get(app.admin_link(), follow_redirects=False)
@@ -247,7 +248,8 @@ def test_the_administrator_invites_reads_and_downloads(store, app):
     assert admin.post("/admin/invite", data={"csrf": csrf(page), "name": " "}).status_code == 400
     send(client(app, link[1]), rank_0="1", rank_1="2", rank_2="2")
     page = admin.get("/admin").text
-    assert "model 0" in page and "wins against the average" in page and "simulated raters" not in page
+    assert "model 0" in page and "wins against the others" in page and "simulated raters" not in page
+    assert "The longer answer wins" in page and "judgements still wanted, about" in page
     rankings = [json.loads(line) for line in admin.get("/admin/rankings.jsonl").text.splitlines()]
     assert [row["ranks"] for row in rankings] == [[1, 2, 2]]
     pairs = [json.loads(line) for line in admin.get("/admin/preferences.jsonl").text.splitlines()]

@@ -10,7 +10,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from jaxtrain.rate.app import RatingApp
+from jaxtrain.rate.app import RatingApp, ServeConfig
 from jaxtrain.rate.store import Sample, Store
 
 XSS = (
@@ -32,7 +32,7 @@ def store(tmp_path) -> Iterator[Store]:
 @pytest.fixture
 def at(store) -> Iterator[str]:
     """The address of a served page, ann's link in it."""
-    app = RatingApp(store, "k" * 32)
+    app = RatingApp(store, "k" * 32, ServeConfig())
     with serving(app) as address:
         yield f"{address}{app.invite_link('ann')}"
 

@@ -42,18 +42,18 @@ def sample_config(database: Path, **changed) -> SampleConfig:
 
 
 def judge_all(database: Path) -> None:
-    with Store(people.url(str(database))) as store:
+    with Store(str(database)) as store:
         rater = store.add_rater("ann", simulated=False)
         while (task := store.next_task(rater, now=0)) is not None:
             store.judge(task.task, rater, [1, 2, 2, 3], now=0)
 
 
 def test_samples_are_blind_tasks_and_a_second_run_adds_nothing(sampled):
-    with Store(people.url(str(sampled))) as store:
+    with Store(str(sampled)) as store:
         assert store.counts()["tasks"] == 4 and store.counts()["completions"] == 16
     people.sample(sample_config(sampled, prompts=5))
     judge_all(sampled)
-    with Store(people.url(str(sampled))) as store:
+    with Store(str(sampled)) as store:
         assert store.counts()["tasks"] == 5, "only the fifth question is new"
         for comparison in store.comparisons():
             assert sorted(comparison.checkpoints) == sorted(MODELS * 2)
@@ -84,7 +84,7 @@ def test_export_is_a_rate_artifact_and_follows_the_database(sampled, tmp_path):
     written = (folder / "manifest.json").stat().st_mtime_ns
     assert people.export(config) == folder
     assert (folder / "manifest.json").stat().st_mtime_ns == written, "nothing new: reused"
-    with Store(people.url(str(sampled))) as store:
+    with Store(str(sampled)) as store:
         store.judge(1, store.add_rater("bob", False), [1, 1, 1, 1], now=0)
     people.export(config)
     assert pq.read_table(folder / "train.parquet").num_rows == 5

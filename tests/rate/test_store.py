@@ -155,7 +155,7 @@ def test_what_is_missing_or_contradictory_is_an_error(store):
     with pytest.raises(UserError, match="at least 2 answers"):
         store.add_task(1, [Sample(text="alone")], 0)
     with pytest.raises(UserError, match="sqlite:///ratings.sqlite"):
-        Store("no such url")
+        Store("nothing://here")
 
 
 @pytest.mark.parametrize("overlap", [1, 2])
