@@ -3,8 +3,7 @@
 import secrets
 import sys
 import time
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 import jax
 
@@ -13,35 +12,25 @@ from jaxtrain.decode.sampling import Settings
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import WholeSigned
-from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.terminal import visible
-from jaxtrain.serve.engine import Engine
+from jaxtrain.serve.engine import Engine, Held
 from jaxtrain.serve.transcript import Transcript
 
 HELP = "/clear begins anew, /retry asks again, /quit or Ctrl-D ends; Ctrl-C ends an answer"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChatConfig:
+class ChatConfig(Held):
     """Talk to a model in the terminal."""
 
-    model: str
-    """Folder of a finished training stage, or a Hugging Face folder."""
     system: str = ""
     """The system message; empty: none."""
     temperature: float = 0.8
     """Logits are divided by it; 0: the likeliest token."""
     top_p: float = 0.95
     """Only the fewest likeliest tokens that have this share of the probability."""
-    max_new: int = 256
-    """Tokens of an answer at most."""
     seed: WholeSigned = -1
     """The same conversation with the same seed is the same; -1: another one each time."""
-    dtype: Literal["model", "float32", "bfloat16"] = "model"
-    """Of weights and activations; model: as the folder says."""
-    weights: Literal["model", "int8"] = "model"
-    """The matrices of blocks and head: in 8 bits (int8), or in `dtype` (model)."""
-    mesh: MeshConfig = field(default_factory=lambda: MeshConfig(fsdp=1, tensor=-1))
 
 
 def run(config: ChatConfig) -> None:

@@ -2,9 +2,10 @@
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -16,10 +17,27 @@ from jaxtrain.model.quantized import Kind
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.compiled import keep_compiled
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.limits import Count
+from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.serve.grammar import Grammars
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.template import form_of_calls
 from jaxtrain.tokenize.tool_text import Form
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """Which model answers, and how it is held."""
+
+    model: str
+    """Folder of a finished training stage, or a Hugging Face folder."""
+    max_new: Count = 256
+    """Tokens of an answer that names no limit, at most."""
+    dtype: Literal["model", "float32", "bfloat16"] = "model"
+    """Of weights and activations; model: as the folder says."""
+    weights: Literal["model", "int8"] = "model"
+    """The matrices of blocks and head: in 8 bits (int8), or in `dtype` (model)."""
+    mesh: MeshConfig = field(default_factory=lambda: MeshConfig(fsdp=1, tensor=-1))
 
 
 class Engine:

@@ -2,7 +2,8 @@
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -52,6 +53,15 @@ class Refused(Exception):
         return {"error": {"message": self.message, "type": kind, "param": self.parameter, "code": None}}
 
 
+@contextmanager
+def refusing(parameter: str, before: str = "", kind: type[Exception] = UserError) -> Iterator[None]:
+    """What is wrong with a parameter, as an error of this kind says it, is an answer with status 400."""
+    try:
+        yield
+    except kind as error:
+        raise Refused(400, f"{before}{error}", parameter) from None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Call:
     """One HTTP request, understood."""
@@ -99,14 +109,12 @@ def read(body: bytes, kind: Kind, engine: Engine) -> Call:
     stop_texts, asked = _stop_texts(fields), _settings(fields)
     asked |= {"likeliest": likeliest, "score_prompt": echo and logprobs}
     first, grammar = asked.pop("seed"), _grammar(fields, engine)
-    try:
+    with refusing("messages" if kind == "chat" else "prompt"):
         requests = [
             engine.request(prompt, stop_texts=stop_texts, seed=first + n, grammar=grammar, **asked)
             for prompt, _ in prompts
             for n in range(count)
         ]
-    except UserError as error:
-        raise Refused(400, str(error), "messages" if kind == "chat" else "prompt") from None
     call = Call(
         kind=kind,
         requests=requests,
@@ -154,10 +162,8 @@ def _grammar(fields: "_Fields", engine: Engine) -> str:
     name = "response_format" if regex is None else "guided_regex"
     if regex is not None and form:
         raise Refused(400, "guided_regex and response_format are not supported together", name)
-    try:
+    with refusing(name, f"{name}: "):
         return engine.grammars.check(asked) if asked else ""
-    except UserError as error:
-        raise Refused(400, f"{name}: {error}", name) from None
 
 
 def _stop_texts(fields: "_Fields") -> tuple[str, ...]:
@@ -198,10 +204,8 @@ def _tools(fields: "_Fields", engine: Engine) -> list[Message]:
         return []
     if one_alone:
         raise Refused(400, "parallel_tool_calls is not supported but with its default", "parallel_tool_calls")
-    try:
+    with refusing("tools", "tools: ", ValueError):
         found = read_tools(tools)
-    except ValueError as error:
-        raise Refused(400, f"tools: {error}", "tools") from None
     if any(tool["function"].get("strict") for tool in found):
         raise Refused(400, "tools: strict is not supported; leave it out and check the arguments", "tools")
     if not engine.form_of_calls:
@@ -213,10 +217,8 @@ def _chat_prompts(fields: "_Fields", tools: list[Message], engine: Engine) -> li
     messages = fields.take("messages", list, None)
     if not messages:
         raise Refused(400, "messages is a list of at least one message", "messages")
-    try:
+    with refusing("messages"):
         return [(engine.chat_prompt([_message(message) for message in messages], tools), "")]
-    except UserError as error:
-        raise Refused(400, str(error), "messages") from None
 
 
 def _message(message: Any) -> Message:
@@ -224,11 +226,9 @@ def _message(message: Any) -> Message:
         raise Refused(400, "every message is an object with a role and a content", "messages")
     role = {"developer": "system"}.get(message["role"], message["role"])
     calls: Message = {}
-    try:
-        if role == "assistant" and message.get("tool_calls"):
+    if role == "assistant" and message.get("tool_calls"):
+        with refusing("messages", "messages: ", ValueError):
             calls = {"tool_calls": read_calls(message["tool_calls"])}
-    except ValueError as error:
-        raise Refused(400, f"messages: {error}", "messages") from None
     if role == "tool" and isinstance(message.get("tool_call_id"), str):
         calls = {"tool_call_id": message["tool_call_id"]}
     content = message.get("content")

@@ -1,25 +1,22 @@
 """ServeConfig and run(): `jaxtrain serve FOLDER`."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import jax
 
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count
-from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.runtime.progress import say
+from jaxtrain.serve.engine import Engine, Held
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeConfig:
+class ServeConfig(Held):
     """Serve a model: a chat page and OpenAI's endpoints."""
 
-    model: str
-    """Folder of a finished training stage, or a Hugging Face folder."""
     host: str = "127.0.0.1"
     """Address to listen at; anything but loopback needs `api_key_file`."""
     port: int = 8000
@@ -34,17 +31,10 @@ class ServeConfig:
     """Requests that may wait; more are answered with status 429."""
     max_length: int = 0
     """Tokens of prompt and answer together; 0: the model's."""
-    max_new: Count = 256
-    """Tokens of an answer where the request names no limit."""
     grace: float = 10.0
     """Seconds that answers under way have when the server is told to end."""
     guess: bool = True
     """Guess tokens that stood in a row before, while that is faster; what is said stays the same."""
-    dtype: Literal["model", "float32", "bfloat16"] = "model"
-    """Of weights and activations; model: as the folder says."""
-    weights: Literal["model", "int8"] = "model"
-    """The matrices of blocks and head: in 8 bits (int8), or in `dtype` (model)."""
-    mesh: MeshConfig = field(default_factory=lambda: MeshConfig(fsdp=1, tensor=-1))
 
 
 def run(config: ServeConfig) -> None:
@@ -53,7 +43,6 @@ def run(config: ServeConfig) -> None:
 
     from jaxtrain.runtime import web
     from jaxtrain.serve.app import ServeApp
-    from jaxtrain.serve.engine import Engine
 
     key = _api_key(config)
     with web.listen(config.host, config.port) as listening:
