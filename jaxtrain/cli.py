@@ -162,7 +162,8 @@ def _run_file(name: str, command: Command, rest: list[str]) -> None:
         config = configs.from_flags(kind, words)
     else:
         raise UserError(f"name a config file before {rest[0]}; `jaxtrain init` writes some")
-    print(pipeline.make(config, RESTART in rest))
+    print(made := pipeline.make(config, RESTART in rest))
+    pipeline.say_next([config], [made])
 
 
 def _made_of_flags(command: Command) -> type | None:

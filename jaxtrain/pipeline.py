@@ -61,8 +61,19 @@ def run(folder: str | Path, restart: bool = False, scale: str = "") -> list[Path
         artifacts.append(make(config, restart))
     if configs.stage_of(loaded[-1]) == "report":
         _room(loaded[-1]).show(artifacts[-1])
-    say(f"finished in {time.monotonic() - begun:.0f} s")
+    say(f"finished in {time.monotonic() - begun:.0f} s: {artifacts[-1]}")
+    say_next(loaded, artifacts)
     return artifacts
+
+
+def say_next(made_by: list[Any], artifacts: list[Path]) -> None:
+    """What there is to do with artifacts of these configs: the last model that talks, and the page."""
+    models = [
+        f"`jaxtrain chat {folder}`"
+        for config, folder in zip(made_by, artifacts, strict=True)
+        if (folder / "model.json").is_file() and type(config).__name__ != "RewardConfig"
+    ]
+    say(f"next: {', '.join([*models[-1:], f'`jaxtrain report {artifacts[-1].parent}`'])}")
 
 
 def make(config: Any, restart: bool = False) -> Path:

@@ -41,6 +41,7 @@ def test_configs_run_by_number_and_what_stands_is_reused(
     assert artifacts == [tmp_path / "runs" / "2", tmp_path / "runs" / "10"]
     told = capsys.readouterr().err
     assert told.index("[1/2] collect") < told.index("[2/2] collect") and "reused" not in told
+    assert told.endswith(f"s: {artifacts[-1]}\nnext: `jaxtrain report {tmp_path / 'runs'}`\n")
     times = [(path / "manifest.json").stat().st_mtime_ns for path in artifacts]
 
     (tmp_path / "runs" / "10" / "manifest.json").unlink()

@@ -1,7 +1,8 @@
 """Long work shows a bar on a terminal and a plain line every few seconds in a log."""
 
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
@@ -18,6 +19,16 @@ Item = TypeVar("Item")
 def say(message: str) -> None:
     """One line for the reader of the terminal or the log (stderr; stdout carries results)."""
     console.print(visible(message), markup=False)
+
+
+@contextmanager
+def live(text: str) -> Iterator[Callable[[str], None]]:
+    """A line at the foot of the terminal, which each call replaces; a log has none."""
+    if not console.is_terminal:
+        yield lambda text: None
+        return
+    with console.status(text) as status:
+        yield status.update
 
 
 def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:

@@ -24,7 +24,7 @@ from jaxtrain.runtime.checkpoint import Checkpoints, last_step
 from jaxtrain.runtime.compiled import keep_compiled
 from jaxtrain.runtime.distributed import Wishes
 from jaxtrain.runtime.metrics import MetricsLog
-from jaxtrain.runtime.progress import say
+from jaxtrain.runtime.progress import live, say
 from jaxtrain.runtime.signals import Stopped, StopSignals
 from jaxtrain.runtime.trackers import open_trackers
 from jaxtrain.runtime.watchdog import Watchdog
@@ -71,6 +71,8 @@ class Run:
         self.log = ends.enter_context(closing(MetricsLog(folder / "metrics.jsonl", step, mirrors)))
         self.goodput.carry(self.log.kept, self.log.lost_seconds)
         self.signals = ends.enter_context(StopSignals())
+        self.foot = ends.enter_context(live("starting"))
+        """Replaces the line at the foot of the terminal."""
         self._wishes = Wishes()
         self.learned: Any = None
         """What learns, as the last step left it: a source of rollouts samples from it."""

@@ -92,6 +92,9 @@ def train(
     pace = Pace(run.goodput, flops_per_token, config.microbatches, config.peak_tflops * 1e12)
     recovery = Recovery(run, state, partial(_begin, run, learner), feed.records)
     batches = _batches(run, feed, state, step, last)
+    weights = sum(leaf.size for leaf in jax.tree.leaves(state.model))
+    say(f"{weights:,} weights learn; compiling (step {step + 1})")
+    run.foot(f"compiling (step {step + 1})")
     save_due = False
     while step < last:
         with explained(take):
@@ -223,6 +226,7 @@ def _read(run: Run, recovery: Recovery, heldout: Heldout, pace: Pace, line: dict
     pace.step(recovery.read(line), line)
     heldout.trained(line)
     step = int(line["step"])
+    run.foot(pace.foot(line, run.config.steps))
     if due(step, run.config.log_every):
         speed = pace.line()
         run.log.write(step, speed)
@@ -230,6 +234,8 @@ def _read(run: Run, recovery: Recovery, heldout: Heldout, pace: Pace, line: dict
         shown["targets/s"] = line["targets"] / line["seconds"]
         if speed.get("mfu") is not None:
             shown["mfu"] = speed["mfu"]
+        if speed["peak_memory_bytes"]:
+            shown["GiB"] = speed["peak_memory_bytes"] / 2**30
         if run.first:
             show(step, run.config.steps, shown)
 

@@ -1,6 +1,7 @@
 """Where the wall time of a run went, and its lines of speed: tokens and FLOP/s of a device, memory, power."""
 
 import time
+from datetime import timedelta
 from typing import Any, Literal, get_args
 
 import jax
@@ -74,6 +75,16 @@ class Pace:
         self._peak_flops = peak_flops or cost.device(jax.devices()[0].device_kind)[0]
         self._tokens, self._seconds = 0, 0.0
         self._data_before = goodput.seconds["data"]
+        self._first: tuple[float, float] | None = None  # the first step, which compiles, and when it was done
+
+    def foot(self, line: dict[str, float], last: int) -> str:
+        """How far the run is after a step's line, how fast, and how long steps like these will take."""
+        step, now = line["step"], time.monotonic()
+        first, then = self._first = self._first or (step, now)
+        left = timedelta(seconds=round((last - step) * (now - then) / max(1, step - first)))
+        rate = f"{line['targets'] / line['seconds']:,.0f} targets/s"
+        how_long = f"  {left} left" if step > first else ""
+        return f"step {step:.0f}/{last}  {step / last:.0%}  loss {line['loss']:.4g}  {rate}{how_long}"
 
     def step(self, tokens: int, line: dict[str, float]) -> None:
         """A step's line, with the tokens of its global batch, padding included."""

@@ -1,10 +1,11 @@
-"""Power and energy in the lines of speed, of a processor whose counters are files."""
+"""Power and energy in the lines of speed, of a processor whose counters are files, and the time left."""
 
 from pathlib import Path
 
 import pytest
 
 from jaxtrain.runtime.energy import Meter
+from jaxtrain.train import pace as paces
 from jaxtrain.train.pace import Goodput, Pace
 
 
@@ -31,3 +32,12 @@ def test_without_a_counter_there_is_no_figure(tmp_path: Path):
     line = pace.line()
     assert "watts/rapl" not in line  # an accelerator may have one
     assert line.get("watts") is None and line.get("joules_per_token") is None
+
+
+def test_the_time_left_is_that_of_steps_behind_the_first_which_compiles(monkeypatch: pytest.MonkeyPatch):
+    pace, now = Pace(Goodput(), None), 60.0
+    monkeypatch.setattr(paces.time, "monotonic", lambda: now)
+    line = {"loss": 3.2, "targets": 8000.0, "seconds": 2.0}
+    assert pace.foot({"step": 1, **line}, 100) == "step 1/100  1%  loss 3.2  4,000 targets/s"
+    now += 120
+    assert pace.foot({"step": 41, **line}, 100) == "step 41/100  41%  loss 3.2  4,000 targets/s  0:02:57 left"
