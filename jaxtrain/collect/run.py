@@ -77,7 +77,8 @@ def _write(config: CollectConfig, folder: Path) -> dict[str, Any]:
         size = f"{total['bytes'] / 1e6:.1f} MB"
         say("; ".join([f"collect {source.name}: {number:,} {place}, {size}", *lost]))
     if not any(c.get("documents") or c.get("conversations") for c in counts.values()):
-        raise UserError(f"nothing could be read from any source: {json.dumps(unread)}")
+        remedy = "docs/formats.md, 1 collect, has the files and fields that each source reads"
+        raise UserError(f"nothing could be read from any source: {json.dumps(unread)}; {remedy}")
     found = json.dumps(unread, indent=2, sort_keys=True, ensure_ascii=False)
     (folder / "unread.json").write_text(found + "\n")
     return counts

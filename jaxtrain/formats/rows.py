@@ -160,10 +160,11 @@ class _Lines:
 
 
 def _header(text: _Lines, delimiter: str, columns: Collection[str]) -> list[str]:
-    """The delimiter, and the names of the columns: of several delimiters that which shows a wanted column."""
+    """The delimiter that shows a wanted column, else the most columns; and their names."""
     first = next(text, "")
     found = [[d, *next(csv.reader([first], delimiter=d), [])] for d in (delimiter, ";", "\t", "|")]
-    return next((names for names in found if set(names[1:]) & set(columns)), found[0]) if first else []
+    most = max(found, key=len)
+    return next((names for names in found if set(names[1:]) & set(columns)), most) if first else []
 
 
 def _records(text: _Lines, delimiter: str, unread: Unread) -> Iterator[list[str]]:

@@ -133,6 +133,14 @@ def test_malformed_lines_are_counted_and_the_rest_is_read(tmp_path):
     assert unread == {"not a JSON object": 2, "no known format: fields a": 1}
 
 
+def test_unknown_columns_of_a_table_with_semicolons_are_told_one_by_one(tmp_path):
+    path = tmp_path / "chats.csv"
+    path.write_bytes("Frage;Antwort\r\nWie heißt du?;Müller, Österreich\r\n".encode("cp1252"))
+    assert read(path) == ([], {"no known format: fields Antwort, Frage": 1})
+    path.write_bytes("prompt;response\r\nHi;Hello\r\n".encode("utf-8-sig"))
+    assert [c.messages for c in read(path)[0]] == [HI]
+
+
 def test_a_cut_array_says_so(tmp_path):
     path = tmp_path / "chats.json"
     path.write_bytes(Path("data/quickstart/alpaca.json").read_bytes()[:50_000])
