@@ -148,6 +148,26 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         | {"q_lora_rank": None, "n_group": 1, "topk_group": 1, "rope_interleave": False, "v_head_dim": 12}
         | {"first_k_dense_replace": 0, "norm_topk_prob": False, "n_shared_experts": 1},
     ),
+    "qwen3_next": (
+        "qwen3_next",
+        SMALL
+        | IDS
+        | {
+            "num_hidden_layers": 5,
+            "head_dim": 16,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 24,
+            "shared_expert_intermediate_size": 24,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 12,
+            # what a DeltaNet reads of a key that is new is near zero, and its norm would enlarge the rounding
+            "rms_norm_eps": 1e-2,
+            "tie_word_embeddings": False,
+        },
+    ),
     "gpt_oss": (
         "gpt_oss",
         SMALL

@@ -88,7 +88,9 @@ class Scheduler:
         self.max_length, self.queue = max_length or model.config.max_length, queue
         self.vocab_size = model.config.vocab_size
         self._decoder = jax.jit(Decoder.of)(model)
-        self._pace = drafts.Pace() if guess else None
+        # a DeltaNet's memory cannot forget guesses that were wrong, nor the end of another prompt
+        self._rewinds = not model.config.delta_layers
+        self._pace = drafts.Pace() if guess and self._rewinds else None
         # tokens that a turn may add to a row
         self._stride = 1 + (drafts.AHEAD if guess else 0)
         # slots that the longest sequence needs, room for its prompt's last piece and last two turns included
@@ -237,7 +239,7 @@ class Scheduler:
             source, shared = self._prefixes.longest(prompt)
             lane.row = self._prefixes.least(free, source, shared)
             free.remove(lane.row)
-            if lane.answer.request.score_prompt:
+            if lane.answer.request.score_prompt or not self._rewinds:
                 shared = 0
             elif shared < len(prompt) - 1:
                 # whole pieces, so that the last piece fits into the slots

@@ -9,16 +9,17 @@ B batch, T new tokens, S slots, D model, N query heads, K key heads, G = N / K, 
 import copy
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain.model.config import ModelConfig
+from jaxtrain.model.gated_delta import Memory, new_memory
 from jaxtrain.model.kernels import not_sunk
 from jaxtrain.model.layers import WHOLE, Rule
-from jaxtrain.model.stack import gathered
+from jaxtrain.model.stack import fold, gathered
 from jaxtrain.model.transformer import Block, Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import BATCH
@@ -52,30 +53,34 @@ class Decoder:
         config = model.config
 
         def cast(path: tuple[Any, ...], weight: jax.Array) -> jax.Array:
-            wide = ("scale", "bias", "choice_bias_E", "codes", "shares")
+            wide = ("scale", "bias", "choice_bias_E", "codes", "shares", "fade_bias_N", "fade_log_N")
             is_wide = any(getattr(key, "name", None) in wide for key in path)
             weight = weight if is_wide else weight.astype(config.dtype)
             spec = jax.typeof(weight).sharding.spec
             return jax.sharding.reshard(weight, P(*(None if axis == "fsdp" else axis for axis in spec)))
 
         model = jax.tree_util.tree_map_with_path(cast, model)
-        apart = []
-        for stack in model.stacks.values():
-            leaves, tree = jax.tree.flatten(gathered(stack))
-            layers = range(leaves[0].shape[0])
-            apart += [tree.unflatten([weight[layer] for weight in leaves]) for layer in layers]
+        unrolled, apart = replace(config, scan=False), list[Block]()
+        for stacks in model.stacks:
+            apart = fold(lambda found, block, *_: [*found, block], apart, gathered(stacks), unrolled)
         shell = copy.copy(model)
-        shell.blocks = shell.first_blocks = None
+        shell.blocks = shell.first_blocks = shell.local_blocks = None
         return Decoder(shell, tuple(apart))
+
+
+class Keys(NamedTuple):
+    """Of a layer with attention; of latent attention the latent, and nothing as values."""
+
+    k_BKSH: jax.Array
+    v_BKSH: jax.Array
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Slots:
-    """Keys and values of every layer; of latent attention the latent, and nothing as values."""
+    """What every layer keeps of the tokens before."""
 
-    k_LBKSH: tuple[jax.Array, ...]
-    v_LBKSH: tuple[jax.Array, ...]
+    layers: tuple[Keys | Memory, ...]
     tokens_BS: jax.Array
     """int32: the tokens themselves; behind a row's last one nothing that counts"""
     used_B: jax.Array
@@ -95,14 +100,16 @@ def _key_specs(config: ModelConfig) -> tuple[P, P]:
 def new_slots(config: ModelConfig, rows: int, size: int) -> Slots:
     """Empty slots, in the dtype of activations."""
     heads, *widths = config.cached
-    spec = _key_specs(config)[1]
+    zeros = partial(jnp.zeros, dtype=config.dtype, out_sharding=_key_specs(config)[1])
 
-    def empty(width: int) -> tuple[jax.Array, ...]:
-        shape = (rows, heads, size, width)
-        return tuple(jnp.zeros(shape, config.dtype, out_sharding=spec) for _ in range(config.layers))
+    def empty(layer: int) -> Keys | Memory:
+        if config.delta_key_heads and config.is_local[layer % len(config.is_local)]:
+            return new_memory(config, rows)
+        return Keys(*(zeros((rows, heads, size, width)) for width in widths))
 
     tokens_BS = jnp.zeros((rows, size), jnp.int32, out_sharding=ROWS)
-    return Slots(*map(empty, widths), tokens_BS, jnp.zeros((rows,), jnp.int32, out_sharding=P(BATCH)))
+    used_B = jnp.zeros((rows,), jnp.int32, out_sharding=P(BATCH))
+    return Slots(tuple(map(empty, range(config.layers))), tokens_BS, used_B)
 
 
 def append(
@@ -113,30 +120,37 @@ def append(
     Of a row's T tokens the first `count_B` are real; what the others write is hidden until real tokens
     overwrite it. A row needs room for all T.
     """
-    shell, config, used_B = decoder.shell, decoder.config, slots.used_B
+    shell, kinds, used_B, after = decoder.shell, decoder.config.is_local, slots.used_B, []
     tokens_BT, count_B = jax.sharding.reshard(tokens_BT, ROWS), jax.sharding.reshard(count_B, P(BATCH))
     positions_BT = used_B[:, None] + jnp.arange(tokens_BT.shape[1])
-    segments_BT = jnp.ones_like(tokens_BT)
     x_BTD = shell.embed(tokens_BT, positions_BT, WHOLE)
-    keys, values, (new, kept) = [], [], _key_specs(config)
-    for at, (block, k_BKSH, v_BKSH) in enumerate(
-        zip(decoder.blocks, slots.k_LBKSH, slots.v_LBKSH, strict=True)
-    ):
-        is_local = config.is_local[at % len(config.is_local)]
-        sinks = [] if block.attention.sinks is None else [block.attention.sinks]
-        attend = meshes.per_device(
-            partial(_write_and_attend, Rule.of(config, is_local), config.latent_rank),
-            (HEADS, new, new, kept, kept, P(BATCH), *[P("tensor") for _ in sinks]),
-            (HEADS, kept, kept),
-        )
-        q_BTNH, k_BTKH, v_BTKH = block.queries_and_keys(x_BTD, positions_BT, WHOLE, is_local)
-        out_BTNH, k_BKSH, v_BKSH = attend(q_BTNH, k_BTKH, v_BTKH, k_BKSH, v_BKSH, used_B, *sinks)
-        x_BTD = block.finish(x_BTD, out_BTNH, segments_BT, WHOLE)
-        keys.append(k_BKSH)
-        values.append(v_BKSH)
+    for layer, (block, kept) in enumerate(zip(decoder.blocks, slots.layers, strict=True)):
+        mix = partial(_mix, kept, used_B, count_B, kinds[layer % len(kinds)])
+        x_BTD, _, kept = block(x_BTD, mix, jnp.ones_like(tokens_BT), WHOLE)
+        after.append(kept)
     write = meshes.per_device(_write_tokens, (ROWS, ROWS, P(BATCH)), ROWS)
     tokens_BS = write(slots.tokens_BS, tokens_BT, used_B)
-    return shell.normed(x_BTD), Slots(tuple(keys), tuple(values), tokens_BS, used_B + count_B)
+    return shell.normed(x_BTD), Slots(tuple(after), tokens_BS, used_B + count_B)
+
+
+def _mix(
+    kept: Keys | Memory, used_B: jax.Array, count_B: jax.Array, is_local: bool, mixer: Any, x_BTD: jax.Array
+) -> tuple[jax.Array, Keys | Memory]:
+    """What attention, or another mixer, gives of tokens behind those kept, and what is kept with them."""
+    config, positions_BT = mixer.config, used_B[:, None] + jnp.arange(x_BTD.shape[1])
+    if isinstance(kept, Memory):
+        begun = Memory(*(jnp.where((used_B == 0)[:, None, None, None], 0, part) for part in kept))
+        return mixer.extend(x_BTD, jnp.ones_like(positions_BT), count_B, begun, WHOLE)
+    new, held = _key_specs(config)
+    sinks = [] if mixer.sinks is None else [mixer.sinks]
+    attend = meshes.per_device(
+        partial(_write_and_attend, Rule.of(config, is_local), config.latent_rank),
+        (HEADS, new, new, held, held, P(BATCH), *[P("tensor") for _ in sinks]),
+        (HEADS, held, held),
+    )
+    *qkv, gate_BTNH = mixer.turned(x_BTD, positions_BT, WHOLE, is_local)
+    out_BTNH, *keys = attend(*qkv, *kept, used_B, *sinks)
+    return mixer.project_out(out_BTNH, gate_BTNH, WHOLE), Keys(*keys)
 
 
 def _write_and_attend(
@@ -207,5 +221,6 @@ def grown(slots: Slots, size: int) -> Slots:
     """The same with more slots."""
     more = size - slots.size
     wider = lambda x_BKSH: jnp.pad(x_BKSH, ((0, 0), (0, 0), (0, more), (0, 0)))  # noqa: E731
-    keys, values = (tuple(map(wider, side)) for side in (slots.k_LBKSH, slots.v_LBKSH))
-    return Slots(keys, values, jnp.pad(slots.tokens_BS, ((0, 0), (0, more))), slots.used_B)
+    layers = [Keys(*map(wider, kept)) if isinstance(kept, Keys) else kept for kept in slots.layers]
+    tokens_BS = jnp.pad(slots.tokens_BS, ((0, 0), (0, more)))
+    return Slots(tuple(layers), tokens_BS, slots.used_B)

@@ -4,6 +4,7 @@ B batch, T time of queries, D model, N query heads, K key heads, H head dim
 """
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
@@ -18,7 +19,9 @@ class Attention(nnx.Module):
     def __init__(self, config: ModelConfig, key: jax.Array):
         D, N, K, H = config.d_model, config.heads, config.kv_heads, config.head_dim
         self.config = config
-        self.q_DNH = normal(key, "q", (D, N, H), P("fsdp", "tensor", None), D**-0.5)
+        # of each head its queries, and behind them its gate
+        wide = 2 * H if config.output_gates else H
+        self.q_DNH = normal(key, "q", (D, N, wide), P("fsdp", "tensor", None), D**-0.5)
         self.k_DKH = normal(key, "k", (D, K, H), P("fsdp", "tensor", None), D**-0.5)
         self.v_DKH = normal(key, "v", (D, K, H), P("fsdp", "tensor", None), D**-0.5)
         small = (2 * config.layers * N * H) ** -0.5
@@ -34,25 +37,27 @@ class Attention(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array, sight: Sight, layout: Layout, is_local: bool) -> jax.Array:
         """x after attention of a whole sequence."""
-        q_BTNH, k_BTKH, v_BTKH = self.turned(x_BTD, sight.positions_BT, layout, is_local)
-        out_BTNH = attend(q_BTNH, k_BTKH, v_BTKH, sight, self.config, is_local, self.sinks)
-        return self.project_out(out_BTNH, layout)
+        *qkv, gate_BTNH = self.turned(x_BTD, sight.positions_BT, layout, is_local)
+        out_BTNH = attend(*qkv, sight, self.config, is_local, self.sinks)
+        return self.project_out(out_BTNH, gate_BTNH, layout)
 
     @property
     def sinks(self) -> jax.Array | None:
         return None if self.sinks_N is None else self.sinks_N[...]
 
     def turned(self, x_BTD: jax.Array, positions_BT: jax.Array, layout: Layout, is_local: bool):
-        """Queries, keys and values of x, as they are compared."""
-        heads = layout.heads
-        q_BTNH = add(project("btd,dnh->btnh", x_BTD, self.q_DNH, heads), self.q_bias_NH)
-        k_BTKH = add(project("btd,dkh->btkh", x_BTD, self.k_DKH, heads), self.k_bias_KH)
-        v_BTKH = add(project("btd,dkh->btkh", x_BTD, self.v_DKH, heads), self.v_bias_KH)
+        """Queries, keys and values of x, as they are compared, and the gate of what is found, if any."""
+        q_BTNH = add(project("btd,dnh->btnh", x_BTD, self.q_DNH, layout.heads), self.q_bias_NH)
+        k_BTKH = add(project("btd,dkh->btkh", x_BTD, self.k_DKH, layout.heads), self.k_bias_KH)
+        v_BTKH = add(project("btd,dkh->btkh", x_BTD, self.v_DKH, layout.heads), self.v_bias_KH)
+        gate_BTNH = None
+        if self.config.output_gates:
+            q_BTNH, gate_BTNH = jnp.split(q_BTNH, 2, axis=-1)
         q_BTNH, k_BTKH = (
             self._turned(x, norm, positions_BT, is_local)
             for x, norm in ((q_BTNH, self.q_norm), (k_BTKH, self.k_norm))
         )
-        return q_BTNH, k_BTKH, v_BTKH
+        return q_BTNH, k_BTKH, v_BTKH, gate_BTNH
 
     def _turned(self, x: jax.Array, norm: Norm | None, positions_BT: jax.Array, is_local: bool) -> jax.Array:
         """Queries or keys, normalised before the rotation or behind it."""
@@ -62,5 +67,7 @@ class Attention(nnx.Module):
             x = rotate(self.config, x, positions_BT, is_local)
         return norm(x) if norm is not None and self.config.qk_norm_last else x
 
-    def project_out(self, out_BTNH: jax.Array, layout: Layout) -> jax.Array:
+    def project_out(self, out_BTNH: jax.Array, gate_BTNH: jax.Array | None, layout: Layout) -> jax.Array:
+        if gate_BTNH is not None:
+            out_BTNH = out_BTNH * jax.nn.sigmoid(gate_BTNH)
         return add(project("btnh,nhd->btd", out_BTNH, self.o_NHD, layout.between), self.o_bias_D)

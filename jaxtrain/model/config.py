@@ -114,6 +114,16 @@ class ModelConfig:
     """The same for queries; 0: they are made of the residual stream."""
     value_dim: int = 0
     """Width of a head's values, where `latent_rank` is set."""
+    delta_key_heads: int = 0
+    """Key heads of gated DeltaNets, the mixers of local layers (Qwen3-Next); 0: these have a window."""
+    delta_value_heads: int = 0
+    """Their value heads; a multiple of the key heads."""
+    delta_key_dim: int = 0
+    """Width of their keys."""
+    delta_value_dim: int = 0
+    """Width of their values."""
+    output_gates: bool = False
+    """What attention and the shared experts give is multiplied by a sigmoid of their input (Qwen3-Next)."""
     sinks: bool = False
     """A learned score of each head takes part in the softmax and gives nothing (gpt-oss)."""
     attention_softcap: float = 0.0
@@ -173,8 +183,10 @@ class ModelConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
         heads, experts, pairs = self.heads, self.experts, self.rotary_pairs
+        delta = (self.delta_key_heads, self.delta_value_heads, self.delta_key_dim, self.delta_value_dim)
         latent, unlike = self.latent_rank > 0, ("qk_norm", "qkv_bias", "output_bias", "sinks", "window")
         groups, of_groups = self.expert_groups, self.groups_per_token * experts // self.expert_groups
+        whole = 1 < self.global_every <= self.layers
         no_first = self.dense_hidden == 0 or self.dense_layers >= self.layers or self.global_every > 0
         within = 0 < self.rotary_dim < self.head_dim and 0 < self.value_dim <= self.head_dim
         factors = {len(self.rope_short), len(self.rope_long)}
@@ -193,8 +205,12 @@ class ModelConfig:
                 f"rope_short and rope_long need a factor for each of {pairs} rotary pairs",
             ),
             (
-                self.global_every > 0 and self.window == 0,
+                self.global_every > 0 and self.window == 0 and not delta[0],
                 "global_every is set and window is not; set window",
+            ),
+            (
+                any(delta) and (not all(delta) or delta[1] % delta[0] != 0 or not whole),
+                f"delta_key_heads {delta[0]} divide delta_value_heads and need delta_*_dim, global_every",
             ),
             (
                 latent and (self.rotary_dim % 2 != 0 or not within),
@@ -237,9 +253,14 @@ class ModelConfig:
     @property
     def is_local(self) -> tuple[bool, ...]:
         """Of each layer of the repeating pattern: whether it sees only `window` keys."""
-        if self.window == 0:
+        if self.window == 0 and self.delta_key_heads == 0:
             return (False,)
         return (True,) * (self.global_every - 1) + (False,) if self.global_every else (True,)
+
+    @property
+    def delta_layers(self) -> int:
+        """Layers with a gated DeltaNet."""
+        return self.layers - self.layers // self.global_every if self.delta_key_heads else 0
 
     @property
     def dense(self) -> "ModelConfig":
@@ -258,10 +279,13 @@ class ModelConfig:
 
     @property
     def attention_parameters(self) -> int:
-        """Weights of a layer's attention."""
+        """Weights of a layer's attention, on average."""
         D, N, H = self.d_model, self.heads, self.head_dim
         if not self.latent_rank:
-            return D * H * (2 * N + 2 * self.kv_heads)
+            keys, values = self.delta_key_heads * self.delta_key_dim, self.delta_value_heads
+            delta = D * (2 * keys + 3 * values * self.delta_value_dim + 2 * values) * self.delta_layers
+            whole = D * H * ((3 if self.output_gates else 2) * N + 2 * self.kv_heads)
+            return (delta + whole * (self.layers - self.delta_layers)) // self.layers
         queries = self.query_rank * (D + N * H) if self.query_rank else D * N * H
         kept = self.latent_rank * N * (H - self.rotary_dim + self.value_dim)
         return queries + D * (self.latent_rank + self.rotary_dim) + kept + N * self.value_dim * D
@@ -283,6 +307,8 @@ class ModelConfig:
         """
         length = length or self.max_length
         pattern = self.is_local * -(-self.layers // len(self.is_local))
-        seen = sum(seen_keys(length, self.window if local else 0) for local in pattern[: self.layers])
+        # what a DeltaNet reads does not grow with the length, and is not counted
+        kinds = [local for local in pattern[: self.layers] if not (local and self.delta_key_heads)]
+        seen = sum(seen_keys(length, self.window if local else 0) for local in kinds)
         width = (self.head_dim + (self.value_dim or self.head_dim)) / 2
         return cost.flops_per_token(self.matmul_parameters, seen, self.heads * width)

@@ -46,6 +46,8 @@ class Experts(nnx.Module):
         self.choice_bias_E = zeros((E,), P(None)) if config.router == "sigmoid" else None
         wide = replace(config, d_hidden=F * config.shared_experts)
         self.shared = MLP(wide, named_key(key, "shared")) if config.shared_experts else None
+        gate = normal(key, "shared_gate", (D, 1), P("fsdp", None), D**-0.5) if config.output_gates else None
+        self.shared_gate_DX = gate if config.shared_experts else None
 
     def __call__(self, x_BTD: jax.Array, layout: Layout) -> tuple[jax.Array, jax.Array, jax.Array]:
         """x after its experts, and of every token the router's probabilities and choices [B, T, E]."""
@@ -112,7 +114,11 @@ class Experts(nnx.Module):
             mixed = jax.checkpoint(mixed, policy=jax.checkpoint_policies.save_only_these_names(MATMUL))
         out_BTD = mixed((x_BTD, weight_BTC, choice_BTC), weights + biases)
         if self.shared is not None:
-            out_BTD = out_BTD + self.shared(x_BTD, layout)
+            shared_BTD = self.shared(x_BTD, layout)
+            if self.shared_gate_DX is not None:
+                gate_BTX = jax.nn.sigmoid(project("btd,dx->btx", x_BTD, self.shared_gate_DX, rows))
+                shared_BTD = shared_BTD * jax.sharding.reshard(gate_BTX, layout.between)
+            out_BTD = out_BTD + shared_BTD
         chosen_BTE = jnp.sum(jax.nn.one_hot(choice_BTC, config.experts, dtype=jnp.float32), axis=-2)
         return out_BTD, probability_BTE, chosen_BTE
 

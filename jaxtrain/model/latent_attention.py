@@ -60,15 +60,15 @@ class LatentAttention(nnx.Module):
         return project("btnh,nhd->btd", out_BTNH[..., : config.value_dim], self.o_NHD, layout.between)
 
     def turned(self, x_BTD: jax.Array, positions_BT: jax.Array, layout: Layout, is_local: bool):
-        """Queries of latents [B, T, N, C + P], the key [B, T, 1, C + P], and no value: it is in the key."""
+        """Queries of latents [B, T, N, C + P], the key [B, T, 1, C + P]; the value is in the key, no gate."""
         q_BTNH, latent_BTC, rotated_BTP = self._compressed(x_BTD, positions_BT, layout, is_local)
         still_BTNH, turned_BTNP = q_BTNH[..., : self.still], q_BTNH[..., self.still :]
         up_CNH = self.kv_up_CNH[...].astype(x_BTD.dtype)[..., : self.still]
         moved_BTNC = jnp.einsum("btnh,cnh->btnc", still_BTNH, up_CNH, out_sharding=layout.heads)
         key_BT1C = jnp.concatenate([latent_BTC, rotated_BTP], axis=-1)[:, :, None]
-        return jnp.concatenate([moved_BTNC, turned_BTNP], axis=-1), key_BT1C, key_BT1C[..., :0]
+        return jnp.concatenate([moved_BTNC, turned_BTNP], axis=-1), key_BT1C, key_BT1C[..., :0], None
 
-    def project_out(self, out_BTNC: jax.Array, layout: Layout) -> jax.Array:
+    def project_out(self, out_BTNC: jax.Array, _: None, layout: Layout) -> jax.Array:
         """Of attention to latents."""
         up_CNH = self.kv_up_CNH[...].astype(out_BTNC.dtype)[..., self.still :]
         out_BTNH = jnp.einsum("btnc,cnh->btnh", out_BTNC, up_CNH, out_sharding=layout.heads)

@@ -22,7 +22,7 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain.model.layers import Adapted, named_key, replaced
-from jaxtrain.model.quantized import Kind
+from jaxtrain.model.quantized import BLOCKS, Kind
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.errors import UserError
 
@@ -74,7 +74,7 @@ def adapt(model: Transformer, config: LoRAConfig, key: jax.Array) -> Transformer
         if isinstance(weight, nnx.Param) and MATRIX.fullmatch(name) and "bias" not in name
     }
     # what a default says is part of finished artifacts: new places of matrices must not change it
-    plain = {path: path.removeprefix("first_blocks.").replace("shared.", "") for path in matrices}
+    plain = {path: re.sub(r"^\w+_blocks\.", "", path).replace("shared.", "") for path in matrices}
     chosen = [path for path in matrices if any(re.fullmatch(config.targets, n) for n in (path, plain[path]))]
     if not chosen:
         raise UserError(f"lora.targets {config.targets!r} matches none of {', '.join(matrices)}")
@@ -103,7 +103,9 @@ def _factors(base: jax.Array, name: str, rank: int, key: jax.Array) -> tuple[jax
 
 def _weights(model: Transformer) -> Iterator[tuple[str, Any, str, Any]]:
     """Path (`attention.q_DNH`), module, name and value of every attribute of a block's attention and MLP."""
-    for stack, blocks in model.stacks.items():
+    for stack in BLOCKS:
+        if (blocks := getattr(model, stack)) is None:
+            continue
         begin = "" if stack == "blocks" else f"{stack}."
         shared = {"mlp.shared": shared} if (shared := getattr(blocks.mlp, "shared", None)) else {}
         for part, module in ({"attention": blocks.attention, "mlp": blocks.mlp} | shared).items():

@@ -27,10 +27,10 @@ from jaxtrain.runtime import mesh as meshes
 
 Kind = Literal["model", "int8", "nf4"]
 """model: numbers in the dtype that the model has."""
-MATRIX = re.compile(r"(?!router)(?!.*bias)\w+_E?([A-Z]{2,})")
+MATRIX = re.compile(r"(?!router|taps|shared_gate)(?!.*bias)\w+_E?([A-Z]{2,})")
 """Names of matrices; the letters are their inputs and outputs."""
-BLOCKS = ("blocks", "first_blocks")
-"""Attributes of a transformer that are quantised."""
+BLOCKS = ("first_blocks", "local_blocks", "blocks")
+"""Attributes of a transformer that hold its layers, and are quantised."""
 BLOCK, PART = 64, 1 << 18
 """Weights that share a scale; that are numbers at once on a CPU."""
 NF4 = np.array(

@@ -3,6 +3,7 @@
 Blocks are stacked: every weight has a leading axis L, cut over `stage`. B batch, M microbatches, S stages
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -19,32 +20,44 @@ Carry = Any
 Step = Callable[[Carry, Any, bool, jax.Array | int], Carry]
 """(carry, block, is the layer local?, its index) to the carry after it."""
 
+Stacks = dict[bool | None, Any]
+"""Layers whose weights are alike, stacked: by their kind (is it local?), or None for all."""
+
 STREAM = "stream"
 """Name of the residual stream for the policy that keeps it on the host."""
 
 
-def fold(step: Step, carry: Carry, blocks: Any, config: ModelConfig) -> Carry:
+def fold(step: Step, carry: Carry, stacks: Stacks, config: ModelConfig) -> Carry:
     """`carry` through all layers in order: a compiled loop over the pattern, what is left over unrolled."""
     pattern = config.is_local
-    layers, period = jax.tree.leaves(blocks)[0].shape[0], len(pattern)
-    repeats = layers // period if config.scan else 0
+    layers, period = _in_order(stacks, pattern), len(pattern)
+    repeats = len(layers) // period if config.scan else 0
 
-    def body(carry: Carry, inputs: tuple[Any, jax.Array]) -> tuple[Carry, None]:
-        group, repeat = inputs
-        for place, kind in enumerate(pattern):
-            block = group if period == 1 else jax.tree.map(lambda weight, place=place: weight[place], group)
-            carry = step(carry, block, kind, repeat * period + place)
+    def body(carry: Carry, inputs: tuple[Stacks, jax.Array]) -> tuple[Carry, None]:
+        groups, repeat = inputs
+        for place, (kind, at) in enumerate(layers[:period]):
+            block = groups[kind] if period == 1 else jax.tree.map(lambda w, at=at: w[at], groups[kind])
+            carry = step(carry, block, pattern[place], repeat * period + place)
         return carry, None
 
     if repeats:
         # a weight as it stands is read where it lies; one with another shape XLA copies before the loop
-        grouped = lambda weight: _grouped(weight, repeats, period)  # noqa: E731
-        groups = blocks if period == 1 else jax.tree.map(grouped, blocks)
-        carry, _ = jax.lax.scan(body, carry, (groups, jnp.arange(repeats)))
-    for layer in range(repeats * period, layers):
-        block = jax.tree.map(lambda weight, layer=layer: weight[layer], blocks)
+        counts = Counter(kind for kind, _ in layers[:period])
+        grouped = lambda kind: lambda weight: _grouped(weight, repeats, counts[kind])  # noqa: E731
+        groups = {kind: jax.tree.map(grouped(kind), stack) for kind, stack in stacks.items()}
+        carry, _ = jax.lax.scan(body, carry, (stacks if period == 1 else groups, jnp.arange(repeats)))
+    for layer in range(repeats * period, len(layers)):
+        kind, at = layers[layer]
+        block = jax.tree.map(lambda weight, at=at: weight[at], stacks[kind])
         carry = step(carry, block, pattern[layer % period], layer)
     return carry
+
+
+def _in_order(stacks: Stacks, pattern: tuple[bool, ...]) -> list[tuple[bool | None, int]]:
+    """Of each layer: its stack, and its place there."""
+    count = sum(jax.tree.leaves(stack)[0].shape[0] for stack in stacks.values())
+    kinds = [is_local if is_local in stacks else None for is_local in pattern * count][:count]
+    return [(kind, kinds[:layer].count(kind)) for layer, kind in enumerate(kinds)]
 
 
 def _grouped(weight: jax.Array, repeats: int, period: int) -> jax.Array:

@@ -3,6 +3,9 @@
 B batch, T time, D model, V vocab, L layers
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -11,55 +14,41 @@ from jax.sharding import PartitionSpec as P
 from jaxtrain.model.attention import Attention
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.experts import Experts, imbalance
+from jaxtrain.model.gated_delta import GatedDelta
 from jaxtrain.model.kernels import Sight, see
 from jaxtrain.model.latent_attention import LatentAttention
 from jaxtrain.model.layers import MLP, Layout, Norm, look_up, named_key, normal, project, softcap
 from jaxtrain.model.quantized import Quantized, operand
 from jaxtrain.model.ring_attention import balanced_order, to_balanced, to_natural
-from jaxtrain.model.stack import fold, pipeline, remembered
+from jaxtrain.model.stack import Stacks, fold, pipeline, remembered
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import BATCH
+
+Mix = Callable[[Any, jax.Array], tuple[jax.Array, Any]]
+"""(attention or another mixer, its input [B, T, D]) to its output, and what a cache keeps."""
 
 
 class Block(nnx.Module):
     """Attention, then the MLP or experts; each with its norm before it, behind it, or both."""
 
-    def __init__(self, config: ModelConfig, key: jax.Array):
+    def __init__(self, config: ModelConfig, key: jax.Array, is_local: bool = False):
         before, after = config.norm_placement != "after", config.norm_placement != "before"
         norm = lambda wanted: Norm(config, (config.d_model,)) if wanted else None  # noqa: E731
         self.attention_norm, self.attention_post_norm = norm(before), norm(after)
-        mixer = LatentAttention if config.latent_rank else Attention
+        attention = LatentAttention if config.latent_rank else Attention
+        mixer = GatedDelta if config.delta_key_heads and is_local else attention
         self.attention = mixer(config, named_key(key, "attention"))
         self.mlp_norm, self.mlp_post_norm = norm(before), norm(after)
         self.mlp = (Experts if config.experts else MLP)(config, named_key(key, "mlp"))
 
     def __call__(
-        self, x_BTD: jax.Array, sight: Sight, layout: Layout, is_local: bool
-    ) -> tuple[jax.Array, jax.Array]:
-        """x after the block, and how uneven its experts were used (0 without experts)."""
-        normed_BTD = _maybe(self.attention_norm, x_BTD)
-        out_BTD = self.attention(layout.gathered(normed_BTD), sight, layout, is_local)
-        return self._mlp(x_BTD, out_BTD, sight.segments_BT, layout)
-
-    def queries_and_keys(
-        self, x_BTD: jax.Array, positions_BT: jax.Array, layout: Layout, is_local: bool
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Queries, keys and values of x, for attention with those in a cache."""
-        return self.attention.turned(_maybe(self.attention_norm, x_BTD), positions_BT, layout, is_local)
-
-    def finish(
-        self, x_BTD: jax.Array, out_BTNH: jax.Array, segments_BT: jax.Array, layout: Layout
-    ) -> jax.Array:
-        """x after the block, of what attention gave for `queries_and_keys`."""
-        return self._mlp(x_BTD, self.attention.project_out(out_BTNH, layout), segments_BT, layout)[0]
-
-    def _mlp(
-        self, x_BTD: jax.Array, attended_BTD: jax.Array, segments_BT: jax.Array, layout: Layout
-    ) -> tuple[jax.Array, jax.Array]:
-        """x after the block, of what attention gave, and how uneven its experts were used."""
+        self, x_BTD: jax.Array, mix: Mix, segments_BT: jax.Array, layout: Layout
+    ) -> tuple[jax.Array, jax.Array, Any]:
+        """x after the block, how uneven its experts were used (0 without experts), and what `mix` keeps."""
         config = self.attention.config
-        attended_BTD = _times(_maybe(self.attention_post_norm, attended_BTD), config.residual_multiplier)
-        between_BTD = x_BTD + attended_BTD
+        mixed_BTD, kept = mix(self.attention, layout.gathered(_maybe(self.attention_norm, x_BTD)))
+        mixed_BTD = _times(_maybe(self.attention_post_norm, mixed_BTD), config.residual_multiplier)
+        between_BTD = x_BTD + mixed_BTD
         in_BTD = layout.gathered(_maybe(self.mlp_norm, x_BTD if config.parallel else between_BTD))
         uneven = jnp.float32(0)
         if isinstance(self.mlp, Experts):
@@ -68,7 +57,14 @@ class Block(nnx.Module):
         else:
             out_BTD = self.mlp(in_BTD, layout)
         out_BTD = _times(_maybe(self.mlp_post_norm, out_BTD), config.residual_multiplier)
-        return between_BTD + out_BTD, uneven
+        return between_BTD + out_BTD, uneven, kept
+
+    def whole(
+        self, x_BTD: jax.Array, sight: Sight, layout: Layout, is_local: bool
+    ) -> tuple[jax.Array, jax.Array]:
+        """The same of whole sequences, of which nothing is kept."""
+        mix = lambda mixer, x_BTD: (mixer(x_BTD, sight, layout, is_local), None)  # noqa: E731
+        return self(x_BTD, mix, sight.segments_BT, layout)[:2]
 
 
 def _maybe(norm: Norm | None, x: jax.Array) -> jax.Array:
@@ -79,10 +75,10 @@ def _times(x: jax.Array, factor: float) -> jax.Array:
     return x if factor == 1.0 else x * jnp.asarray(factor, x.dtype)
 
 
-def _stack(config: ModelConfig, key: jax.Array, layers: int, axis: str | None) -> Block:
+def _stack(config: ModelConfig, key: jax.Array, name: str, layers: int, axis: str | None) -> Block:
     """Blocks whose weights have a leading axis of layers, cut over a mesh axis."""
-    keys = jax.sharding.reshard(jax.random.split(key, layers), P(axis))
-    return jax.vmap(lambda layer_key: Block(config, layer_key))(keys)
+    keys = jax.sharding.reshard(jax.random.split(named_key(key, name), layers), P(axis))
+    return jax.vmap(lambda layer_key: Block(config, layer_key, name == "local_blocks"))(keys)
 
 
 class Transformer(nnx.Module):
@@ -97,9 +93,10 @@ class Transformer(nnx.Module):
         self.positions_TD = (
             normal(key, "positions", (config.max_length, D), P(None, "fsdp"), D**-0.5) if learned else None
         )
-        first, first_key = config.dense_layers, named_key(key, "first_blocks")
-        self.first_blocks = _stack(config.dense, first_key, first, None) if first else None
-        self.blocks = _stack(config, named_key(key, "blocks"), config.layers - first, "stage")
+        first, delta = config.dense_layers, config.delta_layers
+        self.first_blocks = _stack(config.dense, key, "first_blocks", first, None) if first else None
+        self.local_blocks = _stack(config, key, "local_blocks", delta, "stage") if delta else None
+        self.blocks = _stack(config, key, "blocks", config.layers - first - delta, "stage")
         self.norm = Norm(config, (D,))
         self.embedding_norm = Norm(config, (D,)) if config.embedding_norm else None
         odd = V % jax.sharding.get_abstract_mesh().shape["tensor"] != 0  # then it is whole on every device
@@ -107,10 +104,11 @@ class Transformer(nnx.Module):
         self.head_DV = None if config.tied else normal(key, "head", (D, V), head, D**-0.5)
 
     @property
-    def stacks(self) -> dict[str, Block]:
-        """Layers in their order by the attribute that holds them; those of a stack are alike."""
-        first = {} if self.first_blocks is None else {"first_blocks": self.first_blocks}
-        return first | {"blocks": self.blocks}
+    def stacks(self) -> list[Stacks]:
+        """Layers in their order, each part as `fold` takes it."""
+        first = [] if self.first_blocks is None else [{None: self.first_blocks}]
+        apart = {True: self.local_blocks, False: self.blocks}
+        return [*first, {None: self.blocks} if self.local_blocks is None else apart]
 
     @property
     def output_DV(self) -> jax.Array:
@@ -162,19 +160,20 @@ class Transformer(nnx.Module):
         )
         sights = see(config, positions_BT, segment_ids_BT, jnp.asarray(slots_T))
 
-        def run(blocks: Block, x_BTD: jax.Array, sights: dict[bool, Sight]) -> tuple[jax.Array, jax.Array]:
+        def run(stacks: Stacks, x_BTD: jax.Array, sights: dict[bool, Sight]) -> tuple[jax.Array, jax.Array]:
             def step(carry, block: Block, is_local: bool, _):
                 x_BTD, penalty = carry
-                apply = remembered(lambda x, block, sight: block(x, sight, layout, is_local), config.remat)
-                x_BTD, uneven = apply(x_BTD, block, sights[is_local])
+                whole = lambda x, block, sight: block.whole(x, sight, layout, is_local)  # noqa: E731
+                x_BTD, uneven = remembered(whole, config.remat)(x_BTD, block, sights[is_local])
                 return x_BTD, penalty + uneven * (config.balance_loss / config.layers)
 
-            return fold(step, (x_BTD, jnp.float32(0)), blocks, config)
+            return fold(step, (x_BTD, jnp.float32(0)), stacks, config)
 
         x_BTD = self.embed(tokens_BT, positions_BT, layout)
-        if self.first_blocks is not None:  # every stage has them
-            x_BTD, _ = run(self.first_blocks, x_BTD, sights)
-        x_BTD, penalty = pipeline(run, self.blocks, x_BTD, sights, config.stage_microbatches)
+        *first, rest = self.stacks
+        for stacks in first:  # every stage has them
+            x_BTD, _ = run(stacks, x_BTD, sights)
+        x_BTD, penalty = pipeline(run, rest, x_BTD, sights, config.stage_microbatches)
         return to_natural(jax.sharding.reshard(self.normed(x_BTD), P(BATCH, "context", None))), penalty
 
     def normed(self, x_BTD: jax.Array) -> jax.Array:
@@ -205,6 +204,7 @@ def _check(config: ModelConfig) -> None:
         "heads": ("tensor", shape["tensor"]),
         "kv_heads": ("tensor", shape["tensor"]),
         "d_hidden": ("tensor", shape["tensor"]),
+        "delta_key_heads": ("tensor", shape["tensor"]),
         "experts": ("expert", shape["expert"] if config.experts else 1),
     }
     for field, (axis, parts) in cuts.items():

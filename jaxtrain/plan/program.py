@@ -194,6 +194,7 @@ def _sampling(work: Work, learner: Learner, state: TrainState, mesh: AnyMesh, me
 
     own, tensor, width = rows // meshes.batch_rows(), mesh.shape["tensor"], work.width
     slots, (heads, *widths) = asking.prompt + asking.new, model.cached
+    cached = model.layers - model.delta_layers
     decoder = weights_of(model) * width // tensor
     scores = 2 * 4 * own * model.heads // tensor * asking.prompt * slots
     hidden = own * asking.prompt * (4 * model.d_hidden // tensor + 4 * model.d_model) * width
@@ -206,7 +207,7 @@ def _sampling(work: Work, learner: Learner, state: TrainState, mesh: AnyMesh, me
         memory=dataclasses.replace(
             memory,
             batch=2 * _bytes(asked),
-            kept=own * slots * model.layers * max(1, heads // tensor) * sum(widths) * width,
+            kept=own * slots * cached * max(1, heads // tensor) * sum(widths) * width,
             working=decoder + max(scores + hidden, logits),
         ),
         rows=rows,

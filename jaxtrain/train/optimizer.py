@@ -162,7 +162,7 @@ def _names(path: tuple[Any, ...]) -> list[str]:
 def decays(model: Any) -> Any:
     """True at the weights that decay: those whose name ends in their dimensions, the embedding aside."""
 
-    others = {"scale", "bias", "embedding_VD", "positions_TD", "sinks_N"}
+    others = {"scale", "bias", "embedding_VD", "positions_TD", "sinks_N", "fade_log_N"}
 
     def is_matrix(path: tuple[Any, ...], _: Any) -> bool:
         return not any(name in others or "_bias_" in name for name in _names(path))

@@ -10,9 +10,9 @@ from jaxtrain.runtime.errors import UserError
 from jaxtrain.weights.families import BY_TYPE, CAPS, COMMON, FAMILIES, Family
 
 Said = Mapping[str, Any]
-LOCAL = "sliding_attention"
 RUN_FIELDS = ("dtype", "attention", "remat", "scan", "stage_microbatches", "balance_loss")
 """Fields that say how a model runs and not what it computes; a folder does not carry them."""
+SHARED = "shared_expert_intermediate_size"
 ALIASES = {"num_local_experts": "num_experts"}  # of Qwen3-MoE in transformers 5
 ACTIVATIONS = {
     "silu": "silu",
@@ -69,6 +69,8 @@ def read_config(hf: Said, where: str) -> tuple[Family, ModelConfig]:
     _check_numbers(fields, family.keys, where)
     if "latent_rank" in fields:
         fields["head_dim"] += fields["rotary_dim"]
+    if said.get(SHARED) not in (None, fields.get("d_hidden")):
+        raise UserError(f"{where}: {SHARED} {said[SHARED]} is not supported, only moe_intermediate_size")
     fields.setdefault("kv_heads", fields["heads"])
     fields.setdefault("head_dim", fields["d_model"] // fields["heads"])
     fields.setdefault("d_hidden", 4 * fields["d_model"])
@@ -169,8 +171,9 @@ def _read_window(family: Family, said: Said, fields: Said, where: str) -> dict[s
         return {"window": said["sliding_window"]}
     else:
         window, types = said["sliding_window"], said.get(key)
-        pattern = said.get("sliding_window_pattern") or said.get("_sliding_window_pattern") or family.window
-        is_local = {LOCAL: True, "full_attention": False}
+        patterns = ("sliding_window_pattern", "_sliding_window_pattern", "full_attention_interval")
+        pattern = next((said[one] for one in patterns if said.get(one)), family.window)
+        is_local = {family.local: True, "full_attention": False}
         kinds = _are_local(layers, int(pattern)) if types is None else [is_local[one] for one in types]
     every = kinds.index(False) + 1 if False in kinds else 0
     if kinds != _are_local(layers, every):
@@ -206,6 +209,8 @@ def _fields_of(family: Family, config: ModelConfig) -> dict[str, Any]:
     hf |= {key: hf[key] or None for key in (*CAPS.values(), "q_lora_rank") if key in hf}
     if "latent_rank" in family.keys:
         hf |= {"qk_nope_head_dim": config.head_dim - config.rotary_dim, family.predicted: 0}
+    if "delta_key_heads" in family.keys:
+        hf[SHARED] = config.d_hidden
     if "activation" in family.keys:
         names = {ours: name for name, ours in reversed(ACTIVATIONS.items())}
         hf[family.keys["activation"]] = names.get(config.activation)
@@ -217,10 +222,10 @@ def _fields_of(family: Family, config: ModelConfig) -> dict[str, Any]:
     if family.window == "no_rope":
         hf["no_rope_layer_interval"] = config.global_every or config.layers + 1
         hf["no_rope_layers"] = [int(is_local) for is_local in are_local]
-    elif family.window:
+    elif family.window and "delta_key_heads" not in family.keys:
         hf["sliding_window"] = config.window or None
     if family.window.isdigit():
-        hf["layer_types"] = [LOCAL if is_local else "full_attention" for is_local in are_local]
+        hf["layer_types"] = [family.local if is_local else "full_attention" for is_local in are_local]
     about = {"model_type": family.model_type, "architectures": [family.architecture]}
     if not family.nested:
         return about | hf

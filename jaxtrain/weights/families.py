@@ -36,6 +36,8 @@ class Family:
     """Values of keys of config.json that are absent, beside COMMON."""
     window: str = ""
     """none, all layers, or `n`: all but each n-th."""
+    local: str = "sliding_attention"
+    """The name of such a layer in `layer_types`."""
     names: str = "llama"
     prefix: str = "model."
     """Before the names of the base model's tensors."""
@@ -235,6 +237,29 @@ FAMILIES = (
         defaults={"num_key_value_heads": 4, "max_position_embeddings": 32_768}
         | {"num_experts": 128, "num_experts_per_tok": 8, "norm_topk_prob": False},
         names="qwen3_moe",
+    ),
+    Family(
+        model_type="qwen3_next",
+        architecture="Qwen3NextForCausalLM",
+        fixed={"qk_norm": True, "norm_plus_one": True, "output_gates": True, "shared_experts": 1},
+        keys=KEYS
+        | EXPERTS
+        | {"experts": "num_experts", "d_hidden": "moe_intermediate_size"}
+        | {"normalize_experts": "norm_topk_prob"}
+        | {"delta_key_heads": "linear_num_key_heads", "delta_value_heads": "linear_num_value_heads"}
+        | {"delta_key_dim": "linear_key_head_dim", "delta_value_dim": "linear_value_head_dim"},
+        expected=SILU
+        | {"attention_bias": False, "decoder_sparse_step": 1, "mlp_only_layers": []}
+        | {"linear_conv_kernel_dim": 4},
+        defaults={"num_key_value_heads": 2, "head_dim": 256, "max_position_embeddings": 32_768}
+        | {"partial_rotary_factor": 0.25, "num_experts": 512, "num_experts_per_tok": 10}
+        | {"norm_topk_prob": True, "shared_expert_intermediate_size": 512}
+        | {"linear_num_key_heads": 16, "linear_num_value_heads": 32, "linear_key_head_dim": 128}
+        | {"linear_value_head_dim": 128, "full_attention_interval": 4, "sliding_window": 0},
+        window="4",
+        local="linear_attention",
+        names="qwen3_next",
+        rotates_part=True,
     ),
     Family(
         model_type="deepseek_v3",

@@ -29,6 +29,8 @@ class Part:
     """(first, count, all): it is these of so many equal units along the outputs."""
     groups: int = 1
     """Times that the units are repeated along the outputs (GPT-NeoX: once a head)."""
+    is_filter: bool = False
+    """Whether the tensor is a convolution's, [outputs, 1, inputs]."""
     is_stack: bool = False
     """Whether the tensor has all experts, one behind the other (gpt-oss)."""
 
@@ -51,6 +53,8 @@ class Part:
 
     def to_ours(self, tensor: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
         """A tensor of a file in our shape; UserError, naming `where`, where it has another size."""
+        if self.is_filter and tensor.ndim == 3:
+            tensor = tensor[:, 0]
         if self.is_stack:
             if len(tensor) != shape[0]:
                 raise UserError(f"{where} has {len(tensor)} experts, not {shape[0]}")
@@ -91,7 +95,8 @@ def to_theirs(pieces: Sequence[tuple[Part, np.ndarray]]) -> np.ndarray:
     if not part.inputs:
         return whole.reshape(-1)
     matrix = whole.reshape(whole.shape[0], -1)
-    return matrix.T if part.transposed else matrix
+    matrix = matrix.T if part.transposed else matrix
+    return matrix[:, None] if part.is_filter else matrix
 
 
 def name_of(path: tuple[Any, ...]) -> str:
@@ -107,7 +112,8 @@ def parts(family: Family, config: ModelConfig) -> list[Part]:
     shapes = jax.eval_shape(lambda: Transformer(config, jax.random.key(0)))
     has = {name_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)}
     found = {"gpt2": _gpt2, "gpt_neox": _gpt_neox}.get(family.names, _llama)(family.names, config)
-    found += [replace(part, ours=f"first_{part.ours}") for part in found if part.ours.startswith("blocks.")]
+    of_blocks = [part for part in found if part.ours.startswith("blocks.")]
+    found += [replace(part, ours=begin + part.ours) for begin in ("first_", "local_") for part in of_blocks]
     begin = lambda name: name.replace("model.", family.prefix, 1)  # noqa: E731
     return [replace(part, name=begin(part.name)) for part in found if part.ours in has]
 
@@ -117,8 +123,11 @@ def tensors(part: Part, config: ModelConfig) -> Iterator[tuple[tuple[int, ...], 
     if "{layer}" not in part.name:
         yield (), part.name
         return
-    dense = config.dense_layers
+    dense, kinds = config.dense_layers, config.is_local
     layers = range(dense) if part.ours.startswith("first_") else range(dense, config.layers)
+    if config.delta_layers:
+        is_local = part.ours.startswith("local_")
+        layers = [layer for layer in layers if kinds[layer % len(kinds)] is is_local]
     for at, layer in enumerate(layers):
         if "{expert}" not in part.name:
             yield (at,), part.name.format(layer=layer)
@@ -152,6 +161,7 @@ LATENT = {
     "kv_norm.scale": "kv_a_layernorm",
     "kv_up_CNH": "kv_b_proj",
 }
+DELTA = {"q_k_v_gate_DKF": "in_proj_qkvz", "rates_DKF": "in_proj_ba", "norm.scale": "norm"}
 _BEFORE = {"attention_norm.scale": "input_layernorm", "mlp_norm.scale": "pre_feedforward_layernorm"}
 _AFTER = {
     "attention_post_norm.scale": "post_attention_layernorm",
@@ -174,9 +184,24 @@ def _llama(names: str, config: ModelConfig) -> list[Part]:
     else:
         found += _named(*attention, LATENT if names == "deepseek_v3" else QKV | NORMED)
         found += _named(*mlp, {"up_DF": "fc1", "down_FD": "fc2"} if names == "nanochat" else MLP)
+    if names == "qwen3_next":
+        found += _delta(config, f"{layer}linear_attn.")
     found += _gpt_oss(config, layer) if names == "gpt_oss" else _experts(names, layer)
     norms = {"attention_norm.scale": "input_layernorm", "mlp_norm.scale": "post_attention_layernorm"}
     return found + _named("blocks.", layer, NORMS.get(names, norms))
+
+
+def _delta(config: ModelConfig, where: str) -> list[Part]:
+    """The convolution's channels are all queries, all keys, all values."""
+    ours = "blocks.attention."
+    found = _named(ours, where, DELTA | {"o_NVD": "out_proj"})
+    found += [Part(f"{ours}fade_bias_N", f"{where}dt_bias"), Part(f"{ours}fade_log_N", f"{where}A_log")]
+    keys = config.delta_key_heads * config.delta_key_dim
+    every = 2 * keys + config.delta_value_heads * config.delta_value_dim
+    for name, first, count in (("q", 0, keys), ("k", keys, keys), ("v", 2 * keys, every - 2 * keys)):
+        piece, weight = (first, count, every), f"{ours}taps_{name}_WKF"
+        found.append(Part(weight, f"{where}conv1d.weight", piece=piece, is_filter=True))
+    return found
 
 
 def _experts(names: str, layer: str) -> list[Part]:
@@ -186,7 +211,8 @@ def _experts(names: str, layer: str) -> list[Part]:
     matrices = dict(zip(("gate_EDF", "up_EDF", "down_EFD"), experts, strict=True))
     found = _named("blocks.mlp.", where, {"router_DE": "gate"})
     found.append(Part("blocks.mlp.choice_bias_E", f"{where}gate.e_score_correction_bias"))
-    found += _named("blocks.mlp.shared.", f"{where}shared_experts.", MLP)
+    found += _named("blocks.mlp.", where, {"shared_gate_DX": "shared_expert_gate"})
+    found += _named("blocks.mlp.shared.", f"{where}shared_expert{'' if names == 'qwen3_next' else 's'}.", MLP)
     return found + _named("blocks.mlp.", f"{where}experts.{{expert}}.", matrices)
 
 

@@ -50,6 +50,6 @@ def test_one_row_is_written_where_it_lies(config, make_mesh):
         slots = new_slots(config, 1, 64)
         token, one = np.zeros((1, 1), np.int32), np.ones((1,), np.int32)
         program = jax.jit(append, donate_argnums=1).lower(decoder, slots, token, one).compile().as_text()
-    size = ",".join(map(str, slots.k_LBKSH[0].shape))
+    size = ",".join(map(str, slots.layers[0].k_BKSH.shape))
     assert f"[{size}]" in program
     assert [line for line in program.splitlines() if f"[{size}]" in line and " copy(" in line] == []

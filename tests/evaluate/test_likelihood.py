@@ -31,6 +31,8 @@ OTHERS = [
     {},
     {"layers": 3, "window": 5, "global_every": 2},
     {"positions": "learned", "sinks": True, "dtype": "float32"},
+    {"layers": 3, "global_every": 2, "delta_key_heads": 2, "delta_value_heads": 4}
+    | {"delta_key_dim": 8, "delta_value_dim": 6, "output_gates": True},
 ]
 
 

@@ -63,7 +63,9 @@ def test_greedy_is_transformers_generate(name, tmp_path):
     np.testing.assert_array_equal(ours.tokens_BN, theirs.numpy())
 
 
-@pytest.mark.parametrize("name", ["llama3", "qwen2.5", "gemma2", "gpt_oss", "nanochat", "deepseek_v3"])
+@pytest.mark.parametrize(
+    "name", ["llama3", "qwen2.5", "gemma2", "gpt_oss", "nanochat", "deepseek_v3", "qwen3_next"]
+)
 def test_peft_loads_our_adapter_and_we_load_theirs(name, tmp_path):
     import torch  # pyrefly: ignore[missing-import]
     from peft import LoraConfig, PeftModel, get_peft_model  # pyrefly: ignore[missing-import]
