@@ -23,7 +23,7 @@ from contextvars import ContextVar
 from importlib import metadata
 from pathlib import Path, PurePath
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, get_type_hints
 
 import tyro
 
@@ -90,7 +90,9 @@ def load(path: str | Path, scale: str = "") -> Any:
         _asked.reset(token)
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         raise UserError(f"{path} defines no `config`; end it with `config = ...Config(...)`")
-    if type(config) not in getattr(room_of(config), "configs", ()):
+    room = room_of(config)
+    takes = get_type_hints(room.run) if room else {}  # what makes a stage's artifact says of which configs
+    if takes.get("return") is not Path or not isinstance(config, takes["config"]):
         raise UserError(f"{path}: a {type(config).__name__} configures no stage; give `config` one's class")
     if known:
         config = dataclasses.replace(config, scale=scale or known[0])

@@ -17,7 +17,6 @@ from jaxtrain.tasks.catalog import files, find
 from jaxtrain.train.context import produce
 
 Config = RewardConfig | PPOConfig | GRPOConfig | PreferenceConfig | DistillConfig
-configs: tuple[type, ...] = (RewardConfig, PPOConfig, GRPOConfig, PreferenceConfig, DistillConfig)
 
 
 def run(config: Config) -> Path:

@@ -50,9 +50,6 @@ class ClassifyConfig(Stage):
     """How it is trained."""
 
 
-configs: tuple[type, ...] = (ClassifyConfig,)
-
-
 def run(config: ClassifyConfig) -> Path:
     """The classifier of `config`; UserError where a label has no documents."""
     if len({example.label for example in config.examples}) < 2:

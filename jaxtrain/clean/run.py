@@ -65,7 +65,6 @@ class CleanConfig(Stage):
     """Shards at work at once; 0: one a core."""
 
 
-configs: tuple[type, ...] = (CleanConfig,)
 WORKING = "working"
 
 

@@ -32,9 +32,6 @@ class CollectConfig(Stage):
     """The sources; edit them in the file, they are no options of the command line."""
 
 
-configs: tuple[type, ...] = (CollectConfig,)
-
-
 def run(config: CollectConfig) -> Path:
     """Read every source; UserError where two share a name, a path is absent, or nothing at all was read."""
     names = Counter(source.name for source in config.sources)

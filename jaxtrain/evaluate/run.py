@@ -74,9 +74,6 @@ class EvaluateConfig(Stage):
     mesh: Operational[MeshConfig] = field(default_factory=MeshConfig)
 
 
-configs: tuple[type, ...] = (EvaluateConfig,)
-
-
 def run(config: EvaluateConfig) -> Path:
     others = distributed.join()
     tasks = [catalog.find(name) for name in config.tasks]

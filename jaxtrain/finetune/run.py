@@ -60,9 +60,6 @@ class FinetuneConfig(Stage):
         self.train.need_steps()
 
 
-configs: tuple[type, ...] = (FinetuneConfig,)
-
-
 def run(config: FinetuneConfig) -> Path:
     return produce(config, {"model": config.model, "data": config.data}, partial(_finetune, config))
 

@@ -69,9 +69,6 @@ class PretrainConfig(Stage):
         self.train.need_steps()
 
 
-configs: tuple[type, ...] = (PretrainConfig,)
-
-
 def run(config: PretrainConfig) -> Path:
     return produce(config, {"data": config.data}, partial(_pretrain, config))
 

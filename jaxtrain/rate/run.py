@@ -52,9 +52,6 @@ class RateConfig(Asking, Stage):
     """Share of the questions whose comparisons are kept for evaluation."""
 
 
-configs: tuple[type, ...] = (RateConfig, ExportConfig)
-
-
 def run(config: RateConfig | ExportConfig) -> Path:
     if isinstance(config, ExportConfig):
         return people.export(config)

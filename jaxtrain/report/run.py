@@ -39,9 +39,6 @@ class ReportConfig(Stage):
     prices: Prices = field(default_factory=Prices)
 
 
-configs: tuple[type, ...] = (ReportConfig,)
-
-
 def run(config: ReportConfig) -> Path:
     """The page as an artifact; UserError where one of the run was not made from the one before it."""
     found = gather.find(Path(config.run))

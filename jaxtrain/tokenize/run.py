@@ -52,9 +52,6 @@ class TokenizeConfig(Stage):
     tenth; a source that has less than its share gives all it has."""
 
 
-configs: tuple[type, ...] = (TokenizeConfig,)
-
-
 def run(config: TokenizeConfig) -> Path:
     """Write the artifact of docs/formats.md, section 3."""
     artifact.require(config.documents, "clean")
