@@ -1,16 +1,15 @@
 """Memory, time, energy and money of a run, before it: `jaxtrain plan CONFIG --topology v5p:8x8x8`.
 
 In: a training config and a topology. Out: text or JSON; nothing runs, no accelerator is needed.
-hardware.py     chips with their figures and sources
+hardware.py     chips with their figures, what others reached with them, and sources
 work.py         what a config trains: model, loss, rows, how they are drawn
 program.py      the real programs, and bytes by their shapes
 compiler.py     each compiled ahead of time
 hlo.py          a compiled program read: computations, loops, FLOPs
 collectives.py  what travels, read from the program
 roofline.py     seconds of a call
-published.py    what others measured
 search.py       the nearest settings that fit; meshes compared
 bill.py         everything as JSON values
-show.py         and as text
+show.py         and as text, by plan.jinja
 run.py          the command
 """

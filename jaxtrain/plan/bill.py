@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from jaxtrain.plan import compiler, published
+from jaxtrain.plan import compiler, hardware
 from jaxtrain.plan.program import Memory
 from jaxtrain.plan.search import Outcome, Part, mesh_words
 from jaxtrain.runtime import cost
@@ -104,7 +104,7 @@ def _inputs(found: Outcome) -> dict[str, Any]:
         "bandwidth": chip.bandwidth,
         "link": chip.link,
         "network": chip.network,
-        "attainable": Range(*published.attainable(chip)),
+        "attainable": Range(*hardware.attainable(chip)),
         "watts_a_device_with_its_host": chip.watts,
         "PUE": PUE,
         "kgCO2e_a_kWh": cost.GRID,

@@ -11,9 +11,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxtrain.plan.collectives import Traffic
-from jaxtrain.plan.hardware import Chip, Topology
+from jaxtrain.plan.hardware import Chip, Topology, attainable
 from jaxtrain.plan.program import ONCE, Memory, Program, weights_of
-from jaxtrain.plan.published import attainable
 from jaxtrain.plan.work import AnyMesh, Work
 from jaxtrain.runtime.cost import Range
 from jaxtrain.runtime.mesh import BATCH

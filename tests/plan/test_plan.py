@@ -20,7 +20,17 @@ from jaxtrain.finetune.run import FinetuneConfig
 from jaxtrain.model import kernels
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.lora import LoRAConfig
-from jaxtrain.plan import collectives, compiler, hardware, program, published, roofline, search, work
+from jaxtrain.plan import (
+    bill,
+    collectives,
+    compiler,
+    hardware,
+    program,
+    roofline,
+    search,
+    show,
+    work,
+)
 from jaxtrain.plan.collectives import Traffic
 from jaxtrain.pretrain.run import PretrainConfig
 from jaxtrain.runtime import mesh as meshes
@@ -239,15 +249,15 @@ LLAMA = {
 def test_a_share_is_that_of_the_published_tokens(chip, place, model, length, vocab, tokens) -> None:
     shape = ModelConfig(**LLAMA[model], head_dim=128, max_length=length, vocab_size=vocab)
     share = tokens * shape.flops_per_token() / hardware.CHIPS[chip].flops
-    assert published.SHARES[chip][place] == pytest.approx(share, abs=1e-4)
+    assert hardware.SHARES[chip][place] == pytest.approx(share, abs=1e-4)
 
 
 def test_published_runs_are_predicted_from_the_others() -> None:
     errors = []
-    for chip, shares in published.SHARES.items():
+    for chip, shares in hardware.SHARES.items():
         for place, share in enumerate(shares):
-            others = {**published.SHARES, chip: [*shares[:place], *shares[place + 1 :]]}
-            errors.append(abs(published.attainable(hardware.CHIPS[chip], others)[1] / share - 1))
+            others = {**hardware.SHARES, chip: [*shares[:place], *shares[place + 1 :]]}
+            errors.append(abs(hardware.attainable(hardware.CHIPS[chip], others)[1] / share - 1))
     assert len(errors) >= 5 and np.median(errors) < 0.15 and max(errors) < 0.3
 
 
@@ -365,6 +375,10 @@ def test_every_stage_that_learns_is_planned_as_it_runs(name: str) -> None:
     sampled = ["sampling", "log-probabilities"] if name.startswith(("PPO", "GRPO")) else []
     assert [part.program.name for part in found.parts] == [*sampled, "step"]
     assert all(0 < part.seconds.low <= part.seconds.value <= part.seconds.high for part in found.parts)
+    said = show.text(bill.described(found, "", [found]))
+    for part in found.parts:
+        assert f"{part.program.name.capitalize()}, {part.program.rows} rows of " in said
+        assert f"{part.memory.total / 2**30:.3f} GiB" in said and f"bound by {part.time.bound}" in said
     mesh = meshes.make(TRAIN.mesh)
     with jax.set_mesh(mesh):
         for one in program.programs(work.work_of(config, SHAPE), mesh):
