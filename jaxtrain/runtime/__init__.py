@@ -12,7 +12,6 @@ cluster.py      many hosts: who they are, by the scheduler's environment
 distributed.py  many hosts: how they join and wait, what any of them wishes
 signals.py      SIGTERM and SIGINT
 watchdog.py     end what hangs
-perf.py         FLOP/s against the device's peak, memory
 profile.py      a trace of some steps as a table
 metrics.py      metrics.jsonl, written one step late
 trackers.py     TensorBoard, W&B, MLflow, Trackio

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 import jax
 
-from jaxtrain.runtime import cost, perf
+from jaxtrain.runtime import cost
 from jaxtrain.runtime.energy import JOULES, Meter
 
 Part = Literal["start", "data", "rollout", "steps", "evaluate", "save", "lost"]
@@ -93,15 +93,24 @@ class Pace:
         self._seconds += line["seconds"]
 
     def line(self) -> dict[str, Any]:
-        """Since the line before: speed of a device, share of time waiting for data. goodput: since step 0."""
+        """Since the line before: speed of a device, share of time waiting for data. goodput: since step 0.
+
+        Model FLOPs utilisation leaves out work done again in the backward pass to save memory; it is None
+        where the peak is unknown. Memory: most bytes ever in use on a device of this process; None on CPUs.
+        """
         share = self.goodput.share
         data = self.goodput.seconds["data"] - self._data_before
-        found: dict[str, Any] = {
-            "kind": "speed",
-            **perf.speed(self._tokens / max(1e-9, self._seconds), self._flops_per_token, self._peak_flops),
+        each = self._tokens / max(1e-9, self._seconds) / jax.device_count()
+        found: dict[str, Any] = {"kind": "speed", "tokens_per_second_per_device": each}
+        if self._flops_per_token is not None:
+            flops = each * self._flops_per_token
+            found["tflops_per_device"] = flops / 1e12
+            found["mfu"] = flops / self._peak_flops if self._peak_flops else None
+        memory = [device.memory_stats() for device in jax.local_devices()]
+        found |= {
             "data_wait": data / max(1e-9, self._seconds),
             "goodput": share,
-            "peak_memory_bytes": perf.peak_memory(),
+            "peak_memory_bytes": max((stats["peak_bytes_in_use"] for stats in memory if stats), default=None),
             **self._power(),
             **{f"seconds/{part}": seconds for part, seconds in self.goodput.seconds.items()},
         }

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec as P
 
-from jaxtrain.runtime import distributed, perf
+from jaxtrain.runtime import distributed
 from jaxtrain.runtime.compiled import compiler_options
+from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.mesh import BATCH
 from jaxtrain.runtime.profile import Profile
 from jaxtrain.train.guard import judge, limits
@@ -148,10 +149,29 @@ def explained(step: CompiledStep) -> Iterator[None]:
         yield
     except jax.errors.JaxRuntimeError as error:
         if any(word in str(error) for word in NO_MEMORY):
-            raise perf.explain_out_of_memory(error, step.compiled, step.microbatches) from error
+            raise _out_of_memory(error, step) from error
         if lost := distributed.explain_lost_process(error):
             raise lost from error
         raise
+
+
+def _out_of_memory(error: Exception, step: CompiledStep) -> UserError:
+    """What took the memory of a device, by the compiled step's memory analysis, and what to change."""
+    advice = (
+        f"microbatches {step.microbatches} -> {2 * step.microbatches} halves the activations; "
+        "twice mesh.fsdp halves weights, gradients and optimizer; or take a smaller batch_size or length"
+    )
+    sizes = step.compiled.memory_analysis() if step.compiled is not None else None
+    if sizes is None:
+        first = str(error).splitlines()[0][:300]
+        return UserError(f"out of memory before the first step ({first}); {advice}")
+    held, working = sizes.argument_size_in_bytes / 2**30, sizes.temp_size_in_bytes / 2**30
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    have = "" if limit is None else f" of {limit / 2**30:.3g} GiB"
+    return UserError(
+        f"out of memory: the step needs {held + working:.3g} GiB{have} a device: {held:.3g} GiB for weights, "
+        f"optimizer and batch, {working:.3g} GiB for activations and gradients; {advice}"
+    )
 
 
 def _filled(batch: Batch, microbatches: int) -> jax.Array:
