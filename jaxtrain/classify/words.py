@@ -38,7 +38,8 @@ _hashes = _Hashes()
 
 
 def plain_words(text: str) -> list[str]:
-    """Lower-case words without punctuation."""
+    """Lower-case words without punctuation; an apostrophe or underscore ends a word. Of a script without
+    spaces each character."""
     text = text.lower()
     if not text.isascii() and not (text := _MARKS.sub(" ", text)).isascii():
         return _WORD.findall(text)

@@ -7,23 +7,18 @@ that is set. Text is tokenized as lm-eval's `hf` model does it.
 from collections.abc import Sequence
 from typing import Any
 
+from lm_eval import simple_evaluate  # pyrefly: ignore[missing-import]
+from lm_eval.api.instance import Instance  # pyrefly: ignore[missing-import]
+from lm_eval.api.model import TemplateLM  # pyrefly: ignore[missing-import]
+from lm_eval.tasks import TaskManager  # pyrefly: ignore[missing-import]
+from lm_eval.utils import (  # pyrefly: ignore[missing-import]
+    get_rolling_token_windows,
+    make_disjoint_window,
+)
+
 from jaxtrain.evaluate.choices import Scorer
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tasks.task import Exercise
-
-try:
-    from lm_eval import simple_evaluate  # pyrefly: ignore[missing-import]
-    from lm_eval.api.instance import Instance  # pyrefly: ignore[missing-import]
-    from lm_eval.api.model import TemplateLM  # pyrefly: ignore[missing-import]
-    from lm_eval.tasks import TaskManager  # pyrefly: ignore[missing-import]
-    from lm_eval.utils import (  # pyrefly: ignore[missing-import]
-        get_rolling_token_windows,
-        make_disjoint_window,
-    )
-except ImportError as error:
-    raise UserError(
-        f"harness needs the package lm-eval ({error}); install it with `pip install 'jaxtrain[eval]'`"
-    ) from error
 
 Ids = list[int]
 

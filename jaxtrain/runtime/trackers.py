@@ -6,7 +6,6 @@ of their own (`pip install jaxtrain[trackers]`): where their data goes is told b
 there: its identity is kept in `trackers.json`. They have no way back: steps taken again stand there twice.
 """
 
-import importlib
 import json
 import math
 import time
@@ -32,7 +31,7 @@ FLUSH_SECONDS = 10.0
 def open_trackers(names: Sequence[Tracker], folder: Path) -> list[Mirror]:
     """The trackers of a run whose artifact is `folder`; none on other processes than the first.
 
-    Errors: UserError where the package of one is not installed.
+    Errors: UserError for another name; ModuleNotFoundError where the package of one is not installed.
     """
     makers = {"tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow, "trackio": _trackio}
     if unknown := sorted(set(names) - set(makers)):
@@ -96,16 +95,19 @@ def _tensorboard(folder: Path) -> Mirror:
 
 def _wandb(folder: Path) -> Mirror:
     """A run of the project `jaxtrain`, its x-axis `step`."""
+    import wandb  # pyrefly: ignore[missing-import]
+
     identity = _identity(folder, "wandb", lambda: uuid4().hex)
     asked = {"project": PROJECT, "name": _name(folder), "id": identity, "dir": str(folder)}
-    run = _package("wandb").init(resume="allow", **asked)
+    run = wandb.init(resume="allow", **asked)
     run.define_metric("*", step_metric="step")
     return Mirror(lambda line: run.log({"step": line["step"], **numbers(line)}), run.finish)
 
 
 def _mlflow(folder: Path) -> Mirror:
     """A run of the experiment `jaxtrain`."""
-    mlflow = _package("mlflow")
+    import mlflow  # pyrefly: ignore[missing-import]
+
     client = mlflow.MlflowClient()
     found = client.get_experiment_by_name(PROJECT)
     experiment = found.experiment_id if found else client.create_experiment(PROJECT)
@@ -122,17 +124,11 @@ def _mlflow(folder: Path) -> Mirror:
 
 def _trackio(folder: Path) -> Mirror:
     """A run of the project `jaxtrain`."""
-    trackio = _package("trackio")
+    import trackio  # pyrefly: ignore[missing-import]
+
     name = _identity(folder, "trackio", lambda: f"{_name(folder)}-{uuid4().hex[:8]}")
     trackio.init(project=PROJECT, name=name, resume="allow")
     return Mirror(lambda line: trackio.log(numbers(line), step=line["step"]), trackio.finish)
-
-
-def _package(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise UserError(f"trackers: {name} is not installed; pip install 'jaxtrain[trackers]'") from error
 
 
 def _name(folder: Path) -> str:

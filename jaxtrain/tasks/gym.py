@@ -26,12 +26,9 @@ def gym(name: str, *, measured: int = 200, practised: int = 2_000, seed: int = 0
 
     Errors: UserError where there is none of that name, or it refuses the settings.
     """
-    try:
-        import reasoning_gym  # pyrefly: ignore[missing-import]
-        from reasoning_gym.dataset import ProceduralDataset  # pyrefly: ignore[missing-import]
-        from reasoning_gym.factory import DATASETS  # pyrefly: ignore[missing-import]
-    except ImportError:
-        raise UserError(f"{PREFIX}{name} needs reasoning-gym: `pip install 'jaxtrain[gym]'`") from None
+    import reasoning_gym  # pyrefly: ignore[missing-import]
+    from reasoning_gym.dataset import ProceduralDataset  # pyrefly: ignore[missing-import]
+    from reasoning_gym.factory import DATASETS  # pyrefly: ignore[missing-import]
 
     if name in DATASETS and DATASETS[name][0].score_answer is not ProceduralDataset.score_answer:
         raise UserError(

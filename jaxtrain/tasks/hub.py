@@ -24,12 +24,8 @@ def fetch(tasks: Sequence[Task], others: Others) -> str:
 
 def fetch_task(task: Task, folder: Path) -> None:
     """Write the task's rows, and those of its examples, as `.jsonl`."""
-    try:
-        import datasets  # pyrefly: ignore[missing-import]
-    except ImportError:
-        raise UserError(
-            "the hub needs the package datasets; install it with `pip install 'jaxtrain[eval]'`"
-        ) from None
+    import datasets  # pyrefly: ignore[missing-import]
+
     if task.hub is None:
         raise UserError(f"task {task.name} says no place on the hub; give the folder with its data")
     repository, config, split = task.hub

@@ -13,21 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxtrain.classify.words import NO_SPACES
+from jaxtrain.classify.words import NO_SPACES, plain_words, windows
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tasks.task import read_rows
 
 LONGEST, SHORTEST = 13, 8  # words
-_WORD = re.compile(rf"[{NO_SPACES}]|[^\W_{NO_SPACES}]+")
 _UNSPACED = re.compile(f"[{NO_SPACES}]")
 _EAST_ASIAN = "\u3040"  # of the scripts without spaces those from here on need fewer characters
 _NOT_TEXT = {"id", "ind", "label", "labels", "answer", "answerKey", "option1", "option2"}
-
-
-def plain_words(text: str) -> list[str]:
-    """Lower-case words without punctuation; an apostrophe or underscore ends a word. Of a script without
-    spaces each character."""
-    return _WORD.findall(text.lower())
 
 
 def item_texts(row: Any) -> Iterator[str]:
@@ -104,12 +97,9 @@ class Phrases:
                     yield phrase
 
     def _keys(self, words: list[str]) -> np.ndarray:
-        """A 64-bit key (wrapping polynomial) of each window of `SHORTEST` words; `find` verifies a hit."""
+        """A 64-bit key of each window of `SHORTEST` words; `found` verifies a hit."""
         numbers = np.fromiter((self._number.get(word, 0) for word in words), np.uint64, len(words))
-        windows = np.zeros(len(words) - SHORTEST + 1, np.uint64)
-        for k in range(SHORTEST):
-            windows = windows * np.uint64(0x9E3779B97F4A7C15) + numbers[k : k + len(windows)]
-        return windows
+        return windows(numbers, SHORTEST)
 
 
 def quoted(items: Sequence[Iterable[str]], documents: Iterable[str]) -> list[bool]:
