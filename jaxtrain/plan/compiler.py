@@ -23,16 +23,6 @@ from jaxtrain.runtime.mesh import AXES, MeshConfig
 from jaxtrain.runtime.progress import say
 
 PLUGINS = ("jax_plugins.xla_cuda13", "jax_plugins.xla_cuda12")
-# Of a multiprocessor: its shared memory, that of a block, its float32 units; level 2 cache, GHz, capability.
-HOPPER = (233472, 232448, 128, 52428800, 1.98, "major: 9 feature_extension: ACCELERATED_FEATURES")
-BLACKWELL = (233472, 232448, 128, 132644864, 1.965, "major: 10 feature_extension: ACCELERATED_FEATURES")
-GPUS = {
-    "a100": (108, 85100068864, 167936, 166912, 64, 41943040, 1.41, "major: 8 feature_extension: NONE"),
-    "h100": (132, 84942979072, *HOPPER),
-    "h200": (132, 151397597184, *HOPPER),
-    "b200": (148, 191514411008, *BLACKWELL),
-}
-"""Multiprocessors and bytes of memory; what XLA optimizes for (openxla/xla, gpu/target_config/specs)."""
 TARGET = """
 gpu_device_info {{
   threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152 core_count: {}
@@ -73,7 +63,7 @@ def missing(topology: Topology) -> str:
     """What has to be installed to compile for it, or ""."""
     if topology.chip.platform == "tpu":  # `devices` says it of libtpu, without which there is no plan
         return ""
-    if topology.chip.name not in GPUS:
+    if not topology.chip.xla:
         return f"a description of {topology.chip.name} for XLA, which publishes none"
     found = importlib.util.find_spec("jax_plugins") and any(map(importlib.util.find_spec, PLUGINS))
     return "" if found else "JAX's CUDA plugin: pip install -e '.[cuda]', in an environment of its own"
@@ -95,7 +85,7 @@ def devices(topology: Topology) -> list[Any]:
     chip = topology.chip
     if chip.platform == "gpu":
         nodes, each = (topology.devices // 8, 8) if topology.devices % 8 == 0 else (1, topology.devices)
-        target = TARGET.format(*GPUS[chip.name], int(chip.bandwidth), chip.device_kind)
+        target = TARGET.format(*chip.xla, int(chip.bandwidth), chip.device_kind)
         what = {"target_config": target, "topology": f"{nodes}x1x{each}"}
         return list(topologies.get_topology_desc(platform="cuda", **what).devices)
     name = ("tpu" if chip.name == "7x" else "") + topology.name.split(" x ")[-1]

@@ -6,7 +6,10 @@ No meter is read. Every figure is a Range of stated assumptions, to be printed a
 
 import os
 import re
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -34,38 +37,17 @@ GRID = Range(0.05, 0.4, 0.8)
 """kg CO2e of a kWh: nuclear or hydro; near the world's mean (Llama 3.1's model card implies 0.41); coal."""
 LOAD = Range(0.3, 0.7, 1.0)
 """Mean power of an accelerator over its thermal design power while a model runs on it."""
-DEVICES: dict[str, tuple[float | None, float | None]] = {
-    "H100 PCIe": (756e12, 350),
-    "A100 PCIe": (312e12, 300),
-    "TPU v5 lite": (197e12, None),
-    "TPU v6 lite": (918e12, None),
-    "TPU v3": (None, 262),
-    "TPU v4": (275e12, 192),
-    "TPU v5": (459e12, None),
-    "TPU7x": (2307e12 / 2, None),
-    "B200": (2250e12, 1000),
-    "H200": (989e12, 700),
-    "H100": (989e12, 700),
-    "A100": (312e12, 400),
-    "V100": (125e12, 300),
-    "L40S": (362e12, 350),
-    "L4": (121e12, 72),
-    "T4": (65e12, 70),
-    "A10": (125e12, 150),
-    "4090": (165.2e12, 450),
-    "3090": (71e12, 350),
-}
-"""By the words in the name of a device, those of more words first: dense bfloat16 (V100, T4: float16) FLOP/s
-of one (TPU7x: half a chip) and thermal design power in watts; None: not published. NVIDIA's data sheets
-without sparsity (SXM where not said), its white papers on Ada and GA102, Google Cloud's TPU pages and
-measured maxima."""
+DEVICES: dict[str, dict[str, Any]] = tomllib.loads(
+    Path(__file__).with_name("devices.toml").read_text("utf-8")
+)
+"""What is known of accelerators, by the words in the name of one."""
 
 
 def device(kind: str) -> tuple[float | None, float | None]:
     """FLOP/s and watts of a device by JAX's `device_kind`; None where they are not known."""
     words = set(re.split(r"[\s\-_]+", kind))
-    known = (figures for name, figures in DEVICES.items() if words.issuperset(name.split()))
-    return next(known, (None, None))
+    found = next((of for name, of in DEVICES.items() if words.issuperset(name.split())), {})
+    return found.get("flops"), found.get("watts")
 
 
 def cores() -> int:
