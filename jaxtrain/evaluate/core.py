@@ -26,30 +26,7 @@ from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.progress import say
 from jaxtrain.tasks.task import read_rows
 
-TASKS = (
-    "hellaswag_zeroshot",
-    "jeopardy",
-    "bigbench_qa_wikidata",
-    "arc_easy",
-    "arc_challenge",
-    "copa",
-    "commonsense_qa",
-    "piqa",
-    "openbook_qa",
-    "lambada_openai",
-    "hellaswag",
-    "winograd",
-    "winogrande",
-    "bigbench_dyck_languages",
-    "agi_eval_lsat_ar",
-    "bigbench_cs_algorithms",
-    "bigbench_operators",
-    "bigbench_repeat_copy_logic",
-    "squad",
-    "coqa",
-    "boolq",
-    "bigbench_language_identification",
-)
+TASKS = Path(__file__).with_name("core.txt").read_text().split()
 """The mean over fewer is not called CORE."""
 CHOICES, SCHEMA, LANGUAGE = "multiple_choice", "schema", "language_modeling"
 Row = dict[str, Any]
