@@ -166,12 +166,7 @@ def override(config: Any, arguments: list[str]) -> Any:
 
     The end of a field's name does where it is the end of no other: `--steps` for `--train.steps`.
     """
-    return _parse(type(config), arguments, config)
-
-
-def from_flags(kind: type, arguments: list[str]) -> Any:
-    """A config of `kind` from the command line alone; what has no default must be there."""
-    return _parse(kind, arguments)
+    return from_flags(type(config), arguments, config)
 
 
 def changed(config: Any, **values: Any) -> Any:
@@ -202,7 +197,8 @@ def _known(kind: type, default: Any = None) -> dict[str, fields.Field]:
     return {field.name: field for field in sorted(every, key=lambda field: field.settable)}
 
 
-def _parse(kind: type, arguments: list[str], default: Any = None) -> Any:
+def from_flags(kind: type, arguments: list[str], default: Any = None) -> Any:
+    """A config of `kind` from the command line; what `default` does not have must be there."""
     known = _known(kind, default)
     arguments = _with_switches([_whole_name(argument, known) for argument in arguments], known)
     flags = [argument.split("=")[0] for argument in arguments if re.match(r"--\w", argument)]

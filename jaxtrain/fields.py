@@ -177,7 +177,7 @@ def check(config: Any, prefix: str = "") -> None:
                 raise UserError(f"{name}{key} is {member:g}; it is {own}")
             if dataclasses.is_dataclass(member) and not isinstance(member, type):
                 check(member, f"{name}{key}.")
-    if isinstance(config, limits.Checked):
+    if hasattr(config, "check"):
         config.check()
 
 

@@ -4,12 +4,12 @@
     beta1: Decay                   at least 0, below 1
     evaluate_every: int            at least 0, as every number of this project of which nothing else is said
 
-A class with rules over several fields has a method `check()`.
+A class with rules over several fields has a method `check()`, whose UserError names the field and the remedy.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol, get_args, runtime_checkable
+from typing import Annotated, Any, get_args
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,6 @@ WholeSigned = Annotated[int, Limits(-math.inf)]
 """Any whole number."""
 
 ANY = Limits(-math.inf)
-
-
-@runtime_checkable
-class Checked(Protocol):
-    """A config with rules over several fields."""
-
-    def check(self) -> None:
-        """Errors: UserError naming the field and the remedy."""
 
 
 def of(hint: Any, unsaid: Limits) -> Limits:
