@@ -1,7 +1,7 @@
 """A mixture of experts: a router sends each token to a few MLPs. No token is ever dropped.
 
 Experts are spread over the `expert` axis, and so are the rows of a batch: tokens travel to their experts and
-back by all-to-all. Each device then multiplies its tokens, sorted by expert, with `jax.lax.ragged_dot`.
+back by all-to-all. Each device then multiplies its tokens, sorted by expert (`grouped.matmul`).
 
 B batch, T time, D model, F hidden, E experts, C choices of a token, G groups, M = B·T·C rows of this device,
 X devices of the `expert` axis, R = X·M rows that may come
@@ -17,6 +17,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec as P
 
+from jaxtrain.model import grouped
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.layers import MATMUL, MLP, Layout, add, gated, is_made, named_key, normal, project, zeros
 from jaxtrain.runtime import mesh as meshes
@@ -86,7 +87,7 @@ class Experts(nnx.Module):
                 ]
 
                 def matmul(x_R: jax.Array, weight: jax.Array, bias: jax.Array | None) -> jax.Array:
-                    out_R = checkpoint_name(jax.lax.ragged_dot(x_R, weight, counts_E), MATMUL)
+                    out_R = checkpoint_name(grouped.matmul(x_R, weight, counts_E), MATMUL)
                     if bias is None:
                         return out_R
                     return out_R + jnp.repeat(bias, counts_E, axis=0, total_repeat_length=len(x_R))
@@ -104,7 +105,9 @@ class Experts(nnx.Module):
             return jax.lax.psum(out_BTD, "tensor")
 
         specs = (rows, rows, rows, INTO, INTO, OUT, *BIASES[: len(biases)])
-        run = meshes.per_device(of_device, specs, layout.between)
+        # the types of Pallas calls do not say what varies over the mesh
+        check = meshes.platform() not in ("gpu", "cuda")
+        run = meshes.per_device(of_device, specs, layout.between, check=check)
 
         def mixed(inputs: tuple[jax.Array, ...], weights: list[Any]) -> jax.Array:
             return run(*inputs, *(weight[...].astype(x_BTD.dtype) for weight in weights))

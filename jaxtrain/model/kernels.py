@@ -116,7 +116,7 @@ def refusal(kernel: str, config: ModelConfig, window: int, length: int, packed: 
     odd_length = (length % 128 != 0, f"{length} tokens are no multiple of 128")
     not_nvidia = (platform not in ("gpu", "cuda"), f"it runs on NVIDIA, this is {platform}")
     unbound = (config.attention_softcap > 0, "it cannot bound scores (attention_softcap)")
-    width, widest = config.head_dim, 256 if meshes.is_hopper() else 128
+    width, widest = config.head_dim, 256 if meshes.capability() >= 9 else 128
     reasons = {
         "splash": [
             (platform != "tpu", f"it runs on TPU, this is {platform}"),
@@ -130,7 +130,7 @@ def refusal(kernel: str, config: ModelConfig, window: int, length: int, packed: 
         "cudnn": [
             not_nvidia,
             unbound,
-            (packed and not meshes.is_hopper(), "documents in a row need a Hopper GPU or newer"),
+            (packed and meshes.capability() < 9, "documents in a row need a Hopper GPU or newer"),
             (config.dtype == "float32", "it takes bfloat16 or float16, dtype is float32"),
             (width > widest, f"head_dim {width} is above {widest}"),
             (width % 8 != 0, f"head_dim {width} is no multiple of 8"),

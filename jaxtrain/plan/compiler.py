@@ -125,7 +125,8 @@ def compiled(program: Program) -> Compiled:
     # there is nothing to time kernels on
     options = {"xla_gpu_autotune_level": 0} if platform in ("gpu", "cuda") else {}
     try:
-        made = program.function.lower(*program.arguments).compile(compiler_options=options)
+        with _first_device():
+            made = program.function.lower(*program.arguments).compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -143,6 +144,18 @@ def compiled(program: Program) -> Compiled:
         seconds=time.perf_counter() - begun,
         flops=None if platform == "tpu" else _flops(text),
     )
+
+
+@contextmanager
+def _first_device() -> Iterator[None]:
+    """`jax.devices()` as on the planned machine: a Pallas kernel asks how many cores they have."""
+    real, mesh = jax.devices, jax.sharding.get_mesh()
+    if meshes.platform() in ("gpu", "cuda"):
+        jax.devices = lambda *_: list(mesh.devices.flat)
+    try:
+        yield
+    finally:
+        jax.devices = real
 
 
 def _flops(text: str) -> dict[str, float] | None:

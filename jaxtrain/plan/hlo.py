@@ -7,6 +7,7 @@ from collections import Counter
 from functools import cache
 
 from jaxtrain.model.config import seen_keys
+from jaxtrain.model.grouped import rows_of_a_tile
 
 ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
 OPENING = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
@@ -107,9 +108,20 @@ def _custom(rest: str, result: tuple[int, ...], operands: list[tuple[int, ...]])
         assert length == keys, "of whole rows"
         pairs = rows * heads * length * seen_keys(length, int(window[1]) if window else 0)
         return Counter({name: 2.0 * matmuls * pairs * width})
+    if name == "mosaic_gpu_v2":
+        return Counter({name: _grouped(result, operands)})
     if FREE.search(name):
         return Counter()
     raise UnknownCall(f"custom call {name!r}: no formula for its FLOPs in plan/hlo.py")
+
+
+def _grouped(result: tuple[int, ...], operands: list[tuple[int, ...]]) -> float:
+    """Of `model.grouped`'s kernels: every row once, and a tile for each border between two experts."""
+    (rows, inputs), *_ = (dims for dims in operands if len(dims) == 2)
+    (experts, _, _), *_ = (dims for dims in (result, *operands) if len(dims) == 3)
+    if len(result) == 3:  # the gradient of the matrices, tiles of 64 rows
+        return 2.0 * (rows + 64 * experts) * math.prod(result[1:])
+    return 2.0 * (rows + min(128, rows_of_a_tile(rows, experts)) * (experts - 1)) * inputs * result[1]
 
 
 def _dims(types: str) -> tuple[int, ...]:

@@ -117,14 +117,18 @@ def platform() -> str:
     return jax.default_backend() if device is None else device.platform
 
 
-def is_hopper() -> bool:
-    """Whether the GPUs of the mesh that is set, which may be planned for only, are Hopper or newer."""
+CAPABILITIES = {"A100": 8.0, "H100": 9.0, "H200": 9.0, "B200": 10.0, "B300": 10.3}
+"""NVIDIA's compute capability of GPUs that may be planned for."""
+
+
+def capability() -> float:
+    """Compute capability of the GPUs of the mesh that is set, which may be planned for only; 9: Hopper."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     kind = jax.devices()[0].device_kind if device is None else device.device_kind
     real = [one for one in jax.devices() if one.device_kind == kind and hasattr(one, "compute_capability")]
     if real:
-        return float(real[0].compute_capability) >= 9
-    return any(name in kind for name in ("H100", "H200", "B200", "B300"))
+        return float(real[0].compute_capability)
+    return next((value for name, value in CAPABILITIES.items() if name in kind), 0.0)
 
 
 def batch_rows() -> int:

@@ -17,6 +17,7 @@ from jaxtrain.model import cudnn_attention, kernels
 from jaxtrain.model.config import ModelConfig, seen_keys
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.plan import compiler, hardware, hlo
+from jaxtrain.plan.program import Memory, Program
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import BATCH, MeshConfig
 
@@ -119,3 +120,42 @@ class TestCompiled:
             text = step.lower(model, rows, rows).compile(compiler_options={"xla_gpu_autotune_level": 0})
         done = sum(hlo.flops(text.as_text()).values())
         assert 0.97 < done / (8 * 1024 * config.flops_per_token()) < 1.10
+
+    @pytest.mark.parametrize(("chip", "kernel"), [("h100", "mosaic_gpu_v2"), ("a100", "dot")])
+    def test_a_mixture_multiplies_a_row_once(self, chip: str, kernel: str) -> None:
+        """One block of Mixtral's size, forward and gradients: its FLOPs and its memory on one GPU."""
+        config = ModelConfig(
+            vocab_size=512,
+            layers=1,
+            d_model=4096,
+            heads=32,
+            kv_heads=8,
+            head_dim=128,
+            d_hidden=14336,
+            experts=8,
+            experts_per_token=2,
+            dtype="bfloat16",
+            max_length=4096,
+            attention="cudnn" if chip == "h100" else "blocks",
+        )
+        mesh = one_of(chip)
+        with jax.set_mesh(mesh):
+            model = meshes.abstract(lambda: Transformer(config, jax.random.key(0)), mesh)
+            rows = jax.ShapeDtypeStruct(
+                (1, 4096), jnp.int32, sharding=NamedSharding(mesh, P(BATCH, "context"))
+            )
+            step = jax.jit(jax.grad(lambda model, tokens, segments: model(tokens, segments).mean()))
+            made = compiler.compiled(
+                Program(
+                    name="step",
+                    function=step,
+                    arguments=(model, rows, rows),
+                    memory=Memory(weights=0, optimizer=0, batch=0),
+                    rows=1,
+                )
+            )
+        found = made.flops
+        experts = 3 * 2 * 3 * 4096 * 2 * 4096 * 14336
+        assert found is not None and found[kernel] >= experts
+        assert 0.97 < sum(found.values()) / (4096 * config.flops_per_token()) < 1.30
+        assert made.memory.peak < 80e9
