@@ -116,6 +116,8 @@ def _inputs(found: Outcome) -> dict[str, Any]:
 def _compared(one: Outcome) -> dict[str, Any]:
     return {
         "mesh": mesh_words(one),
+        "remat": one.work.model.remat,
+        "microbatches": one.work.config.train.microbatches,
         "fits": one.fits,
         "memory": one.memory.total,
         "seconds": one.seconds.value,

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jax.sharding import Mesh
-
 from jaxtrain import config as configs
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.plan import bill, compiler, search, show
@@ -31,7 +29,7 @@ class PlanConfig:
     slices: Count = 1
     """TPU slices, joined by the data centre's network."""
     sweep: bool = False
-    """Compare meshes of data, fsdp and tensor by formula, and compile the best."""
+    """Compare remat, micro-batches and meshes of data, fsdp and tensor by formula; compile the fastest."""
     json: bool = False
     """Print JSON."""
     price: float = 0.0
@@ -55,9 +53,9 @@ def plan(asked: PlanConfig, overrides: list[str]) -> str:
 def answer(config: Any, shape: ModelConfig, topology: Topology, asked: PlanConfig) -> dict[str, Any]:
     """Everything that is shown, as JSON values and ranges. shape: `work.shape_of(config)`."""
     swept = search.swept(config, shape, topology) if asked.sweep else []
-    best, why = search.answered(swept[0].work.config if swept else config, shape, topology)
-    if len(swept) > 1 and isinstance(best.mesh, Mesh) and not best.compiled:
-        best = search.compiled(best)
+    if swept and (best := search.fastest(swept)):
+        return bill.described(best, "", swept)
+    best, why = search.answered(config, shape, topology)
     return bill.described(best, why, swept)
 
 

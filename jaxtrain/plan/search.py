@@ -159,18 +159,28 @@ def _nearest(config: Any, shape: ModelConfig, topology: Topology) -> Outcome | N
 
 def neighbours(config: Any, shape: ModelConfig, topology: Topology) -> list[tuple[Any, Changes]]:
     """The config with other remat, micro-batches, meshes and rows; and the changes, fewest first."""
-    own = runs_as(config.train, shape).remat
-    remats: dict[str, Changes] = {"full": ("train.remat full",), own: ()}
+    remats = dict.fromkeys((runs_as(config.train, shape).remat, "full"))
     found = []
-    settings = itertools.product(_fewer(config), remats.items(), (1, 2, 4, 8))
-    for (rows, of_rows), (remat, of_remat), factor in settings:
-        parts = config.train.microbatches * factor
-        of_parts = (f"train.microbatches {parts}",) if factor > 1 else ()
-        for mesh, of_mesh in _meshes(config, shape, topology):
-            changed = configs.changed(rows, train__microbatches=parts, train__mesh=mesh)
-            changed = configs.changed(changed, train__remat=remat) if of_remat else changed
-            found.append((changed, of_rows + of_remat + of_parts + of_mesh))
+    for rows, of_rows in _fewer(config):
+        for parts, of_parts in _settings(rows, shape, remats, (1, 2, 4, 8)):
+            for mesh, of_mesh in _meshes(config, shape, topology):
+                changed = configs.changed(parts, train__mesh=mesh)
+                found.append((changed, of_rows + of_parts + of_mesh))
     return sorted(found, key=lambda one: len(one[1]))
+
+
+def _settings(
+    config: Any, shape: ModelConfig, remats: Iterable[str], factors: Iterable[float]
+) -> Iterator[tuple[Any, Changes]]:
+    """The config with each remat, and its micro-batches times each factor that leaves whole ones."""
+    own = runs_as(config.train, shape).remat
+    for remat, factor in itertools.product(remats, factors):
+        if (parts := config.train.microbatches * factor) != int(parts):
+            continue
+        changed = configs.changed(config, train__microbatches=int(parts))
+        changed = configs.changed(changed, train__remat=remat) if remat != own else changed
+        words = (f"train.remat {remat}",) * (remat != own)
+        yield changed, words + (f"train.microbatches {int(parts)}",) * (factor != 1)
 
 
 def _fewer(config: Any) -> Iterator[tuple[Any, Changes]]:
@@ -194,14 +204,42 @@ def _measured_all(
 
 
 def swept(config: Any, shape: ModelConfig, topology: Topology) -> list[Outcome]:
-    """Every mesh of data, fsdp and tensor by formula, the fastest that fits first."""
+    """Meshes of data, fsdp and tensor by formula, then of the best of them every remat and micro-batches.
+
+    The fastest first that leaves a tenth of the memory; of equally fast ones the surer.
+    """
+    limit = MARGIN * topology.chip.memory
+
+    def in_order(found: Iterable[Outcome]) -> list[Outcome]:
+        # of those that are expected as fast, what hides less behind arithmetic
+        rank = lambda o: (o.memory.total > limit, o.seconds.value, o.seconds.high, len(o.changes))  # noqa: E731
+        return sorted(found, key=rank)
+
     choices = _meshes(config, shape, topology)
-    settings = [(configs.changed(config, train__mesh=mesh), words) for mesh, words in choices]
-    found = list(_measured_all(settings, shape, topology))
-    if not found:
+    settings = ((configs.changed(config, train__mesh=mesh), words) for mesh, words in choices)
+    meshes = in_order(_measured_all(settings, shape, topology))
+    if not meshes:
         remedy = f"make the rows of a step a multiple of {topology.devices}"
         raise UserError(f"no mesh of {topology.name} cuts this model and its rows; {remedy}")
-    return sorted(found, key=lambda one: (not one.fits, one.seconds.value))
+    best, factors = meshes[0], [2.0**power for power in range(-6, 7)]
+    others = _settings(best.work.config, shape, ("none", "dots", "full"), factors)
+    changed = ((one, best.changes + words) for one, words in others if words)
+    return in_order([*meshes, *_measured_all(changed, shape, topology)])
+
+
+def fastest(found: list[Outcome]) -> Outcome | None:
+    """The first of a sweep that leaves a tenth of the memory; compiled where there is a compiler."""
+    limit = MARGIN * found[0].topology.chip.memory
+    for one in [one for one in found if one.memory.total <= limit][:TRIES]:
+        if not isinstance(one.mesh, Mesh):
+            return one
+        try:
+            if (made := compiled(one)).memory.total <= limit:
+                return made
+        except OutOfMemory:
+            pass
+        say(f"too little memory is left: {'; '.join(one.changes) or 'as the config says'}")
+    return None
 
 
 def _meshes(config: Any, shape: ModelConfig, topology: Topology) -> Iterator[tuple[MeshConfig, Changes]]:
