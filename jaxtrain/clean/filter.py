@@ -71,10 +71,16 @@ class Record:
         """What the filters measured; None where it cannot be told of this text."""
         self.replaced: Counter[str] = Counter()
         """Personal data by kind."""
+        self.reason = ""
+        """Why it is dropped; empty where it stays."""
         self.detail = ""
-        """What the reason to drop is about, such as the benchmark that is quoted."""
+        """What the reason is about, such as the benchmark that is quoted."""
         self._text: str | None = row["text"] if self.messages is None else None
         self._words: Words | None = None
+
+    @property
+    def keep(self) -> bool:
+        return not self.reason
 
     @property
     def text(self) -> str:
@@ -146,33 +152,19 @@ class Filter:
         return self.limits()
 
 
-def examine(record: Record, filters: Iterable[Filter]) -> str:
-    """The first reason to drop the record, or an empty string. All signals are measured in any case."""
-    reason = ""
+def examine(row: Row, filters: Iterable[Filter]) -> Record:
+    """The record behind all filters, with the first reason to drop it. Signals are measured in any case."""
+    record = Record(row)
     for step in filters:
         step.change(record)
         record.signals.update(step.measure(record))
-        reason = reason or step.judge(record) or ("" if record.text else "empty")
-    return reason
+        record.reason = record.reason or step.judge(record) or ("" if record.text else "empty")
+    return record
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What became of a text."""
-
-    keep: bool
-    reason: str
-    """Empty where kept, else why it was dropped."""
-    text: str
-    """As the filters leave it."""
-    signals: dict[str, float | None]
-
-
-def judge(text: str, *filters: Filter, language: str = "") -> Verdict:
+def judge(text: str, *filters: Filter, language: str = "") -> Record:
     """Pass one text through filters: clean, measure, and keep it or say why not."""
-    record = Record({"text": text, "language": language, "url": "", "license": ""})
-    reason = examine(record, filters)
-    return Verdict(keep=not reason, reason=reason, text=record.text, signals=record.signals)
+    return examine({"text": text, "language": language, "url": "", "license": ""}, filters)
 
 
 def read_texts(filter: str, paths: Iterable[str]) -> Iterator[str]:

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jaxtrain import engine
-from jaxtrain.clean import balance, dedup, turns
-from jaxtrain.clean.filter import Filter, Record, Row, examine
+from jaxtrain.clean import balance, dedup
+from jaxtrain.clean.filter import Filter, Row, examine
 from jaxtrain.clean.personal import KINDS
-from jaxtrain.conversation import MESSAGES, transcript
+from jaxtrain.conversation import MESSAGES, said, transcript
 from jaxtrain.document import PARQUET, parquet
 from jaxtrain.runtime.files import flush, publish
 
@@ -108,12 +108,11 @@ def _examine(shards: list[Shard], filters: Filters, task: dict[str, int]) -> dic
 
 
 def _result(row: Row, filters: tuple[Filter, ...]) -> Row:
-    record = Record(row)
-    reason = examine(record, filters)
+    record = examine(row, filters)
     return {
         "text": record.text,
         "language": record.language,
-        "reason": reason,
+        "reason": record.reason,
         "detail": record.detail,
         **{f"personal_{kind}": record.replaced[kind] for kind in KINDS},
         **record.signals,
@@ -128,8 +127,8 @@ def write_facts(shard: Shard, rows: list[Row], results: list[Row]) -> None:
     known = [sketch or nothing for sketch in sketches]
     compared = {"shingles": [sketch.shingles for sketch in known]}
     if shard.kind == "conversations":
-        answers = (turns.answers(result["messages"]) for result in results)
-        compared["answers"] = list(map(dedup.long_shingles, answers))
+        answers = ([said(m) for m in row["messages"] if m["role"] == "assistant"] for row in results)
+        compared["answers"] = [dedup.long_shingles("\n\n".join(of)) for of in answers]
     texts = (row["text"] if "text" in row else transcript(row["messages"]) for row in rows)
     columns = {
         "id": [int(row["id"], 16) for row in rows],

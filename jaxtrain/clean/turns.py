@@ -1,11 +1,10 @@
 """What is asked of the turns of a conversation."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtrain.clean.filter import Filter, Record
-from jaxtrain.conversation import Message, is_empty, order_fault, said
+from jaxtrain.conversation import is_empty, order_fault
 
 _REFUSAL = re.compile(r"(?i)\bas an AI(?: language model| assistant|,)|\bas a (?:large )?language model, I\b")
 
@@ -29,8 +28,3 @@ class Turns(Filter):
             return "turns out of order"
         spoken = (turn["content"] for turn in messages if turn["role"] == "assistant")
         return "" if self.refusals or not any(map(_REFUSAL.search, spoken)) else "refusal boilerplate"
-
-
-def answers(messages: Sequence[Message]) -> str:
-    """What the assistant says, as one text."""
-    return "\n\n".join(said(message) for message in messages if message["role"] == "assistant")

@@ -21,14 +21,13 @@ TALK = [
 ]
 
 
-def judged(messages: list) -> tuple[Record, str]:
-    record = Record(to_row(Conversation(id="0" * 16, messages=messages, source="chat")))
-    return record, examine(record, chat("en"))
+def judged(messages: list) -> Record:
+    return examine(to_row(Conversation(id="0" * 16, messages=messages, source="chat")), chat("en"))
 
 
 def test_tool_calls_stay_and_lose_personal_data() -> None:
-    found, reason = judged(TALK)
-    assert reason == ""
+    found = judged(TALK)
+    assert found.keep
     assert [message["content"] for message in found.messages] == [turn["content"] for turn in TALK]
     function = found.messages[1]["tool_calls"][0]["function"]
     assert json.loads(function["arguments"]) == ARGUMENTS | {"to": "<email>"}
@@ -37,9 +36,9 @@ def test_tool_calls_stay_and_lose_personal_data() -> None:
 
 
 def test_calls_without_answers_and_turns_without_words_are_dropped() -> None:
-    assert judged([*TALK[:2], TALK[3]])[1] == "turns out of order"
-    assert judged(TALK[:3])[1] == "no answer at the end"
+    assert judged([*TALK[:2], TALK[3]]).reason == "turns out of order"
+    assert judged(TALK[:3]).reason == "no answer at the end"
     empty = [TALK[0], {"role": "assistant", "content": ""}]
-    assert judged(empty)[1] == "empty turn"
+    assert judged(empty).reason == "empty turn"
     silent = [*TALK[:2], TALK[2] | {"content": ""}, TALK[3]]
-    assert judged(silent)[1] == "", "a tool may have nothing to say"
+    assert judged(silent).reason == "", "a tool may have nothing to say"
