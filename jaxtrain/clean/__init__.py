@@ -20,14 +20,14 @@ gibberish.py      filter: perplexity of characters
 classifier.py     filter: probabilities of a classifier
 personal.py       filter: addresses, numbers and keys replaced by placeholders
 dedup.py          exact and near duplicates
-substrings.py     repeated paragraphs, lines and passages
+substrings.py     repeated passages
 balance.py        held-out documents and the weights of the mixture
 census.py         what the records were like before and after
 write.py          what is kept, held out, dropped
 """
 
 from jaxtrain.clean.classifier import Classifier
-from jaxtrain.clean.filter import Filter, Range, Record, Verdict, judge, limit
+from jaxtrain.clean.filter import Filter, Range, Record, judge, limit
 from jaxtrain.clean.gibberish import Gibberish
 from jaxtrain.clean.language import Language
 from jaxtrain.clean.lists import BlockedUrls, License, ListedWords, Quotes
@@ -37,7 +37,7 @@ from jaxtrain.clean.text import Boilerplate, C4Lines, Normalize
 from jaxtrain.clean.turns import Turns
 from jaxtrain.clean.writing import Writing
 
-__all__ = ["Filter", "Range", "Record", "Verdict", "judge", "limit"]
+__all__ = ["Filter", "Range", "Record", "judge", "limit"]
 __all__ += ["chat", "code", "prose", "web"]
 __all__ += ["Boilerplate", "C4Lines", "Normalize", "Personal"]
 __all__ += ["C4", "Code", "FineWeb", "GopherQuality", "GopherRepetition", "Turns", "Writing"]

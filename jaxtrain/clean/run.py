@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,10 +49,6 @@ class CleanConfig(Stage):
     similarity: float = dedup.SIMILARITY
     """Least Jaccard similarity (0 to 1) of the word 5-grams of near duplicates; of conversations that of all
     turns and that of the answers alone, so an answer of fewer than five words makes none."""
-    repeated_paragraphs: bool = False
-    """Paragraphs of five words or more that stood before are cut out."""
-    repeated_lines: bool = False
-    """Lines of five words or more that stood before are cut out."""
     repeated_words: int = 0
     """Passages of this many words or more that stood before are cut out; 0: none, 50: usual."""
     heldout_bytes: int = 400_000
@@ -94,10 +90,10 @@ def _write(config: CleanConfig, folder: Path) -> artifact.Counts:
         for facts in both:
             facts.drop_near(config.similarity)
     census.step("near duplicates removed", _left(both))
-    for name, units in _repeats(config):
-        with _timed(f"repeated {name}"):
-            substrings.cut_repeats(documents, units)
-        census.step(f"repeated {name} removed", _left(both))
+    if config.repeated_words:
+        with _timed("repeated passages"):
+            substrings.cut_repeats(documents, config.repeated_words)
+        census.step("repeated passages removed", _left(both))
     for facts in both:
         _tell(config, facts)
     with _timed("hold out"):
@@ -168,15 +164,6 @@ def _tell(config: CleanConfig, facts: Facts) -> None:
             )
         if 2 * kept < records:
             say(f"clean: {source} LOSES MORE THAN HALF; look at dropped/{source}.parquet and its `filters`")
-
-
-def _repeats(config: CleanConfig) -> Iterator[tuple[str, Callable[[str], substrings.Units]]]:
-    if config.repeated_paragraphs:
-        yield "paragraphs", substrings.parts_between("\n\n")
-    if config.repeated_lines:
-        yield "lines", substrings.parts_between("\n")
-    if config.repeated_words:
-        yield "passages", substrings.runs_of(config.repeated_words)
 
 
 def _hold_out(config: CleanConfig, documents: Facts) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Passages that stood before: repeated paragraphs, lines, and runs of 50 words or more, cut out of texts.
+"""Passages that stood before, runs of so many words or more, cut out of texts.
 
 Lee et al. 2022 (arXiv 2107.06499) find repeated runs with a suffix array; here every run of n words has a
 64-bit key, and a key that is seen again is a repeat. The first place, in the order in which copies
@@ -6,57 +6,33 @@ are preferred, keeps its text. Keys are sorted a part at a time: memory is bound
 (400 MB), the working folder takes 16 bytes a word.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jaxtrain.classify.words import windows, word_hashes, word_spans
+from jaxtrain.classify.words import windows, word_spans
 from jaxtrain.clean.shards import Facts
 from jaxtrain.document import PARQUET
 
 PART = 1 << 23  # keys in memory at once
-LEAST_WORDS = 5  # of a line or paragraph; shorter ones are headings and answers, and may come again
 REASON = "repeated passages"
-Units = tuple[np.ndarray, np.ndarray]
-"""Keys (uint64) of the units of a text, and their places in it (int64[n, 2], characters)."""
 
 
-def runs_of(length: int) -> Callable[[str], Units]:
-    """Every run of `length` words as a unit."""
-
-    def units(text: str) -> Units:
-        hashes, spans = word_spans(text)
-        keys = windows(hashes, length)
-        return keys, np.stack([spans[: len(keys), 0], spans[length - 1 :, 1]], axis=1)
-
-    return units
+def runs(text: str, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of every run of `length` words its key (uint64) and its place in the text (int64[n, 2], characters)."""
+    hashes, spans = word_spans(text)
+    keys = windows(hashes, length)
+    return keys, np.stack([spans[: len(keys), 0], spans[length - 1 :, 1]], axis=1)
 
 
-def parts_between(mark: str) -> Callable[[str], Units]:
-    """Lines (mark: newline) or paragraphs (two) of five words or more."""
-
-    def units(text: str) -> Units:
-        keys, spans, start = [], [], 0
-        for part in text.split(mark):
-            end = start + len(part)
-            if len(hashes := word_hashes(part)) >= LEAST_WORDS:
-                keys.append(windows(hashes, len(hashes))[0])
-                spans.append((start, min(end + len(mark), len(text))))
-            start = end + len(mark)
-        return np.array(keys, np.uint64), np.array(spans, np.int64).reshape(-1, 2)
-
-    return units
-
-
-def cut_repeats(facts: Facts, units: Callable[[str], Units]) -> None:
-    """Cut repeated units out of the documents that are alive; one that has less than half left is dropped."""
+def cut_repeats(facts: Facts, length: int) -> None:
+    """Cut repeated runs out of the documents that are alive; one that has less than half left is dropped."""
     rank_R = np.empty(len(facts.order_R), np.int64)
     rank_R[facts.order_R] = np.arange(len(rank_R))
     folder = facts.shards[0].working / "repeats" if facts.shards else Path()
-    repeated = _repeated(folder, facts, rank_R, units)
+    repeated = _repeated(folder, facts, rank_R, length)
     begins = np.searchsorted(repeated, np.arange(len(rank_R) + 1) << 32)
     for shard, start, end in zip(facts.shards, facts.starts_S, facts.starts_S[1:], strict=False):
         ranks = rank_R[start:end]
@@ -66,7 +42,7 @@ def cut_repeats(facts: Facts, units: Callable[[str], Units]) -> None:
         for i, rank in enumerate(ranks.tolist()):
             if begins[rank + 1] == begins[rank]:
                 continue
-            _, spans = units(texts[i])
+            _, spans = runs(texts[i], length)
             kept = _without(texts[i], spans[repeated[begins[rank] : begins[rank + 1]] & 0xFFFFFFFF])
             if len(kept) < len(texts[i]) / 2:
                 facts.reason_R[start + i] = REASON
@@ -76,14 +52,14 @@ def cut_repeats(facts: Facts, units: Callable[[str], Units]) -> None:
         pq.write_table(pa.table({"text": pa.array(texts, pa.string())}), shard.file("cut"), **PARQUET)
 
 
-def _repeated(folder: Path, facts: Facts, rank_R: np.ndarray, units: Callable[[str], Units]) -> np.ndarray:
-    """The places (rank << 32 | number of the unit), sorted, whose key stands at an earlier place."""
+def _repeated(folder: Path, facts: Facts, rank_R: np.ndarray, length: int) -> np.ndarray:
+    """The places (rank << 32 | number of the run), sorted, whose key stands at an earlier place."""
     folder.mkdir(exist_ok=True)
     parts = max(1, int(facts.bytes_R[facts.alive_R].sum()) // 4 // PART)  # hardly a word has fewer bytes
     files = [(folder / f"{part}.units").open("wb") for part in range(parts)]
     for shard, start in zip(facts.shards, facts.starts_S, strict=False):
         for row, text in enumerate(shard.examined()["text"].to_pylist(), start):
-            keys, _ = units(text if facts.reason_R[row] == "" else "")
+            keys, _ = runs(text if facts.reason_R[row] == "" else "", length)
             places = np.arange(len(keys)) + (rank_R[row] << 32)
             pairs = np.stack([keys, places.view(np.uint64)], axis=1)
             for part, file in enumerate(files):

@@ -1,4 +1,4 @@
-"""Repeated passages, lines and paragraphs, against a search of all places by hand."""
+"""Repeated passages, against a search of all places by hand."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def test_a_run_of_fifty_words_is_cut_from_the_later_text_and_49_stay(tmp_path):
         f"Third {words(1000, 49)} and {words(4000, 30)}",
     ]
     facts = facts_of(tmp_path, texts)
-    substrings.cut_repeats(facts, substrings.runs_of(50))
+    substrings.cut_repeats(facts, 50)
     after = texts_after(facts)
     assert after[0] == texts[0] and after[2] == texts[2]
     assert after[1] == f"Second {words(2000, 80)}. ! Then {words(3000, 80)}"
@@ -47,20 +47,8 @@ def test_a_run_of_fifty_words_is_cut_from_the_later_text_and_49_stay(tmp_path):
 
 def test_a_text_that_is_mostly_repeated_is_dropped_with_its_reason(tmp_path):
     facts = facts_of(tmp_path, [words(0, 100), f"New words {words(0, 99)}"])
-    substrings.cut_repeats(facts, substrings.runs_of(50))
+    substrings.cut_repeats(facts, 50)
     assert facts.reason_R.tolist() == ["", substrings.REASON]
-
-
-def test_lines_and_paragraphs(tmp_path):
-    line = "Subscribe to our letter for more of this."
-    body = "\n".join(f"This is sentence number {i} of the text that is read." for i in range(5))
-    texts = [
-        f"{body}\n{line}\nEnd.",
-        f"{line}\nOther words stand here, number 1 to 9.\nAnd as many there again.\nEnd.",
-    ]
-    facts = facts_of(tmp_path, texts)
-    substrings.cut_repeats(facts, substrings.parts_between("\n"))
-    assert texts_after(facts) == [texts[0], texts[1].removeprefix(line + "\n")]  # "End." is too short
 
 
 def test_it_is_the_same_in_many_parts(tmp_path, monkeypatch):
@@ -70,7 +58,7 @@ def test_it_is_the_same_in_many_parts(tmp_path, monkeypatch):
         monkeypatch.setattr(substrings, "PART", part)
         folder = tmp_path / str(part)
         facts = facts_of(folder, texts)
-        substrings.cut_repeats(facts, substrings.runs_of(50))
+        substrings.cut_repeats(facts, 50)
         results.append((texts_after(facts), facts.reason_R.tolist()))
     assert results[0] == results[1]
     assert results[0][0] != texts
@@ -89,7 +77,7 @@ def test_places_are_those_found_by_hand(tmp_path_factory, texts):
             seen.add(run)
     folder = tmp_path_factory.mktemp("repeats")
     facts = facts_of(folder, texts)
-    found = substrings._repeated(folder / "r", facts, np.arange(len(texts)), substrings.runs_of(length))
+    found = substrings._repeated(folder / "r", facts, np.arange(len(texts)), length)
     assert found.tolist() == sorted(expected)
 
 
