@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from jaxtrain.classify.words import scatter, windows, word_hashes
 
@@ -21,13 +23,11 @@ SIMILARITY = 0.75
 _CHUNK = 1024  # shingles hashed at once: 112 hashes of each fit into a core's cache
 
 
-def _permutations() -> tuple[np.ndarray, np.ndarray]:
-    """x -> a x + b modulo 2^32, a odd: one permutation a hash."""
-    numbers = np.random.Generator(np.random.PCG64(1)).integers(0, 1 << 32, (2, BANDS * ROWS, 1), np.uint32)
-    return numbers[0] | np.uint32(1), numbers[1]
-
-
-_FACTORS, _OFFSETS = _permutations()
+# x -> a x + b modulo 2^32, a odd: one permutation a hash.
+_FACTORS, _OFFSETS = np.random.Generator(np.random.PCG64(1)).integers(
+    0, 1 << 32, (2, BANDS * ROWS, 1), np.uint32
+)
+_FACTORS |= np.uint32(1)
 _POWERS = np.uint64(0x9E3779B97F4A7C15) ** np.arange(ROWS, dtype=np.uint64)
 
 
@@ -132,17 +132,7 @@ def _candidates(keys: np.ndarray, alive: np.ndarray) -> np.ndarray:
 
 
 def components(rows: int, one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """The first row of the connected component of each row, where `one[i]` and `two[i]` are connected.
-
-    Union-find without a loop over rows: every root takes the least root it is connected to, then all paths
-    are halved until they are one step long; the number of rounds is about the logarithm of the longest path.
-    """
-    root = np.arange(rows)
-    while True:
-        low, high = np.minimum(root[one], root[two]), np.maximum(root[one], root[two])
-        open_ = low != high
-        if not open_.any():
-            return root
-        np.minimum.at(root, high[open_], low[open_])
-        while not np.array_equal(up := root[root], root):
-            root = up
+    """The first row of the connected component of each row, where `one[i]` and `two[i]` are connected."""
+    graph = coo_array((np.ones(len(one), bool), (one, two)), (rows, rows))
+    labels = connected_components(graph, directed=False)[1]
+    return np.unique(labels, return_index=True)[1][labels]
