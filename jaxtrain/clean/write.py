@@ -1,7 +1,6 @@
 """What clean writes of one source: kept, held out, dropped; and what it counts."""
 
-from collections import Counter
-from contextlib import ExitStack
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -30,54 +29,48 @@ def write_source(
     record = Document if kind == "documents" else Conversation
     columns = schema(record, dict.fromkeys(signal_names(facts.filters), pa.float32()))
     redacted: Counter[str] = Counter(dict.fromkeys(personal.KINDS, 0))
-    quoted: Counter[str] = Counter()
-    licenses_in: Counter[str] = Counter()
-    licenses: Counter[str] = Counter()
-    languages: Counter[str] = Counter()
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     own = facts.rows_of(source)
     heldout_R, kept_R, dropped_R = facts.heldout_R, facts.alive_R & ~facts.heldout_R, ~facts.alive_R
     sizes_R2 = np.stack([facts.bytes_in_R, facts.bytes_R], axis=1)
     held_path = folder / "heldout" / file
-    held_path.unlink(missing_ok=True)  # of a killed run
-    with ExitStack() as files:
-        kept = files.enter_context(TableWriter(folder / kind / file, columns))
-        dropped = files.enter_context(TableWriter(folder / "dropped" / file, DROPPED))
-        is_held = heldout_R[own].any()
-        held = files.enter_context(TableWriter(held_path, columns)) if is_held else None
+    with (
+        TableWriter(folder / kind / file, columns) as kept,
+        TableWriter(held_path, columns) as held,
+        TableWriter(folder / "dropped" / file, DROPPED) as dropped,
+    ):
         for shard, rows in facts.each_shard(source):
             collected, examined = shard.collected(), shard.examined()
-            cleaned = _cleaned(collected, examined)
+            # What examining changed or added stands for what was collected.
+            tables = [dict(zip(of.column_names, of.columns, strict=True)) for of in (collected, examined)]
+            cleaned = pa.table(tables[0] | tables[1])
             staying = cleaned.filter(pa.array(kept_R[rows]))
             kept.write(staying)
-            if held is not None:
-                held.write(cleaned.filter(pa.array(heldout_R[rows])))
+            held.write(cleaned.filter(pa.array(heldout_R[rows])))
             dropped.write(_dropped(shard, rows, facts, collected, examined).filter(pa.array(dropped_R[rows])))
             census.count(source, examined, sizes_R2[rows], kept_R[rows])
-            licenses_in.update(collected["license"].to_pylist())
-            licenses.update(staying["license"].to_pylist())
-            languages.update(staying["language"].to_pylist())
+            counts["collected"].update(collected["license"].to_pylist())
+            for name in ("license", "language"):
+                counts[name].update(staying[name].to_pylist())
             remaining = examined.filter(pa.array(~dropped_R[rows]))
             redacted.update({name: pc.sum(remaining[f"personal_{name}"]).as_py() or 0 for name in redacted})
-            quoted.update(examined["detail"].filter(pc.equal(examined["reason"], QUOTED)).to_pylist())
+            quotes = examined["detail"].filter(pc.equal(examined["reason"], QUOTED))
+            counts["quoted"].update(quotes.to_pylist())
+    if not held.rows:
+        held_path.unlink()
     funnel = {
         "in": own.stop - own.start,
         "kept": kept.rows,
-        "heldout": int(heldout_R[own].sum()),
+        "heldout": held.rows,
         "dropped": dict(sorted(Counter(facts.reason_R[own][dropped_R[own]].tolist()).items())),
-        "licenses": {found: [count, licenses[found]] for found, count in sorted(licenses_in.items())},
-        "languages": dict(sorted(languages.items())),
+        "licenses": {of: [n, counts["license"][of]] for of, n in sorted(counts["collected"].items())},
+        "languages": dict(sorted(counts["language"].items())),
         "bytes_in": int(facts.bytes_in_R[own].sum()),
         "bytes_kept": int(facts.bytes_R[own][kept_R[own]].sum()),
         "bytes_heldout": int(facts.bytes_R[own][heldout_R[own]].sum()),
     }
-    assert funnel["in"] == kept.rows + funnel["heldout"] + dropped.rows, source
-    return funnel, dict(redacted), quoted
-
-
-def _cleaned(collected: pa.Table, examined: pa.Table) -> pa.Table:
-    """The collected columns, with those that examining changed or added."""
-    tables = [{name: table[name] for name in table.column_names} for table in (collected, examined)]
-    return pa.table(tables[0] | tables[1])
+    assert funnel["in"] == kept.rows + held.rows + dropped.rows, source
+    return funnel, dict(redacted), counts["quoted"]
 
 
 def _dropped(shard: Shard, rows: slice, facts: Facts, collected: pa.Table, examined: pa.Table) -> pa.Table:
