@@ -3,14 +3,10 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from jaxtrain.collect.source import FileSource, Item, Step
-from jaxtrain.collect.works import ENDS, read_works
+from jaxtrain.collect.works import ENDS, TextSource, Work
 from jaxtrain.document import Document
-from jaxtrain.formats.files import Unread, shown
 
 MIN_BYTES, MAX_BYTES = 8_000, 20_000  # of a section: short chapters are joined, long ones cut at a paragraph
 HEADING = re.compile(
@@ -23,7 +19,7 @@ _SENTENCE = re.compile(r"(?<=[.!?…。！？])[\"'”’»)\]]*\s+|(?<=[。！�
 
 
 @dataclass(frozen=True, kw_only=True)
-class BookSource(FileSource):
+class BookSource(TextSource):
     """Works long enough to have chapters: a document a section of 8 to 20 kB, with the url of its work."""
 
     ends: ClassVar = ENDS
@@ -31,25 +27,20 @@ class BookSource(FileSource):
     license: str = "public-domain"
     """SPDX identifier, or `public-domain`."""
 
-    def read_file(self, path: Path, unread: Unread) -> Iterator[Item]:
-        for work in read_works(path, unread, self.encoding):
-            run = partial(_sections_of, work, self, shown(path))
-            yield Step(f"work {work['number']}", run, len(work["text"]))
-
-
-def _sections_of(work: dict[str, Any], source: BookSource, file: str) -> Iterator[Document]:
-    # Many books have one title, and many authors.
-    url = str(work.get("url") or work.get("id") or f"{file}: {work.get('title') or work['number']}")
-    for number, text in enumerate(sections(work["text"]), 1):
-        yield source.document(
-            f"{url}\0{number}\0{text}",
-            text,
-            url=url,
-            language=work["language"],
-            license=source.license,
-            created=str(work.get("first_edition") or ""),
-            meta={**work["meta"], "section": number},
-        )
+    def documents(self, work: Work, file: str) -> Iterator[Document]:
+        """The sections of one work in the file of this name."""
+        # Many books have one title, and many authors.
+        url = str(work.get("url") or work.get("id") or f"{file}: {work.get('title') or work['number']}")
+        for number, text in enumerate(sections(work["text"]), 1):
+            yield self.document(
+                f"{url}\0{number}\0{text}",
+                text,
+                url=url,
+                language=work["language"],
+                license=self.license,
+                created=str(work.get("first_edition") or ""),
+                meta={**work["meta"], "section": number},
+            )
 
 
 def sections(text: str) -> list[str]:

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from jaxtrain.collect.source import FileSource
+from jaxtrain.collect.source import FileSource, Step
 from jaxtrain.document import Document
 from jaxtrain.formats.encoding import codec, decode
 from jaxtrain.formats.epub import read_epub, read_tei
@@ -38,28 +39,31 @@ class TextSource(FileSource):
 
     ends: ClassVar = ALONE
 
-    def read_file(self, path: Path, unread: Unread) -> Iterator[Document]:
-        for work in read_works(path, unread, self.encoding):
-            yield self.document(
-                f"{shown(path)}\0{work['number']}\0{work['text']}",
-                work["text"].strip("\n"),
-                url=str(work.get("url") or shown(path)),
-                language=work["language"],
-                license=self.license,
-                meta=work["meta"],
-            )
+    def read_file(self, path: Path, unread: Unread) -> Iterator[Step]:
+        """A step for each work; one without text is counted."""
+        for number, work in enumerate(_works(path, unread, codec(self.encoding)), 1):
+            if not isinstance(work.get("text"), str) or not work["text"].strip():
+                unread["a work without text"] += 1
+                continue
+            language = re.split("[-_]", str(work.get("language") or work.get("lang") or ""))[0].lower()
+            work |= {
+                "number": number,
+                "language": _SHORT.get(language, language if len(language) == 2 else ""),
+                "meta": {key: work[key] for key in ("title", "author") if work.get(key)},
+            }
+            run = partial(self.documents, work, shown(path))
+            yield Step(f"work {number}", run, len(work["text"]))
 
-
-def read_works(path: Path, unread: Unread, encoding: str) -> Iterator[Work]:
-    """The works of one file; one without text is counted."""
-    for number, work in enumerate(_works(path, unread, codec(encoding)), 1):
-        if not isinstance(work.get("text"), str) or not work["text"].strip():
-            unread["a work without text"] += 1
-            continue
-        language = re.split("[-_]", str(work.get("language") or work.get("lang") or ""))[0].lower()
-        language = _SHORT.get(language, language if len(language) == 2 else "")
-        meta = {key: work[key] for key in ("title", "author") if work.get(key)}
-        yield {**work, "number": number, "language": language, "meta": meta}
+    def documents(self, work: Work, file: str) -> Iterator[Document]:
+        """Those of one work in the file of this name."""
+        yield self.document(
+            f"{file}\0{work['number']}\0{work['text']}",
+            work["text"].strip("\n"),
+            url=str(work.get("url") or file),
+            language=work["language"],
+            license=self.license,
+            meta=work["meta"],
+        )
 
 
 def _works(path: Path, unread: Unread, encoding: str) -> Iterable[Work]:
