@@ -28,7 +28,6 @@ from jaxtrain.runtime.errors import UserError
 
 COMMON_CRAWL = "https://data.commoncrawl.org"
 MOST_DELAY = 10  # seconds between two requests that a robots.txt may ask for
-_CRAWL_DELAY = re.compile(r"(\s*crawl-delay\s*:)([^#]*)", re.I)
 _HREF = re.compile(r"""\bhref\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]+)""", re.I)
 _DATE = "1970-01-01T00:00:00Z"  # the same crawl gives the same bytes: when it was made is in the file system
 
@@ -54,19 +53,19 @@ class CommonCrawlSource(Source):
 
     def fetch(self, unread: Unread) -> None:
         """Get the files that are not there yet; one that cannot be had is counted."""
-        for path, file in self._paths():
+        for url, file in self._files():
             try:
-                fetch(f"{self.server.rstrip('/')}/{path}", file, self.politeness)
+                fetch(url, file, self.politeness)
             except Refused as error:
                 unread[f"{file.name}: {error}"] += 1
 
     def read(self, unread: Unread) -> Iterator[Item]:
         web = WebSource(name=self.name, paths=())
-        for _, file in self._paths():
+        for _, file in self._files():
             if file.exists():
                 yield Step(file.name, partial(web.read_file, file, unread), file.stat().st_size)
 
-    def _paths(self) -> list[tuple[str, Path]]:
+    def _files(self) -> list[tuple[str, Path]]:
         """Where each file is on the server, and here."""
         server, folder = self.server.rstrip("/"), Path(self.folder) / self.crawl
         listing = folder / f"{self.kind}.paths.gz"
@@ -76,7 +75,8 @@ class CommonCrawlSource(Source):
                 paths = [line.strip() for line in lines if line.strip()]
         except (Refused, OSError, EOFError, ValueError, zlib.error) as error:
             raise UserError(f"source {self.name!r}: no list of {self.crawl} at {server} ({error})") from error
-        return [(path, folder / Path(path).name) for path in paths[self.first :][: self.count]]
+        chosen = paths[self.first :][: self.count]
+        return [(f"{server}/{path}", folder / Path(path).name) for path in chosen]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +129,8 @@ def crawl(source: SiteSource, file: Path) -> None:
             if not rules.can_fetch(AGENT, url):
                 reasons["robots.txt does not allow it"] += 1
                 continue
-            time.sleep(max(source.politeness.pause, float(rules.crawl_delay(AGENT) or 0)))
+            wished = min(MOST_DELAY, int(rules.crawl_delay(AGENT) or 0))
+            time.sleep(max(source.politeness.pause, wished))
             asked += 1
             try:
                 status, at, kind, body = get(url, source.politeness, MAX_RECORD, hosts)
@@ -157,15 +158,17 @@ def _rules(robots: str, politeness: Politeness, hosts: set[str]) -> RobotFilePar
         status, body = 503, b""
     rules.disallow_all = status >= 500
     text = body.decode("utf-8", "replace") if status == 200 else ""
-    rules.parse(_CRAWL_DELAY.sub(_bounded, line) for line in text.splitlines())
+    rules.parse(filter(_is_rule, text.splitlines()))
     return rules
 
 
-def _bounded(line: re.Match[str]) -> str:
-    """A delay that the parser understands, of at most ten seconds."""
-    digits = line[2].strip()
-    is_number = digits.isascii() and digits.isdigit()
-    return f"{line[1]} {min(int(digits[:9]), MOST_DELAY)}" if is_number else line[1]
+def _is_rule(line: str) -> bool:
+    """Whether Python's parser can read it: a delay of `²` or a path of `//[` would end it."""
+    try:
+        RobotFileParser().parse(["User-agent: *", line])
+    except ValueError:
+        return False
+    return True
 
 
 def _links(body: bytes, base: str) -> list[str]:

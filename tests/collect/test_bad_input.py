@@ -238,7 +238,8 @@ class Site(BaseHTTPRequestHandler):
         }
         match self.path:
             case "/robots.txt":
-                self.answer(b"User-agent: *\nDisallow: /private\n", "text/plain")
+                odd = b"Crawl-delay: \xc2\xb2\nRequest-rate: \xc2\xb2/1\nAllow: //[\n"
+                self.answer(b"User-agent: *\n" + odd + b"Disallow: /private\n", "text/plain")
             case "/gone":
                 self.send_error(404)
             case "/stalls":
