@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
+from itertools import accumulate
+from operator import or_
 from pathlib import Path
 
 from jaxtrain.collect.source import Item, Source
@@ -44,7 +46,8 @@ LICENSES = (  # words near the beginning of a licence file, the more special fir
 )
 MAX_FILE_BYTES, HEAD = 400_000, 1000
 ATTRIBUTES, MOST_ATTRIBUTES = ".gitattributes", 100_000  # bytes that are read of one
-LINGUIST = {"linguist-generated": "generated", "linguist-vendored": "vendored"}
+# `linguist-generated`, `linguist-generated=true`, `-linguist-generated`, `linguist-generated=false`
+_SAID = re.compile(r"(?<!\S)(-?)linguist-(generated|vendored)(?:=(\S*))?(?!\S)")
 _ANY = None
 """In a pattern: any number of folders, `**`."""
 Pattern = list[re.Pattern[str] | None]
@@ -169,18 +172,11 @@ def _attribute_lines(path: Path) -> list[tuple[Pattern, dict[str, bool]]]:
         return []
     lines = []
     for line in path.read_bytes()[:MOST_ATTRIBUTES].decode("utf-8", "replace").splitlines():
-        pattern, *words = line.split() or [""]
-        said = dict(filter(None, map(_said, words)))
+        pattern, words = [*line.split(None, 1), "", ""][:2]
+        said = {n: not off and value not in ("false", "0", "no") for off, n, value in _SAID.findall(words)}
         if said and not pattern.startswith(("#", "[attr]")):
             lines.append((_pattern(pattern.strip('"')), said))
     return lines
-
-
-def _said(word: str) -> tuple[str, bool] | None:
-    """`linguist-generated`, `linguist-generated=true`, `-linguist-generated`, `linguist-generated=false`."""
-    name, _, value = word.lstrip("-").partition("=")
-    is_so = not word.startswith("-") and value not in ("false", "0", "no")
-    return (LINGUIST[name], is_so) if name in LINGUIST else None
 
 
 def _pattern(text: str) -> Pattern:
@@ -196,14 +192,12 @@ def _pattern(text: str) -> Pattern:
 
 
 def _matches(pattern: Pattern, names: list[str]) -> bool:
-    """Whether the pattern fits all the names; each is looked at once for each part that may be next."""
-    states = {0}
-    for name in [*names, None]:
-        for state in sorted(states):
-            while state < len(pattern) and pattern[state] is _ANY:  # a `**` may stand for no folder
-                state += 1
-                states.add(state)
-        if name is not None:
-            parts = [(state, pattern[state]) for state in states if state < len(pattern)]
-            states = {n if part is _ANY else n + 1 for n, part in parts if part is _ANY or part.match(name)}
-    return len(pattern) in states
+    """Whether the pattern fits all the names; each part is compared with each name once."""
+    fits = [True] + [False] * len(names)  # how many of the names the parts up to here may stand for
+    for part in pattern:
+        if part is _ANY:
+            fits = list(accumulate(fits, or_))
+        else:
+            pairs = zip(fits, names, strict=False)
+            fits = [False, *(fit and bool(part.match(name)) for fit, name in pairs)]
+    return fits[-1]
