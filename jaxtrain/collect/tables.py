@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import fsspec
 
@@ -53,8 +53,7 @@ class TableSource(FileSource):
                 raise UserError(f"source {self.name!r}: {url} cannot be reached ({error})") from error
             if not matches:
                 raise UserError(f"source {self.name!r}: no file at {url}")
-            protocol = url.partition("://")[0]
-            yield from (match if is_url(match) else f"{protocol}://{match}" for match in matches)
+            yield from map(filesystem.unstrip_protocol, matches)
 
     def read_file(self, path: Path | str, unread: Unread) -> Iterator[Item]:
         fixed = (self.text, self.url, "language", "license", "created", "date")
@@ -72,9 +71,9 @@ class TableSource(FileSource):
             language=str(row.get("language") or ""),
             license=str(row.get("license") or self.license),
             created=str(row.get("created") or row.get("date") or ""),
-            meta={key: _plain(row[key]) for key in self.meta if row.get(key) is not None},
+            meta={
+                key: value if isinstance(value, str | int | float) else str(value)
+                for key in self.meta
+                if (value := row.get(key)) is not None
+            },
         )
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, (str, int, float, bool)) else str(value)

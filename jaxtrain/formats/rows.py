@@ -2,8 +2,9 @@
 
 import csv
 import io
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import closing, suppress
+from collections import deque
+from collections.abc import Collection, Iterator
+from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -60,24 +61,17 @@ def _parquet(path: Path | str, unread: Unread, columns: Collection[str]) -> Iter
 
 
 def _cells(batch: pa.RecordBatch, unread: Unread) -> Iterator[Row]:
-    try:
-        rows = batch.to_pylist()
-    except (ValueError, OverflowError):
-        # Some cell cannot be said in Python: the rows are taken cell by cell, and the bad ones counted.
-        names = batch.schema.names
-        rows = [{name: _cell(batch, name, n, unread) for name in names} for n in range(batch.num_rows)]
-    for row in rows:
-        for name, value in row.items():
-            if isinstance(value, bytes):  # text that a writer left unmarked
-                with suppress(UnicodeDecodeError):
-                    value = value.decode()
-                row[name] = value if isinstance(value, str) else None
-        yield row
+    names = batch.schema.names
+    columns = [[_cell(value, name, unread) for value in batch[n]] for n, name in enumerate(names)]
+    for number in range(batch.num_rows):
+        yield {name: values[number] for name, values in zip(names, columns, strict=True)}
 
 
-def _cell(batch: pa.RecordBatch, name: str, number: int, unread: Unread) -> Any:
+def _cell(value: pa.Scalar, name: str, unread: Unread) -> Any:
+    """What Python cannot say is counted, and null. Bytes are text that a writer left unmarked."""
     try:
-        return batch[name][number].as_py()
+        found = value.as_py()
+        return found.decode() if isinstance(found, bytes) else found
     except (ValueError, OverflowError) as error:
         unread[f"a cell of column {name!r}: {type(error).__name__}"] += 1
         return None
@@ -90,7 +84,7 @@ def _csv(
     header: list[str] = []
     for stretch in stretches(path, unread):
         utf8 = files.as_utf8(stretch, encoding)
-        text = _Lines(_decoded(utf8, encoding if utf8 is stretch else "utf-8", unread))
+        text = _decoded(utf8, encoding if utf8 is stretch else "utf-8", unread)
         if not header and not (header := _header(text, "\t" if kind == ".tsv" else ",", columns)):
             return
         delimiter, *names = header
@@ -128,38 +122,7 @@ def _decoded(stretch: io.BufferedReader, encoding: str, unread: Unread) -> Itera
                 unread[f"a line of CSV that is no {encoding}"] += 1
 
 
-class _Lines:
-    """Lines that can be gone back to."""
-
-    def __init__(self, source: Iterable[str]) -> None:
-        self._source, self._again = iter(source), list[str]()
-        self.taken: list[str] = []
-        """The lines of the row that is being read."""
-        self.most = self._left = MAX_RECORD
-        """Characters that it may have, and that it may have still."""
-
-    def __iter__(self) -> "_Lines":
-        return self
-
-    def __next__(self) -> str:
-        line = self._again.pop() if self._again else next(self._source)
-        self.taken.append(line)
-        self._left -= len(line)
-        if self._left < 0:
-            raise csv.Error(TOO_LONG)
-        return line
-
-    def begin(self) -> None:
-        self.taken.clear()
-        self._left = self.most
-
-    def again(self) -> None:
-        """Go back to the second line of the row. Looking far ahead each time would take for ever."""
-        self._again += reversed(self.taken[1:])
-        self.most = max(self.most // 2, _SHORTEST_LOOK)
-
-
-def _header(text: _Lines, delimiter: str, columns: Collection[str]) -> list[str]:
+def _header(text: Iterator[str], delimiter: str, columns: Collection[str]) -> list[str]:
     """The delimiter that shows a wanted column, else the most columns; and their names."""
     first = next(text, "")
     found = [[d, *next(csv.reader([first], delimiter=d), [])] for d in (delimiter, ";", "\t", "|")]
@@ -167,20 +130,35 @@ def _header(text: _Lines, delimiter: str, columns: Collection[str]) -> list[str]
     return next((names for names in found if set(names[1:]) & set(columns)), most) if first else []
 
 
-def _records(text: _Lines, delimiter: str, unread: Unread) -> Iterator[list[str]]:
+def _records(lines: Iterator[str], delimiter: str, unread: Unread) -> Iterator[list[str]]:
     """Rows. Where a quotation is not closed, the line it begins in is left out, and not all behind it."""
     csv.field_size_limit(MAX_RECORD)
+    taken: list[str] = []
+    again: deque[str] = deque()  # lines that a row was looked for in and that are none of its own
+    most = MAX_RECORD
+
+    def row() -> Iterator[str]:
+        """The lines from here on that a row may have, of `most` characters."""
+        taken.clear()
+        left = most
+        while line := again.popleft() if again else next(lines, ""):
+            taken.append(line)
+            left -= len(line)
+            if left < 0:
+                raise csv.Error(TOO_LONG)
+            yield line
+
     while True:
-        text.begin()
         try:
-            cells = next(csv.reader(text, delimiter=delimiter, strict=True), None)
+            cells = next(csv.reader(row(), delimiter=delimiter, strict=True), None)
         except csv.Error:
-            line = text.taken[0]
-            if len(text.taken) == 1 and line.count('"') % 2 == 0:
-                yield next(csv.reader([line], delimiter=delimiter), [])
+            if len(taken) == 1 and taken[0].count('"') % 2 == 0:
+                yield next(csv.reader(taken, delimiter=delimiter), [])
                 continue
-            unread[TOO_LONG if len(line) > text.most else "not a row of CSV"] += 1
-            text.again()
+            unread[TOO_LONG if len(taken[0]) > most else "not a row of CSV"] += 1
+            again.extendleft(reversed(taken[1:]))
+            # Looking far ahead each time would take for ever.
+            most = max(most // 2, _SHORTEST_LOOK)
             continue
         if cells is None:
             return
