@@ -16,12 +16,12 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 from resiliparse.parse.encoding import bytes_to_str, detect_encoding
 
 from jaxtrain.clean import dedup, judge, web
-from jaxtrain.collect.web import EXTRACTORS
-from jaxtrain.runtime.errors import UserError
+from jaxtrain.collect.web import Extractor, main_text
 
 
 def decoded(data: bytes) -> str:
@@ -36,7 +36,7 @@ def speed(folder: Path, megabytes: float) -> dict:
             continue
         data = path.read_bytes()
         begun = time.process_time()
-        text, _ = EXTRACTORS["resiliparse"](decoded(data))
+        text, _ = main_text(decoded(data))
         extracted = time.process_time()
         verdict = judge(text, *filters)
         dedup.sketch(verdict.text)
@@ -63,16 +63,17 @@ def four_grams(text: str) -> Counter[tuple[str, ...]]:
 def articles(folder: Path) -> dict:
     truth = json.loads((folder / "ground-truth.json").read_text())
     found = {}
-    for name, extract in EXTRACTORS.items():
+    for name in get_args(Extractor):
         precisions, recalls = [], []
         try:
             for key, article in truth.items():
-                text, _ = extract(decoded(gzip.decompress((folder / f"html/{key}.html.gz").read_bytes())))
+                page = decoded(gzip.decompress((folder / f"html/{key}.html.gz").read_bytes()))
+                text, _ = main_text(page, name)
                 true, guess = four_grams(article["articleBody"]), four_grams(text)
                 shared = sum((true & guess).values())
                 precisions.append(shared / max(sum(guess.values()), 1))
                 recalls.append(shared / max(sum(true.values()), 1))
-        except UserError as error:
+        except ModuleNotFoundError as error:
             found[name] = f"not run: {error}"
             continue
         precision, recall = sum(precisions) / len(truth), sum(recalls) / len(truth)

@@ -20,6 +20,7 @@ from jaxtrain.formats import encoding as encodings
 from jaxtrain.formats.files import Unread, Unreadable, kind_of, read_bytes, shown
 from jaxtrain.formats.warc import CUT, Http, Warc, http, records
 
+Extractor = Literal["resiliparse", "trafilatura"]
 HTML = ("text/html", "application/xhtml+xml")
 _DEED = re.compile(r"/(licenses|publicdomain)/([a-z-]+)/(\d\.\d)")
 _TAG, _BEFORE = 1000, 120  # characters of a tag, and before it, in which a licence is looked for
@@ -35,8 +36,9 @@ class WebSource(FileSource):
 
     ends: ClassVar = (".warc", ".wacz", ".wet", ".arc", ".html", ".htm", ".xhtml")
 
-    extractor: Literal["resiliparse", "trafilatura"] = "resiliparse"
-    """What finds the main text; trafilatura needs the extra of its name."""
+    extractor: Extractor = "resiliparse"
+    """What finds the main text; trafilatura needs the extra of its name, ten times as long, and is stricter
+    about what is an article."""
 
     def read_file(self, path: Path, unread: Unread) -> Iterator[Item]:
         if kind_of(path.name) in (".html", ".htm", ".xhtml"):
@@ -71,7 +73,7 @@ def _page(response: Http, headers: dict[str, str], source: WebSource) -> Iterato
     label = re.search(r"""charset\s*=\s*["']?([^\s"';,]+)""", response.headers.get("content-type", ""), re.I)
     charset = encodings.codec(source.encoding or (label[1] if label else ""))
     page = encodings.decode(response.body, charset, html=True)
-    text, title = EXTRACTORS[source.extractor](_flat(page))
+    text, title = main_text(_flat(page), source.extractor)
     if not text:
         raise Unreadable("no main text on the page")
     yield _document(headers, source, text, stated_license(page) or source.license, title)
@@ -108,23 +110,17 @@ def _document(headers: dict[str, str], source: WebSource, text: str, license: st
     return source.document(url, text, url=url, **about)
 
 
-def main_text(page: str) -> tuple[str, str]:
-    """Resiliparse's main content of an HTML page, and its title."""
+def main_text(page: str, extractor: Extractor = "resiliparse") -> tuple[str, str]:
+    """The main content of an HTML page, and its title."""
     tree = HTMLTree.parse(page)
-    text = extract_plain_text(tree, main_content=True, alt_texts=False, comments=False).strip()
-    return text, (tree.title or "").strip()
+    if extractor == "trafilatura":
+        import trafilatura  # pyrefly: ignore[missing-import]
 
-
-def main_text_trafilatura(page: str) -> tuple[str, str]:
-    """Trafilatura's; ten times slower, and stricter about what is an article."""
-    import trafilatura  # pyrefly: ignore[missing-import]
-
-    # deduplicate=False: with it the text of a page would depend on the pages before it
-    text = trafilatura.extract(page, include_comments=False, deduplicate=False) or ""
-    return text.strip(), (HTMLTree.parse(page).title or "").strip()
-
-
-EXTRACTORS = {"resiliparse": main_text, "trafilatura": main_text_trafilatura}
+        # deduplicate=False: with it the text of a page would depend on the pages before it
+        text = trafilatura.extract(page, include_comments=False, deduplicate=False) or ""
+    else:
+        text = extract_plain_text(tree, main_content=True, alt_texts=False, comments=False)
+    return text.strip(), (tree.title or "").strip()
 
 
 def stated_license(page: str) -> str:
@@ -135,15 +131,12 @@ def stated_license(page: str) -> str:
         tag = page[start : deed.end()] + page[deed.end() : deed.end() + _TAG].partition(">")[0]
         if start < 0 or not re.match(r"<(?:a|link)\b", tag):
             continue
+        kind, name, version = deed.groups()
+        public = "CC0-1.0" if name == "zero" else "public-domain"
+        identifier = f"CC-{name.upper()}-{version}" if kind == "licenses" else public
         rel = _REL.search(tag)
         if rel and re.search(r"\blicense\b", rel[1]) and "href=" in tag[: deed.start() - start]:
-            return _spdx(deed)
+            return identifier
         if not sentence and tag.startswith("<a") and _SENTENCE.search(page[max(0, start - _BEFORE) : start]):
-            sentence = _spdx(deed)
+            sentence = identifier
     return sentence
-
-
-def _spdx(deed: re.Match[str]) -> str:
-    kind, name, version = deed.groups()
-    public = "CC0-1.0" if name == "zero" else "public-domain"
-    return f"CC-{name.upper()}-{version}" if kind == "licenses" else public
