@@ -42,15 +42,16 @@ _DNI = re.compile(r"\b(?:\d{8}|[XYZ]\d{7})-?[A-HJ-NP-TV-Z]\b")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 # Prefixes that issuers publish so that keys can be found; and keys, tokens and passwords that are assigned.
 # Of a private key, lines of base64 have to follow: its name in a sentence is none.
-_GAP = r"(?:\\[nr]|[\s\"'])+"
+_GAP = r"(?:\\[nr]|[\s\"'>#])+"
 _KEY = re.compile(
-    rf"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----{_GAP}(?:[A-Z][A-Za-z-]+: [^\n\\]*{_GAP}){{0,9}}"
+    rf"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----{_GAP}"
+    rf"(?:[A-Z][A-Za-z-]+: [^\n\\]*(?:\\[nr]|\n)(?:{_GAP})?){{0,9}}"
     rf"[A-Za-z0-9+/]{{20,}}(?:{_GAP}[A-Za-z0-9+/=]{{20,}})*"
-    rf"(?:(?:{_GAP}[A-Za-z0-9+/=]+)?{_GAP}-----END (?:[A-Z]+ )*PRIVATE KEY-----)?"
+    rf"(?:(?:{_GAP}[A-Za-z0-9+/=]+)?{_GAP}-----END (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----)?"
     r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36,}\b|\bgithub_pat_\w{40,}\b"
     r"|\bxox[abprs]-[A-Za-z0-9-]{10,}|\bAIza[\w-]{35}|\bsk-(?:[a-z]+-)?[A-Za-z0-9_-]{20,}"
     r"|\bsk_live_[A-Za-z0-9]{16,}|\bglpat-[\w-]{20,}|\bhf_[A-Za-z]{30,}|\bnpm_[A-Za-z0-9]{36}\b"
-    r"|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"
+    r"|(?<![\w-])eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"
 )
 _ASSIGNED = re.compile(
     r"(?i)(?<=[\s\"'_{,(])(?:api[_-]?key|secret|token|passw(?:or)?d|access[_-]?key)[\"']?\s*[:=]\s*"
@@ -58,10 +59,6 @@ _ASSIGNED = re.compile(
 )
 PHONE_DIGITS = range(8, 16)  # ITU-T E.164: at most 15 digits
 DOCUMENTATION = {"example.com", "example.org", "example.net"}  # RFC 2606: nobody's
-
-
-def _is_email(match: re.Match[str]) -> bool:
-    return match[0].rsplit("@", 1)[1].lower() not in DOCUMENTATION
 
 
 def _is_public_address(match: re.Match[str]) -> bool:
@@ -77,10 +74,6 @@ def _is_public_address(match: re.Match[str]) -> bool:
     small = max(address.packed) <= LARGEST_NUMBER
     behind = _ADDRESS_GOES_ON.match(match.string, match.end())
     return not small or bool(behind or _ADDRESSED.search(before))
-
-
-def _is_phone(match: re.Match[str]) -> bool:
-    return sum(character.isdigit() for character in match[0]) in PHONE_DIGITS
 
 
 def _is_card(match: re.Match[str]) -> bool:
@@ -128,12 +121,12 @@ class Kind(NamedTuple):
 
 _KINDS = {
     "secret": Kind((_KEY, _ASSIGNED), _is_secret),
-    "email": Kind((_EMAIL,), _is_email, "@"),
+    "email": Kind((_EMAIL,), lambda match: match[0].rpartition("@")[2].lower() not in DOCUMENTATION, "@"),
     "ip": Kind((_IPV4, _IPV6), _is_public_address, r"\d\.\d{1,3}\.\d|[0-9A-Fa-f]:[0-9A-Fa-f:]"),
     "account": Kind((_IBAN,), _is_iban, r"[A-Z]{2}\d\d"),
     "card": Kind((_CARD,), _is_card, r"\d{4}[ -]?\d{4}"),
     "national_id": Kind((_SSN, _NINO, _DNI), _is_national_id, r"\d\d[- ]?\d\d"),
-    "phone": Kind((_PHONE,), _is_phone, r"\d[\d ().+-]{6}"),
+    "phone": Kind((_PHONE,), lambda m: sum(map(str.isdigit, m[0])) in PHONE_DIGITS, r"\d[\d ().+-]{6}"),
 }
 KINDS = tuple(_KINDS)
 

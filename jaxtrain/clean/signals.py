@@ -18,7 +18,8 @@ from jaxtrain.classify.words import NO_SPACES, SIGNS
 # A word runs from the first to the last letter or digit between spaces or dashes; punctuation that
 # stands alone is a word too.
 _WORD = re.compile(r"[^\W_](?:[^\s—–/]*[^\W_])?|(?<!\S)[^\w\s]+(?!\S)")
-_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s|$)")
+# Nothing is given back (`++`): a run of marks would cost the square of its length.
+_SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’)\]]*+(?=\s|$)")
 _PARAGRAPH_END = re.compile(r"\n{2,}")
 _GENERATED = re.compile(r"auto-?generated|automatically generated|do not edit", re.I)
 _STOP_WORDS = {"the", "be", "to", "of", "and", "that", "have", "with"}
@@ -55,7 +56,7 @@ _ANY_LINE_END = (*TERMINAL, "…")
 _CLOSERS = "\"'”’)\\]»«“‘」』）"
 # Latin marks stand inside of numbers and names too; others end a sentence wherever they stand.
 _OWN_MARKS = re.escape("".join(sorted(set(TERMINAL) - set("!.?"))))
-_ANY_SENTENCE_END = re.compile(rf"[.!?…]+[{_CLOSERS}]*(?=\s|$)|[{_OWN_MARKS}]+")
+_ANY_SENTENCE_END = re.compile(rf"(?<![.!?…])[.!?…]++[{_CLOSERS}]*+(?=\s|$)|[{_OWN_MARKS}]+")
 
 UNITS = {"zh": 2, "ja": 3, "yue": 2, "wuu": 2, "th": 4, "lo": 4, "km": 4, "my": 4, "bo": 3, "dz": 3}
 """Characters of a word where a script writes no spaces, by language: n-grams have so many for each word.

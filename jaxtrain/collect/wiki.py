@@ -22,16 +22,16 @@ from jaxtrain.formats.wikitext import plain_text
 ENGLISH_NAMESPACES = {"file", "image", "media", "category"}  # understood by the MediaWiki of every language
 _TITLES = "see also|references|external links|further reading|notes|footnotes|citations|notes and references"
 APPARATUS = {*_TITLES.split("|"), "sources"}
-REDIRECT = re.compile(r"\s*#[^\W\d_][\w-]*\s*:?\s*\[\[")
+REDIRECT = re.compile(r"\s*#[^\W\d_][\w-]*\s*(?::\s*)?\[\[")
 """`#REDIRECT [[Page]]` in any language."""
-MAY_REFER_TO = re.compile(r"^.*'{3}.*[:：]\s*\n[*#]", re.M)
+MAY_REFER_TO = re.compile(r"^(?=.*'{3}).*[:：]\s*\n[*#]", re.M)
 """`'''Ada''' may refer to:` in any language, and its list."""
 MAX_PAGE = 8_000_000  # bytes; MediaWiki's own bound is 2 MB of markup
 _CHUNK = 1 << 16
 _BEGIN, _END = re.compile(rb"<page[\s>]"), b"</page>"
 _LANGUAGE = re.compile(r"""<mediawiki\b[^>]*\bxml:lang=["']([\w-]+)""")
 _BASE = re.compile(r"<base>([^<]*)</base>")
-_NAMESPACE = re.compile(r"""<namespace\b[^>]*\bkey=["'](?:6|14)["'][^>]*>([^<]+)</namespace>""")
+_NAMESPACE = re.compile(r"""<namespace\b[^>]{0,99}\bkey=["'](?:6|14)["'][^>]{0,99}>([^<]+)</namespace>""")
 NO_PAGE = "a page that is no XML"
 
 
@@ -72,30 +72,24 @@ def _siteinfo(head: str) -> _Wiki:
 
 def _pages(file: IO[bytes], unread: Unread) -> Iterator[tuple[str, bytes]]:
     """(what stands before the first page, a page from its begin to its end), each bounded."""
-    head, data = "", b""
+    head, data, is_long = "", b"", False
     while more := file.read(_CHUNK):
-        data += more
-        while found := _BEGIN.search(data):
-            head = head or data[: found.start()].decode("utf-8", "replace")
-            data, at, is_long = data[found.start() :], 0, False
-            while (end := data.find(_END, at)) < 0:
-                if not (more := file.read(_CHUNK)):
-                    unread["a page that is cut"] += 1
-                    return
-                is_long |= len(data) + len(more) > MAX_PAGE
-                data = data[-len(_END) :] if is_long else data
-                at = max(0, len(data) - len(_END))
-                data += more
-            page, data = data[:end], data[end + len(_END) :]
+        *pages, data = (data + more).split(_END)
+        for page in pages:
+            # Of several begins the last: in front of it are pages whose end was damaged.
+            begins = [match.start() for match in _BEGIN.finditer(page)]
+            for _ in begins[:-1]:
+                unread[NO_PAGE] += 1
             if is_long:
                 unread[f"a page longer than {MAX_PAGE // 1_000_000} MB"] += 1
-                continue
-            # A page whose end was damaged: the next one begins within it.
-            begun = [match.start() for match in _BEGIN.finditer(page)]
-            if len(begun) > 1:
-                unread[NO_PAGE] += len(begun) - 1
-            yield head, page[begun[-1] :] + _END
-        data = data[-8:] if head else data[:_CHUNK]
+            elif begins:
+                head = head or page[: begins[0]][:_CHUNK].decode("utf-8", "replace")
+                yield head, page[begins[-1] :] + _END
+            is_long = False
+        if is_long or len(data) > MAX_PAGE:
+            head, data, is_long = head or data[:_CHUNK].decode("utf-8", "replace"), data[-len(_END) :], True
+    if is_long or _BEGIN.search(data):
+        unread["a page that is cut"] += 1
 
 
 def _article(data: bytes, wiki: _Wiki, source: WikiSource) -> Iterator[Document]:

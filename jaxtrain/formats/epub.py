@@ -28,7 +28,7 @@ _BREAK = "\0"  # which no XML can hold
 _XML_ENCODING = re.compile(rb"""\A<\?xml[^>]{0,200}?encoding=["']([\w.:-]+)""")
 # XHTML may close any element so, HTML none of those that have an end tag.
 _SELF_CLOSED = re.compile(
-    r"<(?!(?:br|hr|img|link|meta|input|col|area|base)\b)([A-Za-z][\w:.-]*)([^<>]*)/>", re.I
+    r"<(?!(?:br|hr|img|link|meta|input|col|area|base)\b)([A-Za-z][\w:.-]*+)([^<>]*)/>", re.I
 )
 
 

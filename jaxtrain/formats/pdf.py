@@ -7,10 +7,9 @@ behind column, and of scripts from right to left as they are written.
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxtrain.formats.files import MAX_RECORD, Unread, Unreadable, read_bytes, shown
 
@@ -23,15 +22,14 @@ _HYPHENS = ("-", "\u2010", "\xad")
 _FROM_RIGHT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 _LIGATURE = re.compile("[اأإآ]ل")
 _NUMBER = re.compile(
-    r"[\W_]*(?:[\w.]+ )?[\W_]*(?:\d+|[ivxlcdm]+)(?: ?(?:/|of|von|de|sur|из) ?\d+)?[\W_]*", re.I
+    r"[\W_]*+(?:[\w.]++ )?[\W_]*+(?:\d+|[ivxlcdm]+)(?: ?(?:/|of|von|de|sur|из) ?\d+)?[\W_]*", re.I
 )
-_LEADERS = re.compile(r"(?:[ \xa0]*[.·…‧_]){4,}[ \xa0]*\w{0,6}$")
+_LEADERS = re.compile(r"(?<![.·…‧_])(?<![.·…‧_][ \xa0])(?:[ \xa0]?[.·…‧_]){4,}+[ \xa0]*\w{0,6}$")
 _BULLET = re.compile(r"(?:[•‣▪◦●■–—*-]|\d{1,3}[.)]|\(?[a-z]\))[ \xa0]")
 _NO_SPACES = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """A line of a page and where it begins and ends, as shares of the page's width and height from below."""
 
     text: str
@@ -141,7 +139,7 @@ def _key(line: Line) -> str:
 
 
 def _joined(pages: list[list[Line]]) -> str:
-    lines = [replace(line, bottom=line.bottom - number) for number, page in enumerate(pages) for line in page]
+    lines = [line._replace(bottom=line.bottom - n) for n, page in enumerate(pages) for line in page]
     if not lines:
         return ""
     pairs = list(zip(lines, lines[1:], strict=False))
@@ -178,4 +176,4 @@ def _mended(text: str) -> str:
         hyphened = f"{one}-{other}".lower()
         return f"{one}-{other}" if words[hyphened] > words[(one + other).lower()] else one + other
 
-    return re.sub(rf"(\w*)[-\u2010\xad]?{_HYPHEN}(\w*)", mended, text)
+    return re.sub(rf"(?<!\w)(\w*)[-\u2010\xad]?{_HYPHEN}(\w*)", mended, text)

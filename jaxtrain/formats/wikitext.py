@@ -13,6 +13,7 @@ from mwparserfromhell import nodes
 from mwparserfromhell.wikicode import Wikicode
 
 DROPPED_TAGS = {"ref", "references", "table", "gallery", "timeline", "score", "imagemap", "hiero", "chem"}
+_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.S)
 _VERBATIM = re.compile(r"<(nowiki|pre|syntaxhighlight|source|math|code|tt|kbd)\b([^<>]*)>", re.I)
 VOID = {"br", "hr", "wbr", "references"}
 # Templates that stand for words of the sentence ({1}: first parameter, {-1}: last). Those that say a number
@@ -28,7 +29,8 @@ WORDS = {
     **dict.fromkeys(("circa", "c."), "c. {1}"),
     **{"ndash": "–", "mdash": "—", "spaced ndash": " – ", "snd": " – "},
 }
-RANGES = {"-", "–", "to", "and", "or", "by", "x", "+/-", "±"}  # between the numbers of {{convert|5|to|9|km}}
+CONVERTED = re.compile(r"(?:[^|]*\|(?:[-–x±]|to|and|or|by|\+/-)\|)*[^|]*(?:\|[^|]+)?")
+"""`5|to|9|km` of {{convert|5|to|9|km|mi}}."""
 INTERLANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z-]+)?:")
 PICTURE = re.compile(
     r"[^:\n]+:.*\.(?:jpe?g|png|svg|gif|tiff?|webp|og[agv]|web[mp]|djvu|pdf|midi?|wav|mp3|flac|opus|mpe?g|xcf|stl)\s*",
@@ -61,7 +63,7 @@ _MENDS = (  # what the text shows where something was taken out
     (re.compile(r"^(?:- ?|- ?[,;:] .*|[|!{}].*)$", re.M), ""),
     (re.compile(r"^ +| +$", re.M), ""),
 )
-_BRACKETS = re.compile(rf" ?\(([^()\n]*{_OUT}[^()\n]*)\)")
+_BRACKETS = re.compile(rf" ?\(([^()\n{_OUT}]*{_OUT}[^()\n]*)\)")
 
 
 def plain_text(markup: str, hidden_namespaces: set[str]) -> str:
@@ -71,7 +73,7 @@ def plain_text(markup: str, hidden_namespaces: set[str]) -> str:
     """
     code: list[str] = []
     markup = re.sub("[\x00-\x08\ue100-\ue10f]", "", markup)
-    markup = _balanced(_without_code(_without_comments(markup), code))
+    markup = _balanced(_without_code(_COMMENT.sub("", markup), code))
     text = _render(mwparserfromhell.parse(markup, skip_style_tags=True), hidden_namespaces)
     text = re.sub(r"'{3}(?=s\b)", "'", text)
     text = re.sub(r"'{2,5}", lambda quotes: "'" * (len(quotes[0]) == 4), text)
@@ -80,11 +82,6 @@ def plain_text(markup: str, hidden_namespaces: set[str]) -> str:
         text = pattern.sub(mended, text)
     text = re.sub(r" ([,.;])(?=\s|$)", r"\1", text, flags=re.M)
     return re.sub(f"{_CODE}(\\d+){_CODE}", lambda match: code[int(match[1])], text)
-
-
-def _without_comments(markup: str) -> str:
-    first, *rest = markup.split("<!--")
-    return first + "".join(part.partition("-->")[2] for part in rest)
 
 
 def _without_code(markup: str, code: list[str]) -> str:
@@ -195,7 +192,8 @@ def _template(node: nodes.Template, hidden: set[str], inline: bool) -> str:
         return written.partition(":")[2].strip()
     values = {str(p.name).strip(): p.value for p in node.params}
     if name in ("convert", "cvt"):
-        return _converted(values, hidden)
+        said = "|".join(_render(values[key], hidden).strip() for key in "123456" if key in values)
+        return CONVERTED.match(said)[0].replace("|", " ")  # type: ignore[index]
     pattern = "{1}" if name.startswith("lang-") else WORDS.get(name)
     if pattern is not None:
         last = str(max((int(key) for key in values if re.fullmatch(r"[1-9]", key)), default=1))
@@ -207,15 +205,6 @@ def _template(node: nodes.Template, hidden: set[str], inline: bool) -> str:
     if not inline:  # a box, or the layout of what follows
         return ""
     return _number(name, values, hidden) if values else written * bool(CENTURY.fullmatch(written))
-
-
-def _converted(values: dict[str, Wikicode], hidden: set[str]) -> str:
-    words: list[str] = []
-    for index in range(1, len(values) + 1):  # up to the unit
-        words.append(_render(values.get(str(index)), hidden).strip())
-        if not words[-1].replace(",", "").replace(".", "").lstrip("-−").isdigit() and words[-1] not in RANGES:
-            break
-    return " ".join(words)
 
 
 def _number(name: str, values: dict[str, Wikicode], hidden: set[str]) -> str:

@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from jaxtrain import config as configs
+from jaxtrain.clean import C4, judge
+from jaxtrain.clean.personal import redact
 from jaxtrain.collect import guard
 from jaxtrain.collect.run import CollectConfig, run
 from jaxtrain.collect.source import Item, Source, Step
+from jaxtrain.collect.wiki import REDIRECT, article_text
 from jaxtrain.document import Document, read_records, record_id
 from jaxtrain.formats.files import Unread
 from jaxtrain.runtime.errors import UserError
@@ -140,3 +143,26 @@ def test_a_source_of_ones_own_in_the_config_file(tmp_path, monkeypatch):
     out = run(configs.load("1_collect.py"))
     texts = [d.text for d in read_records(out / "documents/mail.parquet", Document)]
     assert texts == ["DEAR ADA,", "YOURS, CHARLES"], "a source that was changed is read again"
+
+
+@pytest.mark.parametrize(
+    ("work", "text"),
+    [
+        (lambda text: judge(text, C4()), "." * 200_000 + "a"),
+        (lambda text: judge(text, C4(), language="de"), "!" * 200_000 + "a"),
+        (redact, "-----BEGIN PRIVATE KEY-----\n" + "Ab: " * 40_000),
+        (redact, "-eyJ" * 100_000),
+        (REDIRECT.match, "#a" + " " * 300_000),
+        (lambda text: article_text(text, set()), "''':" * 100_000),
+        (lambda text: article_text(text, set()), "A sentence. (" + "{{x}} " * 20_000),
+    ],
+)
+def test_no_pattern_takes_the_square_of_a_text(monkeypatch, work, text):
+    @dataclass(frozen=True, kw_only=True)
+    class Worked(Source):
+        def read(self, unread: Unread) -> Iterator[Item]:
+            yield Step("text", lambda: [self.document("text", str(bool(work(text))))])
+
+    monkeypatch.setattr(guard, "SECONDS", 5)
+    unread = Counter()
+    assert len(list(guard.read(Worked(name="w"), unread))) == 1 and not unread
