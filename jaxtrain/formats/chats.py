@@ -117,8 +117,8 @@ def _turn(turn: Any) -> Message:
         message["content"] = f"<think>\n{text(reasoning)}\n</think>\n\n{message['content']}"
     if turn.get("weight") not in (None, 0, 1):
         raise ValueError(f"a turn of weight {str(turn['weight'])[:20]}")
-    # Not to be learned from: OpenAI's `weight`, or ShareGPT's `train`.
-    if role == "assistant" and (turn.get("weight") == 0 or turn.get("train") is False):
+    # Not to be learned from: OpenAI's `weight`, ShareGPT's `train`, or `loss` of ms-swift.
+    if role == "assistant" and (turn.get("weight") == 0 or False in (turn.get("train"), turn.get("loss"))):
         message["weight"] = 0
     if calls:
         message["tool_calls"] = read_calls(calls)
