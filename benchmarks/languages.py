@@ -1,9 +1,10 @@
 """Prose that the default filters keep and noise that they drop, in many languages.
 
-    python benchmarks/languages.py --handbook FOLDER [--books ELTEC-eng.jsonl.xz …] [--texts UDHR2.zip]
+    python benchmarks/languages.py [--handbook FOLDER] [--books eltec-eng.jsonl.xz …]
 
 FOLDER is `usr/share/doc/debian-handbook/html` of Debian's package debian-handbook (a book in 25 languages;
-what is not translated is left out); the novels are COST-ELTeC's, a JSON line each; UDHR2.zip has Thai.
+what is not translated is left out). Books are JSON lines of `lang` (ISO 639-2) and `text`, a paragraph a
+line: COST-ELTeC's novels, Thailand's government news (PyThaiNLP/thaigov-corpus), Chinese Markdown books.
 Up to 400 paragraphs of 60 words or more a language: limits were chosen on those of even number, and the
 figures are those of the others. `--out RESULT.json` writes them.
 """
@@ -14,14 +15,12 @@ import lzma
 import random
 import re
 import sys
-import unicodedata
-import zipfile
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 from jaxtrain.clean import Normalize, judge, prose
-from jaxtrain.clean.signals import UNITS
+from jaxtrain.clean.signals import UNITS, Words
 
 LONG, MOST, FEWEST = 60, 400, 40  # words of a paragraph; paragraphs of a language
 CODES = {"nb-NO": "no", "zh-TW": ""}  # the lists of words are of simplified Chinese
@@ -81,18 +80,15 @@ def handbook(folder: Path) -> dict[str, list[str]]:
 
 def paragraphs(arguments: argparse.Namespace) -> dict[str, list[str]]:
     """Of each language those that are long enough, in an order of chance."""
-    texts: dict[str, list[str]] = defaultdict(list, handbook(arguments.handbook))
+    texts: dict[str, list[str]] = defaultdict(list)
+    if arguments.handbook:
+        texts.update(handbook(arguments.handbook))
     for path in arguments.books:
         with lzma.open(path, "rt", encoding="utf-8") as lines:
             for book in map(json.loads, lines):
                 own = [" ".join(part.split()) for part in book["text"].split("\n")]
                 own = [part for part in own if is_prose(part, book["lang"][:2])]
                 texts[book["lang"][:2]] += random.Random(0).sample(own, min(8, len(own)))
-    if arguments.texts:
-        with zipfile.ZipFile(arguments.texts) as archive:
-            text = unicodedata.normalize("NFC", archive.read("udhr2/tha.txt").decode("utf-8-sig"))
-        lines = [line.strip() for line in text.splitlines() if len(line.strip()) > 30]
-        texts["th"] = [" ".join(lines[i : i + 4]) for i in range(len(lines) - 3)]
     return {
         language: random.Random(1).sample(own, min(MOST, len(own)))
         for language, of in sorted(texts.items())
@@ -105,16 +101,15 @@ def is_prose(text: str, language: str) -> bool:
     from jaxtrain.clean.language import detect
 
     size = 0.75 * len(text) / UNITS[language] if language in UNITS else len(text.split())
-    if size < LONG or sum(map(str.isalpha, text)) < 0.6 * len(text):
+    if min(size, Words(text, language).count) < LONG or sum(map(str.isalpha, text)) < 0.6 * len(text):
         return False
     return language == "en" or next(iter(detect(text)), "") != "en"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--handbook", type=Path, required=True)
+    parser.add_argument("--handbook", type=Path)
     parser.add_argument("--books", type=Path, nargs="*", default=[])
-    parser.add_argument("--texts", type=Path)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     report = {}

@@ -17,6 +17,7 @@ SHORTEST, SHORTEST_DENSE = 35, 12  # letters; of Chinese, Japanese and Korean. L
 CANDIDATES = 5
 _NOISE = re.compile(r"[\s\d_!-@\[-`{-~]+")  # of vowel signs and accents nothing may go
 _DENSE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_LATIN = re.compile("[A-Za-z]+")  # among Chinese, Japanese and Korean names and terms
 _SAME = {"nb": "no", "nn": "no", "bs": "hr", "sh": "hr"}
 """Forms of one language to whoever asks for it."""
 _ALIKE = ({"no", "da"}, {"hr", "sr"}, {"id", "ms"}, {"gl", "pt", "es"}, {"cs", "sk"}, {"bg", "mk", "sr"})
@@ -34,8 +35,11 @@ def detect(text: str) -> dict[str, float]:
     Letters alone are looked at: tables and numbers look like any language to the model.
     """
     words = _NOISE.sub(" ", text[:LONGEST]).strip()
-    if len(words) < SHORTEST and len(_DENSE.findall(words)) < SHORTEST_DENSE:
+    dense = len(_DENSE.findall(words))
+    if len(words) < SHORTEST and dense < SHORTEST_DENSE:
         return {}
+    if 4 * dense > len(words):
+        words = _LATIN.sub(" ", words)
     return {found["lang"]: found["score"] for found in _detector().detect(words, k=CANDIDATES)}
 
 
