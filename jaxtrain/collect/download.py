@@ -48,14 +48,14 @@ def fetch(url: str, path: Path, politeness: Politeness) -> None:
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
+    partial, version = (path.with_name(path.name + end) for end in (".part", ".part.etag"))
     reason, wait = "", 0.0
     for attempt in range(politeness.tries):
-        time.sleep(max(wait, politeness.pause * (2**attempt if attempt else 1)))
+        time.sleep(max(wait, politeness.pause * 2**attempt))
         wait = 0.0
         try:
-            _append(url, partial, politeness)
-            _version(partial).unlink(missing_ok=True)
+            _append(url, partial, version, politeness)
+            version.unlink(missing_ok=True)
             publish(partial, path)
             return
         except urllib.error.HTTPError as error:
@@ -76,13 +76,9 @@ def _wished(headers: Message) -> float:
     return max(map(float, re.findall(r"\bt=(\d+)", said)), default=0.0)
 
 
-def _version(partial: Path) -> Path:
-    """The ETag of what a part is of."""
-    return partial.with_name(f"{partial.name}.etag")
-
-
-def _append(url: str, partial: Path, politeness: Politeness) -> None:
-    have, known = partial.stat().st_size if partial.exists() else 0, _version(partial)
+def _append(url: str, partial: Path, known: Path, politeness: Politeness) -> None:
+    """Go on with a file. known: holds the ETag of what the part is of."""
+    have = partial.stat().st_size if partial.exists() else 0
     headers = {"User-Agent": AGENT} | ({"Range": f"bytes={have}-"} if have else {})
     asked = urllib.request.Request(url, headers=headers)
     with urllib.request.urlopen(asked, timeout=politeness.timeout) as answer:

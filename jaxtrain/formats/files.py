@@ -26,8 +26,7 @@ Unread = Counter[str]
 MAX_RECORD = 64_000_000  # bytes of one record, page or text file
 TOO_LONG = f"longer than {MAX_RECORD // 1_000_000} MB"
 _NO_TEXT = re.compile(rb"[\0-\x08\x0e-\x1f]")
-HIDDEN = (".", "_")
-"""How names of files begin that belong to a program."""
+_HIDDEN = (".", "_")  # how names of files begin that belong to a program
 
 
 class Unreadable(ValueError):
@@ -57,7 +56,7 @@ def find(source: str, paths: tuple[str, ...], ends: tuple[str, ...] = ()) -> lis
 
 def _in_folder(folder: Path, ends: tuple[str, ...]) -> Iterator[Path]:
     for path in folder.rglob("*"):
-        is_hidden = any(part.startswith(HIDDEN) for part in path.relative_to(folder).parts)
+        is_hidden = any(part.startswith(_HIDDEN) for part in path.relative_to(folder).parts)
         if not is_hidden and path.is_file() and (not ends or kind_of(path.name) in ends):
             yield path
 
