@@ -69,7 +69,7 @@ class TextSource(FileSource):
 def _works(path: Path, unread: Unread, encoding: str) -> Iterable[Work]:
     kind = kind_of(path.name)
     if kind in PLAIN:
-        text = decode(read_bytes(path, unread), encoding).replace("\r\n", "\n")
+        text = decode(read_bytes(path, unread), encoding).replace("\r\n", "\n").replace("\r", "\n")
         return [{"title": Path(shown(path)).stem, "text": text}]
     reader = {".epub": read_epub, ".xml": read_tei, ".tei": read_tei, ".pdf": read_pdf}.get(kind)
     return reader(path, unread) if reader else rows(path, unread, FIELDS, encoding)

@@ -39,7 +39,7 @@ def to_messages(record: dict[str, Any]) -> list[Message]:
     learned from has `weight` 0.
     Raises ValueError with the reason when the record does not hold such a conversation.
     """
-    if any(record.get(field) is False for field in UNDESIRED):
+    if any(map(_is_false, map(record.get, UNDESIRED))):
         raise ValueError("an answer that is labelled as undesired")
     messages = _turns(record)
     if any(map(is_empty, messages)):
@@ -93,6 +93,10 @@ def _question_and_answer(record: dict[str, Any]) -> list[Message]:
     return [_said(*turn) for pair in pairs for turn in zip(("user", "assistant"), pair, strict=True)]
 
 
+def _is_false(value: Any) -> bool:
+    return str(value).lower() == "false"  # CSV has no other
+
+
 def _said(role: str, value: Any) -> Message:
     return {"role": role, "content": text(value)}
 
@@ -118,7 +122,8 @@ def _turn(turn: Any) -> Message:
     if turn.get("weight") not in (None, 0, 1):
         raise ValueError(f"a turn of weight {str(turn['weight'])[:20]}")
     # Not to be learned from: OpenAI's `weight`, ShareGPT's `train`, or `loss` of ms-swift.
-    if role == "assistant" and (turn.get("weight") == 0 or False in (turn.get("train"), turn.get("loss"))):
+    is_context = turn.get("weight") == 0 or any(map(_is_false, map(turn.get, ("train", "loss"))))
+    if role == "assistant" and is_context:
         message["weight"] = 0
     if calls:
         message["tool_calls"] = read_calls(calls)

@@ -5,6 +5,8 @@ Labels are those of the WHATWG Encoding Standard, which browsers go by, and each
 """
 
 import codecs
+import re
+from contextlib import suppress
 
 # Those of UTF-32 begin with those of UTF-16.
 _MARKS = {
@@ -20,8 +22,6 @@ _SAMPLE = 1 << 17
 
 def codec(label: str) -> str:
     """Python's name of an encoding that a label of the WHATWG, or Python itself, knows; empty: none does."""
-    if not label:
-        return ""
     from resiliparse.parse.encoding import map_encoding_to_html5
 
     name = map_encoding_to_html5(label.strip().lower(), fallback_utf8=False)
@@ -52,12 +52,9 @@ def decode(data: bytes, encoding: str = "", html: bool = False) -> str:
             # A few broken bytes in a long text are damage, not another encoding.
             if encoding in ("utf-8", "") and is_mostly_utf8(data, error):
                 return data.decode("utf-8", "replace" if html else "strict")
-    for name in (encoding, detect(data, html)):
-        try:
-            if name:
-                return data.decode(name)
-        except UnicodeDecodeError:
-            continue
+    for name in filter(None, (encoding, detect(data, html))):
+        with suppress(UnicodeDecodeError):
+            return data.decode(name)
     if html:
         from resiliparse.parse.encoding import bytes_to_str
 
@@ -73,7 +70,9 @@ def is_mostly_utf8(data: bytes, error: UnicodeDecodeError) -> bool:
 
 
 def mark_of(data: bytes) -> str:
-    """The encoding that a byte order mark names; empty without one."""
+    """The encoding that a byte order mark names, or two letters of UTF-16; empty without them."""
+    if letters := re.match(rb"(\0[^\0]){2}|([^\0]\0){2}", data):
+        return "utf-16-be" if letters[1] else "utf-16-le"
     return next((name for mark, name in _MARKS.items() if data.startswith(mark)), "")
 
 
@@ -81,5 +80,5 @@ def detect(data: bytes, html: bool = False) -> str:
     """Python's name of the encoding that a text is probably in; empty where nothing speaks for one."""
     from resiliparse.parse.encoding import detect_encoding
 
-    found = detect_encoding(data, from_html_meta=html, html5_compatible=html)
-    return codec(found) if found else ""
+    # What is compatible with HTML5 does not know Korean.
+    return codec(detect_encoding(data, from_html_meta=html, html5_compatible=False) or "")

@@ -40,7 +40,9 @@ def read_epub(path: Path, unread: Unread) -> Iterator[dict[str, Any]]:
         if not package_name:
             raise Unreadable("no package file")
         package = _xml(_member(archive, package_name))
-        locked = _encrypted(archive)
+        is_locked = _ENCRYPTION in archive.namelist()
+        encrypted = _all(_xml(_member(archive, _ENCRYPTION)), "CipherReference") if is_locked else ()
+        locked = {unquote(found.get("URI", "")) for found in encrypted}  # by rights management
         pages: list[str] = []
         size = 0
         # A page that is named twice is one page.
@@ -70,14 +72,6 @@ def _all(root: ElementTree.Element, name: str) -> Iterator[ElementTree.Element]:
 
 def _name(element: ElementTree.Element) -> str:
     return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
-
-
-def _encrypted(archive: zipfile.ZipFile) -> set[str]:
-    """Names of what rights management has encrypted."""
-    if _ENCRYPTION not in archive.namelist():
-        return set()
-    found = _all(_xml(_member(archive, _ENCRYPTION)), "CipherReference")
-    return {unquote(element.get("URI", "")) for element in found}
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:

@@ -209,7 +209,7 @@ def _array(file: Stretch, name: str, unread: Unread) -> Iterator[Any]:
     decoder, reading = json.JSONDecoder(), codecs.getincrementaldecoder("utf-8")("surrogateescape")
     text, at, size, ended = "", 0, 1 << 16, False
     known: set[str] = set()
-    opening = re.compile(r"[\s,\[]*")
+    opening = re.compile(r"\s*\[?[\s,]*")
     while True:
         at += len(opening.match(text, at)[0])  # type: ignore[index]
         element, end = None, 0

@@ -129,16 +129,11 @@ def next_member(file: IO[bytes], codec: Codec, offset: int) -> int | None:
         data = file.read((1 << 18) + _TRIED)
         at = data.find(codec.magic)
         while 0 <= at < 1 << 18:
-            if _begins(codec.new(file), data[at : at + _TRIED]):
-                return offset + at
+            member = codec.new(file)
+            with suppress(Exception):  # each library has its own
+                if sum(map(len, _pieces(member, data[at : at + _TRIED], _PIECE))) or not member.eof:
+                    return offset + at
             at = data.find(codec.magic, at + 1)
         if len(data) < (1 << 18) + _TRIED:
             return None
         offset += 1 << 18
-
-
-def _begins(member: Any, data: bytes) -> bool:
-    try:
-        return sum(map(len, _pieces(member, data, _PIECE))) > 0 or not member.eof
-    except Exception:  # each library has its own
-        return False

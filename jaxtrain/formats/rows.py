@@ -111,7 +111,10 @@ def _encoding_of(path: Path | str) -> str:
 
 
 def _decoded(stretch: io.BufferedReader, encoding: str, unread: Unread) -> Iterator[str]:
-    for line in iter(lambda: stretch.readline(MAX_RECORD), b""):
+    start, lines = stretch.peek(), iter(lambda: stretch.readline(MAX_RECORD), b"")
+    if b"\r" in start and b"\n" not in start:  # as Excel writes them on a Mac
+        lines = (part for line in lines for part in line.splitlines(keepends=True))
+    for line in lines:
         line = line.removeprefix(b"\xef\xbb\xbf")
         try:
             yield line.decode(encoding)
@@ -125,6 +128,8 @@ def _decoded(stretch: io.BufferedReader, encoding: str, unread: Unread) -> Itera
 def _header(text: Iterator[str], delimiter: str, columns: Collection[str]) -> list[str]:
     """The delimiter that shows a wanted column, else the most columns; and their names."""
     first = next(text, "")
+    if first.startswith("sep="):  # Excel's
+        delimiter, first = first[4:5], next(text, "")
     found = [[d, *next(csv.reader([first], delimiter=d), [])] for d in (delimiter, ";", "\t", "|")]
     most = max(found, key=len)
     return next((names for names in found if set(names[1:]) & set(columns)), most) if first else []

@@ -179,7 +179,8 @@ def http(block: bytes) -> Http:
     headers = _headers(head)
     if "chunked" in headers.get("transfer-encoding", "").lower():
         body = _dechunked(body)
-    for label in reversed(headers.get("content-encoding", "").lower().split(",")):
+    codings = [headers.get(name, "") for name in ("content-encoding", "transfer-encoding")]
+    for label in reversed(",".join(codings).lower().split(",")):
         body = _decoded(body, label.strip())
     return Http(int(status[1]) if status else 0, body, headers)
 
@@ -210,7 +211,7 @@ def _decoded(body: bytes, label: str) -> bytes:
                 raise Unreadable(TOO_LONG)
             return data
     # Decoded by the archive already, or of another encoding: text is told by what markup begins with.
-    if decoders and body and (b"\0" in body[:1000] or b"<" not in body[:4000]):
+    if label not in _PLAIN and body and (b"\0" in body[:1000] or b"<" not in body[:4000]):
         raise Unreadable(CUT)
     return body
 
@@ -250,6 +251,7 @@ def _zstandard(body: bytes) -> bytes:
         return b""
 
 
+_PLAIN = ("", "identity", "none", "chunked")
 _DECODERS: dict[str, tuple[Callable[[bytes], bytes], ...]] = {
     "gzip": (_inflate(16 + zlib.MAX_WBITS),),
     # By the standard with zlib's frame; many servers leave it away.

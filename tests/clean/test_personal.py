@@ -25,6 +25,7 @@ PRIVATE = f"-----BEGIN PRIVATE KEY-----\n{BODY}\n-----END PRIVATE KEY-----"
         ('my token = "a8f3k2m9x7q4" # set it', 'my token = "<secret>" # set it'),
         (f"begin\n{PRIVATE}\nend", "begin\n<secret>\nend"),
         (PRIVATE.split("-----END")[0] + "It was cut.", "<secret>\nIt was cut."),
+        (PRIVATE.replace("KEY-", "KEY BLOCK-").replace("\n", "\n> ") + "\nend", "<secret>\nend"),
         ('KEY = "' + PRIVATE.replace("\n", "\\n") + '"', 'KEY = "<secret>"'),
         ("amex 3782 822463 10005", "amex 3782 822463 10005".replace("3782 822463 10005", "<card>")),
     ],

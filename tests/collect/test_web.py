@@ -111,6 +111,7 @@ def test_other_content_is_counted_by_type_and_status(tmp_path):
         ("text/html", '<meta charset="iso-8859-2">', "iso-8859-2"),
         ("text/html", "", "utf-8"),
         ("text/html", '<meta charset="shift_jis">', "shift_jis"),
+        ("text/html", "", "euc-kr"),
     ],
 )
 def test_encodings(tmp_path, content_type, meta, encoding):
@@ -119,6 +120,7 @@ def test_encodings(tmp_path, content_type, meta, encoding):
         "iso-8859-2": "Příliš žluťoučký kůň úpěl",
         "utf-8": "naïve façade — “quoted”",
         "shift_jis": "これは日本語の文章です。",
+        "euc-kr": "이것은 한국어 문장입니다. 바다와 바람에 대해 씁니다.",
     }[encoding]
     html = f"<html><head>{meta}</head><body><main><p>{sentence}</p></main></body></html>"
     crawl = tmp_path / "page.warc"
@@ -185,6 +187,7 @@ CHUNKED, GZIP = ("Transfer-Encoding", "chunked"), ("Content-Encoding", "gzip")
         (True, [("Content-Encoding", "deflate")], zlib.compress),
         (False, [("Content-Encoding", "deflate")], deflated),
         (False, [("Content-Encoding", "none")], bytes),
+        (True, [("Transfer-Encoding", "gzip, chunked")], lambda b: in_chunks(gzip.compress(b))),
         (True, [("Content-Encoding", "x-gzip")], gzip.compress),
         (True, [("Content-Type", "text/html; charset=utf8mb4")], bytes),
     ],
