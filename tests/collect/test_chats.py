@@ -172,7 +172,10 @@ def test_what_a_record_says_beside_its_turns_is_kept():
     ]
     history = {"instruction": "c", "input": "d", "output": "e", "history": [["a", "b"]]}
     assert [m["content"] for m in to_messages(history)] == ["a", "b", "c\n\nd", "e"]
-    for bad in ({"prompt": "a", "completion": "b", "label": False}, {"conversations": turns}):
+    drafts = [{"train": False}, {"train": "False"}, {"loss": False}, {"weight": 0.0}]
+    untaught = [{"conversations": [turns[0], {"from": "gpt", "value": "Hello"} | mark]} for mark in drafts]
+    undesired = [{"prompt": "a", "completion": "b", "label": label} for label in (False, "false")]
+    for bad in untaught + undesired:
         with pytest.raises(ValueError, match=r"undesired|no answer that is to be learned from"):
             to_messages(bad)
 
