@@ -8,7 +8,7 @@ import binascii
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import islice
 from pathlib import Path
@@ -98,16 +98,13 @@ def write_rows(path: Path, columns: pa.Schema, rows: Iterable[dict[str, Any]]) -
     return writer.rows
 
 
-class TableWriter:
+class TableWriter(AbstractContextManager["TableWriter"]):
     """One Parquet file from tables of any length: the same rows give the same row groups, and so bytes."""
 
     def __init__(self, path: Path, columns: pa.Schema) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._columns, self._waiting, self.rows = columns, columns.empty_table(), 0
         self._writer = pq.ParquetWriter(path, columns, **PARQUET)
-
-    def __enter__(self) -> "TableWriter":
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Write what waits for a full row group."""

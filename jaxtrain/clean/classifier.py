@@ -9,6 +9,8 @@ from jaxtrain.classify import linear
 from jaxtrain.clean.filter import Filter, Limit, Range, Record
 from jaxtrain.runtime.errors import UserError
 
+_load = cache(linear.load)
+
 
 @dataclass(frozen=True)
 class Classifier(Filter):
@@ -48,8 +50,3 @@ class Classifier(Filter):
         probabilities = _load(self.folder).probabilities(record.text).tolist()
         signals = self.signals()
         return dict(zip(signals, probabilities[-len(signals) :], strict=True))
-
-
-@cache
-def _load(folder: str) -> linear.Classifier:
-    return linear.load(folder)

@@ -43,7 +43,7 @@ def detect(text: str) -> dict[str, float]:
     return {found["lang"]: found["score"] for found in _detector().detect(words, k=CANDIDATES)}
 
 
-@dataclass(frozen=True, init=False, repr=False)
+@dataclass(frozen=True, init=False)
 class Language(Filter):
     """Keeps texts in some languages, `Language("en", "de")`, or in any where none is named."""
 
@@ -55,9 +55,6 @@ class Language(Filter):
     def __init__(self, *codes: str, least: float = 0.65) -> None:
         object.__setattr__(self, "codes", codes)
         object.__setattr__(self, "least", least)
-
-    def __repr__(self) -> str:
-        return f"Language({', '.join([*map(repr, self.codes), f'least={self.least}'])})"
 
     def limits(self) -> Mapping[str, Limit]:
         return {"language_score": Limit(self.least, None, "language", "language")}

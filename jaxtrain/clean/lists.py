@@ -8,13 +8,12 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from jaxtrain.classify.words import NO_SPACES
 from jaxtrain.clean.filter import Filter, Range, Record, limit, read_texts
+from jaxtrain.clean.signals import UNSPACED
 from jaxtrain.tasks.overlap import Phrases, read_items
 
 QUOTED = "benchmark overlap"
 _WORD, _LETTERS = re.compile(r"[^\W_]+"), re.compile(r"[^\W\d_]+")
-_NO_SPACES = re.compile(f"[{NO_SPACES}]")
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class ListedWords(Filter):
         spaced = f" {' '.join(words)} "
         found = sum(map(listed.__contains__, words))
         found += sum(spaced.count(phrase) * (phrase.count(" ") - 1) for phrase in phrases if phrase in spaced)
-        if parts is not None and (unspaced := len(_NO_SPACES.findall(text))):
+        if parts is not None and (unspaced := len(UNSPACED.findall(text))):
             return found + sum(map(len, parts.findall(text.lower()))), len(words) + unspaced
         return found, len(words)
 
@@ -91,7 +90,7 @@ def _listed(paths: tuple[str, ...]) -> tuple[frozenset[str], list[str], re.Patte
     """Words; phrases, with a space around; and what is looked for anywhere, of scripts without spaces."""
     lines = "\n".join(read_texts("ListedWords", paths)).lower().splitlines()
     entries = {line.strip() for line in lines}
-    parts = sorted(filter(_NO_SPACES.search, entries))
+    parts = sorted(filter(UNSPACED.search, entries))
     spaced = {" ".join(_WORD.findall(entry)) for entry in entries.difference(parts)} - {""}
     phrases = sorted(f" {entry} " for entry in spaced if " " in entry)
     anywhere = re.compile("|".join(map(re.escape, parts))) if parts else None

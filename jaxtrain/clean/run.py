@@ -78,8 +78,13 @@ def _write(config: CleanConfig, folder: Path) -> artifact.Counts:
     for phrases in {step.benchmarks: step.phrases()[0] for step in quotes}.values():
         say(f"clean: {len(phrases):,} benchmark phrases")
     census = Census(filters["documents"])
+    both = []
     with _timed("examine"):
-        documents, conversations = both = [_examine(config, kind, folder, of) for kind, of in filters.items()]
+        for kind, of in filters.items():
+            found = shards.list_shards(Path(config.documents), kind, of, folder / WORKING)
+            shards.examine_all(found, of, config.engine, config.workers, f"clean: shards of {kind}")
+            both.append(Facts(found, of))
+    documents, conversations = both
     census.step("collected", [(facts, np.ones(len(facts.id_R), bool)) for facts in both], collected=True)
     census.step("examined", _left(both))
     with _timed("exact duplicates"):
@@ -101,10 +106,10 @@ def _write(config: CleanConfig, folder: Path) -> artifact.Counts:
     census.step("kept", _left(both))
     with _timed("write"):
         counts = _write_all(folder, both, census)
-    found = census.found(documents, conversations)
+    described = census.found(documents, conversations)
     (folder / "mixture.json").write_text(json.dumps(mixture, indent=2, sort_keys=True) + "\n")
     (folder / "funnel.json").write_text(json.dumps(counts["funnel"], indent=2, sort_keys=True) + "\n")
-    (folder / "census.json").write_text(json.dumps(found, sort_keys=True, ensure_ascii=False) + "\n")
+    (folder / "census.json").write_text(json.dumps(described, sort_keys=True, ensure_ascii=False) + "\n")
     shutil.rmtree(folder / WORKING)
     return counts
 
@@ -141,12 +146,6 @@ def _filters(config: CleanConfig) -> dict[str, Filters]:
         kind: {source: config.filters.get(source, usual) for source in sorted(sources[kind], key=order)}
         for kind, usual in kinds.items()
     }
-
-
-def _examine(config: CleanConfig, kind: str, folder: Path, filters: Filters) -> Facts:
-    found = shards.list_shards(Path(config.documents), kind, filters, folder / WORKING)
-    shards.examine_all(found, filters, config.engine, config.workers, f"clean: shards of {kind}")
-    return Facts(found, filters)
 
 
 def _tell(config: CleanConfig, facts: Facts) -> None:

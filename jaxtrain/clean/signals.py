@@ -73,7 +73,7 @@ _DENSE_WORD = re.compile(
     rf"[{NO_SPACES}][{SIGNS}]*|[^\W_{NO_SPACES}](?:[^\s—–/{NO_SPACES}]*[^\W_{NO_SPACES}])?"
     r"|(?<!\S)[^\w\s]+(?!\S)"
 )
-_UNSPACED = re.compile(f"[{NO_SPACES}]")
+UNSPACED = re.compile(f"[{NO_SPACES}]")
 CLAUSE_END = re.compile(f"(?<=[{NO_SPACES}]) (?=[{NO_SPACES}])")
 
 
@@ -141,7 +141,7 @@ class Words:
         """Of pieces of the text those that are characters of a script without spaces are parts of a word."""
         if self.units == 1:
             return pieces
-        unspaced = sum(map(bool, map(_UNSPACED.match, self.split)))
+        unspaced = sum(map(bool, map(UNSPACED.match, self.split)))
         return pieces - unspaced * (1 - _SHORTER / self.units)
 
     def quality(self) -> dict[str, float | None]:
@@ -275,7 +275,7 @@ def unspaced(words: frozenset[str]) -> re.Pattern[str]:
 
 def common_share(text: str, common: re.Pattern[str]) -> float:
     """Share of the characters of scripts without spaces that stand in common words."""
-    return sum(map(len, common.findall(text))) / max(len(_UNSPACED.findall(text)), 1)
+    return sum(map(len, common.findall(text))) / max(len(UNSPACED.findall(text)), 1)
 
 
 @cache

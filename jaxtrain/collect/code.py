@@ -48,9 +48,8 @@ MAX_FILE_BYTES, HEAD = 400_000, 1000
 ATTRIBUTES, MOST_ATTRIBUTES = ".gitattributes", 100_000  # bytes that are read of one
 # `linguist-generated`, `linguist-generated=true`, `-linguist-generated`, `linguist-generated=false`
 _SAID = re.compile(r"(?<!\S)(-?)linguist-(generated|vendored)(?:=(\S*))?(?!\S)")
-_ANY = None
-"""In a pattern: any number of folders, `**`."""
 Pattern = list[re.Pattern[str] | None]
+"""None: any number of folders, `**`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,14 +187,14 @@ def _pattern(text: str) -> Pattern:
     if parts[-1] == "**":  # what is in the folder, not the folder
         parts.append("*")
     plain = [re.sub(r"\\(.)", r"[\1]", part.replace("[^", "[!")) for part in parts]
-    return [_ANY if part == "**" else re.compile(fnmatch.translate(part)) for part in plain]
+    return [None if part == "**" else re.compile(fnmatch.translate(part)) for part in plain]
 
 
 def _matches(pattern: Pattern, names: list[str]) -> bool:
     """Whether the pattern fits all the names; each part is compared with each name once."""
     fits = [True] + [False] * len(names)  # how many of the names the parts up to here may stand for
     for part in pattern:
-        if part is _ANY:
+        if part is None:
             fits = list(accumulate(fits, or_))
         else:
             pairs = zip(fits, names, strict=False)

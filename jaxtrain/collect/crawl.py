@@ -12,6 +12,7 @@ import uuid
 import zlib
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -26,7 +27,6 @@ from jaxtrain.formats.encoding import decode
 from jaxtrain.formats.files import MAX_RECORD, Unread
 from jaxtrain.runtime.errors import UserError
 
-COMMON_CRAWL = "https://data.commoncrawl.org"
 MOST_DELAY = 10  # seconds between two requests that a robots.txt may ask for
 _HREF = re.compile(r"""\bhref\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]+)""", re.I)
 _DATE = "1970-01-01T00:00:00Z"  # the same crawl gives the same bytes: when it was made is in the file system
@@ -46,7 +46,7 @@ class CommonCrawlSource(Source):
     """Pages with their HTML (about 1 GB a file), or their text (100 MB)."""
     folder: str
     """Where the files are kept."""
-    server: str = COMMON_CRAWL
+    server: str = "https://data.commoncrawl.org"
     """Where they are fetched from."""
     politeness: Politeness = Politeness()
     """How the server is asked."""
@@ -158,17 +158,13 @@ def _rules(robots: str, politeness: Politeness, hosts: set[str]) -> RobotFilePar
         status, body = 503, b""
     rules.disallow_all = status >= 500
     text = body.decode("utf-8", "replace") if status == 200 else ""
-    rules.parse(filter(_is_rule, text.splitlines()))
+    lines = []
+    for line in text.splitlines():
+        with suppress(ValueError):  # a delay of `²` or a path of `//[` would end the parser
+            RobotFileParser().parse(["User-agent: *", line])
+            lines.append(line)
+    rules.parse(lines)
     return rules
-
-
-def _is_rule(line: str) -> bool:
-    """Whether Python's parser can read it: a delay of `²` or a path of `//[` would end it."""
-    try:
-        RobotFileParser().parse(["User-agent: *", line])
-    except ValueError:
-        return False
-    return True
 
 
 def _links(body: bytes, base: str) -> list[str]:
@@ -177,12 +173,10 @@ def _links(body: bytes, base: str) -> list[str]:
     for tag in decode(body, html=True).split("<")[1:]:
         if tag[:1] not in "aA" or not tag[1:2].isspace() or not (href := _HREF.search(tag.partition(">")[0])):
             continue
-        try:
+        with suppress(ValueError):  # http://[
             link = urldefrag(urljoin(base, html.unescape(href[1].strip("\"'")).strip()))[0]
             if urlsplit(link).scheme in ("http", "https"):
                 found.append(link)
-        except ValueError:  # http://[
-            continue
     return list(dict.fromkeys(found))
 
 
