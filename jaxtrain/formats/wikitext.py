@@ -212,7 +212,7 @@ def _number(name: str, values: dict[str, Wikicode], hidden: set[str]) -> str:
     if NUMBERED.fullmatch(name.rstrip("-")) or not 1 <= len(values) <= 6 or "1" not in values:
         return ""
     words = [_render(values[key], hidden).strip() for key in "12345" if key in values]
-    if CENTURY.fullmatch(joined := "".join(words)):  # {{s|XIX|e}}
+    if words[0].isalpha() and CENTURY.fullmatch(joined := "".join(words)):  # {{s|XIX|e}}
         return joined
     if not NUMBER.fullmatch(words[0]) or len(words) > 4:
         return ""

@@ -70,6 +70,7 @@ def test_articles_read_like_an_encyclopedia(articles):
         ("See [http://a.b words] and [http://c.d].[[Category:Q]]\n[[fr:Quoi]]", "See words and."),
         ("Ada may refer to:\n== People ==\n* [[x]]", ""),
         ("Au {{s|XIX|e}} siècle, {{convert|1+1/2|in|mm}} de long.", "Au XIXe siècle, 1+1/2 in de long."),
+        ("Es wurde {{Datum|12|1234}} gegründet.", "Es wurde 12 1234 gegründet."),
     ],
 )
 def test_markup(markup, text):
