@@ -23,7 +23,7 @@ from contextvars import ContextVar
 from importlib import metadata
 from pathlib import Path, PurePath
 from types import ModuleType, SimpleNamespace
-from typing import Any, get_type_hints
+from typing import Any, ClassVar, get_type_hints
 
 import tyro
 
@@ -37,6 +37,9 @@ _asked: ContextVar[str] = ContextVar("scale", default="")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
     """What every stage is told."""
+
+    VERSION: ClassVar[int] = 1
+    """Raised by a stage that gives another result for the same config and inputs (manifest.py)."""
 
     out: str
     """Folder to write."""

@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -47,8 +47,6 @@ from jaxtrain.weights.learners import runs_as, without_dropout
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig(Stage):
     """Bring a model nearer to a teacher of the same tokenizer (generalised knowledge distillation)."""
-
-    VERSION: ClassVar[int] = 1
 
     model: str
     """Folder of the student's finetune artifact."""

@@ -6,7 +6,7 @@ B rows, T time, S reward models
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -53,8 +53,6 @@ class RewardSource:
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig(Stage):
     """Improve a fine-tuned model against a reward model by proximal policy optimisation."""
-
-    VERSION: ClassVar[int] = 1
 
     model: str
     """Folder of the finetune artifact: the first policy, and the reference of the KL penalty."""

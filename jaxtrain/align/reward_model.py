@@ -6,7 +6,7 @@ B batch, K answers of one prompt, T time, D model
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -37,8 +37,6 @@ from jaxtrain.weights.learners import assembled, learner_of, runs_as, split, wit
 @dataclass(frozen=True, kw_only=True)
 class RewardConfig(Stage):
     """Train a Bradley-Terry reward model on comparisons, from the weights of the fine-tuned model."""
-
-    VERSION: ClassVar[int] = 1
 
     model: str
     """Folder of the finetune artifact it starts from."""

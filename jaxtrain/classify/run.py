@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -41,8 +41,6 @@ class Examples:
 @dataclass(frozen=True, kw_only=True)
 class ClassifyConfig(Stage):
     """One classifier."""
-
-    VERSION: ClassVar[int] = 1
 
     examples: Annotated[tuple[Examples, ...], tyro.conf.Suppress]
     """At least two labels. Scores of clean are probabilities of the last one."""

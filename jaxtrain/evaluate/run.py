@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jax
 
@@ -37,8 +37,6 @@ LONGEST_ANSWER = 96
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(Stage):
     """Measure models on benchmarks, on held-out text, and by what they memorised and prefer."""
-
-    VERSION: ClassVar[int] = 1
 
     models: dict[str, str]
     """Name to folder of each model (an artifact or a Hugging Face folder), in the order of their training."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from jaxtrain import weights
 from jaxtrain.config import Stage
@@ -29,8 +29,6 @@ from jaxtrain.weights.learners import learner_of, runs_as
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig(Stage):
     """Train on conversations; the loss is on the assistant's tokens and the end of its turn."""
-
-    VERSION: ClassVar[int] = 1
 
     model: str
     """Folder of a pretrain (or finetune) artifact, or a Hugging Face folder."""

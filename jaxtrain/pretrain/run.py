@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from jaxtrain import artifact
 from jaxtrain.config import Stage
@@ -40,8 +40,6 @@ class Ramp:
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig(Stage):
     """Train a transformer on a tokenize artifact."""
-
-    VERSION: ClassVar[int] = 1
 
     data: str
     """Folder of a tokenize artifact."""

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -43,8 +43,6 @@ class SampleConfig(Asking):
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(Stage):
     """`rate export`: an artifact of what people have judged so far, as a reward model is trained on."""
-
-    VERSION: ClassVar[int] = 1
 
     database: str
     """File of an SQLite database, or an SQLAlchemy URL."""

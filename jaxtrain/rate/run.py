@@ -8,7 +8,7 @@ import itertools
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -33,8 +33,6 @@ from jaxtrain.tasks.utility import simulated_ranks, utility
 @dataclass(frozen=True, kw_only=True)
 class RateConfig(Asking, Stage):
     """Sample answers and have simulated raters rank them."""
-
-    VERSION: ClassVar[int] = 1
 
     model: str
     """Folder of the finetune artifact whose answers are compared."""
