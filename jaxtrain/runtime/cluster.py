@@ -60,7 +60,7 @@ Found = tuple[str, int, int] | None
 
 
 def _flags(env: Mapping[str, str]) -> Found:
-    if not any(name.startswith("JAXTRAIN_") for name in env):
+    if not any(name.startswith(("JAXTRAIN_COORDINATOR", "JAXTRAIN_PROCESS")) for name in env):
         return None
     return env["JAXTRAIN_COORDINATOR"], int(env["JAXTRAIN_PROCESSES"]), int(env["JAXTRAIN_PROCESS"])
 

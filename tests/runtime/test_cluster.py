@@ -9,6 +9,7 @@ from jaxtrain.runtime.errors import UserError
 def test_a_process_on_its_own_is_no_cluster():
     assert find({"HOME": "/root", "SLURM_JOB_ID": "7"}) is None  # inside an allocation, but not a step
     assert find({"TPU_WORKER_HOSTNAMES": "localhost", "TPU_WORKER_ID": "0"}) is None
+    assert find({"JAXTRAIN_RUN": "runs/tiny"}) is None, "of the notebooks"
 
 
 def test_our_own_variables_come_first():
