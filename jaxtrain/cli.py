@@ -142,7 +142,7 @@ def dispatch(arguments: list[str]) -> None:
     if rest and f"{name} {rest[0]}" in COMMANDS:
         name, rest = f"{name} {rest[0]}", rest[1:]
     if name not in COMMANDS:
-        near = configs.nearest(name, [*COMMANDS])
+        near = configs.nearest(name, [*COMMANDS, *ALIASES])
         raise UserError(f"no command {name!r}; did you mean {near!r}? `jaxtrain --help` lists them")
     command, is_file = COMMANDS[name], bool(rest) and rest[0].endswith(".py")
     if HELP_FLAGS & set(rest) or (not rest and command.files):

@@ -63,7 +63,8 @@ class TableSource(FileSource):
     def _document(self, row: Row, place: str) -> Iterator[Document]:
         text, url = row.get(self.text), str(row.get(self.url) or "")
         if not isinstance(text, str) or not text.strip():
-            raise Unreadable(f"no text in column {self.text!r}")
+            there = "" if self.text in row else f"; there are {', '.join(sorted(map(str, row))[:6])}"
+            raise Unreadable(f"no text in column {self.text!r}{there}")
         yield self.document(
             f"{url or place}\0{text}",
             text,

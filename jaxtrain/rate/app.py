@@ -234,7 +234,9 @@ def serve(config: ServeConfig) -> None:
             address=config.address or f"http://{config.host}:{listening.getsockname()[1]}",
         )
         counts = store.counts()
-        say(f"rate serve: {counts['tasks']} tasks, {counts['judgements']} judgements in {config.database}")
+        missing = "" if counts["tasks"] else ": `jaxtrain rate sample` puts some in"
+        judged = f"{counts['judgements']} judgements in {config.database}"
+        say(f"rate serve: {counts['tasks']} tasks, {judged}{missing}")
         say(f"  administrator  {app.admin_link()}")
         for name in config.invite:
             say(f"  {name:<13}  {app.invite_link(name)}")

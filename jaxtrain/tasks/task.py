@@ -199,10 +199,10 @@ class Task:
         named = (Path(data) / (bare(path) + ending) for ending in ENDINGS)
         if found := next((file for file in named if file.is_file()), None):
             return found
-        hub = f"; the hub has it as {' '.join(map(str, self.hub))}" if self.hub else ""
+        hub = f", or `hub`, which fetches {' '.join(filter(None, self.hub))}" if self.hub else ""
         raise UserError(
-            f"task {self.name} has no data at {Path(data) / path}{hub}; give the data folder that holds "
-            f"{path} (data/quickstart in the repository has some), or leave the task out"
+            f"task {self.name} has no data at {Path(data) / path}; give the data folder that holds {path} "
+            f"(data/quickstart in the repository has some){hub}; or leave the task out"
         )
 
     def rows(self, data: str | Path = DATA, split: Split = "heldout") -> list[Row]:

@@ -80,6 +80,7 @@ def test_a_wet_file_gives_its_text(tmp_path):
 )
 def test_tables_of_every_compression(tmp_path, pack):
     rows = [{"text": "one", "url": "http://a/1", "n": 3}, {"text": ""}, {"text": "two", "license": "MIT"}]
+    rows.append({"body": "three", "id": 4})
     path = tmp_path / "rows.jsonl.packed"
     path.write_bytes(pack("\n".join(map(json.dumps, rows)).encode()))
     found, unread = table(path, meta=("n",))
@@ -87,7 +88,7 @@ def test_tables_of_every_compression(tmp_path, pack):
         ("one", "http://a/1", "", {"n": 3}),
         ("two", "", "MIT", {}),
     ]
-    assert unread == {"no text in column 'text'": 1}
+    assert unread == {"no text in column 'text'": 1, "no text in column 'text'; there are body, id": 1}
 
 
 def test_csv_and_parquet(tmp_path):

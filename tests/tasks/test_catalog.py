@@ -139,7 +139,7 @@ def test_every_row_of_the_whole_set_is_an_item(name: str):
 
 def test_a_file_is_found_by_any_ending_and_named_where_it_is_absent(tmp_path: Path):
     with pytest.raises(
-        UserError, match=r"lambada has no data at .*the hub has it as EleutherAI/lambada_openai"
+        UserError, match=r"lambada has no data at .*or `hub`, which fetches EleutherAI/lambada_openai"
     ):
         TASKS["lambada"].load(tmp_path)
     write(tmp_path / "benchmarks" / "lambada.jsonl", [{"text": "a b"}, {"text": "c d"}])
