@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from jaxtrain import config as configs
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+blocks = runpy.run_path(str(ROOT / ".ci" / "commands.py"))["blocks"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -28,6 +30,13 @@ def test_commands_and_their_flags_exist(page: Path) -> None:
         for line in re.findall(r"\bjaxtrain ((?:[\w./-]+ ?|&& jaxtrain )+.*)", block):
             for command in line.partition(" #")[0].split("&& jaxtrain "):
                 check(command.split())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_of_commands_is_run_or_says_why_not(page: Path) -> None:
+    followed = re.findall(r'^ *follow (\S+) "(.+?)"$', (ROOT / ".ci" / "wheel").read_text(), re.MULTILINE)
+    known = {heading for name, heading in followed if name == str(page.relative_to(ROOT))}
+    assert {heading for heading, language, _ in blocks(page) if not language} == known
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
