@@ -59,9 +59,11 @@ check: install
 	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
 	$(BIN)/lint-imports
 
-# The documents as pages, without network; a dead link or a name that is gone fails it.
+# The documents as pages, and the notebooks as they run on a recipe's artifacts (RUN), without network; a dead
+# link, a name that is gone or a cell that fails ends it.
 site: install
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/jaxtrain run configs/$(notdir $(RUN))
+	JAXTRAIN_RUN=$(abspath $(RUN)) $(BIN)/mkdocs build --strict --quiet
 
 # README's report, rating page and chat, of a run of a recipe and of a model that talks (needs chromium-driver).
 pictures: install

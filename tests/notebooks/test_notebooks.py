@@ -42,6 +42,7 @@ def test_a_notebook_is_stored_without_outputs(path: Path):
     assert cells and all(cell.outputs == [] and cell.execution_count is None for cell in cells)
 
 
+@pytest.mark.slow  # `make site` runs all of them, on a run's artifacts
 @pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem in PRINTED], ids=lambda p: p.stem)
 def test_a_notebook_runs_and_shows_figures(path: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("JAXTRAIN_RUN", str(artifacts))
