@@ -76,13 +76,8 @@ GEMMA: dict[str, Any] = {
     "names": "gemma",
 }
 GEMMA_FIXED = {"norm_placement": "both", "norm_plus_one": True, "embedding_scale": True, "activation": "gelu"}
-GEMMA_DEFAULTS = {
-    "num_key_value_heads": 4,
-    "head_dim": 256,
-    "tie_word_embeddings": True,
-    "query_pre_attn_scalar": 256,
-    "sliding_window": 4096,
-}
+GEMMA_DEFAULTS = {"num_key_value_heads": 4, "head_dim": 256, "tie_word_embeddings": True}
+GEMMA_DEFAULTS |= {"query_pre_attn_scalar": 256, "sliding_window": 4096}
 GEMMA3 = GEMMA | {
     "fixed": GEMMA_FIXED | {"qk_norm": True},
     "expected": GEMMA["expected"] | {"use_bidirectional_attention": False},
@@ -95,6 +90,12 @@ OLMO: dict[str, Any] = {
     "keys": KEYS | ATTENTION_BIAS,
     "expected": SILU,
     "names": "olmo2",
+}
+GPT_OSS_ROPE = {
+    "rope_type": "yarn",
+    "factor": 32.0,
+    "original_max_position_embeddings": 4096,
+    "truncate": False,
 }
 OLMO_DEFAULTS = {"max_position_embeddings": 2048, "rms_norm_eps": 1e-5}
 
@@ -164,13 +165,8 @@ FAMILIES = (
         fixed=RMS | {"global_rotary": False},
         keys=ANY_BIAS,
         expected={"use_sliding_window": False},
-        defaults={
-            "num_key_value_heads": 4,
-            "max_position_embeddings": 32_768,
-            "rope_theta": 2_000_000.0,
-            "tie_word_embeddings": True,
-            "no_rope_layer_interval": 4,
-        },
+        defaults={"num_key_value_heads": 4, "max_position_embeddings": 32_768, "rope_theta": 2_000_000.0}
+        | {"tie_word_embeddings": True, "no_rope_layer_interval": 4},
         window="no_rope",
     ),
     Family(
@@ -197,18 +193,10 @@ FAMILIES = (
         model_type="gpt_neox",
         architecture="GPTNeoXForCausalLM",
         fixed=LAYER_NORM,
-        keys={
-            key: value for key, value in ANY_BIAS.items() if key not in ("kv_heads", "head_dim", "mlp_bias")
-        }
+        keys={name: key for name, key in ANY_BIAS.items() if name not in ("kv_heads", "head_dim", "mlp_bias")}
         | {"norm_eps": "layer_norm_eps", "parallel": "use_parallel_residual"},
-        defaults={
-            "max_position_embeddings": 2048,
-            "layer_norm_eps": 1e-5,
-            "hidden_act": "gelu",
-            "attention_bias": True,
-            "use_parallel_residual": True,
-            "partial_rotary_factor": 0.25,
-        },
+        defaults={"max_position_embeddings": 2048, "layer_norm_eps": 1e-5, "hidden_act": "gelu"}
+        | {"attention_bias": True, "use_parallel_residual": True, "partial_rotary_factor": 0.25},
         names="gpt_neox",
         rotates_part=True,
         prefix="gpt_neox.",
@@ -294,11 +282,7 @@ FAMILIES = (
         expected=SILU | {"swiglu_alpha": 1.702, "swiglu_limit": 7.0},
         defaults={"num_key_value_heads": 8, "max_position_embeddings": 131_072, "rms_norm_eps": 1e-5}
         | {"head_dim": 64, "attention_bias": True, "sliding_window": 128, "num_local_experts": 128}
-        | {"num_experts_per_tok": 4, "rope_theta": 150_000.0}
-        | {
-            "rope_scaling": {"rope_type": "yarn", "factor": 32.0, "truncate": False}
-            | {"original_max_position_embeddings": 4096}
-        },
+        | {"num_experts_per_tok": 4, "rope_theta": 150_000.0, "rope_scaling": GPT_OSS_ROPE},
         window="2",
         names="gpt_oss",
     ),
@@ -316,22 +300,11 @@ FAMILIES = (
         architecture="GPT2LMHeadModel",
         fixed=LAYER_NORM
         | {"positions": "learned", "activation": "gelu", "qkv_bias": True, "output_bias": True},
-        keys={
-            "vocab_size": "vocab_size",
-            "layers": "n_layer",
-            "d_model": "n_embd",
-            "heads": "n_head",
-            "d_hidden": "n_inner",
-            "max_length": "n_positions",
-            "norm_eps": "layer_norm_epsilon",
-            "tied": "tie_word_embeddings",
-        },
-        expected={
-            "activation_function": "gelu_new",
-            "scale_attn_weights": True,
-            "scale_attn_by_inverse_layer_idx": False,
-            "add_cross_attention": False,
-        },
+        keys={"vocab_size": "vocab_size", "layers": "n_layer", "d_model": "n_embd", "heads": "n_head"}
+        | {"d_hidden": "n_inner", "max_length": "n_positions", "norm_eps": "layer_norm_epsilon"}
+        | {"tied": "tie_word_embeddings"},
+        expected={"activation_function": "gelu_new", "scale_attn_weights": True}
+        | {"scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
         defaults={"n_positions": 1024, "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True},
         required=("vocab_size", "layers", "d_model", "heads"),
         names="gpt2",
