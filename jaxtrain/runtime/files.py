@@ -75,6 +75,18 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
+def reading(what: object) -> Iterator[None]:
+    """What goes wrong meanwhile is a UserError: anything in a file may be absent, odd, or no text at all."""
+    try:
+        yield
+    except (UserError, ImportError):
+        raise
+    except Exception as error:  # packages that read files raise what they like
+        problem = f"{type(error).__name__}: {error}"
+        raise UserError(f"{what} cannot be read ({problem}); restore it") from error
+
+
+@contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """What goes wrong with the disk meanwhile is a UserError, whoever raised it; other errors go on.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.files import read_object
+from jaxtrain.runtime.files import read_object, reading
 from jaxtrain.tokenize.tokenizer import DATE, Tokenizer
 
 if TYPE_CHECKING:
@@ -75,7 +75,11 @@ class HuggingFaceTokenizer(Tokenizer):
 
         Errors: UserError where no file says what ends a document, or a file is malformed.
         """
-        folder = Path(folder)
+        with reading(f"{folder}: its tokenizer"):
+            return cls._load(Path(folder))
+
+    @classmethod
+    def _load(cls, folder: Path) -> "HuggingFaceTokenizer":
         settings = _read(folder / SETTINGS)
         generation = _read(folder / GENERATION)
         template = settings.get("chat_template")
@@ -83,8 +87,10 @@ class HuggingFaceTokenizer(Tokenizer):
             template = {entry["name"]: entry["template"] for entry in template}.get("default")
         if (folder / TEMPLATE).is_file():
             template = (folder / TEMPLATE).read_text(encoding="utf-8")
+        if not isinstance(template, str | None):
+            raise UserError(f"{folder / SETTINGS}: chat_template is no text: {str(template)[:40]}")
         text = (folder / MODEL).read_text(encoding="utf-8")
-        stops = tuple(_ids(generation.get("eos_token_id")))
+        stops = tuple(_ids(generation))
         bare = cls(text, {}, template, settings.get("template_date", DATE), stops)
         sources = (settings, _read(folder / "special_tokens_map.json"))
         names = {role: name for role in ROLES if (name := _name(folder, role, sources))}
@@ -99,7 +105,7 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def _eos_of(self, configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         """By the id that the model's configs name; else GPT-2's only special token, which no file names."""
-        for index in [index for config in configs for index in _ids(config.get("eos_token_id"))]:
+        for index in [index for config in configs for index in _ids(config)]:
             if (name := self.trusting.id_to_token(index)) in self.special:
                 return {"eos": name}
         return {"bos": ENDOFTEXT, "eos": ENDOFTEXT} if list(self.special) == [ENDOFTEXT] else {}
@@ -255,9 +261,13 @@ def _name(folder: Path, role: str, sources: Sequence[Mapping[str, Any]]) -> str 
     return None
 
 
-def _ids(value: int | Sequence[int] | None) -> list[int]:
+def _ids(said: Mapping[str, Any]) -> list[int]:
     """`eos_token_id`: one id, several or none."""
-    return [] if value is None else [value] if isinstance(value, int) else list(value)
+    value = said.get("eos_token_id")
+    found = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(type(index) is int for index in found):
+        raise UserError(f"eos_token_id of {GENERATION} or config.json is no id: {str(value)[:40]}")
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:

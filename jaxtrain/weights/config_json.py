@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.files import reading
 from jaxtrain.weights.families import BY_TYPE, CAPS, COMMON, FAMILIES, Family
 
 Said = Mapping[str, Any]
@@ -74,7 +75,7 @@ def read_config(hf: Said, where: str) -> tuple[Family, ModelConfig]:
     fields.setdefault("kv_heads", fields["heads"])
     fields.setdefault("head_dim", fields["d_model"] // fields["heads"])
     fields.setdefault("d_hidden", 4 * fields["d_model"])
-    try:
+    with reading(f"{where}: its positions or windows"):
         if "activation" in fields:
             fields["activation"] = _activation(fields["activation"], where)
         if "positions" not in family.fixed:
@@ -82,15 +83,13 @@ def read_config(hf: Said, where: str) -> tuple[Family, ModelConfig]:
         if "query_pre_attn_scalar" in family.defaults:
             fields["attention_scale"] = float(said["query_pre_attn_scalar"]) ** -0.5
         fields |= _read_window(family, said, fields, where)
-    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
-        problem = f"{type(error).__name__}: {error}"
-        raise UserError(f"{where}: its positions or windows cannot be read ({problem})") from error
     _check_numbers(fields, family.keys, where)
     return family, ModelConfig(**{**fields, **family.fixed})
 
 
 LARGEST = {"layers": 10_000, "experts": 100_000, "d_model": 1 << 20, "head_dim": 1 << 16, "heads": 1 << 16}
 """Of what decides how much is made; any other whole number is at most 2^28."""
+_NOT_ZERO = ("rope_theta", "rope_factor", "norm_eps", "logit_divisor")
 _MAY_BE_ZERO = ("window", "global_every", "experts", "shared_experts", "dense_layers", "dense_hidden")
 
 
@@ -106,7 +105,7 @@ def _check_numbers(fields: Said, keys: Mapping[str, str], where: str) -> None:
                 raise UserError(f"{said}; it is a whole number from {least} to {most}")
         if KINDS[name] is float:
             is_number = type(value) in (int, float) and 0 <= value <= 1e30
-            if not is_number or (value == 0 and name in ("rope_theta", "rope_factor", "norm_eps")):
+            if not is_number or (value == 0 and name in _NOT_ZERO):
                 raise UserError(f"{said}; it is a positive number")
 
 
@@ -125,7 +124,7 @@ def _read_rope(family: Family, said: Said, hf: Said, fields: Said, where: str) -
         local = (rope.get("sliding_attention") or {}).get("rope_theta", local or 10_000.0)
         rope = dict(rope["full_attention"])
     bases = (rope.get("rope_theta"), hf.get("rotary_emb_base"), said["rope_theta"])
-    found: dict[str, Any] = {"rope_theta": next(base for base in bases if base is not None)}
+    found: dict[str, Any] = {"rope_theta": next((base for base in bases if base is not None), 0)}
     if local or family.has_local_rope:
         found["rope_local_theta"] = local or found["rope_theta"]
     found = {name: float(base) if type(base) is int else base for name, base in found.items()}

@@ -31,7 +31,7 @@ from jaxtrain.model.quantized import Kind, Quantized, quantize
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import checkpoint, mesh
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.files import read_object
+from jaxtrain.runtime.files import read_object, reading
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.weights import gguf, huggingface, llama2c, peft
 
@@ -123,7 +123,8 @@ class Trained(Source):
 
     @cached_property
     def config(self) -> ModelConfig:
-        return ModelConfig(**read_object(self.folder / MODEL))
+        with reading(self.folder / MODEL):
+            return ModelConfig(**read_object(self.folder / MODEL))
 
     @property
     def has_adapters(self) -> bool:

@@ -6,8 +6,7 @@ Gemma's norms have 1 added.
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from jaxtrain.model.layers import llama3_stretch
 from jaxtrain.model.quantized import Kind
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.errors import UserError
+from jaxtrain.runtime.files import reading
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
 from jaxtrain.tokenize.publish import tokenizer_of
 from jaxtrain.weights import config_json, huggingface
@@ -65,7 +65,7 @@ class File:
         try:
             reader = gguf.GGUFReader(path)
             self.metadata = {name: _rounded(field.contents()) for name, field in reader.fields.items()}
-        except (ValueError, OSError, KeyError, IndexError) as error:
+        except Exception as error:  # of a cut or changed file the package raises what it likes
             raise UserError(f"{path} is no whole GGUF file: {error}") from None
         self.path, self.tensors = path, {tensor.name: tensor for tensor in reader.tensors}
         self.architecture = self.metadata.get("general.architecture", "")
@@ -85,7 +85,7 @@ class File:
 
     def config(self) -> tuple[Family, ModelConfig]:
         """As `config_json.read_config`."""
-        with _named(self.path):
+        with reading(f"{self.path}: its metadata"):
             return config_json.read_config(self._as_config_json(), str(self.path))
 
     def _as_config_json(self) -> dict[str, Any]:
@@ -119,17 +119,6 @@ class File:
         return scaling
 
 
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # any key may be absent, or of another kind
-        problem = f"{type(error).__name__}: {error}"
-        raise UserError(f"{path}: its metadata cannot be read ({problem}); restore it") from error
-
-
 def _rounded(value: Any) -> Any:
     """float32 as it was written: 1e-5, not 9.999999747378752e-06."""
     return float(f"{value:.7g}") if isinstance(value, float) else value
@@ -152,7 +141,7 @@ def read_config(path: Path) -> ModelConfig:
 def read_tokenizer(path: Path) -> HuggingFaceTokenizer:
     """The tokenizer and chat template in its metadata."""
     file = opened(path)
-    with _named(path):
+    with reading(f"{path}: its metadata"):
         return tokenizer_of(file.metadata, str(path))
 
 

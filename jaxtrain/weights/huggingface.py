@@ -26,7 +26,7 @@ from jaxtrain.model.quantized import Kind, quantized
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.files import publish, read_object
+from jaxtrain.runtime.files import publish, read_object, reading
 from jaxtrain.runtime.progress import say
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
 from jaxtrain.tokenize.tokenizer import Tokenizer
@@ -34,7 +34,7 @@ from jaxtrain.weights import config_json
 from jaxtrain.weights.families import Family
 from jaxtrain.weights.tensors import Part, name_of, parts, tensors, to_theirs
 
-CONFIG, INDEX = "config.json", "model.safetensors.index.json"
+CONFIG, INDEX, WHOLE = "config.json", "model.safetensors.index.json", "model.safetensors"
 FILE_BYTES = 2 << 30
 """Tensors of one safetensors file, bytes; also what the host holds while writing."""
 BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
@@ -94,7 +94,8 @@ def read_config(folder: str | Path) -> ModelConfig:
     path = Path(folder) / CONFIG
     said = read_object(path)
     config = config_json.read_config(said, str(path))[1]
-    said = {**said, **(said.get("text_config") or {})}
+    with reading(path):
+        said |= said.get("text_config") or {}
     half = (said.get("dtype") or said.get("torch_dtype")) == "bfloat16"
     return dataclasses.replace(config, dtype="bfloat16" if half else "float32")
 
@@ -171,7 +172,7 @@ def save(model: Transformer, folder: str | Path, tokenizer: HuggingFaceTokenizer
         filled, total = filled + size, total + size
     count = len(groups)
     files = [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
-    files = files if count > 1 else ["model.safetensors"]
+    files = files if count > 1 else [WHOLE]
 
     def tensor(name: str) -> np.ndarray:
         pieces = [(part, _take(weights[part.ours], index)) for part, index in holders[name]]
@@ -191,7 +192,8 @@ def save(model: Transformer, folder: str | Path, tokenizer: HuggingFaceTokenizer
 
 def tensor_files(folder: Path) -> dict[str, Any]:
     """Name of each tensor of a folder → the safetensors file, opened, that has it."""
-    files = _files_of(folder / INDEX) if (folder / INDEX).is_file() else ["model.safetensors"]
+    is_cut = (folder / INDEX).is_file() and not (folder / WHOLE).is_file()
+    files = _files_of(folder / INDEX) if is_cut else [WHOLE]
     present = {path.name for path in folder.iterdir() if path.is_file()}
     found: dict[str, Any] = {}
     for file in files:
@@ -203,6 +205,8 @@ def tensor_files(folder: Path) -> dict[str, Any]:
             opened = safe_open(folder / file, framework="numpy")
         except SafetensorError as error:
             raise UserError(f"{folder / file}: {error}") from None
+        if twice := sorted(found.keys() & opened.keys()):
+            raise UserError(f"{folder / file}: {twice[0]} is in another of its files too; restore them")
         found |= dict.fromkeys(opened.keys(), opened)
     return found
 
@@ -218,13 +222,14 @@ def _files_of(index: Path) -> list[str]:
 def _canonical(family: Family, names: set[str], where: str) -> dict[str, str]:
     """Name of a tensor in the family's whole model → in this folder; what is no language model's is told."""
     found, others = {}, set[str]()
-    for name in names:
+    for name in sorted(names):
         prefixes = (family.prefix, *family.other_prefixes)
         begin = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
         if name.endswith(HEADS):
             found[name.removeprefix("language_model.")] = name
         elif begin is not None:
-            found[family.prefix + name[len(begin) :]] = name
+            if (twin := found.setdefault(family.prefix + name[len(begin) :], name)) != name:
+                raise UserError(f"{where} has {twin} and {name}, which are one tensor; leave one out")
         else:
             others.add(name.removeprefix("model.").partition(".")[0])
     if others:
@@ -297,14 +302,9 @@ def _insert(spec: P, weight: jax.Array, part: jax.Array, index: jax.Array) -> ja
 
 def _take(weight: jax.Array, index: tuple[int, ...]) -> np.ndarray:
     """One layer's (and expert's) weight, on the host."""
-    return np.asarray(_whole(weight, jnp.asarray(index, jnp.int32)))
+    return np.asarray(_taken(weight, jnp.asarray(index, jnp.int32)))
 
 
 @jax.jit
-def _whole(weight: jax.Array, index: jax.Array) -> jax.Array:
-    def take(weight: jax.Array, index: jax.Array) -> jax.Array:
-        for i in range(len(index)):
-            weight = jax.lax.dynamic_index_in_dim(weight, index[i], 0, keepdims=False)
-        return weight
-
-    return jax.sharding.auto_axes(take, out_sharding=P())(weight, index)
+def _taken(weight: jax.Array, index: jax.Array) -> jax.Array:
+    return jax.sharding.auto_axes(lambda weight, at: weight[tuple(at)], out_sharding=P())(weight, index)

@@ -18,7 +18,7 @@ from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.lora import Adapters, LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.files import read_object
+from jaxtrain.runtime.files import read_object, reading
 from jaxtrain.weights.config_json import write_config
 from jaxtrain.weights.tensors import Part, parts, tensors
 
@@ -32,9 +32,9 @@ def knows(folder: Path) -> bool:
 
 def base_of(folder: str | Path) -> Path:
     """The folder of the weights that an adapter stands on; UserError where it is not on this machine."""
-    name = read_object(Path(folder) / CONFIG).get("base_model_name_or_path") or ""
+    name = str(read_object(Path(folder) / CONFIG).get("base_model_name_or_path") or "")
     for base in (Path(folder) / name, Path(name)):
-        if name and base.is_dir():
+        if name and base.is_dir() and not base.samefile(folder):
             return base
     raise UserError(f"{folder}/{CONFIG} stands on {name!r}, which is no folder here; name one there")
 
@@ -87,7 +87,7 @@ def load(folder: str | Path, model: Transformer) -> tuple[Transformer, Adapters]
         "layers_to_transform": None,
     }
     for key, value in plain.items():
-        if about.get(key, value) not in (value, [] if value is None else value):
+        if about.get(key) not in (None, [], value):
             raise UserError(f"{folder}/{CONFIG}: {key} {about[key]!r} is not supported, only {value!r}")
     try:
         left = load_file(folder / TENSORS)
@@ -99,12 +99,15 @@ def load(folder: str | Path, model: Transformer) -> tuple[Transformer, Adapters]
         for name, part in by_ours.items()
         if _has_module(part) and f"{_modules(part, model.config)[0]}.lora_A.weight" in left
     }
-    config = LoRAConfig(
-        rank=about["r"],
-        alpha=about["lora_alpha"],
-        rank_stabilized=about.get("use_rslora", False),
-        targets="|".join(map(re.escape, found)) or "nothing",
-    )
+    with reading(folder / CONFIG):
+        if int(about["r"]) < 1:
+            raise UserError(f"{folder / CONFIG}: r is {about['r']}; it is at least 1")
+        config = LoRAConfig(
+            rank=int(about["r"]),
+            alpha=float(about["lora_alpha"]),
+            rank_stabilized=about.get("use_rslora", False),
+            targets="|".join(map(re.escape, found)) or "nothing",
+        )
     adapted = jax.jit(lora.adapt, static_argnums=1)(model, config, jax.random.key(0))
     adapters = {}
     for name, like in lora.take(adapted).items():

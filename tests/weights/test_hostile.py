@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -17,7 +18,7 @@ from jaxtrain import weights
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize import chat
 from jaxtrain.tokenize.tokenizer import Tokenizer
-from jaxtrain.weights import huggingface
+from jaxtrain.weights import huggingface, peft
 
 CONFIG = {
     "model_type": "llama",
@@ -147,6 +148,49 @@ def test_a_tokenizer_that_never_ends_is_one_line(tmp_path: Path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer_json() | rules))
     with pytest.raises(UserError, match=r"tokenizer.json: its normalizer makes a text 1e\+12 times as long"):
         Tokenizer.load(tmp_path)
+
+
+SPOKEN = {"eos_token": "<|im_end|>"}
+
+
+@pytest.mark.parametrize(
+    ("file", "said", "words"),
+    [
+        ("config.json", CONFIG | {"rope_theta": None}, "rope_theta is 0.0; it is a positive number"),
+        ("config.json", CONFIG | {"text_config": [1]}, "config.json cannot be read .TypeError"),
+        ("model.json", {"layers": 2, "of_another_version": 1}, "model.json cannot be read .*of_another"),
+        ("tokenizer_config.json", SPOKEN | {"chat_template": 5}, "chat_template is no text: 5"),
+        ("tokenizer_config.json", {"chat_template": [{"template": ""}]}, "tokenizer cannot be read .Key"),
+        ("generation_config.json", {"eos_token_id": "2"}, "eos_token_id of .* is no id: 2"),
+        ("adapter_config.json", {"lora_alpha": 4}, "adapter_config.json cannot be read .*'r'"),
+    ],
+    ids=str,
+)
+def test_odd_contents_of_a_file_are_one_line(tmp_path: Path, file, said, words, draw, make_mesh):
+    write(tmp_path, CONFIG)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer_json()))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(SPOKEN))
+    save_file({"a.lora_A.weight": np.zeros((2, 2), np.float32)}, tmp_path / "adapter_model.safetensors")
+    (tmp_path / file).write_text(json.dumps(said))
+    with pytest.raises(UserError, match=words):
+        if file == "adapter_config.json":
+            with jax.set_mesh(make_mesh(fsdp=1)):
+                peft.load(tmp_path, jax.eval_shape(draw))
+        source = weights.open(tmp_path)
+        repr((source.config, source.tokenizer))
+
+
+def test_a_tensor_in_two_shards_is_refused_and_a_whole_file_comes_first(tmp_path: Path):
+    """As `transformers`: beside `model.safetensors` an index is not read."""
+    files = {f"model-0000{n}-of-00002.safetensors": {"a": np.full(1, n, np.float32)} for n in (1, 2)}
+    for name, tensors in files.items():
+        save_file(tensors | {name: np.zeros(1, np.float32)}, tmp_path / name)
+    index = {"weight_map": {name: name for name in files}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match="model-00002-of-00002.safetensors: a is in another of its files too"):
+        huggingface.tensor_files(tmp_path)
+    save_file({"b": np.zeros(1, np.float32)}, tmp_path / "model.safetensors")
+    assert list(huggingface.tensor_files(tmp_path)) == ["b"]
 
 
 def test_a_tokenizer_of_very_many_special_tokens_is_read(tmp_path: Path):
