@@ -259,23 +259,23 @@ def _answers(messages: Messages, tools: Tools, tokenizer: Tokenizer, whole: str)
     A turn begins where the prompt for it ends, and ends where the conversation up to it ends, blanks aside.
     Errors: UserError where not even the last answer is found.
     """
-    spans, counted, after, is_rewritten = [], [], "", False
+    spans, counted, after, rewritten = [], [], "", -1
     for n, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
         before, _ = _text(messages[:n], tools, tokenizer, True)
         after = _finished(messages[: n + 1], tools, tokenizer)
-        if whole.startswith(after) and after.startswith(before):
+        if whole.startswith(after) and after.startswith(before) and after != before:
             spans.append((len(before), len(after)))
         elif n == len(messages) - 1 and (begin := _begins(before, after, messages[n - 1])) is not None:
             spans.append((begin, len(after)))
         else:
-            is_rewritten = True
+            rewritten = n
             continue
         counted.append(is_learned(message))
-    if after and (not spans or (messages[-1]["role"] == "assistant" and spans[-1][1] != len(after))):
+    if after and (not spans or rewritten == len(messages) - 1):
         raise UserError("in this chat template the answers cannot be told apart; use one such as chatml")
-    return [span for span, is_counted in zip(spans, counted, strict=True) if is_counted], is_rewritten
+    return [span for span, is_counted in zip(spans, counted, strict=True) if is_counted], rewritten >= 0
 
 
 def _learned(spans: Spans, answers: Messages) -> Spans:

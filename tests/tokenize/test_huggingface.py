@@ -177,6 +177,7 @@ TURNS = "{% for m in messages %}{{ '<|im_start|>' + m.role + ' ' + m.content + '
         (TURNS + "{% if %}", TALK[:3], "refuses a conversation: Expected an expression"),
         (TURNS, [{"role": "wizard", "content": "a"}, *TALK[1:3]], "unknown role 'wizard'"),
         ("{% for m in messages %}{{ m.role }}<|im_end|>{% endfor %}", TALK[:3], "leaves out what the user"),
+        (TURNS.replace("in messages", "in messages[:3]"), TALK, "cannot be told apart"),
     ],
 )
 def test_what_a_template_raises_or_drops_is_one_line(
