@@ -100,16 +100,17 @@ def attend(
         "pallas": pallas,
         "cudnn": cudnn_attention.packed if sight.packed else cudnn_attention.whole_rows,
     }[sight.kernel]
+    sinks = [] if sinks_N is None else [sinks_N]
     # The types of Pallas calls do not say what varies over the mesh, so that is not checked here.
-    specs = (HEADS, HEADS, HEADS, ROWS)
+    specs = (HEADS, HEADS, HEADS, ROWS, *[P("tensor") for _ in sinks])
     per_device = meshes.per_device(partial(local, rule), specs, HEADS, check=False)
-    return per_device(q_BTNH, k_BSKH, v_BSKH, sight.segments_BT)
+    return per_device(q_BTNH, k_BSKH, v_BSKH, sight.segments_BT, *sinks)
 
 
 def refusal(kernel: str, config: ModelConfig, window: int, length: int, packed: bool) -> str | None:
     """Why a kernel cannot do what is asked on the mesh that is set, or None."""
     platform, context = meshes.platform(), jax.sharding.get_abstract_mesh().shape["context"]
-    if config.sinks and kernel != "xla":
+    if config.sinks and kernel not in ("xla", "splash"):
         return "it has no sinks"
     if kernel in ("xla", "ring"):
         return None
@@ -198,7 +199,7 @@ def dense(rule: Rule, q_BTNH, k_BSKH, v_BSKH, mask_BTS, sinks_N=None) -> jax.Arr
     return jnp.reshape(out_BTKGH, (B, T, N, H), out_sharding=P(BATCH, time, "tensor", None))
 
 
-def splash(rule: Rule, q_BTNH, k_BSKH, v_BSKH, segments_BT, interpret: bool = False) -> jax.Array:
+def splash(rule: Rule, q_BTNH, k_BSKH, v_BSKH, segments_BT, sinks_N=None, interpret=False) -> jax.Array:
     """Block-sparse flash attention on TPU, on one device's rows and heads."""
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
@@ -220,7 +221,8 @@ def splash(rule: Rule, q_BTNH, k_BSKH, v_BSKH, segments_BT, interpret: bool = Fa
     heads_first = lambda x: jnp.swapaxes(x, 1, 2)  # noqa: E731
     q_BNTH = heads_first(q_BTNH * jnp.asarray(rule.scale, q_BTNH.dtype))
     segments = kernels.SegmentIds(segments_BT, segments_BT)
-    out_BNTH = jax.vmap(kernel)(q_BNTH, heads_first(k_BSKH), heads_first(v_BSKH), segments)
+    kernel = jax.vmap(partial(kernel, sinks=sinks_N))
+    out_BNTH = kernel(q_BNTH, heads_first(k_BSKH), heads_first(v_BSKH), segments)
     return heads_first(out_BNTH).astype(q_BTNH.dtype)
 
 

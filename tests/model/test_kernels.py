@@ -1,6 +1,7 @@
 """Every attention kernel against the dense one, and that no document sees its neighbour."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.layers import Rule
 from jaxtrain.model.ring_attention import balanced_order, ring
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.mesh import BATCH
+from jaxtrain.runtime.mesh import AXES, BATCH
 
 # Newer JAX points to another package; its own kernel is still there and still right.
 pytestmark = pytest.mark.filterwarnings("ignore:jax.experimental.pallas.ops.gpu.attention is deprecated")
@@ -122,6 +123,26 @@ def test_gradients_of_ring_and_blocks(bound, window, inputs, make_mesh):
     for name in ("ring", "blocks"):
         for ours, wanted in zip(found[name], found["xla"], strict=True):
             np.testing.assert_allclose(np.asarray(ours), np.asarray(wanted), atol=2e-5)
+
+
+def test_splash_with_sinks_is_the_dense_kernel(inputs):
+    """Their gradient too."""
+    q, k, v, segments = inputs
+    behind = np.arange(T)[:, None] - np.arange(T)[None]
+    mask, real = (behind >= 0) & (segments[:, :, None] == segments[:, None, :]), segments > 0
+    attentions = {
+        "xla": lambda *x: kernels.dense(Rule(0.1), *x[:3], jnp.asarray(mask), x[3]),
+        "splash": lambda *x: kernels.splash(Rule(0.1), *x[:3], segments, x[3], interpret=True),
+    }
+    sinks, found = np.array([0.5, -1.0, 2.0, 0.0], np.float32), {}
+    for name, kind in (("xla", AxisType.Explicit), ("splash", AxisType.Auto)):
+        with jax.set_mesh(jax.make_mesh((1,) * 6, AXES, (kind,) * 6, devices=jax.devices()[:1])):
+            loss = lambda *x, f=attentions[name]: jnp.sum(f(*x) ** 2 * real[..., None, None])  # noqa: E731
+            found[name] = jax.tree.map(
+                np.asarray, jax.jit(jax.value_and_grad(loss, (0, 1, 2, 3)))(q, k, v, sinks)
+            )
+    assert np.abs(found["xla"][1][3]).min() > 1e-3
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=2e-5), found["splash"], found["xla"])
 
 
 def test_what_a_kernel_cannot_do_is_refused(make_mesh):
