@@ -10,21 +10,13 @@ import numpy as np
 import pytest
 
 from jaxtrain import weights
-from jaxtrain.model import lora
-from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.checkpoint import Checkpoints
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tokenize.publish import published
 from jaxtrain.tokenize.tokenizer import train
-from jaxtrain.train.config import TrainConfig
-from jaxtrain.train.optimizer import OptimizerConfig
 from jaxtrain.weights import folder as store
 from jaxtrain.weights import save_pretrained
-from jaxtrain.weights.convert import ConvertConfig, convert
-from jaxtrain.weights.learners import base_of, learner_of
-
-forward = jax.jit(lambda model, tokens: model(tokens))
 
 
 @pytest.fixture
@@ -92,55 +84,3 @@ def test_ids_beyond_the_embedding_are_refused_where_they_can_come(tmp_path, conf
             continue
         with pytest.raises(UserError, match=rf"has {rows + 1} ids, its embedding {rows} rows: '<\|end\|>'"):
             source.tokenizer  # noqa: B018
-
-
-@pytest.fixture(scope="module")
-def kinds(config, make_mesh, tmp_path_factory):
-    """A folder of each kind: of one model, or of adapters that change it."""
-    made = tmp_path_factory.mktemp("kinds")
-    tokenizer = train(["What the assistant says ends."] * 3, 275)
-    with jax.set_mesh(make_mesh(fsdp=1)), pytest.MonkeyPatch.context() as patch:
-        shape = dataclasses.replace(config, vocab_size=275)
-        model = jax.jit(lambda: Transformer(shape, jax.random.key(1)))()
-        store.write_artifact(model, tokenizer, made / "ours")
-        about = LoRAConfig(rank=2)
-        adapters = lora.take(jax.jit(lora.adapt, static_argnums=1)(model, about, jax.random.key(0)))
-        (made / "adapters").mkdir()
-        store.write_about(model.config, tokenizer, made / "adapters")
-        store.write_adapter(made / "adapters", made / "ours", about)
-        checkpoints = Checkpoints(made / "adapters" / "checkpoint")
-        checkpoints.save(0, jax.tree.map(lambda x: x + 0.1, adapters), {"step": jnp.int32(0)})
-        checkpoints.close()
-        for source, out in (("ours", "hugging face"), ("adapters", "peft"), ("ours", "sharded")):
-            if out == "sharded":
-                patch.setattr("jaxtrain.weights.huggingface.FILE_BYTES", 20_000)
-            convert(ConvertConfig(source=str(made / source), out=str(made / out)))
-    return made
-
-
-@dataclasses.dataclass
-class Stage:
-    """What every stage that begins with a model has of its config."""
-
-    model: str
-    lora: LoRAConfig
-    train: TrainConfig
-
-
-@pytest.mark.parametrize("kind", ["ours", "adapters", "hugging face", "sharded", "peft"])
-def test_a_stage_begins_with_any_kind_of_folder(kind, kinds, make_mesh, tmp_path):
-    """Its tokenizer, its logits, and adapters that stand on it and are found again."""
-    tokens = np.arange(16, dtype=np.int32)[None]
-    with jax.set_mesh(make_mesh(fsdp=1)):
-        origin = "adapters" if kind in ("adapters", "peft") else "ours"
-        source, like = weights.open(kinds / kind), weights.open(kinds / origin)
-        logits = forward(source.load(), tokens)
-        np.testing.assert_allclose(logits, forward(like.load(), tokens), atol=1e-5)
-        assert source.tokenizer.encode("What ends?") == like.tokenizer.encode("What ends?")
-        assert source.load_to_use("bfloat16").embedding_VD[...].dtype == jnp.bfloat16
-        config = Stage(
-            str(kinds / kind), LoRAConfig(rank=2), TrainConfig(optimizer=OptimizerConfig(), steps=1)
-        )
-        learner = learner_of(config, tmp_path, source.config)
-        np.testing.assert_allclose(forward(base_of(learner), tokens), logits, atol=1e-5)
-        assert store.read_adapter(tmp_path)["base"] == kinds / kind
