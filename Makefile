@@ -5,10 +5,11 @@ BIN := .venv/bin
 
 SECOND ?= python3.13
 
+SITTING ?= A
 RUN ?= runs/tiny
 MODEL ?= $(RUN)/8_ppo
 
-.PHONY: quickstart install test test-slow test-peers test-second check site pictures format lock lock-peers
+.PHONY: quickstart install test test-slow test-peers test-second check gpu site pictures format lock lock-peers
 
 quickstart: install
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/jaxtrain run configs/quickstart
@@ -52,6 +53,10 @@ test-second: .venv-second/.installed
 	.venv-second/bin/python -m pip install --quiet --require-hashes -r requirements.lock
 	.venv-second/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
+
+# On a host with an NVIDIA GPU and no network: PYTHON has jax with its CUDA plugin, and what `gpu.py --dry` names.
+gpu:
+	$(PYTHON) benchmarks/gpu.py $(SITTING)
 
 check: install
 	$(BIN)/ruff check

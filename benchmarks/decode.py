@@ -99,6 +99,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--new", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--name", default="decode", help="of the file in benchmarks/results")
     options = parser.parse_args()
     mesh.ensure()
     copied = bandwidth()
@@ -132,7 +133,7 @@ def main() -> None:
     found["continuous batching, quickstart, 8 rows"] = continuous(
         jax.jit(lambda: Transformer(SHAPES["quickstart"], jax.random.key(0)))(), 8
     )
-    record("decode", ["jax", "jaxlib"], found)
+    record(options.name, ["jax", "jaxlib"], found)
 
 
 if __name__ == "__main__":
