@@ -39,7 +39,6 @@ from jaxtrain.train import losses
 from jaxtrain.train.config import OptimizerConfig, TrainConfig
 from jaxtrain.train.context import training
 from jaxtrain.train.learner import Learner
-from jaxtrain.train.loop import train
 from jaxtrain.weights.folder import write_about
 from jaxtrain.weights.learners import runs_as, without_dropout
 
@@ -140,16 +139,12 @@ def train_distilled(config: DistillConfig, folder: Path) -> dict[str, Any]:
             return rows, values | variety(sampler.ids(rows))
 
         rounds = Rounds(run, learner, draw, Monitor(config.monitor))
-        trained = train(
-            run,
-            learner,
+        trained = rounds.train(
             partial(distill_loss, config.beta, config.temperature),
-            rounds.feed(),
             lambda taught, step: measure(config, sampler, taught.policy.transformer, teacher, measured),
-            watch="divergence",
-            flops_per_token=model.flops_per_token(sampler.width()),
+            "divergence",
+            model.flops_per_token(sampler.width()),
         )
-        rounds.close()
         return {
             "measured": held,
             "steps": trained.step,

@@ -36,7 +36,6 @@ from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count, Limits, Positive
 from jaxtrain.train.config import OptimizerConfig, TrainConfig
 from jaxtrain.train.context import training
-from jaxtrain.train.loop import train
 from jaxtrain.weights.folder import write_about
 from jaxtrain.weights.learners import runs_as, without_dropout
 
@@ -132,16 +131,12 @@ def train_grpo(config: GRPOConfig, folder: Path) -> dict[str, Any]:
             return rows, values | means
 
         rounds = Rounds(run, learner, draw, Monitor(config.monitor), config.epochs, config.minibatches)
-        trained = train(
-            run,
-            learner,
+        trained = rounds.train(
             partial(policy_loss, config),
-            rounds.feed(),
             lambda policy, step: measure(config, sampler, policy.transformer, practices),
-            watch=f"-{practices[0].task.name}_{practices[0].task.metric}",
-            flops_per_token=model.flops_per_token(sampler.width()),
+            f"-{practices[0].task.name}_{practices[0].task.metric}",
+            model.flops_per_token(sampler.width()),
         )
-        rounds.close()
         return {
             "kind": config.kind,
             "problems": sum(len(one.practised) for one in practices),

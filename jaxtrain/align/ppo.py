@@ -35,7 +35,6 @@ from jaxtrain.tasks.utility import utility
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train.config import OptimizerConfig, TrainConfig
 from jaxtrain.train.context import training
-from jaxtrain.train.loop import train
 from jaxtrain.weights.folder import write_about
 from jaxtrain.weights.learners import runs_as, without_dropout
 
@@ -155,16 +154,8 @@ def train_policy(config: PPOConfig, folder: Path) -> dict[str, Any]:
 
         monitor = Monitor(config.monitor, before.get("utility_sd"))
         rounds = Rounds(run, learner, draw, monitor, config.epochs, config.minibatches)
-        trained = train(
-            run,
-            learner,
-            partial(policy_loss, config),
-            rounds.feed(),
-            evaluate,
-            watch="-reward",
-            flops_per_token=model.flops_per_token(sampler.width()),
-        )
-        rounds.close()
+        flops = model.flops_per_token(sampler.width())
+        trained = rounds.train(partial(policy_loss, config), evaluate, "-reward", flops)
         after = trained.heldout
         counts = {"simulated": judges.simulated, "steps": trained.step, "rounds": len(rounds.lines)}
         counts |= {"kl": after["kl"], "reward_before": before["reward"], "reward_after": after["reward"]}

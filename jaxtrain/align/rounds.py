@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxtrain.align.monitor import Line, Monitor
+from jaxtrain.align.rollout import Rows
 from jaxtrain.feed.shuffle import key
 from jaxtrain.runtime import distributed
 from jaxtrain.runtime import mesh as meshes
@@ -21,9 +22,9 @@ from jaxtrain.runtime.metrics import show
 from jaxtrain.runtime.progress import say
 from jaxtrain.train.context import Run
 from jaxtrain.train.learner import Learner
-from jaxtrain.train.loop import Feed
+from jaxtrain.train.loop import Evaluate, Feed, Trained, train
+from jaxtrain.train.step import Loss
 
-Rows = dict[str, np.ndarray]
 Draw = Callable[[Any, int, list[Line]], tuple[Rows, Line]]
 """(policy, number of the round, lines of the rounds before) to (all rows to learn from, numbers to log)."""
 
@@ -50,11 +51,14 @@ class Rounds:
     def feed(self) -> Feed:
         return Feed(self._read, samples=True)
 
-    def close(self) -> None:
-        """The run is finished: rows that were learned from go."""
+    def train(self, loss: Loss, evaluate: Evaluate, watch: str, flops_per_token: float) -> Trained:
+        """Learn from rounds to the last step (`train.loop.train`); the rows of the last ones go then."""
+        of_run = {"watch": watch, "flops_per_token": flops_per_token}
+        trained = train(self.run, self._learner, loss, self.feed(), evaluate, **of_run)
         distributed.wait("rollouts read")
         if self.run.first and self._folder.exists():
             shutil.rmtree(self._folder)
+        return trained
 
     def _begin(self) -> None:
         """The lines are those of metrics.jsonl, which ends at the checkpoint that the run goes on from."""
