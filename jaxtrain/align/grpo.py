@@ -41,6 +41,8 @@ from jaxtrain.weights.learners import runs_as, without_dropout
 
 Answers = tuple[list[Dialogue], np.ndarray]
 """To one item, and what each is worth, [G]."""
+LEARNED = ("tokens", "targets", "segment_ids", "positions", "mask", "logprobs")
+"""What rows give to the loss as they are; the last in exact mode."""
 TOKEN_MEANS = ("bnpo", "dapo", "cispo")
 """Kinds whose loss is a mean over tokens; of the others it is one over answers."""
 
@@ -78,6 +80,9 @@ class GRPOConfig(PracticeConfig):
     resample: int = 0
     """Times that a round is sampled again, on other items, while fewer than `prompts` of its groups have
     unequal rewards (DAPO's dynamic sampling); what then lacks is filled with groups that teach nothing."""
+    exact: bool = False
+    """Answers are read by the program that drew them before each step, so that the loss's log-probabilities
+    are those of the draw to the last bit, and ratios begin at 1 itself. The run ends with what that took."""
     sample_rows: Operational[Count] = rollout.AT_ONCE
     """Answers that are sampled side by side, to save memory; they say the same."""
     epochs: Count = 1
@@ -117,6 +122,7 @@ def train_grpo(config: GRPOConfig, folder: Path) -> dict[str, Any]:
     tokenizer = weights.open(config.model).tokenizer
     model = runs_as(config.train, weights.open(config.model).config)
     sampler = config.sampler(tokenizer, model, config.sample_rows)
+    sampler.exact = config.exact * (config.prompts * config.group // config.minibatches)
     shares = divided(config.prompts, config.shares or (1.0,) * len(config.tasks))
     practices = read(config, config.tasks, tokenizer, shares)
     with training(config.train, folder, partial(write_about, model, tokenizer)) as run:
@@ -130,7 +136,9 @@ def train_grpo(config: GRPOConfig, folder: Path) -> dict[str, Any]:
             rows, means = experience(config, policy, reference, rows)
             return rows, values | means
 
-        rounds = Rounds(run, learner, draw, Monitor(config.monitor), config.epochs, config.minibatches)
+        monitor = Monitor(config.monitor)
+        exact = sampler if config.exact else None
+        rounds = Rounds(run, learner, draw, monitor, config.epochs, config.minibatches, exact)
         trained = rounds.train(
             partial(policy_loss, config),
             lambda policy, step: measure(config, sampler, policy.transformer, practices),
@@ -206,6 +214,8 @@ def gather(
     for one in practices:
         values |= {f"{one.task.name}_{name}": float(value) for name, value in one.task.counts().items()}
     values |= {"taught": len(kept) / config.prompts, "sampled": len(paid), **variety(sampler.ids(rows))}
+    if config.exact:
+        rows["logprobs"] = sampler.read(policy.transformer, rows)
     return rollout.with_reward(rows, np.concatenate(worth)), values
 
 
@@ -219,8 +229,8 @@ def experience(config: GRPOConfig, policy: Policy, reference: Transformer, rows:
     if config.kl_weight:
         reward_B = reward_B - config.kl_weight * np.sum((old_BT - reference_BT) * rows["mask"], axis=1)
     advantage_BG = group_advantage(reward_B.reshape(-1, config.group), kind=config.advantage)
-    learned = {name: rows[name] for name in ("tokens", "targets", "segment_ids", "positions", "mask")}
-    learned["old_logprobs"] = old_BT
+    learned = {name: rows[name] for name in LEARNED if name in rows}
+    learned["old_logprobs"] = rows["sampler_logprobs"] if config.exact else old_BT
     learned["advantages"] = np.asarray(advantage_BG).reshape(-1, 1) * weight_BT
     if config.beta:
         learned["reference_logprobs"] = reference_BT

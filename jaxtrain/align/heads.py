@@ -39,13 +39,28 @@ class Policy(nnx.Module):
         self.value_D = None if value == "none" else _value_head(config)
 
     def __call__(self, batch: Batch, temperature: float = 1.0) -> tuple[jax.Array, jax.Array | None]:
-        """log p(target) and the value before each target (None without a head), both float32 [B, T]."""
+        """log p(target) and the value before each target (None without a head), both float32 [B, T].
+
+        Where the batch has `logprobs`, read by the sampler's program, these are the numbers, and the gradient
+        is that of this pass, which is equal to rounding.
+        """
         hidden_BTD = hidden(self.transformer, batch)
         logprob_BT, _ = losses.logprobs(self.transformer, hidden_BTD, batch["targets"], temperature)
+        if "logprobs" in batch:
+            logprob_BT = _with_numbers_of(batch["logprobs"], logprob_BT)
         if self.value_D is None:
             return logprob_BT, None
         valued_BTD = hidden_BTD if self.critic is None else hidden(self.critic, batch)
         return logprob_BT, _scalar(valued_BTD, self.value_D)
+
+
+@jax.custom_vjp
+def _with_numbers_of(other: jax.Array, x: jax.Array) -> jax.Array:
+    """`other`, whose gradient goes to `x`."""
+    return other
+
+
+_with_numbers_of.defvjp(lambda other, x: (other, None), lambda _, gradient: (None, gradient))
 
 
 class RewardModel(nnx.Module):

@@ -79,6 +79,8 @@ class PPOConfig(Stage):
     """Tokens; longer questions are not asked."""
     max_new: Count = 32
     """Tokens of an answer at most."""
+    exact: bool = False
+    """As of GRPO: what the loss reads is what was drawn, to the last bit."""
     kl_weight: float = 0.05
     """Reward lost for a nat of KL to the fine-tuned model; the first one, if it is adapted."""
     kl_kind: Estimator = "k1"
@@ -122,6 +124,7 @@ def train_policy(config: PPOConfig, folder: Path) -> dict[str, Any]:
     tokenizer = weights.open(config.model).tokenizer
     model = runs_as(config.train, weights.open(config.model).config)
     sampler = Sampler(tokenizer, config.longest_prompt, config.max_new).check(model)
+    sampler.exact = config.exact * (config.rollouts // config.minibatches)
     measured, asked = questions(config, tokenizer)
     with training(config.train, folder, partial(write_about, model, tokenizer)) as run:
         parts = config.minibatches * config.train.microbatches
@@ -141,6 +144,8 @@ def train_policy(config: PPOConfig, folder: Path) -> dict[str, Any]:
         def draw(policy: Policy, number: int, lines: list[Line]) -> tuple[Rows, Line]:
             ids = drawn(asked, config.train.seed, number, config.rollouts)
             rows = sampler.answer(policy.transformer, ids, key(config.train.seed, "answers", number))
+            if config.exact:
+                rows["logprobs"] = sampler.read(policy.transformer, rows)
             values: Line = {"kl_weight": kl_weight(config, lines), **variety(sampler.ids(rows))}
             if judges.simulated:
                 values["utility"] = float(judges.utilities(rows).mean())
@@ -153,7 +158,8 @@ def train_policy(config: PPOConfig, folder: Path) -> dict[str, Any]:
             return judges.measure(policy.transformer, most)
 
         monitor = Monitor(config.monitor, before.get("utility_sd"))
-        rounds = Rounds(run, learner, draw, monitor, config.epochs, config.minibatches)
+        exact = sampler if config.exact else None
+        rounds = Rounds(run, learner, draw, monitor, config.epochs, config.minibatches, exact)
         flops = model.flops_per_token(sampler.width())
         trained = rounds.train(partial(policy_loss, config), evaluate, "-reward", flops)
         after = trained.heldout
@@ -263,7 +269,8 @@ def experience(
     """
     logprob_BT, value_BT = rollout.read_back(policy, rows, most)
     reference_BT = rollout.read_reference(reference, rows, most)
-    rows = rows | {"old_logprobs": logprob_BT, "old_values": value_BT, "reference": reference_BT}
+    old_BT = rows["sampler_logprobs"] if config.exact else logprob_BT
+    rows = rows | {"old_logprobs": old_BT, "old_values": value_BT, "reference": reference_BT}
     batch = meshes.put_batch(meshes.own_rows(rows), jax.sharding.get_mesh())
     costs = kl_weight, config.cut_penalty, config.gamma, config.lam
     learned = meshes.fetch(_advantages(batch, jnp.array(costs, jnp.float32), config.kl_kind))

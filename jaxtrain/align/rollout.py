@@ -4,6 +4,8 @@ B batch, P prompt, N new tokens, T = P + N + 1, D model
 """
 
 import math
+import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +33,8 @@ KERNEL_WIDTH = 128
 """Tokens that the rows of attention kernels on accelerators are a multiple of."""
 AT_ONCE = 1024
 """Answers that are drawn side by side at most, where no config says how many."""
+TILE = 8
+"""Rows of a device in exact mode are a multiple of it, so that matmuls treat all of them alike."""
 
 
 def row_length(longest_prompt: int, max_new: int) -> int:
@@ -40,9 +44,13 @@ def row_length(longest_prompt: int, max_new: int) -> int:
     return -(-(longest_prompt + max_new + 1) // multiple) * multiple
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sampler:
-    """How answers are drawn: every stage that learns from rollouts has one."""
+    """How answers are drawn: every stage that learns from rollouts has one.
+
+    In exact mode the program that drew answers reads them too: one compiled program of one shape, in which a
+    row's numbers depend on that row alone. Its log-probabilities are then equal to the last bit.
+    """
 
     tokenizer: Tokenizer
     longest_prompt: int
@@ -54,6 +62,10 @@ class Sampler:
     """Answers drawn side by side, whose keys and values are in memory together; what they say stays."""
     room: int = 0
     """Tokens of a dialogue at most; 0: of a prompt and one answer."""
+    exact: int = 0
+    """Exact mode: answers that a step learns from, and at most so many are drawn side by side; 0: not."""
+    seconds: float = 0.0
+    """That `read` took so far."""
 
     @property
     def longest(self) -> int:
@@ -98,6 +110,24 @@ class Sampler:
         limits = {"tokens": self.max_new, "room": self.longest}
         return play(items, openings, self.tokenizer, draw, **limits)
 
+    def read(self, model: Transformer, rows: Rows) -> np.ndarray:
+        """log p of the sampled tokens of `rows` by the program that draws them in exact mode, [B, T]."""
+        begun = time.monotonic()
+        logprob_BT = np.zeros(rows["mask"].shape, np.float32)
+        turns: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
+        for row, edge_T in enumerate(np.diff(rows["mask"] > 0, axis=1, prepend=False, append=False)):
+            for turn, (first, stop) in enumerate(np.flatnonzero(edge_T).reshape(-1, 2).tolist()):
+                turns[turn].append((row, first, stop))
+        begin_B = np.argmax(rows["segment_ids"] > 0, axis=1)
+        for turn, answers in turns.items():
+            prompts = [rows["tokens"][row, begin_B[row] : first + 1].tolist() for row, first, _ in answers]
+            said = [rows["targets"][row, first:stop].tolist() for row, first, stop in answers]
+            drawn = self._draw(model, 0, self.temperature, prompts, [0] * len(prompts), turn, said)
+            for (row, first, stop), (_, logprobs) in zip(answers, drawn, strict=True):
+                logprob_BT[row, first:stop] = logprobs
+        self.seconds += time.monotonic() - begun
+        return logprob_BT
+
     def _draw(
         self,
         model: Transformer,
@@ -106,16 +136,29 @@ class Sampler:
         prompts: list[list[int]],
         numbers: list[int],
         turn: int,
+        said: Sequence[list[int]] = (),
     ) -> list[Drawn]:
-        """An answer to each prompt; it depends on the prompt, on its number, and on the seed alone."""
-        # dialogues end one by one: powers of two are few shapes, and so few compilations
-        more = (1 << (len(prompts) - 1).bit_length()) - len(prompts) if turn else 0
+        """An answer to each prompt; it depends on the prompt, on its number, and on the seed alone.
+
+        said: the answers, which are not drawn then but read.
+        """
+        size, tile = self.at_once, TILE * meshes.batch_rows()
+        if self.exact:
+            size = -(-min(size, self.exact) // tile) * tile
+            more = -len(prompts) % size
+        else:
+            # dialogues end one by one: powers of two are few shapes, and so few compilations
+            more = (1 << (len(prompts) - 1).bit_length()) - len(prompts) if turn else 0
+        rows = [*range(len(prompts)), *[0] * more]
         length = self.longest - self.max_new if turn else self.longest_prompt
-        tokens, segments = padded([*prompts, *prompts[:1] * more], length, self.tokenizer.pad)
-        numbered = np.array([*numbers, *numbers[:1] * more], np.int32)[:, None].repeat(length, axis=1)
+        tokens, segments = padded([prompts[row] for row in rows], length, self.tokenizer.pad)
+        numbered = np.array([numbers[row] for row in rows], np.int32)[:, None].repeat(length, axis=1)
         asked = {"tokens": tokens, "segments": segments, "numbers": numbered}
+        if self.exact:
+            forced = [said[row] if said else [] for row in rows]
+            asked["forced"], _ = padded(forced, row_length(0, self.max_new), -1)
         of_turn = jax.random.key(key(seed, "turn", turn) % 2**31 if turn else seed % 2**31)
-        answers = meshes.map_rows(partial(self._generate, model, of_turn, temperature), asked, self.at_once)
+        answers = meshes.map_rows(partial(self._generate, model, of_turn, temperature), asked, size)
         counts = answers.mask_BN.sum(axis=1).astype(int).tolist()
         lists = zip(answers.tokens_BN.tolist(), answers.logprobs_BN.tolist(), counts, strict=True)
         return [(ids[:count], logprobs[:count]) for ids, logprobs, count in lists][: len(prompts)]
@@ -123,7 +166,8 @@ class Sampler:
     def _generate(self, model: Transformer, seed: jax.Array, temperature: float, batch: Batch) -> Completions:
         keys = row_keys(seed, jnp.max(batch["numbers"], axis=1))  # a row has its number in every column
         ends = {"max_new": self.max_new, "stop": self.tokenizer.end, "pad": self.tokenizer.pad}
-        return generate(model, batch["tokens"], batch["segments"], keys, temperature=temperature, **ends)
+        given = batch["tokens"], batch["segments"], keys, batch.get("forced")
+        return generate(model, *given, temperature=temperature, **ends)
 
     def rows(self, dialogues: Sequence[Dialogue]) -> Rows:
         return rows(dialogues, self.longest_prompt, self.width(), self.tokenizer.end)
@@ -190,7 +234,10 @@ def _ahead(x_BT: np.ndarray) -> np.ndarray:
 
 
 def read_back(policy: Policy, rows: Rows, most: int, temperature: float = 1.0) -> tuple[np.ndarray, Any]:
-    """log p of the sampled tokens and values before them (None without a head), float32 [B, T]."""
+    """log p of the sampled tokens and values before them (None without a head), float32 [B, T].
+
+    Where the rows have `logprobs`, which `Sampler.read` found, it is these.
+    """
     return meshes.map_rows(lambda batch: _policy(policy, batch, temperature), rows, most)
 
 
@@ -199,6 +246,7 @@ _policy = jax.jit(Policy.__call__)
 
 def read_reference(model: Transformer, rows: Rows, most: int, temperature: float = 1.0) -> np.ndarray:
     """log p of the sampled tokens under another model, float32 [B, T]."""
+    rows = {name: values for name, values in rows.items() if name != "logprobs"}
     return read_back(policy_of(model), rows, most, temperature)[0]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxtrain.align.monitor import Line, Monitor
-from jaxtrain.align.rollout import Rows
+from jaxtrain.align.rollout import Rows, Sampler
 from jaxtrain.feed.shuffle import key
 from jaxtrain.runtime import distributed
 from jaxtrain.runtime import mesh as meshes
@@ -33,14 +33,23 @@ class Rounds:
     """Draws rounds and deals them out in minibatches.
 
     draw: of whole policies. monitor: what it finds goes to metrics.jsonl, and it may end the run.
+    exact: reads every minibatch under the weights that learn from it; its rows then have `logprobs`, those
+    of the loss.
     A round's numbers are a line of kind `round` in metrics.jsonl, with the first step that learns from it.
     """
 
     def __init__(
-        self, run: Run, learner: Learner, draw: Draw, monitor: Monitor, epochs: int = 1, minibatches: int = 1
+        self,
+        run: Run,
+        learner: Learner,
+        draw: Draw,
+        monitor: Monitor,
+        epochs: int = 1,
+        minibatches: int = 1,
+        exact: Sampler | None = None,
     ):
         self.run, self.monitor = run, monitor
-        self._learner, self._draw = learner, draw
+        self._learner, self._draw, self._exact = learner, draw, exact
         self._minibatches = minibatches
         self.steps = epochs * minibatches
         """Optimizer steps of a round."""
@@ -55,6 +64,9 @@ class Rounds:
         """Learn from rounds to the last step (`train.loop.train`); the rows of the last ones go then."""
         of_run = {"watch": watch, "flops_per_token": flops_per_token}
         trained = train(self.run, self._learner, loss, self.feed(), evaluate, **of_run)
+        if self._exact:
+            spent, whole = self._exact.seconds, sum(self.run.goodput.seconds.values())
+            say(f"exact: answers were read by the program that drew them, {spent:.1f} s of {whole:.1f} s")
         distributed.wait("rollouts read")
         if self.run.first and self._folder.exists():
             shutil.rmtree(self._folder)
@@ -78,7 +90,11 @@ class Rounds:
                 elif self._play(number, part > 0):
                     return
                 there = number
-            yield meshes.own_rows(self._minibatch(number, part))
+            batch = self._minibatch(number, part)
+            if part and self._exact:  # the first one's weights are still those that it was read with
+                policy = self._learner.whole(self.run.learned)
+                batch["logprobs"] = self._exact.read(policy.transformer, batch)
+            yield meshes.own_rows(batch)
 
     def _play(self, number: int, is_late: bool) -> bool:
         """Draw a round; True where its monitor ends the run before that is learned from."""

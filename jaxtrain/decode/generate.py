@@ -40,6 +40,7 @@ def generate(
     prompt_BP: jax.Array,
     segments_BP: jax.Array,
     keys_B: jax.Array,
+    forced_BN: jax.Array | None = None,
     *,
     max_new: int,
     temperature: float,
@@ -50,6 +51,8 @@ def generate(
 
     stop: the token, or any of several, that ends a row.
     A row's text depends on its own prompt and key alone, whatever else is in the batch.
+    forced_BN: int32, taken in place of sampled tokens where not negative: the program that draws then reads
+    how likely they are, to the last bit as if it had drawn them.
     """
     B, prompt_length = prompt_BP.shape
     sampling = jax.tree.map(jnp.asarray, Sampling.of([Settings(temperature=temperature)] * B))
@@ -57,6 +60,7 @@ def generate(
     decoder = Decoder.of(model)
     slots = new_slots(model.config, B, prompt_length + max_new)
     prompt_BP, segments_BP = (jax.sharding.reshard(x_BP, ROWS) for x_BP in (prompt_BP, segments_BP))
+    forced_BN = None if forced_BN is None else jax.sharding.reshard(forced_BN, ROWS)
     before_B = jnp.sum(segments_BP, axis=1) - 1  # all but the last token, which the loop takes
     if prompt_length > 1:
         _, slots = append(decoder, slots, prompt_BP[:, :-1], before_B)
@@ -71,7 +75,8 @@ def generate(
         hidden_B1D, slots = append(decoder, slots, token_B[:, None], jnp.ones_like(token_B))
         logits_BV = decoder.shell.logits(hidden_B1D)[:, 0]
         n_B = jnp.full_like(token_B, n)
-        choice = choose(logits_BV, sampling, keys_B, n_B, slots.tokens_BS, slots.used_B)
+        forced_B = None if forced_BN is None else jax.lax.dynamic_index_in_dim(forced_BN, n, 1, False)
+        choice = choose(logits_BV, sampling, keys_B, n_B, slots.tokens_BS, slots.used_B, forced_B=forced_B)
         token_B = jnp.where(done_B, pad, choice.token_B)
         live_B = 1.0 - done_B
         columns = (token_B, live_B, choice.logprob_B * live_B)

@@ -84,11 +84,12 @@ def choose(
     tokens_BS: jax.Array,
     used_B: jax.Array,
     allowed_BV: jax.Array | None = None,
+    forced_B: jax.Array | None = None,
 ) -> Choice:
     """Sample token `n_B` of every row's answer: its key, folded with n, decides, and nothing beside it.
 
     tokens_BS, used_B: what stands in each row so far, for the repetition penalty. allowed_BV: tokens that may
-    come, bool; None: all.
+    come, bool; None: all. forced_B: tokens that are taken in place of sampled ones, where not negative.
     """
     raw_BV = jax.sharding.reshard(logits_BV, ROWS)
     place = lambda tree: jax.tree.map(lambda x: jax.sharding.reshard(x, P(BATCH)), tree)  # noqa: E731
@@ -114,6 +115,8 @@ def choose(
         logits_BV,
     )
     token_B = jnp.argmax(noised_BV, axis=-1).astype(jnp.int32)
+    if forced_B is not None:
+        token_B = jnp.where(forced_B >= 0, forced_B, token_B)
     return Choice(token_B, _logprob(logits_BV, token_B), _logprob(raw_BV, token_B))
 
 
