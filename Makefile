@@ -24,16 +24,19 @@ install: .venv/.installed
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-# By files, on as many processes as there are cores, at most three: each holds about 3 GB, one for a moment 8.
+# By files, the longest first, on as many processes as there are cores, at most three: each holds about 3 GB,
+# one for a moment 8.
+TOGETHER := -n auto --maxprocesses 3 --dist loadfile --no-loadscope-reorder
+
 test: install
-	$(BIN)/python -m pytest -n auto --maxprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest $(TOGETHER)
 
 test-slow: install
 	$(BIN)/python -m pytest -m 'slow and not gpu'
 
 # Beside PyTorch's libraries, in an environment of their own (Python 3.11; about 1.5 GB with a CPU build of torch).
 test-peers: .venv-peers/.installed
-	.venv-peers/bin/python -m pytest -m 'peers and not slow' -n auto --maxprocesses 3 --dist loadfile
+	.venv-peers/bin/python -m pytest -m 'peers and not slow' $(TOGETHER)
 
 .venv-peers/.installed: requirements.lock requirements-peers.lock pyproject.toml
 	$(PYTHON) -m venv .venv-peers
@@ -45,7 +48,7 @@ test-peers: .venv-peers/.installed
 
 # With another Python, for which the lock has a newer jax: whatever runs on devices, sampling and serving first.
 test-second: .venv-second/.installed
-	.venv-second/bin/python -m pytest -n auto --maxprocesses 3 --dist loadfile \
+	.venv-second/bin/python -m pytest $(TOGETHER) \
 		tests/decode tests/serve tests/model tests/finetune tests/test_cli.py
 
 .venv-second/.installed: requirements.lock pyproject.toml

@@ -28,9 +28,26 @@ os.environ.setdefault(
     "--xla_cpu_collective_call_warn_stuck_timeout_seconds=120",
 )
 os.environ.setdefault("NPROC", "64")
-if "XDG_CACHE_HOME" not in os.environ:  # what training stages compile is kept for as long as the tests run
-    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="jaxtrain-cache-")
-    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+# What is compiled is kept for as long as the tests run, for all of their processes: many compile the same.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxtrain-cache-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+LONGEST = """
+test_seven_stages test_reward_model test_families test_plan test_loop test_grpo test_ppo test_step test_slots
+test_rollout test_moved test_distill test_pretrain_run test_parallel test_finetune_run test_preference
+test_adapters test_convert test_integrity test_end_to_end
+"""
+"""Files that take a minute or more. The second makes configs/tiny, which later ones read."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On several processes the longest files first: none is left alone with one of them at the end."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        order = {name: place for place, name in enumerate(LONGEST.split())}
+        items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
 
 settings.register_profile("jaxtrain", deadline=None, derandomize=True)  # a slow machine is not a wrong answer
 settings.load_profile("jaxtrain")

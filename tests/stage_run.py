@@ -176,8 +176,7 @@ def start(
             "JAXTRAIN_PROCESSES": str(count),
             "JAXTRAIN_PROCESS": str(number),
         }
-    cache = jax.config.jax_compilation_cache_dir
-    started = _forks.Process(target=_inside, args=(environment, devices, cache, work, arguments))
+    started = _forks.Process(target=_inside, args=(environment, devices, work, arguments))
     started.start()
     return started
 
@@ -195,13 +194,9 @@ def finish(*processes: Any, status: int = 0) -> None:
     assert [process.exitcode for process in processes] == [status] * len(processes)
 
 
-def _inside(
-    environment: dict[str, str], devices: int, cache: str | None, work: Callable[..., Any], arguments: Any
-) -> None:
+def _inside(environment: dict[str, str], devices: int, work: Callable[..., Any], arguments: Any) -> None:
     os.environ.update(environment)
     jax.config.update("jax_num_cpu_devices", devices)
-    jax.config.update("jax_compilation_cache_dir", cache)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     work(*arguments)
     if jax.distributed.is_initialized():  # a forked process ends without what others do at exit
         jax.distributed.shutdown()

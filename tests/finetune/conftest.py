@@ -1,10 +1,8 @@
 """Weights to start from and instructions of the quickstart, both through the real stages."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import pytest
 
 from jaxtrain.document import Conversation, Document, record_id, write_records
@@ -76,14 +74,3 @@ def config(tokens: Path, pretrained: Path, tmp_path_factory: pytest.TempPathFact
         batch_size=8,
         sample_questions=("What is the capital of France?",),
     )
-
-
-@pytest.fixture(scope="package", autouse=True)
-def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep what is compiled: runs that are compared compile the same step."""
-    before = jax.config.jax_persistent_cache_min_compile_time_secs
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", before)

@@ -2,10 +2,8 @@
 
 import json
 import lzma
-from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import pytest
 
 from jaxtrain.document import Document, record_id, write_records
@@ -63,18 +61,6 @@ def config(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> PretrainCo
 
 
 @pytest.fixture(scope="package")
-def straight(config: PretrainConfig, compiled_once: Path) -> Path:
+def straight(config: PretrainConfig) -> Path:
     """The artifact of that run, never interrupted."""
     return run(config)
-
-
-@pytest.fixture(scope="package", autouse=True)
-def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder that keeps what is compiled, for subprocesses too: what is compared compiles once."""
-    folder = tmp_path_factory.mktemp("compiled")
-    before = jax.config.jax_persistent_cache_min_compile_time_secs
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    yield folder
-    jax.config.update("jax_compilation_cache_dir", None)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", before)

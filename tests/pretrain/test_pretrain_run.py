@@ -38,7 +38,7 @@ def lines(folder):
 
 
 def command(
-    config, folder: Path, compiled: Path, devices: int, environment: dict[str, str] | None = None
+    config, folder: Path, devices: int, environment: dict[str, str] | None = None
 ) -> subprocess.Popen:
     """`python -m jaxtrain pretrain` of this config in a process of its own."""
     path = folder / "4_pretrain.py"
@@ -55,10 +55,7 @@ def command(
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
-        env=os.environ
-        | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
-        | {"JAX_COMPILATION_CACHE_DIR": str(compiled), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5"}
-        | (environment or {}),
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)} | (environment or {}),
     )
 
 
@@ -84,10 +81,10 @@ def test_the_artifact(straight, config, tokens):
     assert all(line["completion"] for line in samples)
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(straight, config, compiled_once, tmp_path):
+def test_a_killed_run_goes_on_to_the_same_bytes(straight, config, tmp_path):
     """SIGKILL at the evaluation of step 16, behind a checkpoint; then run again."""
     again = dataclasses.replace(config, out=str(tmp_path / "model"))
-    with command(again, tmp_path, compiled_once, devices=8) as process:
+    with command(again, tmp_path, devices=8) as process:
         seen = [line for line in process.stderr if _kill(process, line)]
     assert process.returncode == -signal.SIGKILL and len(seen) == 1
     partial = tmp_path / "model.partial"
@@ -107,11 +104,9 @@ def test_a_killed_run_goes_on_to_the_same_bytes(straight, config, compiled_once,
             np.testing.assert_array_equal(found, wanted)
 
 
-def test_a_killed_run_goes_on_with_another_learning_rate_and_with_no_other_seed(
-    straight, config, compiled_once, tmp_path
-):
+def test_a_killed_run_goes_on_with_another_learning_rate_and_with_no_other_seed(straight, config, tmp_path):
     begun = dataclasses.replace(config, out=str(tmp_path / "model"))
-    with command(begun, tmp_path, compiled_once, devices=8) as process:
+    with command(begun, tmp_path, devices=8) as process:
         assert any(_kill(process, line) for line in process.stderr)
     with pytest.raises(UserError, match=r"holds \d+ steps of .*\(train.seed 0 → 1\); .*--restart") as refused:
         run(configs.changed(begun, train__seed=1))
@@ -136,11 +131,11 @@ def _kill(process: subprocess.Popen, line: str) -> bool:
     return True
 
 
-def test_losses_are_those_of_one_device(straight, config, compiled_once, tmp_path):
+def test_losses_are_those_of_one_device(straight, config, tmp_path):
     """Every step's, of fsdp 4 x tensor 2 and of a process with one device, to 1e-5."""
     out = str(tmp_path / "model")
     alone = configs.changed(config, out=out, train__mesh=MeshConfig(), sample_prompts=("A",))
-    with command(alone, tmp_path, compiled_once, devices=1) as process:
+    with command(alone, tmp_path, devices=1) as process:
         told = process.stderr.read()
     assert process.returncode == 0, told
     found, wanted = lines(tmp_path / "model"), lines(straight)
@@ -174,7 +169,7 @@ def test_what_does_not_fit_is_told(config, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_make_the_artifact_together(straight, config, compiled_once, tmp_path):
+def test_two_processes_make_the_artifact_together(straight, config, tmp_path):
     """Of four devices each: the losses of one process with eight to 1e-6, one metrics.jsonl, one manifest."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -185,7 +180,7 @@ def test_two_processes_make_the_artifact_together(straight, config, compiled_onc
         (tmp_path / str(number)).mkdir()
         cluster = {"JAXTRAIN_COORDINATOR": f"127.0.0.1:{port}", "JAXTRAIN_PROCESSES": "2"}
         cluster["JAXTRAIN_PROCESS"] = str(number)
-        processes.append(command(shared, tmp_path / str(number), compiled_once, 4, cluster))
+        processes.append(command(shared, tmp_path / str(number), 4, cluster))
     told = [process.communicate()[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(text[:3500] for text in told)
     assert "step    10/20" in told[0] and "step    10/20" not in told[1]

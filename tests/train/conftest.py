@@ -1,7 +1,7 @@
 """A tiny model, batches of random tokens, and the meshes they are tried on."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -48,14 +48,3 @@ def make_batch(config: ModelConfig) -> Callable[[int], dict[str, np.ndarray]]:
         }
 
     return make
-
-
-@pytest.fixture(scope="package", autouse=True)
-def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep what is compiled: runs that are compared compile the same step."""
-    before = jax.config.jax_persistent_cache_min_compile_time_secs
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
