@@ -73,8 +73,7 @@ class CodeSource(Source):
         """A document a file, by path; `unread` counts the files left out by reason."""
         (root,) = self.files()
         paths = [p.relative_to(root).as_posix() for p in _walk(root, unread) if language_of(p.name)]
-        own_license = self.license or _license_of(root)
-        attributes = attributes_of(root)
+        attributes, own = attributes_of(root), _license_of(root)
         taken: dict[str, str] = {}
         left = self.max_bytes
         for path in sorted(paths, key=lambda p: blake2b(os.fsencode(p)).digest()):
@@ -92,7 +91,7 @@ class CodeSource(Source):
             stated = SPDX.search(text[:HEAD])
             named = path.encode("utf-8", "backslashreplace").decode()
             place = {"url": f"{Path(self.folder).name}/{named}", "meta": {"path": named}}
-            license = stated[1] if stated else own_license
+            license = stated[1] if stated else self.license or own
             yield self.document(named, text, **place, language=language_of(path), license=license)
 
 

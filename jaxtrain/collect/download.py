@@ -52,7 +52,6 @@ def fetch(url: str, path: Path, politeness: Politeness) -> None:
     reason, wait = "", 0.0
     for attempt in range(politeness.tries):
         time.sleep(max(wait, politeness.pause * 2**attempt))
-        wait = 0.0
         try:
             _append(url, partial, version, politeness)
             version.unlink(missing_ok=True)
@@ -66,7 +65,7 @@ def fetch(url: str, path: Path, politeness: Politeness) -> None:
                 raise Refused(f"HTTP status {error.code}") from error
             reason, wait = f"HTTP status {error.code}", min(_wished(error.headers), politeness.longest)
         except FAULTS as error:
-            reason = type(error).__name__
+            reason, wait = type(error).__name__, 0.0
     raise Refused(f"no answer after {politeness.tries} tries: {reason}")
 
 
