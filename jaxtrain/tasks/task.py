@@ -262,7 +262,9 @@ def read_rows(file: Path) -> list[Row]:
             rows: list[Row] = pq.read_table(pa.BufferReader(raw)).to_pylist()
         else:
             rows = _rows_in(file, raw.decode("utf-8-sig"))
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is no text in UTF-8 ({error}); save it as UTF-8") from error
+    except (OSError, EOFError, zlib.error, csv.Error, pa.ArrowException) as error:
         raise UserError(f"{file} is damaged ({error}); restore it") from error
     if not rows:
         raise UserError(f"{file} is empty; restore it")

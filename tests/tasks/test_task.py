@@ -94,6 +94,7 @@ def test_a_missing_or_damaged_file_is_named_with_its_remedy(task, tmp_path):
         ("a.csv", b'a\n"an open quote', "is damaged"),
         ("a.csv", b"a\n", "is empty"),
         ("a.parquet", b"PAR1", "is damaged"),
+        ("a.csv", "Frage\r\nWie heißt du?\r\n".encode("cp1252"), "save it as UTF-8"),
     ],
 )
 def test_a_file_without_rows_is_one_line(tmp_path, name, content, problem):
