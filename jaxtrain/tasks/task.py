@@ -275,7 +275,8 @@ def _rows_in(file: Path, text: str) -> list[Row]:
     if file.suffix == ".csv":
         # a cell may hold a document; the limit is of the whole process, whoever set it last
         csv.field_size_limit(2**31 - 1)
-        return list(csv.DictReader(io.StringIO(text), strict=True))
+        delimiter = max(",;\t", key=text.partition("\n")[0].count)
+        return list(csv.DictReader(io.StringIO(text), delimiter=delimiter, strict=True))
     if ".jsonl" in file.suffixes:
         return [_parse(file, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     rows = _parse(file, 1, text).get("examples")

@@ -84,6 +84,12 @@ def test_a_missing_or_damaged_file_is_named_with_its_remedy(task, tmp_path):
             task.load(tmp_path)
 
 
+def test_cells_of_a_table_are_parted_as_its_heading_is(tmp_path):
+    for delimiter in ",;\t":
+        (tmp_path / "a.csv").write_text(f'Frage{delimiter}Antwort\r\nWie?{delimiter}"so, und; so"\r\n')
+        assert tasks.read_rows(tmp_path / "a.csv") == [{"Frage": "Wie?", "Antwort": "so, und; so"}]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
