@@ -23,7 +23,7 @@ config = PretrainConfig(
     model=dataclasses.replace(weights.open(HERE).config, max_length=4096, remat="full"),
     train=TrainConfig(
         optimizer=OptimizerConfig(lr=2.2e-4, warmup_steps=2000, schedule="cosine", final_lr_share=0.1),
-        mesh=MeshConfig(fsdp=-1, expert=8),
+        mesh=MeshConfig(fsdp=-1, expert=16),
         steps=100_000,
         microbatches=4,
         evaluate_every=1000,

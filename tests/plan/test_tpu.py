@@ -17,7 +17,7 @@ from jaxtrain.model import kernels
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.layers import Rule
 from jaxtrain.model.transformer import Transformer
-from jaxtrain.plan import compiler, hardware, search
+from jaxtrain.plan import compiler, hardware, search, work
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import BATCH, MeshConfig
 
@@ -87,12 +87,16 @@ def test_a_stage_gathers_in_its_turns(changes: dict[str, Any]) -> None:
         ("llama3_70b", "v5p:8x8x8", 0),
         ("qwen3_moe", "v5p:4x4x4", 0),
         ("deepseek_v3", "v5p:8x8x8", 0),
+        ("gpt_oss", "v6e:16x16", 0.3),  # 2,880 columns, cut over 16 or 8
+        ("gpt_oss/5_finetune_lora.py", "v6e:8x8", 0.1),
     ],
 )
 def test_configs_compile_and_fit(name: str, topology: str, filled: float) -> None:
     """filled: the share that arrays take more in memory, where their rows do not fill whole tiles."""
-    config = configs.load(CONFIGS / name / "1_pretrain.py")
-    found = search.compiled(search.measured(config, config.model, hardware.parse(topology)))
+    path = CONFIGS / name if name.endswith(".py") else CONFIGS / name / "1_pretrain.py"
+    config = configs.load(path)
+    shape = work.shape_of(config, path.parent)
+    found = search.compiled(search.measured(config, shape, hardware.parse(topology)))
     memory = found.memory
     assert found.fits, f"{memory.total / 2**30:.1f} GiB"
     assert memory.arguments == pytest.approx(memory.state, rel=filled, abs=64 * 1024)
