@@ -130,7 +130,8 @@ def _header(text: Iterator[str], delimiter: str, columns: Collection[str]) -> li
     first = next(text, "")
     if first.startswith("sep="):  # Excel's
         delimiter, first = first[4:5], next(text, "")
-    found = [[d, *next(csv.reader([first], delimiter=d), [])] for d in (delimiter, ";", "\t", "|")]
+    rows = ((d, csv.reader([first], delimiter=d, skipinitialspace=True)) for d in (delimiter, ";", "\t", "|"))
+    found = [[d, *map(str.strip, next(row, []))] for d, row in rows]
     most = max(found, key=len)
     return next((names for names in found if set(names[1:]) & set(columns)), most) if first else []
 

@@ -95,8 +95,13 @@ def test_csv_and_parquet(tmp_path):
     (tmp_path / "rows.csv").write_text('id,tweet\n1,"two\nlines, quoted"\n2,plain\n3\n')
     found, unread = table(tmp_path / "rows.csv", text="tweet")
     assert [d.text for d in found] == ["two\nlines, quoted", "plain"] and unread.total() == 1
-    # Excel's first line; a Mac's ends of lines; UTF-16 without a mark.
-    for data in (b"sep=|\r\nid|text\r\n1|a;,b\r\n", b"id;text\r1;a\r", "id,text\n1,ä\n".encode("utf-16-le")):
+    # Excel's first line; a Mac's ends of lines; UTF-16 without a mark; spaces round the names.
+    for data in (
+        b"sep=|\r\nid|text\r\n1|a;,b\r\n",
+        b"id;text\r1;a\r",
+        "id,text\n1,ä\n".encode("utf-16-le"),
+        b'id , "text"\n1,a\n',
+    ):
         (tmp_path / "odd.csv").write_bytes(data)
         found, unread = table(tmp_path / "odd.csv")
         assert len(found) == 1 and not unread, data
