@@ -70,9 +70,12 @@ def sizes(config: MeshConfig, devices: int) -> list[int]:
     known = math.prod(size for size in given if size != -1)
     found = [devices // known if size == -1 else size for size in given]
     if math.prod(found) != devices:
-        text = " x ".join(f"{axis} {size}" for axis, size in zip(AXES, found, strict=True) if size > 1)
-        raise UserError(f"mesh {text or '1'} does not fit {devices} devices; set one axis to -1")
+        raise UserError(f"mesh {_words(found)} does not fit {devices} devices; set one axis to -1")
     return found
+
+
+def _words(shape: list[int]) -> str:
+    return " x ".join(f"{axis} {size}" for axis, size in zip(AXES, shape, strict=True) if size > 1) or "1"
 
 
 def make(
@@ -92,7 +95,11 @@ def make(
     for device in devices:
         slices.setdefault(slice_of(device), []).append(device)
     if len(slices) == 1:
-        return jax.make_mesh(tuple(shape), AXES, types, devices=devices)
+        try:
+            return jax.make_mesh(tuple(shape), AXES, types, devices=devices)
+        except NotImplementedError as error:  # JAX's word for a torus that the axes do not divide
+            remedy = "make each axis a product of whole sides of it"
+            raise UserError(f"mesh {_words(shape)} cannot be laid on the chips' torus; {remedy}") from error
     data = math.gcd(shape[0], len(slices))
     stage = len(slices) // data
     if shape[1] % stage != 0:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +38,15 @@ def test_a_mesh_that_does_not_fit_is_one_line(config: MeshConfig, words: str) ->
     with pytest.raises(UserError) as error:
         meshes.make(config)
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_axes_that_do_not_divide_a_torus_are_one_line() -> None:
+    """JAX asks chips for their place alone before it makes a mesh of them."""
+    chip = {"platform": "tpu", "device_kind": "TPU v6 lite", "core_on_chip": 0, "process_index": 0}
+    places = [(x, y, 0) for x in range(16) for y in range(16)]
+    chips = [SimpleNamespace(id=n, coords=place, **chip) for n, place in enumerate(places)]
+    with pytest.raises(UserError, match="mesh fsdp 32 x expert 8 cannot be laid on the chips' torus"):
+        meshes.make(MeshConfig(fsdp=32, expert=8), chips)
 
 
 def test_a_batch_is_sharded_over_rows_and_sequence() -> None:
