@@ -19,8 +19,8 @@ SAME = 3
 """Last tokens of a row that have to stand earlier in it, too."""
 AHEAD = 4
 """Tokens guessed at once."""
-TRIED, APART = 8, 64
-"""Turns of a trial with guesses, and turns without them until the next."""
+TRIED, APART, MOST_APART = 3, 64, 128
+"""Turns of a trial of the other kind, and until the next: twice as many each time that nothing changes."""
 ROWS = P(BATCH, None)
 
 
@@ -51,19 +51,24 @@ class Pace:
 
     with_guesses: float = 0.0
     without: float = 0.0
+    _pays: bool = field(default=False, repr=False)
+    _apart: int = field(default=APART, repr=False)
     _turns: int = field(default=0, repr=False)
+    """Since the last trial began."""
 
     def ahead(self) -> int:
         """How many tokens the next turn guesses: first a trial of each kind, then the faster one."""
+        pays = self.with_guesses > self.without > 0
+        if pays is not self._pays:
+            self._pays, self._apart = pays, APART
+        if self._turns == TRIED + self._apart:
+            self._turns, self._apart = 0, min(2 * self._apart, MOST_APART)
+        is_trial = self._turns < TRIED
         self._turns += 1
-        at = self._turns % (APART + TRIED)
-        is_trial = at < TRIED
-        if self.with_guesses > self.without > 0:
-            return 0 if is_trial else AHEAD
-        return AHEAD if is_trial else 0
+        return AHEAD if is_trial is not pays else 0
 
     def measured(self, ahead: int, tokens: float, seconds: float) -> None:
         """A turn's tokens a row, smoothed over some turns."""
         name, rate = ("with_guesses" if ahead else "without"), tokens / seconds
         before = getattr(self, name)
-        setattr(self, name, rate if not before else 0.8 * before + 0.2 * rate)
+        setattr(self, name, rate if not before else 0.5 * before + 0.5 * rate)
