@@ -302,8 +302,10 @@ def test_a_topology_that_can_never_hold_it_grows(capsys: pytest.CaptureFixture[s
 def test_a_sweep_names_the_best_mesh(capsys: pytest.CaptureFixture[str]) -> None:
     path = str(CONFIGS / "gpt_1b" / "1_pretrain.py")
     found = plan(capsys, path, "--topology", "h100:4", "--sweep")
-    fits = [one for one in found["sweep"] if one["fits"]]
-    assert len(found["sweep"]) > 4 and fits[0]["mesh"] == found["mesh"]
+    has = found["memory"]["has"]
+    fits = [one for one in found["sweep"] if one["memory"] <= 0.9 * has]
+    assert len({one["mesh"] for one in fits}) > 4 and {one["remat"] for one in fits} >= {"none", "full"}
+    assert (fits[0]["mesh"], fits[0]["remat"]) == (found["mesh"], found["model"]["remat"])
     assert [one["seconds"] for one in fits] == sorted(one["seconds"] for one in fits)
 
 

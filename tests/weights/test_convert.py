@@ -203,6 +203,7 @@ def test_files_that_are_none(llama, tmp_path):
     (llama / "model.safetensors").write_bytes(b"\x80\x04junk")
     with pytest.raises(UserError, match=r"model\.safetensors"):
         load_pretrained(llama)
+    (llama / "model.safetensors").unlink()  # a whole file is read before an index
     (llama / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../../secret"}}')
     with pytest.raises(UserError, match="outside of the folder"):
         load_pretrained(llama)
