@@ -4,7 +4,7 @@ python benchmarks/serve_load.py FOLDER --peer .venv-peers/bin/transformers
 
 FOLDER is a Hugging Face folder, as benchmarks/smollm2.py makes it. Every client sends its own question and
 reads its stream to the end; all begin at once. A round's first token is waited for in a queue of as many
-prompts as there are streams. Medians of rounds; writes benchmarks/results/serve_load.json.
+prompts as there are streams. Medians of rounds; writes benchmarks/results/serve_load_STREAMS.json.
 """
 
 import argparse
@@ -168,7 +168,7 @@ def main() -> None:
         print(name, found[name], flush=True)
     found["bare decoding"] = bare(folder, asked, options.new, options.rounds)
     found["load"] = {"before": before, "after": os.getloadavg()}
-    record("serve_load", ["jax", "jaxlib"], found)
+    record(f"serve_load_{options.streams}", ["jax", "jaxlib"], found)
 
 
 if __name__ == "__main__":
