@@ -1,5 +1,6 @@
 """Settings that fit and are fast: neighbours of a config, measured by shapes, the best of them compiled."""
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
@@ -233,11 +234,9 @@ def fastest(found: list[Outcome]) -> Outcome | None:
     for one in [one for one in found if one.memory.total <= limit][:TRIES]:
         if not isinstance(one.mesh, Mesh):
             return one
-        try:
+        with contextlib.suppress(OutOfMemory):  # said below, as of one that takes too much
             if (made := compiled(one)).memory.total <= limit:
                 return made
-        except OutOfMemory:
-            pass
         say(f"too little memory is left: {'; '.join(one.changes) or 'as the config says'}")
     return None
 
@@ -251,7 +250,8 @@ def _meshes(config: Any, shape: ModelConfig, topology: Topology) -> Iterator[tup
         for copies in (1, 2, 4, 8):
             data = topology.slices * copies
             rest, left = divmod(topology.devices, fixed * tensor * data)
-            if left or rest < 1 or shape.kv_heads % tensor:
+            is_own = (data, tensor) == (own.data, own.tensor) and own.fsdp in (-1, rest)
+            if left or rest < 1 or shape.kv_heads % tensor or is_own:
                 continue
             mesh = dataclasses.replace(own, data=data, fsdp=rest, tensor=tensor)
             words = f"train.mesh.data {data}, train.mesh.fsdp {rest}, train.mesh.tensor {tensor}"
