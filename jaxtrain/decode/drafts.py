@@ -19,8 +19,10 @@ SAME = 3
 """Last tokens of a row that have to stand earlier in it, too."""
 AHEAD = 4
 """Tokens guessed at once."""
-TRIED, APART, MOST_APART = 3, 64, 128
-"""Turns of a trial of the other kind, and until the next: twice as many each time that nothing changes."""
+FIRST, TRIED, APART, MOST_APART = 4, 8, 32, 512
+"""Turns before the first trial of the other kind, the most of a trial, and the bounds of those until the next."""
+HOPELESS, LOSS = 0.6, 0.05
+"""A trial ends early below this share of the other rate; what it has cost is this share of the pause after it."""
 ROWS = P(BATCH, None)
 
 
@@ -47,28 +49,42 @@ def guesses(tokens_BS: jax.Array, used_B: jax.Array, token_B: jax.Array, count: 
 
 @dataclass
 class Pace:
-    """Whether guessing pays: tokens a second with it and without, each as it was measured last."""
+    """Whether guessing pays: a row's tokens a second with it and without, each as it was measured last.
+
+    The faster kind of turn runs. Now and then the other is tried: for long where that costs little (one row),
+    for as few turns as it takes to see, and seldom, where it costs much (many rows).
+    """
 
     with_guesses: float = 0.0
     without: float = 0.0
-    _pays: bool = field(default=False, repr=False)
-    _apart: int = field(default=APART, repr=False)
-    _turns: int = field(default=0, repr=False)
-    """Since the last trial began."""
+    _tried: bool | None = field(default=None, repr=False)
+    """In a trial: whether it tries guesses."""
+    _is_fresh: bool = field(default=False, repr=False)
+    """What is tried was not measured in this trial yet."""
+    _left: int = field(default=FIRST, repr=False)
+    """Turns of the trial, or until the next."""
 
-    def ahead(self) -> int:
-        """How many tokens the next turn guesses: first a trial of each kind, then the faster one."""
+    def ahead(self, is_alone: bool = True) -> int:
+        """How many tokens the next turn guesses. is_alone: nothing runs beside it, so that it can be measured."""
         pays = self.with_guesses > self.without > 0
-        if pays is not self._pays:
-            self._pays, self._apart = pays, APART
-        if self._turns == TRIED + self._apart:
-            self._turns, self._apart = 0, min(2 * self._apart, MOST_APART)
-        is_trial = self._turns < TRIED
-        self._turns += 1
-        return AHEAD if is_trial is not pays else 0
+        if not is_alone:
+            return AHEAD if pays else 0
+        if self._tried is not None:
+            tried, other = self.with_guesses, self.without
+            if not self._tried:
+                tried, other = other, tried
+            if not self._left or (not self._is_fresh and tried < HOPELESS * other):
+                lost = (TRIED - self._left) * (other / tried - 1 if tried else 1)
+                self._tried, self._left = None, int(min(max(lost / LOSS, APART), MOST_APART))
+        elif not self._left:
+            self._tried, self._is_fresh, self._left = not pays, True, TRIED
+        self._left -= 1
+        return AHEAD if (pays if self._tried is None else self._tried) else 0
 
     def measured(self, ahead: int, tokens: float, seconds: float) -> None:
         """A turn's tokens a row, smoothed over some turns."""
         name, rate = ("with_guesses" if ahead else "without"), tokens / seconds
-        before = getattr(self, name)
-        setattr(self, name, rate if not before else 0.5 * before + 0.5 * rate)
+        before, is_tried = getattr(self, name), bool(ahead) is self._tried
+        is_first = not before or (is_tried and self._is_fresh)
+        setattr(self, name, rate if is_first else 0.8 * before + 0.2 * rate)
+        self._is_fresh &= not is_tried

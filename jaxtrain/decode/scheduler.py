@@ -315,7 +315,7 @@ class Scheduler:
             self._next.clear()
         # slots that a row may have used by now: one turn is not read yet
         self._grow(max(len(a.request.prompt) + len(a.ids) + 2 * self._stride for a in running if a))
-        ahead = self._pace.ahead() if self._pace and not is_formed else 0
+        ahead = self._pace.ahead(is_alone) if self._pace and not is_formed else 0
         allowed = self._put(programs.allowed(running, self.vocab_size)) if is_formed else None
         self._slots, self._token_B, turn = programs.turn(
             self._decoder, self._slots, self._token_B, self._put(given_B), *settled, ahead, allowed
@@ -327,12 +327,13 @@ class Scheduler:
         """A turn's tokens. A row whose request has ended meanwhile has sampled some for nothing."""
         turn = meshes.fetch(sent.turn)
         now, before = time.monotonic(), self.tokens
+        rows = sum(answer is not None and not answer.reason for answer in sent.answers)
         for row, answer in enumerate(sent.answers):
             for at in range(turn.count_B[row]) if answer is not None else ():
                 if not answer.reason:
                     self._take(row, answer, turn, at, now)
-        if self._pace is not None and sent.is_alone:
-            self._pace.measured(sent.ahead, self.tokens - before, now - self._delivered)
+        if self._pace is not None and sent.is_alone and rows:
+            self._pace.measured(sent.ahead, (self.tokens - before) / rows, now - self._delivered)
         self._delivered = now
 
     def _take(self, row: int, answer: Answer, turn: programs.Turn, at: int, now: float) -> None:

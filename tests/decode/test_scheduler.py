@@ -191,7 +191,7 @@ def test_guesses_change_no_token(draw, temperature):
     told = [dataclasses.replace(request, likeliest=2) for request in requests]
     plain, turns = scheduler.complete(told), 0
     found = [guessing.submit(request) for request in told]
-    guessing._pace.ahead = lambda: drafts.AHEAD
+    guessing._pace.ahead = lambda is_alone: drafts.AHEAD
     while guessing.step():
         turns += 1
     for one, other in zip(plain, found, strict=True):
@@ -216,15 +216,33 @@ def test_a_guess_is_what_followed_before(make_mesh):
     assert found == [[9, 8, 1], [-1, -1, -1], [5, -1, -1], [-1, -1, -1]]
 
 
-def test_guessing_stops_where_it_does_not_pay():
+@pytest.mark.parametrize(
+    ("rates", "least", "most"),
+    [
+        ([0.25], 0, 0.02),  # many rows: a turn with guesses costs four
+        ([0.8], 0.01, 0.2),
+        ([3.0], 0.9, 1),
+        ([4.0, 4.0, 0.7, 0.7, 0.7, 0.7, 4.0, 4.0], 0.9, 1),  # some misses in a row
+    ],
+)
+def test_guesses_are_tried_as_often_as_that_costs_little(rates: list[float], least: float, most: float):
+    pace, guessed = drafts.Pace(), 0
+    for turn in range(4000):
+        ahead = pace.ahead()
+        guessed += ahead > 0
+        pace.measured(ahead, rates[turn % len(rates)] if ahead else 1.0, 1.0)
+    assert least * 4000 <= guessed <= most * 4000
+
+
+def test_guessing_begins_and_ends_when_the_text_changes():
     pace = drafts.Pace()
-    for rate in (0.5, 3.0):
+    for rate in (0.25, 3.0, 0.25, 3.0):
         guessed = 0
-        for _ in range(1000):
+        for turn in range(1000):
             ahead = pace.ahead()
-            guessed += ahead > 0
+            guessed += ahead > 0 and turn >= 400
             pace.measured(ahead, rate if ahead else 1.0, 1.0)
-        assert guessed <= 200 if rate < 1 else guessed >= 800
+        assert guessed <= 12 if rate < 1 else guessed >= 560
 
 
 def test_likeliest_tokens_and_the_prompt_are_told(scheduler, alone, full):
