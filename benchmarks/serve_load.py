@@ -58,12 +58,12 @@ def server(command: list[str], port: int) -> Iterator[None]:
         process.wait(60)
 
 
-def stream(port: int, model: str, question: str, new: int) -> tuple[float, list[float]]:
-    """When the question was sent, and when each token came."""
+def stream(port: int, model: str, question: str, new: int) -> tuple[float, list[float], int]:
+    """When the question was sent, when each piece of text came, and how many tokens they were."""
     asked = {"model": model, "messages": [{"role": "user", "content": question}], "stream": True}
-    asked |= {"temperature": 0, "max_tokens": new}
+    asked |= {"temperature": 0, "max_tokens": new, "stream_options": {"include_usage": True}}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
-    begun, times = time.perf_counter(), []
+    begun, times, tokens = time.perf_counter(), [], 0
     connection.request(
         "POST", "/v1/chat/completions", json.dumps(asked), {"Content-Type": "application/json"}
     )
@@ -72,23 +72,25 @@ def stream(port: int, model: str, question: str, new: int) -> tuple[float, list[
         raise SystemExit(f"{response.status}: {response.read()[:500]!r}")
     for line in response:
         if line.startswith(b"data: {"):
-            choices = json.loads(line[6:]).get("choices") or [{}]
+            piece = json.loads(line[6:])
+            choices = piece.get("choices") or [{}]
+            tokens = (piece.get("usage") or {}).get("completion_tokens", tokens)
             if choices[0].get("delta", {}).get("content"):
                 times.append(time.perf_counter())
     connection.close()
-    return begun, times
+    return begun, times, tokens or len(times)
 
 
 def load(port: int, model: str, asked: list[str], new: int) -> dict[str, float]:
-    """One round of streams: tokens are the pieces of text that came."""
+    """One round of streams. A piece of text is a token, or some where guesses at them were right."""
     with ThreadPoolExecutor(len(asked)) as pool:
         begun = time.perf_counter()
         rows = list(pool.map(lambda question: stream(port, model, question, new), asked))
         seconds = time.perf_counter() - begun
-    first = [times[0] - sent for sent, times in rows if times]
-    between = [b - a for _, times in rows for a, b in zip(times, times[1:], strict=False)]
+    first = [times[0] - sent for sent, times, _ in rows if times]
+    between = [b - a for _, times, _ in rows for a, b in zip(times, times[1:], strict=False)]
     return {
-        "tokens_per_second": sum(len(times) for _, times in rows) / seconds,
+        "tokens_per_second": sum(tokens for _, _, tokens in rows) / seconds,
         "first_token_p50": statistics.median(first),
         "first_token_p95": float(np.quantile(first, 0.95)),
         "between_tokens_p50": statistics.median(between),
