@@ -20,9 +20,9 @@ SAME = 3
 AHEAD = 4
 """Tokens guessed at once."""
 FIRST, TRIED, APART, MOST_APART = 4, 8, 32, 512
-"""Turns before the first trial of the other kind, the most of a trial, and the bounds of those until the next."""
+"""Turns before the first trial of the other kind, most turns of one, bounds of those until the next."""
 HOPELESS, LOSS = 0.6, 0.05
-"""A trial ends early below this share of the other rate; what it has cost is this share of the pause after it."""
+"""A trial ends below this share of the other rate; what it has cost is this share of the pause behind it."""
 ROWS = P(BATCH, None)
 
 
@@ -65,7 +65,7 @@ class Pace:
     """Turns of the trial, or until the next."""
 
     def ahead(self, is_alone: bool = True) -> int:
-        """How many tokens the next turn guesses. is_alone: nothing runs beside it, so that it can be measured."""
+        """How many tokens the next turn guesses. is_alone: nothing beside it keeps it from being measured."""
         pays = self.with_guesses > self.without > 0
         if not is_alone:
             return AHEAD if pays else 0
