@@ -14,11 +14,9 @@ import numpy as np
 from jaxtrain.conversation import transcript
 from jaxtrain.document import read_rows
 from jaxtrain.feed.shuffle import Epochs
-from jaxtrain.formats import preferences as foreign
-from jaxtrain.formats.files import Unread
+from jaxtrain.formats.preferences import read_all
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.runtime.progress import say
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train.loop import Feed
@@ -31,7 +29,7 @@ class Comparisons:
     """Comparisons of K answers each, as rows for the model: row b·K + k is answer k of comparison b."""
 
     rows: dict[str, np.ndarray]
-    """tokens, segment_ids, positions, last: [comparisons·K, T]"""
+    """tokens, segment_ids, positions, last: [comparisons·K, T]; read: [comparisons·K, D], if they were"""
     ranks_BK: np.ndarray
     texts: list[list[str]]
     simulated: bool = True
@@ -75,6 +73,7 @@ def answer_rows(tokens: list[list[int]], length: int, pad: int) -> dict[str, np.
     return rows | {"last": np.float32(np.arange(length) == count_B1 - 1)}
 
 
+PEOPLE = "comparisons.jsonl.gz"
 HELD_OUT = 0.1
 """Share of the prompts of a file of preferences."""
 
@@ -95,7 +94,7 @@ def parts_of(ratings: str, preferences: str) -> list[Path | Part]:
     (formats/preferences.py) all but a tenth of its prompts, which their hashes choose, and that tenth."""
     if not preferences:
         return [Path(ratings) / "train.parquet", Path(ratings) / "heldout.parquet"]
-    rows = _read(Path(preferences))
+    rows = read_all(Path(preferences))
     keys = [blake2b(transcript(row["prompt"]).encode("utf-8", "surrogatepass")).digest() for row in rows]
     known = sorted(set(keys))
     heldout = set(known[: round(HELD_OUT * len(known)) or 1])
@@ -104,26 +103,10 @@ def parts_of(ratings: str, preferences: str) -> list[Path | Part]:
     return [Part(f"{preferences}, its training part", kept), Part(f"{preferences}, its held-out part", held)]
 
 
-def people_file(folder: str | Path) -> Path:
-    """The comparisons that people made, in a data folder."""
-    file = Path(folder) / "comparisons.jsonl.gz"
-    if not file.is_file():
-        raise UserError(f"no comparisons of people at {file}; give the folder that has them: data/quickstart")
-    return file
-
-
 def people_of(folder: str | Path) -> Part:
-    """All of those."""
-    file = people_file(folder)
-    return Part(str(file), _read(file))
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    unread: Unread = Unread()
-    rows = list(foreign.read_comparisons(path, unread))
-    for reason, count in unread.most_common():
-        say(f"align: {count:,} records of {path} are left out: {reason}")
-    return rows
+    """The comparisons that people made, in a data folder."""
+    file = Path(folder) / PEOPLE
+    return Part(str(file), read_all(file))
 
 
 def rows_of(part: Path | Part) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from jaxtrain.align.comparisons import people_file
+from jaxtrain.align.comparisons import PEOPLE
 from jaxtrain.align.distill import DistillConfig, train_distilled
 from jaxtrain.align.grpo import GRPOConfig, train_grpo
 from jaxtrain.align.ppo import PPOConfig, train_policy
@@ -24,7 +24,7 @@ def run(config: Config) -> Path:
     match config:
         case RewardConfig():
             inputs = {"model": config.model, **_comparisons(config)}
-            inputs |= {"human": str(people_file(config.human))} if config.human else {}
+            inputs |= {"human": str(Path(config.human) / PEOPLE)} if config.human else {}
             train = partial(train_reward_model, config)
         case PPOConfig():
             inputs = {"model": config.model, "reward": config.reward, "conversations": config.conversations}

@@ -14,6 +14,7 @@ from jaxtrain.conversation import Message, order_fault
 from jaxtrain.formats.chats import INPUTS, QUESTIONS, SYSTEM, TURNS, turns
 from jaxtrain.formats.files import Unread, Unreadable
 from jaxtrain.formats.rows import rows
+from jaxtrain.runtime.progress import say
 
 CHOSEN, REJECTED = ("chosen", "response_j"), ("rejected", "response_k")
 FIELDS = (
@@ -31,6 +32,15 @@ def read_comparisons(path: Path, unread: Unread) -> Iterator[dict[str, Any]]:
             yield comparison(row)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             unread[str(error) if type(error) in (ValueError, Unreadable) else "no comparison"] += 1
+
+
+def read_all(path: Path) -> list[dict[str, Any]]:
+    """All of them; how many records are left out is said."""
+    unread: Unread = Unread()
+    found = list(read_comparisons(path, unread))
+    for reason, count in unread.most_common():
+        say(f"{count:,} records of {path} are left out: {reason}")
+    return found
 
 
 def comparison(row: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ In: rankings and preferences of any publisher (formats/preferences.py).
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -43,28 +43,19 @@ def is_heldout(prompt: Messages, share: float = HELDOUT_SHARE) -> bool:
     return int(prompt_key(prompt), 16) < share * 2**64
 
 
-def export(store: Store, folder: Path, heldout_share: float) -> dict[str, int]:
-    """Write `train.parquet` and `heldout.parquet`; returns rows of each and the judgements left out.
+def export(rankings: Iterable[dict[str, Any]], folder: Path, heldout_share: float) -> dict[str, int]:
+    """Write `train.parquet` and `heldout.parquet`; returns rows of each.
 
-    heldout_share: expected share of prompts whose comparisons are held out. Checks of raters are in neither.
+    heldout_share: expected share of prompts whose comparisons are held out.
     """
-    if not 0 <= heldout_share <= 1:
-        raise UserError(f"heldout_share is a share between 0 and 1, not {heldout_share}")
-
-    def rows(heldout: bool) -> Iterator[dict[str, Any]]:
-        for row in rankings(store):
-            if is_heldout(row["prompt"], heldout_share) == heldout:
-                yield row
-
-    return {
-        "train": document.write_rows(folder / "train.parquet", COLUMNS, rows(heldout=False)),
-        "heldout": document.write_rows(folder / "heldout.parquet", COLUMNS, rows(heldout=True)),
-        "skipped": store.counts()["skipped"],
-    }
+    parts: dict[str, list[dict[str, Any]]] = {"train": [], "heldout": []}
+    for row in rankings:
+        parts["heldout" if is_heldout(row["prompt"], heldout_share) else "train"].append(row)
+    return {name: document.write_rows(folder / f"{name}.parquet", COLUMNS, of) for name, of in parts.items()}
 
 
 def rankings(store: Store) -> Iterator[dict[str, Any]]:
-    """A row a judgement: prompt, completions, completion_ids, ranks, rater, simulated."""
+    """A row a judgement that is no check of a rater: the fields of `COLUMNS`."""
     for comparison in store.comparisons():
         if comparison.gold is None:
             yield {name: getattr(comparison, name) for name in COLUMNS.names}

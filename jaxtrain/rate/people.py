@@ -17,6 +17,7 @@ import numpy as np
 from jaxtrain import artifact, weights
 from jaxtrain.config import Stage
 from jaxtrain.feed import prompts as questions
+from jaxtrain.formats import preferences as foreign
 from jaxtrain.rate import exchange
 from jaxtrain.rate.overview import overview
 from jaxtrain.rate.sampling import Asking, answers
@@ -45,7 +46,8 @@ class ExportConfig(Stage):
     """`rate export`: an artifact of what people have judged so far, as a reward model is trained on."""
 
     database: str
-    """File of an SQLite database, or an SQLAlchemy URL."""
+    """File of an SQLite database, or an SQLAlchemy URL; or a file of comparisons that others have published,
+    `.jsonl` or `.jsonl.gz`, in a format of `rate import`."""
     heldout_share: Share = exchange.HELDOUT_SHARE
     """Share of the prompts whose comparisons are kept for evaluation."""
 
@@ -100,6 +102,8 @@ def sample(config: SampleConfig) -> Path:
 
 def export(config: ExportConfig) -> Path:
     """The rate artifact of what the database holds now; a database that has grown makes it again."""
+    if config.database.endswith((".jsonl", ".jsonl.gz")):
+        return artifact.produce(config, {"database": config.database}, partial(_export_file, config))
     with Store(config.database) as store:
         counts = store.counts()
         if counts["judgements"] == counts["skipped"]:
@@ -110,7 +114,7 @@ def export(config: ExportConfig) -> Path:
 
 
 def _export(config: ExportConfig, store: Store, folder: Path) -> dict[str, Any]:
-    rows = exchange.export(store, folder, config.heldout_share)
+    rows = exchange.export(exchange.rankings(store), folder, config.heldout_share)
     with (folder / "preferences.jsonl").open("w", encoding="utf-8") as lines:
         for row in exchange.preferences(store):
             lines.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -118,6 +122,16 @@ def _export(config: ExportConfig, store: Store, folder: Path) -> dict[str, Any]:
     # no share of no pairs
     known = {name: value for name, value in seen["agreement"].items() if not math.isnan(value)}
     return {"simulated": seen["simulated"], "agreement": known, **seen["counts"], **rows}
+
+
+def _export_file(config: ExportConfig, folder: Path) -> dict[str, Any]:
+    """A row of the file is a judgement; whether two judged the same answers is not looked for."""
+    rows = foreign.read_all(Path(config.database))
+    counts = {"prompts": len({exchange.prompt_key(row["prompt"]) for row in rows}), "judgements": len(rows)}
+    counts |= {"completions": sum(len(row["ranks"]) for row in rows)}
+    counts |= {"raters": len({row["rater"] for row in rows})}
+    told = {"simulated": any(row["simulated"] for row in rows), "agreement": {"pairs": 0}}
+    return told | counts | exchange.export(rows, folder, config.heldout_share)
 
 
 def read(config: ImportConfig) -> None:

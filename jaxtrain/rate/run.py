@@ -18,7 +18,7 @@ from jaxtrain.config import Stage
 from jaxtrain.feed import prompts as questions
 from jaxtrain.rate import people
 from jaxtrain.rate.agreement import left_bias
-from jaxtrain.rate.exchange import export
+from jaxtrain.rate.exchange import export, rankings
 from jaxtrain.rate.overview import agreement
 from jaxtrain.rate.people import ExportConfig
 from jaxtrain.rate.sampling import Asking, answers
@@ -75,7 +75,7 @@ def _rate(config: RateConfig, folder: Path) -> dict[str, Any]:
             for number, (prompt, samples) in enumerate(zip(asked, answered, strict=True))
         ]
         _judge(store, config, tasks)
-        rows = export(store, folder, config.heldout_share)
+        rows = export(rankings(store), folder, config.heldout_share)
         return _summary(list(store.comparisons()), config) | store.counts() | rows
 
 

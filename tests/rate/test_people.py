@@ -1,6 +1,7 @@
 """`jaxtrain rate sample`, `serve`, `export`, `import`: from the shell to what a reward model learns from."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -90,6 +91,28 @@ def test_export_is_a_rate_artifact_and_follows_the_database(sampled, tmp_path):
     assert pq.read_table(folder / "train.parquet").num_rows == 5
     pairs = (folder / "preferences.jsonl").read_text().splitlines()
     assert len(pairs) == 4 * 5, "five of six pairs are untied; bob's ties are none"
+
+
+def test_a_file_of_comparisons_is_exported_as_it_is(tmp_path, capsys):
+    asked = [f"\n\nHuman: question {n}\n\nAssistant:" for n in range(40)]
+    rows = [{"chosen": f"{text} No.", "rejected": f"{text} Yes."} for text in asked]
+    rows.append({"chosen": f"{asked[0]} No.", "rejected": f"{asked[1]} Yes."})
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = ExportConfig(
+        database=str(tmp_path / "pairs.jsonl"), out=str(tmp_path / "rated"), heldout_share=0.5
+    )
+    folder = people.export(config)
+    train, heldout = (pq.read_table(folder / f"{part}.parquet").to_pylist() for part in ("train", "heldout"))
+    questions = [{row["prompt"][0]["content"] for row in part} for part in (train, heldout)]
+    assert (
+        len(train) + len(heldout) == 40 and min(map(len, questions)) > 5 and not set.intersection(*questions)
+    )
+    assert all((row["completions"], row["ranks"]) == (["No.", "Yes."], [1, 2]) for row in train + heldout)
+    counts = artifact.require(folder, "rate")["counts"]
+    assert (counts["simulated"], counts["prompts"], counts["completions"]) == (False, 40, 80)
+    assert "1 records of" in capsys.readouterr().err
+    people.export(config)
+    assert "rate: reused" in capsys.readouterr().err
 
 
 def test_the_shell_imports_and_refuses(tmp_path, capsys, monkeypatch):
