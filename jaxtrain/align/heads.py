@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -75,8 +75,15 @@ class RewardModel(nnx.Module):
         self.score_D = _score_head(config, key)
 
     def __call__(self, batch: Batch) -> jax.Array:
-        """Scores [B] of rows whose last real token has `last` = 1."""
+        """Scores [B] of rows whose last real token has `last` = 1, or that the transformer has `read`."""
+        if "read" in batch:
+            read_BD = jax.sharding.reshard(batch["read"], P(BATCH, None))
+            return jnp.einsum("bd,d->b", read_BD, self.score_D[...], out_sharding=P(BATCH))
         return jnp.sum(_scalar(hidden(self.transformer, batch), self.score_D) * batch["last"], axis=1)
+
+    def read(self, batch: Batch) -> jax.Array:
+        """What the last block gives at the last real token, [B, D]: all that the head sees of a row."""
+        return jnp.sum(hidden(self.transformer, batch) * batch["last"][..., None], axis=1)
 
 
 def policy_of(transformer: Transformer, critic: Transformer | None = None, value: Value = "none") -> Policy:
@@ -127,21 +134,15 @@ def policy_learner(
 
 
 def head_learner(model: RewardModel) -> Learner:
-    """The scalar head alone learns; checkpoints hold the whole model all the same."""
-    trunk = model.transformer
-
-    def whole(head: RewardModel, trunk: Transformer = trunk, _: Any = None) -> RewardModel:
-        return replaced(head, transformer=trunk)
+    """The scalar head alone learns, of rows that its trunk has `read`; checkpoints hold the whole model."""
 
     def head(model: RewardModel) -> RewardModel:
         return replaced(model, transformer=None)
 
     return Learner(
-        init=lambda key: head(RewardModel(trunk.config, key)),
+        init=lambda key: head(RewardModel(model.transformer.config, key)),
         first=lambda: jax.tree.map(jnp.copy, head(model)),
-        frozen=trunk,
-        assemble=whole,
-        saved=whole,
+        saved=lambda head: replaced(head, transformer=model.transformer),
         restored=lambda like, saved, rest: head(saved),
     )
 

@@ -3,6 +3,7 @@
 B batch, K answers of one prompt, T time, D model
 """
 
+import dataclasses
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -58,7 +59,7 @@ class RewardConfig(Stage):
     center: float = 0.0
     """pairs: weight of (sum of the two scores)², which holds scores to a mean of 0; 0.01 is usual."""
     trunk: Literal["trained", "frozen"] = "trained"
-    """Train all weights, or the scalar head alone: for few comparisons."""
+    """Train all weights, or the scalar head alone: for few comparisons, which are then read once and kept."""
     epochs: Adjustable[Positive] = 2.0
     """Passes over the comparisons, unless `train.steps` says how many steps."""
     batch_prompts: Count = 8
@@ -94,18 +95,22 @@ def train_reward_model(config: RewardConfig, folder: Path) -> dict[str, Any]:
     tokenizer = weights.open(config.model).tokenizer
     model = runs_as(config.train, weights.open(config.model).config)
     parts = parts_of(config.ratings, config.preferences)
-    kept, heldout = (read_comparisons(part, tokenizer, config.length) for part in parts)
-    comparisons, answers = kept.ranks_BK.shape
+    parts += [people_of(config.human)] if config.human else []
+    every = [read_comparisons(part, tokenizer, config.length) for part in parts]
+    comparisons, answers = every[0].ranks_BK.shape
     settings = config.train.lasting(max(1, round(config.epochs * comparisons / config.batch_prompts)))
     rows, name = config.batch_prompts * answers, f"batch_prompts times {answers} answers"
     with training(settings, folder, partial(write_about, model, tokenizer)) as run:
         meshes.check_rows(rows, config.length, settings.microbatches, model.stage_microbatches, name)
         around = partial(reward_model_of, seed=config.train.seed)
         if config.trunk == "frozen":
-            learner = head_learner(around(weights.open(config.model).load(model, "float32")))
+            reward = around(weights.open(config.model).load(model, "float32"))
+            every = [read_once(part, reward) for part in every]
+            learner = head_learner(reward)
         else:
             learner = learner_of(config, run.folder, model, RewardModel, around)
         assert learner.first is not None
+        kept, heldout, *judged_by_people = every
         untrained = _grades(learner.whole(learner.first()), heldout)
         if not len(untrained):
             source = config.ratings or config.preferences
@@ -117,18 +122,23 @@ def train_reward_model(config: RewardConfig, folder: Path) -> dict[str, Any]:
             epochs("comparisons", comparisons, config.batch_prompts, config.train.seed, kept.batch),
             lambda model, step: {"accuracy": float(_grades(model, heldout).mean())},
             watch="-accuracy",
-            flops_per_token=model.flops_per_token(config.length),
+            flops_per_token=None if config.trunk == "frozen" else model.flops_per_token(config.length),
         )
         made = artifact.read_manifest(config.ratings) if config.ratings else None
         agreement = made["counts"].get("agreement", {}).get("pairwise") if made else None
         counts = {"steps": trained.step, "untrained_accuracy": untrained.mean()}
         counts |= judged.counts(kept, heldout, score(trained.model, heldout.rows), agreement)
-        if config.human:
-            found = read_comparisons(people_of(config.human), tokenizer, config.length)
-            people = _grades(trained.model, found)
+        if judged_by_people:
+            people = _grades(trained.model, *judged_by_people)
             counts["human_accuracy"] = people.mean()
             counts["human_standard_error"] = people.std(ddof=1) / len(people) ** 0.5
         return counts
+
+
+def read_once(comparisons: Comparisons, model: RewardModel) -> Comparisons:
+    """With what a trunk that does not learn says of every row."""
+    read_RD = meshes.map_rows(partial(_read, model), comparisons.rows, 128)
+    return dataclasses.replace(comparisons, rows=comparisons.rows | {"read": read_RD})
 
 
 def _grades(model: RewardModel, comparisons: Comparisons) -> np.ndarray:
@@ -141,7 +151,7 @@ def score(model: RewardModel, rows: dict[str, np.ndarray], batch_size: int = 128
     return meshes.map_rows(partial(_scores, model), rows, batch_size)
 
 
-_scores = jax.jit(RewardModel.__call__)
+_scores, _read = jax.jit(RewardModel.__call__), jax.jit(RewardModel.read)
 
 
 def load(folder: str | Path) -> RewardModel:

@@ -73,9 +73,15 @@ def test_tokens_behind_the_last_one_change_nothing(drawn, eight):
 
 def test_scores_are_the_same_on_every_mesh(drawn, on_meshes):
     rows = answer_rows(tokens_of([5, 9, 16, 1, 7, 3, 12, 16]), 16, PAD)
+
+    def of_read() -> np.ndarray:
+        """From what a frozen trunk said of the rows."""
+        given = Comparisons(rows, np.array([[1, 2]] * 4), [])
+        return score(drawn(), rewards.read_once(given, drawn()).rows, batch_size=8)
+
     first, *others = on_meshes(lambda: score(drawn(), rows, batch_size=8))
     assert first.std() > 0.1
-    for other in others:
+    for other in (*others, *on_meshes(of_read)):
         np.testing.assert_allclose(other, first, rtol=1e-4, atol=1e-5)
 
 
@@ -289,7 +295,9 @@ def test_every_way_of_training_lowers_its_loss(drawn, one, changed):
         **dict.fromkeys(("model", "ratings", "human", "out"), ""),
         train=TrainConfig(optimizer=OptimizerConfig(lr=1e-2, warmup_steps=5, weight_decay=0.1)),
     )
-    learner = head_learner(drawn()) if config.trunk == "frozen" else Learner(drawn, drawn)
+    learner = Learner(drawn, drawn)
+    if config.trunk == "frozen":
+        few, learner = rewards.read_once(few, drawn()), head_learner(drawn())
     optimizer = optimizers.make(config.train.optimizer, 20)
     state = new_state(learner.first(), optimizer)
     before = jax.device_get(learner.whole(state.model))
