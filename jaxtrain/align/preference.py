@@ -17,9 +17,11 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from jaxtrain import weights
+from jaxtrain.align import judged
 from jaxtrain.align import preference_losses as losses
 from jaxtrain.align.comparisons import Part, Rows, encode, epochs, padded, parts_of, rows_of
 from jaxtrain.config import Stage
+from jaxtrain.feed.shuffle import Epochs
 from jaxtrain.fields import Adjustable
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
@@ -98,11 +100,12 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.rows["tokens"]) // self.rows_a_pair
 
-    def beside(self, reference: Transformer) -> Self:
-        """With the reference's log-probability of every answer."""
+    def beside(self, reference: Transformer, pairs: np.ndarray) -> Self:
+        """With the reference's log-probability of the answers of these pairs, of others 0."""
         reference_RT = np.zeros_like(self.rows["loss_weights"])
         # a number a row, laid over the devices as the row's tokens are
-        reference_RT[:, 0] = summed_logprobs(reference, self.rows)
+        numbers_BK = summed_logprobs(reference, self.take(pairs)).reshape(-1, self.rows_a_pair)
+        reference_RT.reshape(len(self), self.rows_a_pair, -1)[pairs, :, 0] = numbers_BK
         return dataclasses.replace(self, rows=self.rows | {"reference": reference_RT})
 
     def take(self, pairs: np.ndarray) -> Rows:
@@ -177,7 +180,11 @@ def train_preferences(config: PreferenceConfig, folder: Path) -> dict[str, Any]:
         meshes.check_rows(rows, config.length, parts, model.stage_microbatches, name)
         if config.kind not in ("simpo", "orpo"):
             reference = weights.open(config.model).load(model, model.dtype)
-            kept, heldout = kept.beside(reference), heldout.beside(reference)
+            # of the pairs that the steps come to
+            order = Epochs(len(kept), config.train.seed, "pairs")
+            seen = order[np.arange(min(len(kept), settings.steps * config.batch_pairs))]
+            kept = kept.beside(reference, seen)
+            heldout = heldout.beside(reference, np.arange(len(heldout)))
             del reference
 
         def take(pairs: np.ndarray) -> Rows:
@@ -256,15 +263,18 @@ def preference_loss(
 
 
 def _measure(config: PreferenceConfig, model: Transformer, pairs: Pairs) -> dict[str, float]:
-    """How often the policy's own preference is the raters': the implicit reward of the chosen is higher."""
+    """How often the policy's own preference is the raters': the implicit reward of the chosen is higher; and
+    how much more often than length alone has it, longer or shorter, whichever is better here."""
     logp = summed_logprobs(model, pairs.rows).astype(np.float64)
     lengths = pairs.rows["loss_weights"].sum(axis=1)
     reward = logp / lengths if config.kind in ("simpo", "orpo") else logp - pairs.rows["reference"][:, 0]
-    step = pairs.rows_a_pair
-    margin = reward[0::step] - reward[1::step]
+    ranks_B2 = np.tile([1, 2], (len(pairs), 1))
+    sign = 1 if judged.pair_grades(lengths, ranks_B2).mean() >= 0.5 else -1
+    gain = judged.gain_over(reward, sign * lengths, ranks_B2)
     return {
-        "accuracy": float(np.mean((np.sign(margin) + 1) / 2)),
-        "margin": float(np.mean(margin)),
-        "chosen_logprob": float(np.mean(logp[0::step])),
-        "rejected_logprob": float(np.mean(logp[1::step])),
+        "accuracy": float(judged.pair_grades(reward, ranks_B2).mean()),
+        **{f"over_length_{name}": gain[name] for name in ("mean", "low", "high")},
+        "margin": float(np.mean(reward[0::2] - reward[1::2])),
+        "chosen_logprob": float(np.mean(logp[0::2])),
+        "rejected_logprob": float(np.mean(logp[1::2])),
     }
