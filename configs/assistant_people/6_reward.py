@@ -1,0 +1,28 @@
+"""jaxtrain reward configs/assistant_people/6_reward.py
+
+The model reads every answer once, and a scalar head learns from what it says at the last token. Its accuracy
+is to be read beside that of the shorter answer.
+"""
+
+from jaxtrain.align.run import RewardConfig
+from jaxtrain.config import scaled
+from jaxtrain.train.config import TrainConfig
+from jaxtrain.train.optimizer import OptimizerConfig
+
+scale = scaled(__file__)
+
+config = RewardConfig(
+    model=scale.model,
+    ratings=f"{scale.runs}/5_rate",
+    train=TrainConfig(
+        optimizer=OptimizerConfig(lr=1e-3, warmup_steps=10, schedule="linear", weight_decay=0.1),
+        evaluate_every=0,
+        checkpoint_every=1000,
+    ),
+    trunk="frozen",
+    center=0.01,
+    epochs=scale.reward_epochs,
+    batch_prompts=64,
+    length=96,
+    out=f"{scale.runs}/6_reward",
+)
