@@ -11,6 +11,7 @@ multiple_choice.py   ARC, BoolQ, HellaSwag, MMLU, PIQA, SciQ, SIQA, WinoGrande
 written.py           GSM8K, HumanEval, TruthfulQA, BIG-Bench Hard: answers written out; LAMBADA: a last word
 worlds.py            a calculator and its task, a text game
 gym.py               reasoning-gym's tasks
+verifiers.py         environments of verifiers and OpenEnv
 sandbox.py           runs the code that a model wrote, in a process that walls.py and syscalls.py shut in
 judge.py pipe.py     whether it passes its tests, decided where it is not
 interface.py         what tests may ask of a program

@@ -5,21 +5,24 @@ from collections.abc import Sequence
 
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tasks import multiple_choice, worlds, written
-from jaxtrain.tasks.gym import PREFIX, gym
+from jaxtrain.tasks.gym import gym
 from jaxtrain.tasks.task import Task
+from jaxtrain.tasks.verifiers import openenv, verifiers
 
 TASKS: dict[str, Task] = {task.name: task for task in (*multiple_choice.TASKS, *written.TASKS, *worlds.TASKS)}
+PACKAGES = {"reasoning-gym": gym, "verifiers": verifiers, "openenv": openenv}
+"""What makes a task of what stands behind `package:`; each needs an extra."""
 
 
 def find(name: str) -> Task:
-    """The task of that name, that of reasoning-gym, or the `task` of a Python file (which is executed)."""
-    if name.startswith(PREFIX):
-        return gym(name.removeprefix(PREFIX))
+    """The task of that name, that of a package, or the `task` of a Python file (which is executed)."""
+    package, _, rest = name.partition(":")
+    if package in PACKAGES:
+        return PACKAGES[package](rest)
     if not name.endswith(".py"):
         if name not in TASKS:
-            raise UserError(
-                f"no task {name!r}; tasks are {', '.join(TASKS)}, {PREFIX}…, or a .py file with one"
-            )
+            known = ", ".join((*TASKS, *(f"{one}:…" for one in PACKAGES)))
+            raise UserError(f"no task {name!r}; tasks are {known}, or a .py file with one")
         return TASKS[name]
     try:
         task = runpy.run_path(name).get("task")
