@@ -4,21 +4,36 @@ arXiv:2505.24760).
 `reasoning-gym:leg_counting` is a task's name for evaluate and align; `gym("leg_counting", max_animals=5)` in
 a file of your own gives it other settings. Needs the extra `gym`.
 
-Datasets that compare an answer with the right one are taken. Those with a grader of their own are refused:
-many of these graders evaluate the answer as Python, in this process.
+Some of its graders evaluate the answer as Python, in this process: they are shown one that CHECKED lets
+through. Those whose module evaluates anything, and which are not in it, are refused.
 """
 
-from collections.abc import Iterator
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tasks.task import Exercise, Row, Split, Task
+from jaxtrain.tasks.worlds import calculator
 
-PREFIX = "reasoning-gym:"
 APART = 1_000_000
 """Between the seeds of what is measured and of what is practised: problem n is made from seed + n."""
 ASKED = "\n\nThink first, then give the answer alone between <answer> and </answer>."
+_COMPARED = ("game_of_life_halting", "polynomial_multiplication")
+"""Whose graders take every answer for right, or evaluate it, and whose answers have one form."""
+_EVALUATES = re.compile(r"\b(eval|exec|parse_expr|sympify)\(")
+_NAMES = ("binary_matrix", "n_queens", "spiral_matrix", "string_insertion")
+# what these evaluate is of their own making
+_OWN = ("bitwise_arithmetic", "codeio", "number_sorting", "propositional_logic")
+CHECKED: dict[str, Callable[[str], object]] = {
+    **dict.fromkeys(_NAMES, re.compile(r"[\w\s-]*").fullmatch),
+    **dict.fromkeys(("countdown", "puzzle24"), calculator),
+    **dict.fromkeys(_OWN, str),
+}
+"""By dataset: what is empty, or raises, for an answer that its grader is not shown; it is worth nothing."""
 
 
 def gym(name: str, *, measured: int = 200, practised: int = 2_000, seed: int = 0, **settings: Any) -> Task:
@@ -30,11 +45,10 @@ def gym(name: str, *, measured: int = 200, practised: int = 2_000, seed: int = 0
     from reasoning_gym.dataset import ProceduralDataset  # pyrefly: ignore[missing-import]
     from reasoning_gym.factory import DATASETS  # pyrefly: ignore[missing-import]
 
-    if name in DATASETS and DATASETS[name][0].score_answer is not ProceduralDataset.score_answer:
-        raise UserError(
-            f"{PREFIX}{name} grades by code of its own, which may run what an answer says; name one that "
-            "compares answers, such as leg_counting, or write a task with a grader of yours"
-        )
+    kind = DATASETS[name][0] if name in DATASETS else ProceduralDataset
+    has_own = kind.score_answer is not ProceduralDataset.score_answer and name not in _COMPARED
+    if has_own and name not in CHECKED and _EVALUATES.search(inspect.getsource(sys.modules[kind.__module__])):
+        raise UserError(f"reasoning-gym:{name} runs what an answer says; name another, such as leg_counting")
 
     def made(split: Split) -> Any:
         size, first = {"heldout": (measured, seed), "practice": (practised, seed + APART)}[split]
@@ -43,7 +57,9 @@ def gym(name: str, *, measured: int = 200, practised: int = 2_000, seed: int = 0
     try:
         grader = made("heldout")
     except (ValueError, TypeError, AssertionError) as error:
-        raise UserError(f"{PREFIX}{name}: {error}") from error
+        raise UserError(f"reasoning-gym:{name}: {error}") from error
+
+    grade = grader.score_answer if has_own else partial(ProceduralDataset.score_answer, grader)
 
     def rows(split: Split) -> Iterator[Row]:
         # small datasets repeat themselves: what is measured is not practised
@@ -52,7 +68,11 @@ def gym(name: str, *, measured: int = 200, practised: int = 2_000, seed: int = 0
 
     def score(row: Row, said: str) -> float:
         answer = said.rpartition("<answer>")[2].partition("</answer>")[0].strip()
-        return min(1.0, max(0.0, float(grader.score_answer(answer, row))))
+        try:
+            worth = grade(answer, row) if CHECKED.get(name, str)(answer) else 0
+        except Exception:  # whatever a grader raises at an answer, it could not read it
+            worth = 0
+        return min(1.0, max(0.0, float(worth)))
 
     def parse(row: Row) -> Exercise:
         return Exercise(prompt=row["question"] + ASKED, graders={"score": partial(score, row)}, chat=True)

