@@ -43,6 +43,11 @@ def _value(node: ast.expr) -> int | float:
     return found
 
 
+def multiply(x: int, y: int) -> int:
+    """Multiply two whole numbers."""
+    return x * y
+
+
 class Guess:
     """A number from 1 to `most` is to be found; the sooner, the more it is worth."""
 
@@ -103,7 +108,7 @@ def _products(row: Row) -> Exercise:
         prompt=f"What is {a} times {b}, and that times {c}?",
         graders={"number": graders.number(str(a * b * c))},
         chat=True,
-        tools=(calculator,),
+        tools=(multiply,),
         turns=4,
         tokens=64,
     )
@@ -116,7 +121,7 @@ def _guess(row: Row) -> Episode:
 TASKS = (
     Task(
         name="products",
-        version=1,
+        version=2,
         metric="number",
         make=_rows(lambda rng: {"factors": [rng.randint(1000, 9999) for _ in range(3)]}),
         parse=_products,
@@ -129,4 +134,4 @@ TASKS = (
         parse=_guess,
     ),
 )
-"""products: two calls of the calculator, of which the second needs the first's result. guess: a text game."""
+"""products: two calls of `multiply`, of which the second needs the first's result. guess: a text game."""
