@@ -24,8 +24,13 @@ from jaxtrain.runtime import mesh
 from jaxtrain.weights import folder as store
 
 ANSWERS, PROMPT, TRIES = 128, 32, 3
-SPREADS = {"24 to 24 tokens": (24, 24), "2 to 24 tokens": (2, 24), "8 to 128 tokens": (8, 128)}
-"""Tokens of an answer; no id ends one sooner (stop -1), so a length is what it is said to be."""
+SPREADS = {
+    "24 tokens": np.full(ANSWERS, 24),
+    "2 to 24 tokens": np.linspace(2, 24, ANSWERS),
+    "8 to 128 tokens": np.linspace(8, 128, ANSWERS),
+    "8 to 128 tokens, evenly in their logarithm": np.geomspace(8, 128, ANSWERS),
+}
+"""Tokens of the answers; no id ends one sooner (stop -1), so a length is what it is said to be."""
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -34,11 +39,15 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def compare(model: Transformer, shortest: int, longest: int) -> dict[str, float]:
-    """Median seconds of each way for answers of evenly spread lengths."""
+def compare(model: Transformer, spread: np.ndarray) -> dict[str, float]:
+    """Median seconds of each way; and of refilled rows the gain's share of its ideal.
+
+    The ideal: as many times faster as the longest answer is longer than the mean.
+    """
     rng = np.random.default_rng(0)
-    prompts = rng.integers(300, model.config.vocab_size, (ANSWERS, PROMPT), np.int32)
-    lengths = rng.integers(shortest, longest + 1, ANSWERS).tolist()
+    prompts = rng.integers(0, model.config.vocab_size, (ANSWERS, PROMPT), np.int32)
+    lengths = rng.permutation(spread.round().astype(int)).tolist()
+    longest = max(lengths)
     requests = [
         Request(prompt=prompt, max_new=n, seed=seed)
         for seed, (prompt, n) in enumerate(zip(prompts.tolist(), lengths, strict=True))
@@ -48,7 +57,7 @@ def compare(model: Transformer, shortest: int, longest: int) -> dict[str, float]
         keys_B, segments = row_keys(jax.random.key(0), ANSWERS), np.ones_like(prompts)
         held = mesh.put_batch({"tokens": prompts, "segments": segments}, jax.sharding.get_mesh())
         given = (held["tokens"], held["segments"], keys_B)
-        return generate(model, *given, max_new=max(lengths), temperature=1.0, stop=-1, pad=0)
+        return generate(model, *given, max_new=longest, temperature=1.0, stop=-1, pad=0)
 
     def refilled(rows: int) -> int:
         scheduler = Scheduler(model, rows=rows, max_length=PROMPT + longest)
@@ -62,7 +71,10 @@ def compare(model: Transformer, shortest: int, longest: int) -> dict[str, float]
     for work in ways.values():
         work()
     times = [{name: seconds(work) for name, work in ways.items()} for _ in range(TRIES)]
-    return {name: statistics.median(one[name] for one in times) for name in ways}
+    found = {name: statistics.median(one[name] for one in times) for name in ways}
+    beside, ideal = [one.pop("side by side") for one in times], longest / statistics.mean(lengths)
+    shares = [before / min(refilled.values()) / ideal for before, refilled in zip(beside, times, strict=True)]
+    return found | {"ideal": ideal, "share of the ideal": statistics.median(shares)}
 
 
 def main() -> None:
@@ -71,7 +83,7 @@ def main() -> None:
     folder = parser.parse_args().model
     mesh.ensure()
     model = store.load(folder)
-    found = {name: compare(model, *ends) for name, ends in SPREADS.items()}
+    found = {name: compare(model, spread) for name, spread in SPREADS.items()}
     record("rollouts", ["jax"], {"answers": ANSWERS, "prompt": PROMPT, "seconds": found})
 
 
