@@ -1,7 +1,8 @@
 """jaxtrain finetune configs/assistant/4_finetune.py
 
-Adapters of rank 16 on every matrix of the model. Result in six minutes on two busy cores: 1.72 nats a token
-on held-out conversations; SmolLM2-135M-Instruct itself has 1.81.
+Adapters of rank 16 on every matrix of the model. Result: 1.68 nats a token on held-out conversations;
+SmolLM2-135M-Instruct itself has 1.81. Five minutes on two quiet cores by the speed of its steps (36 of 7.4 s
+and a compilation), nine and a half beside other work.
 """
 
 from pathlib import Path
@@ -20,12 +21,12 @@ config = FinetuneConfig(
     lora=LoRAConfig(rank=16, alpha=32.0),
     train=TrainConfig(
         optimizer=OptimizerConfig(
-            lr=5e-4, warmup_steps=4, schedule="linear", final_lr_share=0.0, weight_decay=0.0
+            lr=1e-3, warmup_steps=4, schedule="linear", final_lr_share=0.0, weight_decay=0.0
         ),
         mesh=MeshConfig(fsdp=-1),
-        steps=24,
+        steps=36,
         evaluate_every=0,
-        checkpoint_every=8,
+        checkpoint_every=12,
     ),
     batch_size=4,
     length=256,
