@@ -11,5 +11,5 @@ from jaxtrain.rate.people import ExportConfig
 scale = scaled(__file__)
 
 config = ExportConfig(
-    database="data/people/harmless_base.jsonl.gz", heldout_share=0.35, out=f"{scale.runs}/5_rate"
+    database="data/people/harmless_base.jsonl.gz", heldout_share=0.33, out=f"{scale.runs}/5_rate"
 )

@@ -23,6 +23,6 @@ config = RewardConfig(
     center=0.01,
     epochs=scale.reward_epochs,
     batch_prompts=64,
-    length=96,
+    length=64,
     out=f"{scale.runs}/6_reward",
 )
