@@ -5,7 +5,7 @@ tokenizer.py    Tokenizer; byte-level BPE, trained here or OpenAI's, run by tikt
 huggingface.py  the tokenizer.json of a published model
 publish.py      our own tokenizers, and those of GGUF files, as tokenizer.json
 template.py     what a chat template makes of a conversation
-bounds.py       what such a template may use up
+bounds.py       the process in which such a template is rendered, and its bounds
 templates.py    templates by name, and named/, their Jinja
 tool_text.py    tool calls in that text, and read back from what a model wrote
 chat.py         render a conversation as ids, and the mask of what the assistant said

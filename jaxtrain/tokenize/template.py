@@ -1,24 +1,20 @@
 """Conversations as ids, in a chat template, and which of them the assistant said.
 
-A template is Jinja that may have come with the weights, so it runs in Jinja's sandbox. What people wrote
-never becomes a special token: where a message contains the text of one, that is encoded as ordinary text.
+A template is Jinja that may have come with the weights, so a process of its own renders it (bounds.py). What
+people wrote never becomes a special token: where a message contains the text of one, that is encoded as
+ordinary text.
 """
 
 import dataclasses
-import datetime
 import json
 import os
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import jinja2.ext
-import jinja2.nodes
 import numpy as np
 
 from jaxtrain.conversation import (
@@ -33,7 +29,8 @@ from jaxtrain.conversation import (
     without_nulls,
 )
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tokenize.bounds import BoundedEnvironment
+from jaxtrain.tokenize import bounds
+from jaxtrain.tokenize.bounds import BEGIN, END
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
 from jaxtrain.tokenize.templates import TEMPLATES
 from jaxtrain.tokenize.tokenizer import BytePairTokenizer, Tokenizer
@@ -45,21 +42,6 @@ Rendered = tuple[list[int], list[int]]
 Spans = list[tuple[int, int]]
 FORGED = range(0xF0000, 0xFFFFE)  # a private plane of Unicode: stands for special text while rendering
 _MARKED = re.compile(r"\{%[-+]?\s*generation\b")
-BEGIN, END = "\U000ffffe", "\U000fffff"  # no characters of Unicode: around what the assistant says
-
-
-class _Generation(jinja2.ext.Extension):
-    """`{% generation %}…{% endgeneration %}`, around what the assistant says, is rendered between marks."""
-
-    tags = {"generation"}
-
-    def parse(self, parser: Any) -> Any:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return jinja2.nodes.CallBlock(self.call_method("_marked"), [], [], body).set_lineno(line)
-
-    def _marked(self, caller: Any) -> str:
-        return f"{BEGIN}{caller()}{END}"
 
 
 def render(
@@ -339,31 +321,9 @@ def _rendered(
     tools: Tools,
     generation_prompt: bool,
 ) -> str:
+    # templates ask whether there are any tools, or whether they are none
+    values = {"messages": messages, "tools": tools or None, "add_generation_prompt": generation_prompt}
     try:
-        compiled = _compiled(template, date, threading.get_ident())
-        compiled.environment.begin()
-        return compiled.render(
-            messages=messages,
-            tools=tools or None,  # templates ask whether there are any, or whether they are none
-            add_generation_prompt=generation_prompt,
-            **dict(names),
-        )
-    except Exception as error:  # a template is a program that came with the weights: it may raise anything
+        return bounds.render(template, date, **values, **dict(names))
+    except bounds.Refused as error:
         raise UserError(f"the chat template refuses a conversation: {error}") from error
-
-
-@lru_cache(maxsize=64)
-def _compiled(template: str, date: str, thread: int) -> jinja2.Template:
-    """One a thread, which alone spends what it may use.
-
-    The date is the tokenizer's and never today's: the same conversation renders the same on any day.
-    """
-    extensions = [_Generation, "jinja2.ext.loopcontrols"]
-    environment = BoundedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = datetime.date.fromisoformat(date).strftime
-    return environment.from_string(template)
-
-
-def _refuse(message: str) -> None:
-    raise jinja2.TemplateError(message)

@@ -7,7 +7,7 @@ import sys
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from jaxtrain.tokenize.bounds import BoundedEnvironment, Spent
+from jaxtrain.tokenize import bounds
 
 GROW = "{{% set n = namespace(s={0}) %}}{{% for i in range(60) %}}{{% set n.s = {1} %}}{{% endfor %}}"
 HOSTILE = [
@@ -23,10 +23,7 @@ HOSTILE = [
         for left, right in (("'a'", "10**10"), ("10**10", "'a'"), ("[1]", "10**10"))
     ),
     *(f"{{{{ 'a'.{name}(10**10) }}}}" for name in ("ljust", "rjust", "center", "zfill")),
-    *(
-        f"{{{{ 'a'|{name} }}}}"
-        for name in ("indent(10**10, true)", "center(10**10)", "wordwrap(1, 'a', 'b')")
-    ),
+    *(f"{{{{ 'a'|{name} }}}}" for name in ("indent(10**10, true)", "center(10**10)")),
     *("{{ '%10000000000d' % 1 }}", "{{ '%*d' % (10**10, 1) }}", "{{ '%10000000000d'|format(1) }}"),
     *("{{ '{:>10000000000}'.format(1) }}", "{{ '{:>{w}}'.format(1, w=10**10) }}"),
     "{{ '{w:>{w}}'.format_map({'w': 10**10}) }}",
@@ -37,7 +34,7 @@ HOSTILE = [
         "{{ ('a' * 8000000)|replace('a', 'b' * 8000000) }}",
     ),
     *("{{ ('b' * 1000000).join('a' * 100000) }}", "{{ ('a' * 100000)|join('b' * 1000000) }}"),
-    *("{{ ('\t' * 8000000).expandtabs(1000) }}", "{{ 'a'.translate({97: 'b' * 1000000}) }}"),
+    *("{{ ('\t' * 8000000).expandtabs(1000) }}", "{{ 'aaaaaaaaa'.translate({97: 'b' * 1000000}) }}"),
     *(
         "{{ (1).to_bytes(10**10, 'big') }}",
         "{{ 10 ** (10 ** 7) }}",
@@ -46,7 +43,7 @@ HOSTILE = [
     *("{{ messages|tojson(indent=10**9) }}", "{{ messages|tojson(separators=('a' * 8000000, 'b')) }}"),
     *("{{ messages|tojson(cls=dict) }}", "{{ 1 / 0 }}", "{{ range(10**9) }}", "{{ lipsum(n=10**9) }}"),
     *(GROW.format("'aa'", grown) for grown in ("n.s + n.s", "n.s ~ n.s")),
-    *(GROW.format("[1]", grown) for grown in ("[n.s, n.s]", "n.s + n.s")),
+    *(GROW.format("[1]", grown) + "{{ n.s }}" for grown in ("[n.s, n.s]", "n.s + n.s")),
     *(
         "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
         "{% if x %}" * 3000,
@@ -59,8 +56,8 @@ TRY = """
 import json, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
-from jaxtrain.tokenize import template
+from jaxtrain.tokenize import bounds, template
+bounds.SECONDS = 0
 given = json.load(sys.stdin)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for text in given["templates"]:
@@ -105,19 +102,19 @@ EARNEST = [
 
 @pytest.mark.parametrize("text", EARNEST)
 def test_it_renders_as_jinjas_own_sandbox_does(text: str):
-    found = BoundedEnvironment().from_string(text).render(messages=MESSAGES)
+    found = bounds.render(text, "2024-07-26", messages=MESSAGES)
     assert found == ImmutableSandboxedEnvironment().from_string(text).render(messages=MESSAGES)
 
 
 def test_a_long_conversation_is_not_too_much():
     long = [m for _ in range(2000) for m in ({"role": "user", "content": "word " * 200}, MESSAGES[1])]
     text = "{% for m in messages %}<{{ m.role + ':' }} {{ m.content }}>{% endfor %}"
-    assert BoundedEnvironment().from_string(text).render(messages=long).count("word") == 400_000
+    assert bounds.render(text, "2024-07-26", messages=long).count("word") == 400_000
 
 
-def test_a_rendering_has_a_time_to_end_in(monkeypatch):
-    monkeypatch.setattr("jaxtrain.tokenize.bounds.SECONDS", 0.0)
-    environment = BoundedEnvironment()
-    environment.begin()
-    with pytest.raises(Spent, match="more than 0 seconds"):
-        environment.from_string("{% for a in range(99) %}{% endfor %}").render()
+def test_after_a_template_that_was_ended_another_is_rendered(monkeypatch):
+    monkeypatch.setattr(bounds, "SECONDS", 0)
+    renderer = bounds.Renderer()
+    with pytest.raises(bounds.Refused, match="more than 0 seconds of a processor"):
+        renderer(HOSTILE[0], "2024-07-26")
+    assert renderer("{{ 'a' }}", "2024-07-26") == "a"
