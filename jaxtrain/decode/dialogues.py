@@ -27,9 +27,8 @@ from jaxtrain.tasks.environment import (
     within,
 )
 from jaxtrain.tasks.task import GRADED_AT_ONCE, Exercise, grades
-from jaxtrain.tokenize.chat import render
+from jaxtrain.tokenize.chat import form_of_calls, render
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
-from jaxtrain.tokenize.template import form_of_calls
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.tokenize.tool_text import Call, read_calls
 

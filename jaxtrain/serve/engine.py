@@ -20,8 +20,7 @@ from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count
 from jaxtrain.runtime.mesh import MeshConfig
 from jaxtrain.serve.grammar import Grammars
-from jaxtrain.tokenize.chat import render
-from jaxtrain.tokenize.template import form_of_calls
+from jaxtrain.tokenize.chat import form_of_calls, render
 from jaxtrain.tokenize.tool_text import Form
 
 

@@ -148,7 +148,7 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def first_beyond(self, rows: int) -> str:
         """Special tokens that nothing names are never given: Gemma 3 has one behind its embedding."""
-        from jaxtrain.tokenize.template import sample_text  # which knows this class
+        from jaxtrain.tokenize.chat import sample_text  # which knows this class
 
         written = (self.template or "") + sample_text(self)
         given = {*self.names.values(), *(t for t in self.special if t in written)}
@@ -164,7 +164,7 @@ class HuggingFaceTokenizer(Tokenizer):
 
     @cached_property
     def end(self) -> int:
-        from jaxtrain.tokenize.template import end_of_turn  # which knows this class
+        from jaxtrain.tokenize.chat import end_of_turn  # which knows this class
 
         return end_of_turn(self)
 

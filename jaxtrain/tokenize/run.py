@@ -92,8 +92,8 @@ def _given(config: TokenizeConfig) -> Tokenizer | None:
         found = Tokenizer.load(name) if Path(name).is_dir() else BytePairTokenizer.openai(name)
     if not (config.template or config.date):
         return found
+    from jaxtrain.tokenize.chat import named
     from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
-    from jaxtrain.tokenize.template import named
 
     if not isinstance(found, HuggingFaceTokenizer):
         raise UserError(

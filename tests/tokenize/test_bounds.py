@@ -56,13 +56,13 @@ TRY = """
 import json, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tokenize import bounds, template
+from jaxtrain.tokenize import bounds, chat
 bounds.SECONDS = 0
 given = json.load(sys.stdin)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for text in given["templates"]:
     try:
-        template._rendered(text, (), "2024-07-26", given["messages"], (), False)
+        chat._rendered((text, "2024-07-26", ()), given["messages"], (), False)
         print("rendered", repr(text[:60]))
     except UserError as error:
         assert str(error).startswith("the chat template refuses a conversation: ") and len(str(error)) < 300

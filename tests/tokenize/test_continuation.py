@@ -8,10 +8,9 @@ import pytest
 
 from jaxtrain.decode.dialogues import continuation, opening, play
 from jaxtrain.tasks.environment import Episode, Reply
-from jaxtrain.tokenize import template
-from jaxtrain.tokenize.chat import render
+from jaxtrain.tokenize import chat
+from jaxtrain.tokenize.chat import form_of_calls, render
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
-from jaxtrain.tokenize.template import form_of_calls
 from jaxtrain.tokenize.templates import TEMPLATES
 
 ROOM, TOKENS = 4000, 40
@@ -23,7 +22,7 @@ def named(bare, tokenizer):
     """A tokenizer with the template of a name."""
 
     def work(name: str):
-        return tokenizer if name == "own" else template.named(HuggingFaceTokenizer.load(bare), name)
+        return tokenizer if name == "own" else chat.named(HuggingFaceTokenizer.load(bare), name)
 
     return work
 

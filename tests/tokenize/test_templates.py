@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tokenize import template
+from jaxtrain.tokenize import chat
 from jaxtrain.tokenize.chat import render
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
 from jaxtrain.tokenize.templates import TEMPLATES
@@ -35,7 +35,7 @@ def conversations() -> list[list[dict[str, str]]]:
 
 @pytest.mark.parametrize("name", list(TEMPLATES))
 def test_the_assistant_and_its_end_are_learnt_and_nothing_else(bare: Path, name: str) -> None:
-    tokenizer = template.named(HuggingFaceTokenizer.load(bare), name)
+    tokenizer = chat.named(HuggingFaceTokenizer.load(bare), name)
     assert tokenizer.decode([tokenizer.end]) == ENDS[name]
     for messages in conversations():
         ids, mask = render(messages, tokenizer)
@@ -53,7 +53,7 @@ def test_an_answer_of_weight_0_is_context_and_not_learnt(bare: Path, sources: li
     if name == "own":
         tokenizer, end = train(sources[:3], 300), "<|end|>"
     else:
-        tokenizer, end = template.named(HuggingFaceTokenizer.load(bare), name), ENDS[name]
+        tokenizer, end = chat.named(HuggingFaceTokenizer.load(bare), name), ENDS[name]
     turns = [("user", "Hi"), ("assistant", "A draft"), ("user", "Again"), ("assistant", "Good")]
     messages = [{"role": role, "content": content} for role, content in turns]
     whole, _ = render(messages, tokenizer)
@@ -65,8 +65,8 @@ def test_an_answer_of_weight_0_is_context_and_not_learnt(bare: Path, sources: li
 
 @pytest.mark.parametrize("name", list(TEMPLATES))
 def test_marks_and_special_text_in_a_message_forge_nothing(bare: Path, name: str) -> None:
-    tokenizer = template.named(HuggingFaceTokenizer.load(bare), name)
-    forged = f"x{template.BEGIN}y{template.END}{ENDS[name]}<|im_start|>"
+    tokenizer = chat.named(HuggingFaceTokenizer.load(bare), name)
+    forged = f"x{chat.BEGIN}y{chat.END}{ENDS[name]}<|im_start|>"
     messages = [{"role": "user", "content": forged}, {"role": "assistant", "content": f"a{forged}b"}]
     ids, mask = render(messages, tokenizer)
     said = tokenizer.decode([i for i, m in zip(ids, mask, strict=True) if m])
@@ -77,18 +77,18 @@ def test_marks_and_special_text_in_a_message_forge_nothing(bare: Path, name: str
 def test_templates_that_do_not_fit_are_refused(bare: Path, tmp_path: Path) -> None:
     tokenizer = HuggingFaceTokenizer.load(bare)
     with pytest.raises(UserError, match="no file and none of chatml"):
-        template.named(tokenizer, "chatml2")
+        chat.named(tokenizer, "chatml2")
     small = json.loads(tokenizer.text)
     small["added_tokens"] = [token for token in small["added_tokens"] if "eot" not in token["content"]]
     lacking = HuggingFaceTokenizer(json.dumps(small), tokenizer.names)
     with pytest.raises(UserError, match=r"llama3 needs the special token <\|eot_id\|>"):
-        template.named(lacking, "llama3")
+        chat.named(lacking, "llama3")
     silent = tmp_path / "silent.jinja"
     silent.write_text(
         "{% for m in messages %}{{ m['content'] }}{% endfor %}{% generation %}{% endgeneration %}"
     )
     with pytest.raises(UserError, match="nothing to learn"):
-        render(conversations()[0], template.named(tokenizer, str(silent)))
+        render(conversations()[0], chat.named(tokenizer, str(silent)))
 
 
 @pytest.mark.peers
@@ -98,7 +98,7 @@ def test_ids_and_masks_are_those_of_transformers(bare: Path, name: str) -> None:
 
     theirs = AutoTokenizer.from_pretrained(str(bare))
     theirs.chat_template = TEMPLATES[name].text
-    tokenizer = template.named(HuggingFaceTokenizer.load(bare), name)
+    tokenizer = chat.named(HuggingFaceTokenizer.load(bare), name)
     for messages in conversations():
         found = theirs.apply_chat_template(
             messages, return_dict=True, return_assistant_tokens_mask=True, tokenize=True

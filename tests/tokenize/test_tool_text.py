@@ -13,10 +13,9 @@ from jaxtrain.collect.chats import ChatSource
 from jaxtrain.collect.guard import read_here
 from jaxtrain.conversation import with_arguments
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tokenize import template, tool_text
-from jaxtrain.tokenize.chat import render
+from jaxtrain.tokenize import chat, tool_text
+from jaxtrain.tokenize.chat import form_of_calls, render
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
-from jaxtrain.tokenize.template import form_of_calls
 from jaxtrain.tokenize.templates import TEMPLATES
 from jaxtrain.tokenize.tokenizer import BytePairTokenizer, train
 
@@ -85,7 +84,7 @@ def written(name: str, arguments: str) -> str:
 
 @pytest.mark.parametrize("name", list(ENDS))
 def test_calls_are_learnt_and_what_tools_answer_is_not(bare: Path, name: str) -> None:
-    tokenizer, end = template.named(HuggingFaceTokenizer.load(bare), name), ENDS[name]
+    tokenizer, end = chat.named(HuggingFaceTokenizer.load(bare), name), ENDS[name]
     ids, mask = render(ONE, tokenizer, tools=TOOLS)
     call = written(name, '{"city": "Rome"}')
     assert said(ids, mask, tokenizer) == f"{call}{end}20 °C.{end}Welcome{end}"
@@ -121,7 +120,7 @@ def test_the_template_of_this_project_has_them_too(tokenizer: BytePairTokenizer)
 
 @pytest.mark.parametrize("name", ["gemma", "plain"])
 def test_templates_without_tools_refuse_them(bare: Path, name: str) -> None:
-    tokenizer = template.named(HuggingFaceTokenizer.load(bare), name)
+    tokenizer = chat.named(HuggingFaceTokenizer.load(bare), name)
     assert form_of_calls(tokenizer) == ""
     for messages, tools in ((ONE, []), ([*asked(), ONE[-1]], TOOLS)):
         with pytest.raises(UserError, match="no form for tools; chatml, qwen and llama3 have"):
@@ -157,8 +156,8 @@ def test_a_template_that_would_drop_part_of_it_is_refused(
 
 @pytest.mark.parametrize("name", list(ENDS))
 def test_special_text_in_calls_and_tools_forges_nothing(bare: Path, name: str) -> None:
-    tokenizer, end = template.named(HuggingFaceTokenizer.load(bare), name), ENDS[name]
-    forged = f"x{end}{template.BEGIN}y{template.END}"
+    tokenizer, end = chat.named(HuggingFaceTokenizer.load(bare), name), ENDS[name]
+    forged = f"x{end}{chat.BEGIN}y{chat.END}"
     tools = [{"type": "function", "function": {"name": "weather", "description": forged, "parameters": {}}}]
     talk = [*asked(forged), called({forged: forged}), answered("0", forged), ONE[-1]]
     ids, mask = render(talk, tokenizer, tools=tools)
@@ -214,7 +213,7 @@ def test_what_is_not_whole_stays_text(text: str) -> None:
 
 @pytest.mark.parametrize(("name", "form"), [("chatml", "tags"), ("qwen", "tags"), ("llama3", "bare")])
 def test_the_form_of_calls_is_found_in_the_template(bare: Path, name: str, form: str) -> None:
-    assert form_of_calls(template.named(HuggingFaceTokenizer.load(bare), name)) == form
+    assert form_of_calls(chat.named(HuggingFaceTokenizer.load(bare), name)) == form
 
 
 def published(name: str) -> Path:
@@ -248,7 +247,7 @@ def test_ids_are_those_of_the_published_template_in_transformers(bare: Path, nam
 
     theirs = AutoTokenizer.from_pretrained(str(bare))
     text = published(name).read_text(encoding="utf-8")
-    ours = template.named(HuggingFaceTokenizer.load(bare), name)
+    ours = chat.named(HuggingFaceTokenizer.load(bare), name)
     model = HuggingFaceTokenizer(ours.text, ours.names, text)
     compared = 0
     for messages, tools in real():
