@@ -1,12 +1,16 @@
-"""`jaxtrain COMMAND …`: a table of commands, each with the room that declares its fields and does it."""
+"""`jaxtrain COMMAND …`: the commands of commands.toml, each done by the room that declares its fields."""
 
+import dataclasses
 import importlib
 import os
 import pkgutil
 import shlex
 import sys
 import textwrap
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -24,69 +28,21 @@ class Command:
     """What one command does, and where. Rooms are imported when their command is given."""
 
     meaning: str
+    heading: str = ""
+    """Above it in the help, where a group of commands begins with it."""
     files: str = ""
     """`room:Class Class`: the configs that it takes as a Python file."""
     flags: str = ""
     """`room:Class function`: the config that its flags fill, and what is done with it."""
-    takes: str = ""
-    """The fields of that config that come first, without their names, as `field=example`; the last may be
+    takes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """The fields of that config that come first, without their names, an example of each; the last may be
     many."""
     passes_on: bool = False
     """Whether the function is also given the flags that are no fields of that config."""
 
 
-ALIGN = "align.run:RewardConfig PreferenceConfig PPOConfig GRPOConfig DistillConfig"
-COMMANDS = {
-    "init": Command("your own recipe, from one that comes along", "", "recipe:InitConfig init", "name=mine"),
-    "run": Command("every stage of a recipe in order", "", "pipeline:RunConfig run_folder", "folder=mine"),
-    "runs": Command("what stands, how big, what is stale", "", "runs:RunsConfig show", "folder=runs/mine"),
-    "plan": Command("memory, time, cost of training", "", "plan.run:PlanConfig plan", "config=mine.py", True),
-    "doctor": Command("what is installed, which devices, what to do", "", "doctor:DoctorConfig show"),
-    "collect": Command("web, wikis, code, books, chats → one file a source", "collect.run:CollectConfig"),
-    "classify": Command("a text classifier from labelled documents", "classify.run:ClassifyConfig"),
-    "clean": Command("filter, deduplicate, balance; every drop has a reason", "clean.run:CleanConfig"),
-    "tokenize": Command("train the tokenizer; text → token records", "tokenize.run:TokenizeConfig"),
-    "pretrain": Command("train a language model from scratch, on any devices", "pretrain.run:PretrainConfig"),
-    "finetune": Command("teach it to answer (also: sft)", "finetune.run:FinetuneConfig"),
-    "rate": Command("sample answers, have them compared", "rate.run:RateConfig ExportConfig"),
-    "reward": Command("a reward model from comparisons", "align.run:RewardConfig"),
-    "dpo": Command("a policy from comparisons alone: DPO and its kin", "align.run:PreferenceConfig"),
-    "ppo": Command("a policy improved against reward models", "align.run:PPOConfig"),
-    "grpo": Command("a policy improved on tasks whose answers are graded", "align.run:GRPOConfig"),
-    "distill": Command("a student on its own answers, held against a teacher", "align.run:DistillConfig"),
-    "align": Command("any of these five, as the config says", ALIGN),
-    "evaluate": Command("benchmarks and held-out text, with standard errors", "evaluate.run:EvaluateConfig"),
-    "report": Command(
-        "one page of a run, also while it trains; runs side by side",
-        "report.run:ReportConfig",
-        "report.runs:PagesConfig report",
-        "runs=runs/mine",
-    ),
-    "chat": Command("talk to a model", "", "serve.chat:ChatConfig run", "model=runs/mine/8_ppo"),
-    "serve": Command("a chat page, OpenAI's API", "", "serve.run:ServeConfig run", "model=runs/mine/8_ppo"),
-    "convert": Command(
-        "models from and to Hugging Face's, PEFT's, GGUF",
-        "",
-        "weights.convert:ConvertConfig convert",
-        "source=runs/mine/8_ppo out=my-model",
-    ),
-    "inspect": Command(
-        "search the records of an artifact; show refused batches",
-        "",
-        "report.inspect:InspectConfig inspect",
-        "folder=runs/mine/2_clean",
-    ),
-    "rate sample": Command("answers of models, to be ranked", "", "rate.people:SampleConfig sample"),
-    "rate serve": Command("the page on which they are ranked", "", "rate.app:ServeConfig serve"),
-    "rate import": Command("comparisons from a file", "", "rate.people:ImportConfig read"),
-    "rate export": Command("an artifact of the database", "", "rate.people:ExportConfig export"),
-    "align score": Command("a reward model's scores over HTTP", "", "align.scorer:ScoreConfig serve"),
-    "align export": Command("a reward model for Hugging Face", "", "align.scorer:ExportConfig export"),
-    "align best": Command("the best of n answers, to fine-tune on", "", "align.best:BestConfig best"),
-    "evaluate plant": Command("texts for a test of memory", "", "evaluate.memorization:PlantConfig plant"),
-}
-HEADINGS = {"init": "Recipes", "collect": "Stages, in the order data flows", "chat": "Models and records"}
-"""Above the command that each begins with."""
+_TABLE = Path(__file__).with_name("commands.toml").read_text("utf-8")
+COMMANDS = {name: Command(**of) for name, of in tomllib.loads(_TABLE).items()}
 ALIASES = {"sft": "finetune", "help": "--help"}
 START = """\
 Raw documents to an aligned, evaluated language model. To begin:
@@ -185,19 +141,18 @@ def _load(command: Command, path: str, scale: str) -> Any:
 def _run_flags(name: str, command: Command, rest: list[str]) -> None:
     kind, does = _resolved(command.flags)
     words = rest[: next((at for at, word in enumerate(rest) if word.startswith("-")), len(rest))]
-    takes = _examples(command)
-    required = [field for field in takes if fields.is_required(kind, field)]
+    required = [name for name in command.takes if fields.is_required(kind, name)]
     if required and not rest:
         _print_help(name, command, [], False)
         return
     if len(words) < len(required):
         before = f" before {rest[len(words)]}" if len(rest) > len(words) else ""
         wanted = " and ".join(map(str.upper, required[len(words) :]))
-        example = " ".join(["jaxtrain", name, *takes.values()])
+        example = " ".join(["jaxtrain", name, *command.takes.values()])
         raise UserError(f"{name} takes {wanted}{before}, for example `{example}`")
     flags: list[str] = []
-    for at, (field, word) in enumerate(zip(takes, words, strict=False), 1):
-        flags += [f"--{field}", *([word] if at < len(takes) else words[at - 1 :])]
+    for at, (taken, word) in enumerate(zip(command.takes, words, strict=False), 1):
+        flags += [f"--{taken}", *([word] if at < len(command.takes) else words[at - 1 :])]
     flags += rest[len(words) :]
     if command.passes_on:
         flags, others = configs.divided(kind, flags)
@@ -206,11 +161,6 @@ def _run_flags(name: str, command: Command, rest: list[str]) -> None:
         made = does(configs.from_flags(kind, flags))
     if made is not None:
         print(made)
-
-
-def _examples(command: Command) -> dict[str, str]:
-    """An example of each field that is given without its name."""
-    return dict(pair.split("=") for pair in command.takes.split())
 
 
 def _names(place: str) -> list[str]:
@@ -233,7 +183,7 @@ def _import_room(place: str) -> None:
 def _overview() -> str:
     lines = [START]
     for name, command in COMMANDS.items():
-        lines += [f"{HEADINGS[name]}:"] if name in HEADINGS else []
+        lines += [f"{command.heading}:"] if command.heading else []
         lines.append(f"  {name:<16}{command.meaning}")
     return "\n".join(lines) + END
 
@@ -262,7 +212,7 @@ def _usage(name: str, command: Command, file: str) -> list[str]:
         config = file or ("[CONFIG]" if _made_of_flags(command) else "CONFIG")
         lines.append(f"jaxtrain {name} {config} [{RESTART}] [--FIELD VALUE ...]")
     if command.flags and not file:
-        lines.append(" ".join(["jaxtrain", name, *map(str.upper, _examples(command)), "[--FIELD VALUE ...]"]))
+        lines.append(" ".join(["jaxtrain", name, *map(str.upper, command.takes), "[--FIELD VALUE ...]"]))
     lines.append(command.meaning + ("; the values are the file's" if file else ""))
     if command.files:
         lines.append(RESTART_HELP)
