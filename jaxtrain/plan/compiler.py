@@ -8,9 +8,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
+import jinja2
 from jax.sharding import AbstractMesh, Mesh
 
 from jaxtrain.plan import hlo
@@ -23,19 +25,6 @@ from jaxtrain.runtime.mesh import AXES, MeshConfig
 from jaxtrain.runtime.progress import say
 
 PLUGINS = ("jax_plugins.xla_cuda13", "jax_plugins.xla_cuda12")
-TARGET = """
-gpu_device_info {{
-  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152 core_count: {}
-  device_memory_size: {} shared_memory_per_core: {} shared_memory_per_block_optin: {} fpus_per_core: {}
-  l2_cache_size: {} clock_rate_ghz: {} cuda_compute_capability {{ {} }} memory_bandwidth: {}
-  threads_per_core_limit: 2048 registers_per_core_limit: 65536 registers_per_block_limit: 65536
-  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
-}}
-platform_name: "CUDA"
-dnn_version_info {{ major: 9 minor: 10 }}
-runtime_version {{ major: 13 }}
-device_description_str: "{}"
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +74,7 @@ def devices(topology: Topology) -> list[Any]:
     chip = topology.chip
     if chip.platform == "gpu":
         nodes, each = (topology.devices // 8, 8) if topology.devices % 8 == 0 else (1, topology.devices)
-        target = TARGET.format(*chip.xla, int(chip.bandwidth), chip.device_kind)
+        target = jinja2.Template(Path(__file__).with_name("gpu.jinja").read_text()).render(chip=chip)
         what = {"target_config": target, "topology": f"{nodes}x1x{each}"}
         return list(topologies.get_topology_desc(platform="cuda", **what).devices)
     name = ("tpu" if chip.name == "7x" else "") + topology.name.split(" x ")[-1]
