@@ -17,11 +17,13 @@ import threading
 import time
 from contextlib import suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import jinja2
 import jinja2.ext
 import jinja2.nodes
+import markupsafe
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 SECONDS = 10
@@ -63,11 +65,10 @@ class Renderer:
             except BaseException:  # also where the user interrupts: the answer would be taken for the next
                 self._end()
                 raise
-        if not answer:
-            code = process.wait()
-            name = signal.Signals(-code).name if code < 0 else code
-            much = f"more than {SECONDS} seconds of a processor"
-            raise Refused(much if code == -signal.SIGXCPU else f"it ends its process ({name})")
+            if not answer:
+                code = process.wait()
+                much = f"more than {SECONDS} seconds of a processor"
+                raise Refused(much if code == -signal.SIGXCPU else f"it ends its process (status {code})")
         text, error = json.loads(answer)
         if error:
             raise Refused(error)
@@ -76,13 +77,14 @@ class Renderer:
     def _running(self) -> "subprocess.Popen[bytes]":
         if self._process is None or self._process.poll() is not None:
             self._end()
+            packages = {str(Path(package.__path__[0]).parent) for package in (jinja2, markupsafe)}
             self._process = subprocess.Popen(
                 # a file and no module, whose package it would import; -P: nor may it import what lies beside
                 [sys.executable, "-P", "-S", __file__, str(SECONDS)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env={"PYTHONPATH": os.pathsep.join(sys.path)},
+                env={"PYTHONPATH": os.pathsep.join(packages)},
                 start_new_session=True,
             )
         return self._process
