@@ -4,7 +4,8 @@ git worktree add ../before 0737ed4
 python benchmarks/rendering.py FOLDER ../before     writes benchmarks/results/rendering.json
 
 FOLDER: of a published model with its chat template. Conversations of six turns are made of the quickstart's
-instructions; of each checkout the processor's time is taken in a process of its own, in turns.
+instructions; of each checkout the processor's time is taken in a process of its own, in turns. That of the
+process in which templates are rendered (tokenize/bounds.py) is not in it.
 """
 
 import json
