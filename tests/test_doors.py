@@ -35,7 +35,7 @@ from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.checkpoint import Checkpoints
 from jaxtrain.serve.engine import Engine
 from jaxtrain.tokenize.huggingface import HuggingFaceTokenizer
-from jaxtrain.tokenize.publish import published
+from jaxtrain.tokenize.publish import published, same_ids
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train.config import TrainConfig
 from jaxtrain.train.optimizer import OptimizerConfig
@@ -233,13 +233,10 @@ STAGES: dict[str, Callable[[Path, str, Path], None]] = {
 }
 QUICK = {(kind, stage) for kind in KINDS for stage in ("adapt", "plan")}
 QUICK |= {(kind, stage) for kind, stage in zip(KINDS, ("into_another", "serve", "chat") * 3, strict=True)}
-# the data of a fine-tuning are tokens of the model's own tokenizer (tests/finetune has published ones)
-SAME_TOKENS = ("ours", "adapters")
 CELLS = [
     pytest.param(kind, stage, marks=[] if (kind, stage) in QUICK else pytest.mark.slow)
     for kind in KINDS
     for stage in STAGES
-    if stage != "finetune" or kind in SAME_TOKENS
 ]
 
 
@@ -255,5 +252,7 @@ def test_all_kinds_hold_the_same_model(kinds):
     for kind, logits in found.items():
         like = "adapters" if kind.startswith("PEFT") or kind == "adapters" else "ours"
         np.testing.assert_allclose(logits, found[like], atol=1e-5, err_msg=kind)
-        ids[kind] = weights.open(kinds(kind)).tokenizer.encode("What ends?")
+        tokenizer = weights.open(kinds(kind)).tokenizer
+        assert same_ids(tokenizer, weights.open(kinds("ours")).tokenizer), kind
+        ids[kind] = tokenizer.encode("What ends?")
     assert np.abs(found["adapters"] - found["ours"]).max() > 1e-2 and len(set(map(tuple, ids.values()))) == 1

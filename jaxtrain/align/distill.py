@@ -34,6 +34,7 @@ from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count, Positive, Share
 from jaxtrain.runtime.progress import say
+from jaxtrain.tokenize.publish import same_ids
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train import losses
 from jaxtrain.train.config import OptimizerConfig, TrainConfig
@@ -108,8 +109,7 @@ def beside(student: Learner, teacher: Transformer) -> Learner:
 
 def train_distilled(config: DistillConfig, folder: Path) -> dict[str, Any]:
     tokenizer = weights.open(config.model).tokenizer
-    theirs = weights.open(config.teacher).tokenizer
-    if theirs.vocabulary_fingerprint != tokenizer.vocabulary_fingerprint:
+    if not same_ids(tokenizer, weights.open(config.teacher).tokenizer):
         raise UserError(f"{config.teacher} has another tokenizer than {config.model}; take one of the same")
     ids, known = (weights.open(folder).config.vocab_size for folder in (config.model, config.teacher))
     if ids != known:

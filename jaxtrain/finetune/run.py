@@ -16,6 +16,7 @@ from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.runtime.limits import Count, Share
+from jaxtrain.tokenize.publish import same_ids
 from jaxtrain.tokenize.tokenizer import Tokenizer
 from jaxtrain.train.config import OptimizerConfig, TrainConfig
 from jaxtrain.train.context import produce, training
@@ -94,7 +95,7 @@ def _finetune(config: FinetuneConfig, folder: Path) -> dict[str, Any]:
 def _tokenizer(config: FinetuneConfig) -> Tokenizer:
     """The data's, which may have another chat template than the model's, but not other ids."""
     ours, theirs = Tokenizer.load(config.data), weights.open(config.model).tokenizer
-    if ours.vocabulary_fingerprint != theirs.vocabulary_fingerprint:
+    if not same_ids(ours, theirs):
         raise UserError(
             f"{config.data} was made with another tokenizer than {config.model} has; run `jaxtrain tokenize` "
             "with the model's"

@@ -47,6 +47,13 @@ def published(tokenizer: Tokenizer) -> HuggingFaceTokenizer:
     return HuggingFaceTokenizer(model.to_str(), tokenizer.names, tokenizer.template)
 
 
+def same_ids(one: Tokenizer, other: Tokenizer) -> bool:
+    """Whether a token's id is the same in both, whatever form and chat template each has."""
+    if isinstance(one, BytePairTokenizer) and isinstance(other, BytePairTokenizer):
+        return one.fingerprint == other.fingerprint
+    return published(one).vocabulary_fingerprint == published(other).vocabulary_fingerprint
+
+
 def merges(tokens: Iterable[Token], ranks: Mapping[Token, int]) -> Iterator[tuple[Token, Token]]:
     """Every split of a token into two tokens; `tokens` is in the order in which they are merged.
 

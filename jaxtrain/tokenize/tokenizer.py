@@ -143,11 +143,6 @@ class Tokenizer(ABC):
         """sha256 of all that decides the ids; equal fingerprints give equal ids."""
 
     @property
-    def vocabulary_fingerprint(self) -> str:
-        """The same without the chat template."""
-        return self.fingerprint
-
-    @property
     def id_dtype(self) -> np.dtype:
         """How an id is stored: two bytes while they suffice, little-endian."""
         return np.dtype("<u2" if self.vocab_size <= 2**16 else "<u4")
