@@ -175,7 +175,10 @@ def save(model: Transformer, folder: str | Path, tokenizer: HuggingFaceTokenizer
     files = files if count > 1 else [WHOLE]
 
     def tensor(name: str) -> np.ndarray:
-        pieces = [(part, _take(weights[part.ours], index)) for part, index in holders[name]]
+        pieces = [
+            (part, np.asarray(_take(weights[part.ours], jnp.asarray(index, jnp.int32))))
+            for part, index in holders[name]
+        ]
         return np.ascontiguousarray(to_theirs(pieces))
 
     for file, names in zip(files, groups, strict=True):
@@ -259,10 +262,6 @@ def _check_names(config: ModelConfig, wanted: list[Part], names: set[str], where
         raise UserError(f"{where}: tensor {extra[0]} is not of this architecture ({len(extra)} in all)")
 
 
-def _zeros(shape: tuple[int, ...], dtype: Any, spec: P) -> jax.Array:
-    return jax.jit(lambda: jnp.zeros(shape, dtype, out_sharding=spec))()
-
-
 def _place(
     weight: Any,
     piece: np.ndarray,
@@ -285,7 +284,8 @@ def _place(
     def inserted(part: jax.Array, whole: jax.Array | None = None) -> jax.Array:
         cut = P(*spec[: len(index)], *jax.typeof(part).sharding.spec)
         if whole is None:
-            whole = _zeros((*leaf.shape[: len(index)], *part.shape), part.dtype, cut)
+            shape = (*leaf.shape[: len(index)], *part.shape)
+            whole = jax.jit(lambda: jnp.zeros(shape, part.dtype, out_sharding=cut))()
         return _insert(cut, whole, part, jnp.asarray(index))
 
     return jax.tree.map(inserted, held, *[] if weight is None else [weight])
@@ -300,11 +300,7 @@ def _insert(spec: P, weight: jax.Array, part: jax.Array, index: jax.Array) -> ja
     return jax.sharding.auto_axes(insert, out_sharding=spec)(weight, part, index)
 
 
-def _take(weight: jax.Array, index: tuple[int, ...]) -> np.ndarray:
-    """One layer's (and expert's) weight, on the host."""
-    return np.asarray(_taken(weight, jnp.asarray(index, jnp.int32)))
-
-
 @jax.jit
-def _taken(weight: jax.Array, index: jax.Array) -> jax.Array:
+def _take(weight: jax.Array, index: jax.Array) -> jax.Array:
+    """One layer's (and expert's) weight, whole."""
     return jax.sharding.auto_axes(lambda weight, at: weight[tuple(at)], out_sharding=P())(weight, index)
