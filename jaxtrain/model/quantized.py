@@ -6,8 +6,8 @@ int8   255 even steps, a scale for each output
 nf4    16 steps, which weights of a normal distribution use evenly, a scale for each 64 weights, itself one of
        255 steps: 4.13 bits a weight (QLoRA, Dettmers et al. 2023)
 
-Of a matrix whose inputs and outputs are flattened to I and O the codes are [..., I, O]. nf4 has blocks of 64
-along the side that `tensor` cuts, and a code of each half of the other side in a byte.
+Of a matrix whose inputs and outputs are flattened to I and O the codes are [..., I, O]. nf4's have the side
+that `tensor` cuts first, and blocks of 64 along it; of the other side a code of each half is in a byte.
 """
 
 import math
@@ -73,14 +73,16 @@ class Quantized:
         if self.shares is None:
             flat = (codes * scale).astype(dtype)
         else:
-            blocked, halved = _sides(self.spec, self.inputs)
-            codes = jnp.concatenate([codes & 15, codes >> 4], axis=halved)
+            codes = jnp.concatenate([codes & 15, codes >> 4], axis=-1)
             values = jnp.full_like(codes, NF4[0], jnp.float32)
             for code in range(1, 16):
                 values = jnp.where(codes >= code, NF4[code], values)
-            scale = whole(self.shares) * (scale / 255)
-            each, spec = codes.shape[blocked] // scale.shape[blocked], jax.typeof(codes).sharding.spec
-            flat = (values * jnp.repeat(scale, each, axis=blocked, out_sharding=P(*spec))).astype(dtype)
+            each, spec = codes.shape[-2] // self.shares.shape[-2], jax.typeof(codes).sharding.spec
+            shares = jnp.repeat(whole(self.shares), each, axis=-2, out_sharding=P(*spec))
+            # XLA for TPUs writes them out, and would first make floats of them
+            shares = jax.lax.optimization_barrier(shares)
+            flat = (values * (shares * (scale / 255))).astype(dtype)
+            flat = flat if _inputs_first(self.spec, self.inputs) else flat.swapaxes(-2, -1)
         *lead, into, out = jax.typeof(flat).sharding.spec
         cut: list[Any] = [None] * len(self.shape)
         cut[0], cut[self.inputs] = into, out
@@ -146,12 +148,13 @@ def _quantized(weight: jax.Array, kind: Kind, axes: int, inputs: int) -> Quantiz
     sizes, cut = [math.prod(shape[:inputs]), math.prod(shape[inputs:])], [own[0], own[inputs]]
     encode, specs = _int8, (P(*lead, *cut), P(*lead, None, cut[1]))
     if kind == "nf4":
-        blocked, halved = _sides(own, inputs)
-        each = math.gcd(BLOCK, sizes[blocked])
-        for side, units in ((blocked, sizes[blocked] // each), (halved, sizes[halved] // 2)):
+        order = 1 if _inputs_first(own, inputs) else -1
+        (first, second), cut = sizes[::order], cut[::order]
+        each = math.gcd(BLOCK, first)
+        for side, units in enumerate((first // each, second // 2)):
             if units % jax.sharding.get_abstract_mesh().shape.get(cut[side], 1):
                 cut[side] = None  # then it is whole on every device
-        encode = partial(_nf4, blocked, halved, each)
+        encode = lambda flat: _nf4(each, flat if order == 1 else flat.swapaxes(-2, -1))  # noqa: E731
         specs = (P(*lead, *cut), P(*lead, None, None), P(*lead, *cut))
 
     def encoded(weight: jax.Array) -> Any:
@@ -167,21 +170,24 @@ def _int8(flat: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.round(flat / scale).astype(jnp.int8), scale
 
 
-def _nf4(blocked: int, halved: int, each: int, flat: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    at = flat.ndim + blocked
-    blocks = flat.reshape(*flat.shape[:at], -1, each, *flat.shape[at + 1 :])
-    most = jnp.max(jnp.abs(blocks), axis=at + 1)
+def _nf4(each: int, flat: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Codes, the largest weight, and shares, of blocks of `each` rows."""
+    blocks = flat.reshape(*flat.shape[:-2], -1, each, flat.shape[-1])
+    most = jnp.max(jnp.abs(blocks), axis=-2)
     scale = jnp.maximum(jnp.max(most, axis=(-2, -1), keepdims=True), np.finfo(np.float32).tiny * 255)
     shares = jnp.ceil(most / (scale / 255)).clip(1, 255)
-    even = blocks / jnp.expand_dims(shares * (scale / 255), at + 1)
+    even = blocks / (shares * (scale / 255))[..., None, :]
     above = [(even > middle).astype(jnp.uint8) for middle in (NF4[1:] + NF4[:-1]) / 2]
-    first, second = jnp.split(reduce(jnp.add, above).reshape(flat.shape), 2, axis=halved)
+    first, second = jnp.split(reduce(jnp.add, above).reshape(flat.shape), 2, axis=-1)
     return first | second << 4, scale, shares.astype(jnp.uint8)
 
 
-def _sides(spec: tuple[Any, ...], inputs: int) -> tuple[int, int]:
-    """Axes of codes [..., I, O]: that of nf4's blocks, and that of two codes a byte."""
-    return (-2, -1) if "tensor" in spec[:inputs] else (-1, -2)
+def _inputs_first(spec: tuple[Any, ...], inputs: int) -> bool:
+    """Whether nf4's codes are [..., I, O] and not [..., O, I].
+
+    Blocks lie along the last axis but one, where XLA for TPUs spreads their scales without another layout.
+    """
+    return "tensor" in spec[:inputs]
 
 
 def _whole(spec: Iterable[Any]) -> P:
