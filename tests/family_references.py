@@ -180,6 +180,20 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "rope_parameters": YARN | {"truncate": False, "beta_fast": 32.0, "beta_slow": 1.0},
         },
     ),
+    "llama4": (
+        "llama4_text",
+        SMALL
+        | IDS
+        | {
+            "num_hidden_layers": 5,
+            "head_dim": 16,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "attention_chunk_size": 5,
+            "floor_scale": 6,
+            "rope_parameters": LLAMA3_ROPE | {"high_freq_factor": 1.0},
+        },
+    ),
     "nanochat": ("nanochat", SMALL | IDS),
     "mixtral": (
         "mixtral",

@@ -170,8 +170,9 @@ def _write_and_attend(
     k_BKSH, v_BKSH = _write(k_BKSH, k_BTKH, used_B), _write(v_BKSH, v_BTKH, used_B)
     q_BKXH = jnp.moveaxis(q_BTNH.reshape(B, T, K, N // K, H), 1, 3).reshape(B, K, -1, H)  # X = G · T
     score_BKGTS = rule.score("bkxh,bksh->bkxs", q_BKXH, k_BKSH).reshape(B, K, N // K, T, S)
-    behind_BTS = (used_B[:, None] + jnp.arange(T))[:, :, None] - jnp.arange(S)
-    score_BKGTS = jnp.where(rule.seen(behind_BTS, jnp.bool_(True))[:, None, None], score_BKGTS, -1e30)
+    at_BT1 = (used_B[:, None] + jnp.arange(T))[:, :, None]
+    seen_BTS = rule.seen(at_BT1 - jnp.arange(S), jnp.bool_(True), at_BT1)
+    score_BKGTS = jnp.where(seen_BTS[:, None, None], score_BKGTS, -1e30)
     share_BKGTS = jax.nn.softmax(score_BKGTS, axis=-1)
     if sinks_N is not None:
         share_BKGTS = share_BKGTS * not_sunk(score_BKGTS, sinks_N.reshape(K, N // K))[..., None]

@@ -163,7 +163,7 @@ def _score(model: Transformer, batch: dict[str, jax.Array], scored: int) -> tupl
     behind_BTS = positions_BT[:, :, None] - positions_BT[:, None]
 
     def sight(is_local: bool) -> Sight:
-        mask_BTS = Rule.of(model.config, is_local).seen(behind_BTS, seen_BTS)
+        mask_BTS = Rule.of(model.config, is_local).seen(behind_BTS, seen_BTS, positions_BT[..., None])
         return Sight(positions_BT, segments_BT, positions_BT, mask_BTS=mask_BTS)
 
     sights = {is_local: sight(is_local) for is_local in set(model.config.is_local)}

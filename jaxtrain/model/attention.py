@@ -3,6 +3,9 @@
 B batch, T time of queries, D model, N query heads, K key heads, H head dim
 """
 
+from dataclasses import replace
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -31,9 +34,10 @@ class Attention(nnx.Module):
         self.v_bias_KH = zeros((K, H), P("tensor", None)) if config.qkv_bias else None
         self.o_bias_D = zeros((D,), P(None)) if config.output_bias else None
         self.sinks_N = zeros((N,), P("tensor")) if config.sinks else None
-        whole = config.qk_norm_whole
-        self.q_norm = Norm(config, (N, H) if whole else (H,)) if config.qk_norm else None
-        self.k_norm = Norm(config, (K, H) if whole else (H,)) if config.qk_norm else None
+        whole, bare = config.qk_norm_whole, replace(config, norm="bare")
+        norm = partial(Norm, bare if config.qk_norm_bare else config)
+        self.q_norm = norm((N, H) if whole else (H,)) if config.qk_norm else None
+        self.k_norm = norm((K, H) if whole else (H,)) if config.qk_norm else None
 
     def __call__(self, x_BTD: jax.Array, sight: Sight, layout: Layout, is_local: bool) -> jax.Array:
         """x after attention of a whole sequence."""
@@ -57,15 +61,21 @@ class Attention(nnx.Module):
             self._turned(x, norm, positions_BT, is_local)
             for x, norm in ((q_BTNH, self.q_norm), (k_BTKH, self.k_norm))
         )
+        if self.config.temperature_scale and not self.config.rotates(is_local):
+            times_BT = jnp.log1p(jnp.floor((positions_BT + 1) / self.config.temperature_length))
+            factor_BT11 = (1 + self.config.temperature_scale * times_BT)[..., None, None]
+            q_BTNH = (q_BTNH * factor_BT11).astype(q_BTNH.dtype)
         return q_BTNH, k_BTKH, v_BTKH, gate_BTNH
 
     def _turned(self, x: jax.Array, norm: Norm | None, positions_BT: jax.Array, is_local: bool) -> jax.Array:
         """Queries or keys, normalised before the rotation or behind it."""
-        if norm is not None and not self.config.qk_norm_last:
-            x = norm(x)
-        if self.config.positions == "rotary":
-            x = rotate(self.config, x, positions_BT, is_local)
-        return norm(x) if norm is not None and self.config.qk_norm_last else x
+        config = self.config
+        norm = None if config.qk_norm_bare and not config.rotates(is_local) else norm
+        if norm is None:
+            return rotate(config, x, positions_BT, is_local)
+        if config.qk_norm_last:
+            return norm(rotate(config, x, positions_BT, is_local))
+        return rotate(config, norm(x), positions_BT, is_local)
 
     def project_out(self, out_BTNH: jax.Array, gate_BTNH: jax.Array | None, layout: Layout) -> jax.Array:
         if gate_BTNH is not None:

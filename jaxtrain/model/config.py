@@ -65,6 +65,8 @@ class ModelConfig:
     """That norm is over all heads of a token together (OLMo 2)."""
     qk_norm_last: bool = False
     """That norm is behind the rotation (nanochat)."""
+    qk_norm_bare: bool = False
+    """That norm has no weights, and layers without rotation have none (Llama 4)."""
 
     positions: Literal["rotary", "learned"] = "rotary"
     """Queries and keys are turned (Su et al. 2021), or a learned vector is added to the embedding (GPT-2)."""
@@ -105,6 +107,12 @@ class ModelConfig:
     """Keys that a query sees in local layers, itself included, tokens; 0: no layer is local."""
     global_every: int = 0
     """Layers n, 2n, 3n, … see everything, the others are local; 0: all are local where `window` is set."""
+    chunked: bool = False
+    """Each `window` tokens of a document stand alone in local layers (Llama 4)."""
+    temperature_scale: float = 0.0
+    """Where nothing is rotated the n-th token's queries are multiplied by 1 + it · ln(1 + ⌊n / length⌋)."""
+    temperature_length: Count = 8192
+    """That length, tokens (Llama 4)."""
     attention_scale: float = 0.0
     """Scores are multiplied by it; 0: 1/√head_dim."""
     latent_rank: int = 0
@@ -148,9 +156,9 @@ class ModelConfig:
     """Experts that a token is sent to; none is ever dropped."""
     normalize_experts: bool = True
     """The chosen experts' weights sum to one."""
-    router: Literal["softmax", "sigmoid"] = "softmax"
-    """What makes probabilities of the router's logits; sigmoid: experts are chosen by probability plus a bias
-    of their own (Wang et al. 2024), which a folder brings and training leaves."""
+    router: Literal["softmax", "sigmoid", "sigmoid_in"] = "softmax"
+    """What makes probabilities of the router's logits; sigmoid: experts are chosen by them plus a bias
+    (Wang et al. 2024), which training leaves; sigmoid_in: they multiply what experts read."""
     expert_groups: Count = 1
     """Equal groups of experts; sigmoid chooses groups first, by the sum of the best two of each."""
     groups_per_token: Count = 1
@@ -257,6 +265,10 @@ class ModelConfig:
             return (False,)
         return (True,) * (self.global_every - 1) + (False,) if self.global_every else (True,)
 
+    def rotates(self, is_local: bool) -> bool:
+        """Whether such layers turn queries and keys."""
+        return self.positions == "rotary" and (is_local or self.global_rotary)
+
     @property
     def delta_layers(self) -> int:
         """Layers with a gated DeltaNet."""
@@ -309,6 +321,7 @@ class ModelConfig:
         pattern = self.is_local * -(-self.layers // len(self.is_local))
         # what a DeltaNet reads does not grow with the length, and is not counted
         kinds = [local for local in pattern[: self.layers] if not (local and self.delta_key_heads)]
-        seen = sum(seen_keys(length, self.window if local else 0) for local in kinds)
+        row, window = (min(length, self.window), 0) if self.chunked else (length, self.window)
+        seen = sum(seen_keys(row, window) if local else seen_keys(length) for local in kinds)
         width = (self.head_dim + (self.value_dim or self.head_dim)) / 2
         return cost.flops_per_token(self.matmul_parameters, seen, self.heads * width)

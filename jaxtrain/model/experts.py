@@ -56,13 +56,14 @@ class Experts(nnx.Module):
         routed_BTD = x_BTD if self.choice_bias_E is None else x_BTD.astype(jnp.float32)  # as published
         logits_BTE = add(project("btd,de->bte", routed_BTD, self.router_DE, rows), self.router_bias_E)
         logits_BTE = logits_BTE.astype(jnp.float32)
-        if self.choice_bias_E is None:
+        if config.router == "softmax":
             probability_BTE = jax.nn.softmax(logits_BTE, axis=-1)
             weight_BTC, choice_BTC = jax.lax.top_k(probability_BTE, config.experts_per_token)
         else:
             score_BTE = jax.nn.sigmoid(logits_BTE)
             choose = meshes.per_device(partial(_choose, config), (rows, P(None)), (rows, rows))
-            weight_BTC, choice_BTC = choose(score_BTE, self.choice_bias_E[...])
+            bias_E = jnp.zeros(config.experts) if self.choice_bias_E is None else self.choice_bias_E[...]
+            weight_BTC, choice_BTC = choose(score_BTE, bias_E)
             probability_BTE = score_BTE / jnp.sum(score_BTE, axis=-1, keepdims=True)
         if config.normalize_experts:
             weight_BTC = weight_BTC / jnp.sum(weight_BTC, axis=-1, keepdims=True)
@@ -98,6 +99,9 @@ class Experts(nnx.Module):
                 return matmul(gated(config, gate_RF, up_RF), whole[2], part_ED)
 
             x_MD = jnp.repeat(x_BTD.reshape(B * T, D), C, axis=0)
+            if config.router == "sigmoid_in":
+                x_MD = x_MD * weight_BTC.reshape(-1, 1).astype(x_MD.dtype)
+                weight_BTC = jnp.ones_like(weight_BTC)
             out_MD = _dispatch(x_MD, choice_BTC.reshape(-1), config.experts, experts)
             out_BTD = jnp.einsum("btcd,btc->btd", out_MD.reshape(B, T, C, D), weight_BTC.astype(x_BTD.dtype))
             if layout.stream is not None and "tensor" in layout.stream:

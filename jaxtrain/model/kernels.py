@@ -69,8 +69,11 @@ def see(
     sights = {}
     for is_local in sorted(set(config.is_local)):
         window = config.window if is_local else 0
-        kernel = choose(config, window, positions_BT.shape[1], packed)
-        sight = Sight(positions_BT, segments_BT, slots_BT, kernel=kernel, packed=packed)
+        apart_BT, is_cut = segments_BT, config.chunked and is_local
+        if is_cut:  # a chunk is a document for every kernel
+            apart_BT = jnp.where(segments_BT > 0, (segments_BT << 16) + positions_BT // window, 0)
+        kernel = choose(config, window, positions_BT.shape[1], packed or is_cut)
+        sight = Sight(positions_BT, apart_BT, slots_BT, kernel=kernel, packed=packed or is_cut)
         if kernel == "xla":
             sight = dataclasses.replace(sight, mask_BTS=visible(sight, window))
         sights[is_local] = sight

@@ -135,7 +135,7 @@ def frequencies(config: ModelConfig, is_local: bool) -> np.ndarray:
 def llama3_stretch(n: int, theta: float, factor: float, low: float, high: float, length: int) -> np.ndarray:
     """What the frequencies of the n rotary pairs are divided by in Llama 3.1, float64 [n]."""
     turns = length * theta ** (-np.arange(n, dtype=np.float64) / n) / (2 * np.pi)
-    kept = np.clip((turns - low) / (high - low), 0, 1)
+    kept = np.clip((turns - low) / max(high - low, 1e-9), 0, 1)
     return 1 / (kept + (1 - kept) / factor)
 
 
@@ -152,7 +152,7 @@ def _rotary_factor(config: ModelConfig) -> float:
 
 def rotate(config: ModelConfig, x_BTNH: jax.Array, positions_BT: jax.Array, is_local: bool) -> jax.Array:
     """Rotary position embedding (Su et al. 2021), halves paired as in Llama's Hugging Face layout."""
-    if not (is_local or config.global_rotary):
+    if not config.rotates(is_local):
         return x_BTNH
     stands, half = is_local and config.rope_local_theta > 0, config.rotary_pairs
     radians = jnp.asarray(frequencies(config, is_local))
@@ -186,18 +186,25 @@ class Rule:
     """Of scores (`softcap`); 0: none."""
     window: int = 0
     """Keys that a query sees, itself included; 0: all before it."""
+    chunked: bool = False
+    """Each `window` tokens of a document stand alone."""
 
     @staticmethod
     def of(config: ModelConfig, is_local: bool) -> "Rule":
         scale = config.attention_scale or config.head_dim**-0.5
         if config.rope_score_scale:
             scale *= config.yarn_scale(config.rope_factor, config.rope_score_scale) ** 2
-        return Rule(scale, config.attention_softcap, config.window if is_local else 0)
+        window, chunked = config.window if is_local else 0, config.chunked and is_local
+        return Rule(scale, config.attention_softcap, window, chunked)
 
-    def seen(self, behind: jax.Array, same: jax.Array) -> jax.Array:
-        """Whether pairs are scored. behind: slots that the key is before the query; same: document."""
+    def seen(self, behind: jax.Array, same: jax.Array, at: jax.Array | int = -1) -> jax.Array:
+        """Whether pairs are scored. behind: slots that the key is before the query; same: document.
+
+        at: the query's place in its document; where it is not given, `same` has chunks apart.
+        """
         seen = (behind >= 0) & same
-        return seen & (behind < self.window) if self.window else seen
+        reach = at % self.window + 1 if self.chunked else self.window
+        return seen & (behind < reach) if self.window else seen
 
     def score(self, equation: str, q: jax.Array, k: jax.Array, sharding: P | None = None) -> jax.Array:
         """`einsum(equation, q, k)`, scaled and bounded, float32."""

@@ -13,7 +13,7 @@ from jaxtrain.weights.families import BY_TYPE, CAPS, COMMON, FAMILIES, Family
 Said = Mapping[str, Any]
 RUN_FIELDS = ("dtype", "attention", "remat", "scan", "stage_microbatches", "balance_loss")
 """Fields that say how a model runs and not what it computes; a folder does not carry them."""
-SHARED = "shared_expert_intermediate_size"
+SHARED, CHUNK = "shared_expert_intermediate_size", "attention_chunk_size"
 ALIASES = {"num_local_experts": "num_experts"}  # of Qwen3-MoE in transformers 5
 ACTIVATIONS = {
     "silu": "silu",
@@ -72,12 +72,19 @@ def read_config(hf: Said, where: str) -> tuple[Family, ModelConfig]:
         fields["head_dim"] += fields["rotary_dim"]
     if said.get(SHARED) not in (None, fields.get("d_hidden")):
         raise UserError(f"{where}: {SHARED} {said[SHARED]} is not supported, only moe_intermediate_size")
+    if said.get("moe_layers") not in (None, [*range(fields["layers"])]):
+        raise UserError(f"{where}: moe_layers other than all layers are not supported")
+    if not said.get("attn_temperature_tuning", True):
+        fields["temperature_scale"] = 0.0
     fields.setdefault("kv_heads", fields["heads"])
     fields.setdefault("head_dim", fields["d_model"] // fields["heads"])
     fields.setdefault("d_hidden", 4 * fields["d_model"])
     with reading(f"{where}: its positions or windows"):
-        if "activation" in fields:
-            fields["activation"] = _activation(fields["activation"], where)
+        if (name := fields.get("activation")) is not None:
+            if name not in ACTIVATIONS:
+                known = ", ".join(ACTIVATIONS)
+                raise UserError(f"{where}: hidden_act {name!r} is not supported, only {known}")
+            fields["activation"] = ACTIVATIONS[name]
         if "positions" not in family.fixed:
             fields |= _read_rope(family, said, hf, fields, where)
         if "query_pre_attn_scalar" in family.defaults:
@@ -107,12 +114,6 @@ def _check_numbers(fields: Said, keys: Mapping[str, str], where: str) -> None:
             is_number = type(value) in (int, float) and 0 <= value <= 1e30
             if not is_number or (value == 0 and name in _NOT_ZERO):
                 raise UserError(f"{said}; it is a positive number")
-
-
-def _activation(name: str, where: str) -> str:
-    if name not in ACTIVATIONS:
-        raise UserError(f"{where}: hidden_act {name!r} is not supported, only {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[name]
 
 
 def _read_rope(family: Family, said: Said, hf: Said, fields: Said, where: str) -> dict[str, Any]:
@@ -162,7 +163,8 @@ def _read_rope(family: Family, said: Said, hf: Said, fields: Said, where: str) -
 def _read_window(family: Family, said: Said, fields: Said, where: str) -> dict[str, Any]:
     layers, key = fields["layers"], "layer_types"
     if family.window == "no_rope":
-        window, key, every = fields["max_length"], "no_rope_layers", int(said["no_rope_layer_interval"])
+        chunk = CHUNK if CHUNK in family.defaults else "max_position_embeddings"
+        window, key, every = said[chunk], "no_rope_layers", int(said["no_rope_layer_interval"])
         kinds = [bool(is_rotary) for is_rotary in said.get(key) or _are_local(layers, every)]
     elif not family.window or said.get("sliding_window") is None:
         return {}
@@ -221,6 +223,7 @@ def _fields_of(family: Family, config: ModelConfig) -> dict[str, Any]:
     if family.window == "no_rope":
         hf["no_rope_layer_interval"] = config.global_every or config.layers + 1
         hf["no_rope_layers"] = [int(is_local) for is_local in are_local]
+        hf |= {CHUNK: config.window} if CHUNK in family.defaults else {}
     elif family.window and "delta_key_heads" not in family.keys:
         hf["sliding_window"] = config.window or None
     if family.window.isdigit():

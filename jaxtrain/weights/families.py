@@ -35,7 +35,7 @@ class Family:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Values of keys of config.json that are absent, beside COMMON."""
     window: str = ""
-    """none, all layers, or `n`: all but each n-th."""
+    """none, all layers, or `n`: all but each n-th; `no_rope`: those that are rotated."""
     local: str = "sliding_attention"
     """The name of such a layer in `layer_types`."""
     names: str = "llama"
@@ -98,6 +98,23 @@ GPT_OSS_ROPE = {
     "truncate": False,
 }
 OLMO_DEFAULTS = {"max_position_embeddings": 2048, "rms_norm_eps": 1e-5}
+
+LLAMA4: dict[str, Any] = {
+    "fixed": {"qk_norm_last": True, "qk_norm_bare": True, "rotary_interleaved": True, "global_rotary": False}
+    | {"chunked": True, "router": "sigmoid_in", "normalize_experts": False, "shared_experts": 1},
+    "keys": KEYS
+    | ATTENTION_BIAS
+    | EXPERTS
+    | {"experts": "num_local_experts", "qk_norm": "use_qk_norm"}
+    | {"temperature_scale": "attn_scale", "temperature_length": "floor_scale"},
+    "expected": SILU | {"interleave_moe_layer_step": 1},
+    "defaults": {"num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 131_072}
+    | {"rms_norm_eps": 1e-5, "rope_theta": 500_000.0, "num_local_experts": 16, "num_experts_per_tok": 1}
+    | {"use_qk_norm": True, "no_rope_layer_interval": 4, "attention_chunk_size": 8192}
+    | {"attn_scale": 0.1, "floor_scale": 8192},
+    "window": "no_rope",
+    "names": "llama4",
+}
 
 FAMILIES = (
     Family(
@@ -285,6 +302,14 @@ FAMILIES = (
         | {"num_experts_per_tok": 4, "rope_theta": 150_000.0, "rope_scaling": GPT_OSS_ROPE},
         window="2",
         names="gpt_oss",
+    ),
+    Family(model_type="llama4_text", architecture="Llama4ForCausalLM", **LLAMA4),
+    Family(
+        model_type="llama4",
+        architecture="Llama4ForConditionalGeneration",
+        prefix="language_model.model.",
+        nested="text_config",
+        **LLAMA4,
     ),
     Family(
         model_type="nanochat",

@@ -186,7 +186,8 @@ def _llama(names: str, config: ModelConfig) -> list[Part]:
         found += _named(*mlp, {"up_DF": "fc1", "down_FD": "fc2"} if names == "nanochat" else MLP)
     if names == "qwen3_next":
         found += _delta(config, f"{layer}linear_attn.")
-    found += _gpt_oss(config, layer) if names == "gpt_oss" else _experts(names, layer)
+    stacked = {"gpt_oss": "mlp.", "llama4": "feed_forward."}.get(names)
+    found += _experts(names, layer) if stacked is None else _stacked(config, layer, stacked)
     norms = {"attention_norm.scale": "input_layernorm", "mlp_norm.scale": "post_attention_layernorm"}
     return found + _named("blocks.", layer, NORMS.get(names, norms))
 
@@ -216,14 +217,15 @@ def _experts(names: str, layer: str) -> list[Part]:
     return found + _named("blocks.mlp.", f"{where}experts.{{expert}}.", matrices)
 
 
-def _gpt_oss(config: ModelConfig, layer: str) -> list[Part]:
-    """Gate and up of a hidden unit lie beside each other, in one tensor of all experts."""
+def _stacked(config: ModelConfig, layer: str, name: str) -> list[Part]:
+    """Gate and up of all experts in one tensor; of gpt-oss those of a hidden unit lie beside each other."""
     how: dict[str, Any] = {"transposed": False, "is_stack": True}
-    mlp = f"{layer}mlp."
+    mlp = f"{layer}{name}"
     found = _named("blocks.mlp.", mlp, {("router_DE", "router_bias_E"): "router"})
+    found += _named("blocks.mlp.shared.", f"{mlp}shared_expert.", MLP)
     found.append(Part("blocks.attention.sinks_N", f"{layer}self_attn.sinks"))
     for n, one in enumerate(("gate", "up")):
-        place = {"piece": (n, 1, 2), "groups": config.d_hidden}
+        place = {"piece": (n, 1, 2), "groups": config.d_hidden if config.sinks else 1}
         found.append(Part(f"blocks.mlp.{one}_EDF", f"{mlp}experts.gate_up_proj", **how, **place))
         found.append(Part(f"blocks.mlp.{one}_bias_EF", f"{mlp}experts.gate_up_proj_bias", **how, **place))
     found.append(Part("blocks.mlp.down_EFD", f"{mlp}experts.down_proj", **how))

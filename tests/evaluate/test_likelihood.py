@@ -30,6 +30,8 @@ def pairs(seed: int, items: int, choices: int, context: int, continuation: int) 
 OTHERS = [
     {},
     {"layers": 3, "window": 5, "global_every": 2},
+    {"layers": 3, "window": 5, "global_every": 2, "chunked": True, "temperature_scale": 0.5}
+    | {"temperature_length": 4, "global_rotary": False},
     {"positions": "learned", "sinks": True, "dtype": "float32"},
     {"layers": 3, "global_every": 2, "delta_key_heads": 2, "delta_value_heads": 4}
     | {"delta_key_dim": 8, "delta_value_dim": 6, "output_gates": True},

@@ -41,6 +41,7 @@ SPARSE |= {"intermediate_size": 48, "num_key_value_heads": 2}
             {"query_rank": 1536, "head_dim": 12, "dense_layers": 3, "dense_hidden": 48, "experts_scale": 2.5}
             | {"expert_groups": 8, "groups_per_token": 4, "experts_per_token": 8, "shared_experts": 1},
         ),
+        ("llama4_text", {}, {"window": 8192, "global_every": 4, "temperature_scale": 0.1, "experts": 16}),
         ("gpt_neox", {}, {"rotary_dim": 2, "activation": "gelu_exact", "parallel": True}),
     ],
 )

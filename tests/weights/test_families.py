@@ -16,7 +16,7 @@ from jaxtrain.train.losses import token_loss
 from jaxtrain.weights import load_pretrained, save_pretrained
 
 NAMES = sorted(references.CONFIGS)
-OWN_MIXERS = ["gpt_oss", "nanochat", "deepseek_v3", "qwen3_next"]
+OWN_MIXERS = ["gpt_oss", "nanochat", "deepseek_v3", "qwen3_next", "llama4"]
 """Those with layers that the others do not try."""
 forward = jax.jit(lambda model, tokens: model(tokens))
 
@@ -97,6 +97,15 @@ def test_meshes_and_caches_change_no_logits(name, folder, make_mesh):
         hidden, held = append(decoder, held, part, jnp.full(2, stop - start))
         found.append(logits(model, hidden)[:, : stop - start])
     close(np.concatenate(found, axis=1), np.asarray(forward(model, tokens)), 1e-5)
+
+
+def test_a_chunk_begins_with_its_document(folder):
+    """Llama 4's: the second of two in a row gives what it gives alone."""
+    model, tokens, at = load_pretrained(folder("llama4")[0]), references.tokens(), 7
+    places = np.tile(np.arange(references.LENGTH), (2, 1))
+    segments, positions = np.int32(places >= at) + 1, np.int32(places - at * (places >= at))
+    packed = jax.jit(lambda model: model(tokens, segments, positions))(model)
+    np.testing.assert_allclose(packed[:, at:], forward(model, tokens[:, at:]), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -64,7 +64,7 @@ def test_greedy_is_transformers_generate(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["llama3", "qwen2.5", "gemma2", "gpt_oss", "nanochat", "deepseek_v3", "qwen3_next"]
+    "name", ["llama3", "qwen2.5", "gemma2", "gpt_oss", "nanochat", "deepseek_v3", "qwen3_next", "llama4"]
 )
 def test_peft_loads_our_adapter_and_we_load_theirs(name, tmp_path):
     import torch  # pyrefly: ignore[missing-import]
