@@ -92,7 +92,7 @@ lock:
 lock-peers:
 	grep -v "sys_platform == '" requirements.lock | grep -oE '^[A-Za-z0-9._-]+==[^ ]+' | grep -v '^python-dateutil' \
 		| sort -u -t= -k1,1 > .venv/have.txt  # what Linux has; lm-eval wants dateutil 2
-	echo 'torch==2.13.0 transformers>=5 peft trl==1.12.0 datatrove==0.10.1 lm-eval[api]==0.4.13' | tr ' ' '\n' > .venv/peers.in
+	echo 'torch==2.13.0 transformers>=5 peft trl==1.12.0 datatrove==0.10.1 lm-eval[api]==0.4.13 reasoning-gym==0.1.25' | tr ' ' '\n' > .venv/peers.in
 	$(BIN)/uv pip compile .venv/peers.in --constraints .venv/have.txt --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate --output-file requirements-peers.lock \
 		$$(sed -E 's/==.*//; s/^/--no-emit-package /' .venv/have.txt) \

@@ -7,7 +7,8 @@ import pytest
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tasks import catalog
 
-why = "reasoning-gym is not installed"
+pytestmark = pytest.mark.peers
+why = "reasoning-gym is not installed: run `make test-peers`"
 DATASETS = pytest.importorskip("reasoning_gym.factory", reason=why).DATASETS
 
 REFUSED = {
