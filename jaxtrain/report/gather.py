@@ -23,7 +23,7 @@ from jaxtrain.runtime.files import read_object
 from jaxtrain.runtime.progress import say
 from jaxtrain.tasks import utility
 
-MEASURED = ("languages", "positions", "aggregate", "extraction", "exposure", "bias", "representation")
+MEASURED = ("languages", "positions", "aggregate", "core", "extraction", "exposure", "bias", "representation")
 """Parts of evaluate's results."""
 Line = dict[str, Any]
 Results = dict[str, Any]
@@ -216,6 +216,9 @@ def headline(results: Results) -> list[dict[str, str]]:
         name, value = values[-1]
         others = "".join(f", {other} {text}" for other, text in values[:-1])
         rows.append((f"{task['task']} ({name})", value, f"chance {share(task['chance'])}{others}"))
+    for row in results.get("core", [])[-1:]:
+        others = "".join(f", {of['model']} {centred(of)}" for of in results["core"][:-1])
+        rows.append((f"{row['name']} ({row['model']})", centred(row), f"guessing 0, perfect 1{others}"))
     return [dict(zip(("measure", "value", "beside"), row, strict=True)) for row in rows]
 
 
@@ -257,6 +260,11 @@ def share(value: float | None, error: float | None = None) -> str:
     if value is None:
         return "unknown"
     return f"{100 * value:.1f} %" if error is None else f"{100 * value:.1f} ± {100 * error:.1f} %"
+
+
+def centred(row: Line) -> str:
+    """A mean of centred scores with one standard error: `0.123 ± 0.010`."""
+    return f"{row['value']:.3f} ± {row['standard_error']:.3f}"
 
 
 def duration(seconds: float) -> str:

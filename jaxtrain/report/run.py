@@ -32,7 +32,7 @@ FOLDER = Path(__file__).parent
 class ReportConfig(Stage):
     """The finished artifacts of one run, and where its report goes."""
 
-    VERSION: ClassVar[int] = 6
+    VERSION: ClassVar[int] = 7
 
     run: Operational[str]
     """Folder that holds the artifacts, such as runs/quickstart; all of them are shown."""

@@ -135,6 +135,17 @@ def _benchmarked(results: Results, rows: list[Results]) -> Sentences:
             yield f"In {name} it is {how} than {first}, by {share(abs(gain))}.", gain > 0
 
 
+def _cored(results: Results, rows: list[Results]) -> Sentences:
+    last = rows[-1]
+    low, high = (last["value"] + way * 1.96 * last["standard_error"] for way in (-1, 1))
+    how = "better than guessing" if low > 0 else "not provably better than guessing"
+    yield f"{last['model']} is {how}: {last['value']:.3f}, 95 % interval {low:.3f} to {high:.3f}.", low > 0
+    if last["name"] != "CORE":
+        absent = f", without {', '.join(last['absent'])}" if last["absent"] else ""
+        part = f"{last['name']}{absent}, is a part of CORE"
+        yield f"{part}: compare it with the same part of another model, with no published CORE.", False
+
+
 def _remembered(results: Results, rows: list[Results]) -> Sentences:
     own = [row for row in rows if row["model"] == rows[-1]["model"]]
     unseen = [row for row in own if row["text"] == "held-out" or row["count"] == 0]
@@ -175,6 +186,7 @@ JUDGES: dict[str, Callable[[Results, Any], Sentences]] = {
     "grpo": _practised,
     "distill": _practised,
     "benchmarks": _benchmarked,
+    "core": _cored,
     "extraction": _remembered,
     "bias": _biased,
     "cost": _spent,

@@ -110,6 +110,17 @@ def test_headline_numbers_are_those_of_the_artifacts(page: Page, report: Path, a
         assert row["measure"] in page.text and row["value"] in page.text and row["beside"] in page.text
 
 
+def test_a_part_of_core_is_shown_and_called_a_part(page: Page, report: Path):
+    part = "CORE of 2 of 22 tasks, at most 100 items a task"
+    rows = {row["measure"]: row for row in json.loads((report / "results.json").read_text())["headline"]}
+    row = rows[f"{part} (PPO)"]
+    assert row["value"] == "0.020 ± 0.040" and "pretrained 0.050 ± 0.040" in row["beside"]
+    assert "squad 10.0 ± 4.9 % 10.0 ± 4.9 % 0.0 % 100 0 mean, centred 0.050 ± 0.040 0.020 ±" in page.text
+    for text in (page.text, (report / "report.md").read_text(encoding="utf-8")):
+        called = re.sub(f"{part}|Tasks of CORE|a part of CORE|no published CORE", "", text)
+        assert part in text and "CORE" not in called
+
+
 def test_the_funnel_adds_up_on_the_page(page: Page, artifacts: dict[str, Path]):
     funnel = json.loads((artifacts["clean"] / "funnel.json").read_text())
 
@@ -268,7 +279,7 @@ def test_the_page_says_what_its_numbers_show(page: Page, report: Path):
         *("pretrain", "finetune", "reward", "bias", "cost")
     }
     assert {part for part, of in verdicts.items() if of["doubts"]} == {
-        *("rate", "ppo", "benchmarks", "extraction")
+        *("rate", "ppo", "benchmarks", "core", "extraction")
     }
     assert "at chance" in verdicts["benchmarks"]["text"] and FLAGGED in verdicts["ppo"]["text"]
     text = (report / "report.md").read_text(encoding="utf-8")

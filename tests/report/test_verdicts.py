@@ -18,6 +18,11 @@ def scored(**values: float) -> list[dict[str, Any]]:
     ]
 
 
+def core(value: float, **whole: Any) -> list[dict[str, Any]]:
+    part = {"model": "m", "name": "CORE of 2 of 22 tasks", "absent": ["squad"], "value": value}
+    return [part | {"standard_error": 0.01} | whole]
+
+
 def leaning(low: float, high: float) -> dict[str, Any]:
     row = {"model": "m", "measure": "pairs", "group": "all", "fair": 0.5, "items": 90}
     return row | {"value": (low + high) / 2, "low": low, "high": high}
@@ -73,6 +78,9 @@ XZ = {"source": "all", "model": "m", "xz_bits_per_byte": 2.5}
         ("benchmarks", {"benchmarks": scored(a=0.5, b=0.55)}, False, "b is at chance in every task"),
         ("benchmarks", {"benchmarks": scored(a=0.5, b=0.6)}, True, "In piqa it is better than a, by 10.0 %."),
         ("benchmarks", {"benchmarks": scored(a=0.75, b=0.6)}, False, "worse than a"),
+        ("core", {"core": core(0.2, name="CORE", absent=[])}, True, "0.200, 95 % interval 0.180 to 0.220"),
+        ("core", {"core": core(0.01, name="CORE", absent=[])}, False, "m is not provably better than guess"),
+        ("core", {"core": core(0.2)}, False, "CORE of 2 of 22 tasks, without squad, is a part of CORE"),
         (
             "pretrain",
             {"pretrain": {"steps": 9}, "heldout": [XZ | {"bits_per_byte": 2.6}]},
