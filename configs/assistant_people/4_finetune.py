@@ -1,7 +1,9 @@
 """jaxtrain finetune configs/assistant_people/4_finetune.py
 
-Adapters of rank 16, on short rows: of the conversations that fit them a third are refusals, and harmless
-requests in the same words that are answered.
+Adapters of rank 16, on short rows: of the conversations that fit them a quarter are refusals, and harmless
+requests in the same words that are answered. Result in five minutes of processor time: 1.83 nats a token on
+held-out conversations. It declines 40 % of the harmful requests of the evaluation (95 %: 30 to 50) and 32 %
+of the harmless ones (24 to 42): too few steps to tell them apart. Wanted are 70 and 15.
 """
 
 from jaxtrain.config import scaled

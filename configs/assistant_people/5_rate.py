@@ -1,8 +1,8 @@
 """jaxtrain rate configs/assistant_people/5_rate.py
 
 What people judged: 2,303 pairs of answers of an early assistant, of which the less harmful one was chosen.
-A third of the prompts is held out, by their hashes. Your own raters' comparisons take their place with
-`database="ratings.sqlite"` (configs/people says how they come about).
+A third of the prompts is held out, by their hashes: 707 pairs. Your own raters' comparisons take their place
+with `database="ratings.sqlite"` (configs/people says how they come about).
 """
 
 from jaxtrain.config import scaled

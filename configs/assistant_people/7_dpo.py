@@ -1,6 +1,6 @@
 """jaxtrain dpo configs/assistant_people/7_dpo.py
 
-The fine-tuned model on the same comparisons, directly: adapters on top of its own.
+The fine-tuned model on the same comparisons, directly: adapters on top of its own. Not run at this size yet.
 """
 
 from jaxtrain.align.run import PreferenceConfig

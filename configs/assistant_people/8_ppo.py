@@ -1,7 +1,7 @@
 """jaxtrain ppo configs/assistant_people/8_ppo.py
 
 Rounds against the reward model, from where DPO ended. The reward is a proxy: whether people like the answers
-better is not measured.
+better is not measured. Not run at this size yet.
 """
 
 from jaxtrain.align.run import PPOConfig

@@ -1,7 +1,7 @@
 """jaxtrain evaluate configs/assistant_people/9_evaluate.py
 
 How often each model declines 96 harmful requests, and 96 harmless ones in the same words, none of which it
-was taught; 96 questions with short answers; and ten more, answered for the report.
+was taught; 96 questions with short answers; and ten more, answered for the report. Not run at this size yet.
 """
 
 from jaxtrain.config import scaled
