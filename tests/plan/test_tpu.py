@@ -87,6 +87,7 @@ def test_a_stage_gathers_in_its_turns(changes: dict[str, Any]) -> None:
         ("llama3_70b", "v5p:8x8x8", 0),
         ("qwen3_moe", "v5p:4x4x4", 0),
         ("deepseek_v3", "v5p:8x8x8", 0),
+        ("gpt_oss", "v6e:16x16", 0.1),
         ("gpt_oss/5_finetune_lora.py", "v6e:8x8", 0.1),  # 2,880 columns, cut over 8
     ],
 )
