@@ -1,26 +1,27 @@
-"""CORE's items beside nanochat's own code: log-likelihoods and choices of one model.
+"""CORE's items beside nanochat's own code, and the score of a published model.
 
-    git clone https://github.com/karpathy/nanochat
-    python benchmarks/core.py nanochat BUNDLE smollm2_135m          (in .venv-peers)
+    git clone https://github.com/karpathy/nanochat            also mlfoundations/dclm, mosaicml/llm-foundry
+    python benchmarks/core.py bundle dclm llm-foundry core_bundle
+    python benchmarks/core.py compare nanochat core_bundle smollm2_135m --layers 2     (in .venv-peers)
+    python benchmarks/core.py score core_bundle smollm2_135m --items 100
 
-writes benchmarks/results/core.json. The model is a Hugging Face folder; `--layers 2` takes its first
-layers, which is quick and as good a test of the code. BUNDLE is the evaluation bundle, or a part.
+bundle: what those two hold of the evaluation bundle; a file that a checkout lacks is absent there too.
+compare: mean log-likelihoods and choices of one model (a Hugging Face folder), item by item, in
+benchmarks/results/core.json; --layers takes the model's first layers, which is quick and as good a test of
+the code, and --tokens leaves out what is long (PyTorch's logits are of every token). score: ours alone, in
+benchmarks/results/core_score.json.
 """
 
 import argparse
 import importlib.util
 import json
-import random
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-import torch
+import yaml
 from record import record
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from jaxtrain import weights
 from jaxtrain.evaluate import core
@@ -28,51 +29,172 @@ from jaxtrain.evaluate.choices import Scorer
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import MeshConfig
 
+LENGTH = 4096
+"""Tokens of an item with its examples at most: no item is cut, and nanochat cuts none."""
+CLEAR = 1e-3
+"""Nats by which a choice has to lead for it to count."""
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("nanochat", help="a checkout of github.com/karpathy/nanochat")
-    parser.add_argument("bundle")
-    parser.add_argument("model")
-    parser.add_argument("--items", type=int, default=120, help="of each task")
-    parser.add_argument("--layers", type=int, default=0)
-    parser.add_argument("--work", default="core_model", help="where the model of fewer layers is written")
-    options = parser.parse_args()
-    theirs = _theirs(options.nanochat)
-    folder = _shortened(options.model, options.layers, options.work) if options.layers else options.model
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    parser = argparse.ArgumentParser(usage=__doc__)
+    verbs = parser.add_subparsers(required=True)
+    for verb, names in (
+        (bundle, ("dclm", "foundry", "to")),
+        (compare, ("nanochat", "bundle", "model")),
+        (score, ("bundle", "model")),
+    ):
+        of = verbs.add_parser(verb.__name__)
+        of.set_defaults(verb=verb)
+        for name in names:
+            of.add_argument(name)
+        of.add_argument("--items", type=int, default=100, help="of each task at most")
+        of.add_argument("--tokens", type=int, default=8_000, help="compare: of each task at most")
+        of.add_argument("--layers", type=int, default=0)
+        of.add_argument("--work", default="core_model", help="where the model of fewer layers is written")
+    asked = parser.parse_args()
+    asked.verb(asked)
+
+
+def bundle(asked: argparse.Namespace) -> None:
+    """The bundle's files from their origins: tasks and guesses of DCLM, items of llm-foundry."""
+    evaluation, to = Path(asked.dclm) / "eval", Path(asked.to)
+    tasks = yaml.safe_load((evaluation / "mmlu_and_lowvar.yaml").read_text())["icl_tasks"]
+    tasks = [task for task in tasks if task["label"] in core.TASKS]
+    for task in tasks:
+        task["dataset_uri"] = task["dataset_uri"].removeprefix("local_data/")
+        source = Path(asked.foundry) / "scripts" / "eval" / "local_data" / task["dataset_uri"]
+        if source.is_file():
+            file = to / "eval_data" / task["dataset_uri"]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(source.read_bytes())
+    (to / "core.yaml").write_text(yaml.safe_dump({"icl_tasks": tasks}))
+    # the table of guesses that the bundle has is DCLM's first one
+    (to / "eval_meta_data.csv").write_bytes((evaluation / "eval_meta_data_v1.csv").read_bytes())
+    parts, absent = core.read(to)
+    print(f"{len(parts)} of {len(core.TASKS)} tasks; absent: {', '.join(absent) or 'none'}")
+
+
+def scorer(folder: str) -> Scorer:
     source = weights.open(folder)
+    return Scorer(source.load_to_use("float32"), source.tokenizer, length=LENGTH, batch_size=2)
+
+
+def score(asked: argparse.Namespace) -> None:
+    with jax.set_mesh(meshes.make(MeshConfig(), jax.devices()[:1])):
+        config = core.CoreConfig(folder=asked.bundle, items=asked.items)
+        (found,) = core.measure(scorer(asked.model), config, Path(asked.model).name)["core"]
+    half = 1.96 * found["standard_error"]
+    interval = [found["value"] - half, found["value"] + half]
+    record("core_score", ["jax"], {"command": command(), **found, "interval_95": interval})
+
+
+def compare(asked: argparse.Namespace) -> None:
+    theirs = Theirs(asked)
     rows = []
     with jax.set_mesh(meshes.make(MeshConfig(), jax.devices()[:1])):
-        scorer = Scorer(source.load_to_use("float32"), source.tokenizer, length=2048, batch_size=4)
-        parts, absent = core.read(options.bundle)
+        ours = scorer(theirs.folder)
+        parts, absent = core.read(asked.bundle)
         for part in parts:
-            rows.append(_compare(scorer, part, part.items(options.items), theirs, model))
-            print(json.dumps(rows[-1]))
-    record(
-        "core",
-        ["jax", "torch", "transformers"],
-        {
-            "command": "core.py " + " ".join(sys.argv[1:]),
-            "items": sum(row["items"] for row in rows),
-            "most_apart_nats_a_token": max(row["most_apart"] for row in rows),
-            "tasks": rows,
-            "absent": absent,
-        },
-    )
+            first = part.texts(part.items(0), 0)
+            size = sum(len(ids) for ids in ours.tokenizer.encode_batch(first))
+            if count := min(asked.items, len(part.items(0)), asked.tokens // size):
+                items = part.items(max(count, part.shots + 1))
+                rows.append(theirs.beside(ours, part, items, count))
+                print(json.dumps(rows[-1]), flush=True)
+    found = {
+        "command": command(),
+        **{name: sum(row[name] for row in rows) for name in ("items", "clear", "same")},
+        "most_apart_nats_a_token": max(row["most_apart"] for row in rows),
+        "tasks": rows,
+        "absent": absent,
+        "too_long": [part.label for part in parts if all(row["task"] != part.label for row in rows)],
+    }
+    record("core", ["jax", "torch", "transformers"], found)
 
 
-def _theirs(checkout: str) -> Any:
-    file = Path(checkout) / "nanochat" / "core_eval.py"
-    spec = importlib.util.spec_from_file_location("core_eval", file)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+class Theirs:
+    """nanochat's functions, and what they made of the last item."""
+
+    def __init__(self, asked: argparse.Namespace):
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        self.torch, self.folder = torch, asked.model
+        if asked.layers:
+            self.folder = shortened(asked.model, asked.layers, asked.work)
+        self.model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32).eval()
+        self.max_seq_len, self.seen = LENGTH, {}
+        spec = importlib.util.spec_from_file_location(
+            "core_eval", Path(asked.nanochat) / "nanochat/core_eval.py"
+        )
+        assert spec and spec.loader
+        self.code = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self.code)
+        for name in ("forward_model", "batch_sequences_mc", "batch_sequences_schema", "batch_sequences_lm"):
+            self._keep(name)
+
+    def _keep(self, name: str) -> None:
+        function = getattr(self.code, name)
+
+        def kept(*given: Any) -> Any:
+            self.seen[name.split("_")[0]] = found = function(*given)
+            return found
+
+        setattr(self.code, name, kept)
+
+    def __call__(self, ids: Any) -> Any:
+        """The model as nanochat's code calls it."""
+        self.logits = self.model(ids).logits
+        self.ids = ids
+        return self.logits
+
+    def score(
+        self, ours: Scorer, part: core.Part, items: list[Any], at: int
+    ) -> tuple[list[float], float, bool]:
+        """Mean log-likelihood of each choice of an item, by how much it leads, and whether it is right."""
+
+        class Tokenizer:
+            def get_bos_token_id(self) -> int:
+                return (ours.start or [ours.tokenizer.bos])[0]
+
+            def __call__(self, texts: list[str], prepend: int) -> list[list[int]]:
+                return [[prepend, *ids] for ids in ours.tokenizer.encode_batch(texts)]
+
+        about = {"task_type": part.kind, "num_fewshot": part.shots, "continuation_delimiter": part.delimiter}
+        right = self.code.evaluate_example(at, self, Tokenizer(), items, "cpu", about)
+        (losses, _), (tokens, starts, ends) = self.seen["forward"], self.seen["batch"]
+        cut = [max(0, len(row) - LENGTH) for row in tokens]
+        spans = [slice(a - c - 1, b - c - 1) for a, b, c in zip(starts, ends, cut, strict=True)]
+        means = [-float(losses[row, span].mean()) for row, span in enumerate(spans)]
+        if part.kind != core.LANGUAGE:
+            best = sorted(means)[-2:]
+            return means, best[-1] - best[0], right
+        targets_C = self.ids[0, spans[0].start + 1 : spans[0].stop + 1, None]
+        logits_CV = self.logits[0, spans[0]]
+        rest_CV = logits_CV.scatter(1, targets_C, -self.torch.inf)
+        leads_C = logits_CV.gather(1, targets_C)[:, 0] - rest_CV.amax(1)
+        return means, abs(float(leads_C.min())), right
+
+    def beside(self, ours: Scorer, part: core.Part, items: list[Any], count: int) -> dict[str, Any]:
+        """How far our means are from theirs, and the verdicts that are the same, of those that are clear."""
+        row = {"task": part.label, "kind": part.kind, "items": count}
+        row |= {"most_apart": 0.0, "clear": 0, "same": 0}
+        found = core.score(ours, part, items)
+        for at, right in enumerate(core.grade(part, items, found)[:count]):
+            with self.torch.inference_mode():
+                means, lead, is_right = self.score(ours, part, items, at)
+            apart = [abs(ours - theirs) for (ours, _), theirs in zip(found[at], means, strict=True)]
+            row["most_apart"] = max(row["most_apart"], *apart)
+            row["clear"] += lead > CLEAR
+            row["same"] += lead > CLEAR and bool(right) == is_right
+        return row
 
 
-def _shortened(model: str, layers: int, folder: str) -> str:
+def shortened(model: str, layers: int, folder: str) -> str:
     """The model's first layers, as a folder with its tokenizer."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
     config = AutoConfig.from_pretrained(model, num_hidden_layers=layers)
     AutoModelForCausalLM.from_pretrained(model, config=config, dtype=torch.float32).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
@@ -80,78 +202,8 @@ def _shortened(model: str, layers: int, folder: str) -> str:
     return folder
 
 
-def _compare(scorer: Scorer, part: core.Part, items: list[Any], theirs: Any, model: Any) -> dict[str, Any]:
-    """Our means beside theirs; the choices that are the same, of those with a margin above 1e-3."""
-    ours = core.score(scorer, part, items)
-    apart, same, clear = 0.0, 0, 0
-    for at, item in enumerate(items):
-        found = np.array([mean for mean, _ in ours[at]])
-        wanted, right = _score(theirs, model, scorer, part, items, at)
-        if part.kind == core.LANGUAGE:
-            same, clear = same + (ours[at][0][1] == right), clear + 1
-            continue
-        apart = max(apart, float(np.abs(found - wanted).max()))
-        best = np.sort(wanted)[-2:]
-        if best[1] - best[0] > 1e-3:
-            same, clear = same + ((int(np.argmax(found)) == item["gold"]) == right), clear + 1
-    return {
-        "task": part.label,
-        "items": len(items),
-        "most_apart": apart,
-        "same": same,
-        "clear": clear,
-        "accuracy": float(core.grade(scorer, part, items).mean()),
-    }
-
-
-def _score(
-    theirs: Any, model: Any, scorer: Scorer, part: core.Part, items: list[Any], at: int
-) -> tuple[np.ndarray, bool]:
-    """nanochat's mean log-likelihood of each choice of an item, and whether it calls the item right."""
-    start = (scorer.start or [scorer.tokenizer.bos])[0]
-
-    class Tokenizer:
-        def get_bos_token_id(self) -> int:
-            return start
-
-        def __call__(self, texts: list[str], prepend: int) -> list[list[int]]:
-            return [[prepend, *ids] for ids in scorer.tokenizer.encode_batch(texts)]
-
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-    forward = theirs.forward_model
-
-    def kept(_: Any, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        seen.append(forward(lambda x: model(x).logits, ids))
-        return seen[-1]
-
-    theirs.forward_model = kept
-    try:
-        meta = {
-            "task_type": part.kind,
-            "num_fewshot": part.shots,
-            "continuation_delimiter": part.delimiter,
-        }
-        tokenizer = Tokenizer()
-        right = theirs.evaluate_example(
-            at, types.SimpleNamespace(max_seq_len=None), tokenizer, items, "cpu", meta
-        )
-        losses = seen[0][0]
-        if part.kind == core.LANGUAGE:
-            return np.zeros(1), right
-        rng = random.Random(1234 + at)
-        others = [other for other in range(len(items)) if other != at]
-        examples = [items[other] for other in rng.sample(others, part.shots)] if part.shots else []
-        is_choice = part.kind == core.CHOICES
-        render = theirs.render_prompts_mc if is_choice else theirs.render_prompts_schema
-        cut = theirs.batch_sequences_mc if is_choice else theirs.batch_sequences_schema
-        _, starts, ends = cut(tokenizer, render(items[at], part.delimiter, examples))
-        means = [
-            -float(losses[row, a - 1 : b - 1].mean())
-            for row, (a, b) in enumerate(zip(starts, ends, strict=True))
-        ]
-        return np.array(means), right
-    finally:
-        theirs.forward_model = forward
+def command() -> str:
+    return "python benchmarks/core.py " + " ".join(sys.argv[1:])
 
 
 if __name__ == "__main__":

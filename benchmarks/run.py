@@ -113,6 +113,14 @@ ROWS: tuple[Row, ...] = (
         lambda found: f"{found['sciq']['ratio to the best']:.2f} × lm-eval's hf at its best batch size",
     ),
     (
+        "core",
+        "CORE's items beside nanochat's own code",
+        lambda found: f"{found['items']} items of {len(found['tasks'])} tasks",
+        lambda found: (
+            f"{found['same']} of {found['clear']} verdicts, to {found['most_apart_nats_a_token']:.0e} nats"
+        ),
+    ),
+    (
         "serving",
         "First token behind 512 that were read before, SmolLM2-135M",
         lambda found: f"{found['first token']['shared_seconds']:.2f} s",

@@ -163,7 +163,8 @@ def measure(scorer: Scorer, config: CoreConfig, what: str = "") -> dict[str, lis
     (parts, absent), tasks = read(config.folder), []
     for part in parts:
         items = part.items(config.items)
-        row = mean(grade(scorer, part, items, f"{what} {part.label}".strip()))
+        found = score(scorer, part, items, f"{what} {part.label}".strip())
+        row = mean(grade(part, items, found))
         told = {"task": part.label, "shots": part.shots, "chance": part.chance}
         tasks.append(told | row | {"centred": centred(row["value"], part.chance)})
     is_whole = not absent and not config.items
@@ -175,9 +176,8 @@ def measure(scorer: Scorer, config: CoreConfig, what: str = "") -> dict[str, lis
     return {"core": [row]}
 
 
-def grade(scorer: Scorer, part: Part, items: Sequence[Row], what: str = "") -> np.ndarray:
-    """1 where an item is answered rightly, else 0; float64 [items]."""
-    found = score(scorer, part, items, what)
+def grade(part: Part, items: Sequence[Row], found: Sequence[list[tuple[float, bool]]]) -> np.ndarray:
+    """1 where an item is answered rightly, else 0; float64 [items]. found: their scores."""
     if part.kind == LANGUAGE:
         return np.array([float(is_greedy) for ((_, is_greedy),) in found])
     picked = [int(np.argmax([nats for nats, _ in of_item])) for of_item in found]
