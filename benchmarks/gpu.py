@@ -2,12 +2,13 @@
 
 make gpu SITTING=A PYTHON=python3      kernels against references, the 124M step beside torch.compile
 make gpu SITTING=B PYTHON=python3      350M and 1B, longer rows, packed ones, decoding
+make gpu SITTING=C PYTHON=python3      five minutes of training, a minute of PyTorch's
 python benchmarks/gpu.py --dry         what this host lacks
-python benchmarks/gpu.py A B --tiny    every part with small shapes, on a CPU too: whether it runs to its end
+python benchmarks/gpu.py A B C --tiny  every part with small shapes, on a CPU too: whether it runs to its end
 
-A is meant to take 4 minutes, B 8. A part writes PART.json and PART.log in benchmarks/results/gpu (of small
-shapes gpu-tiny, which git ignores). `--torch PYTHON` names a Python with torch for the peer; this one where
-it has it.
+A is meant to take 4 minutes, B and C 8. A part writes PART.json and PART.log in benchmarks/results/gpu (of
+small shapes gpu-tiny, which git ignores). `--torch PYTHON` names a Python with torch for the peer; this one
+where it has it.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TESTS = ["tests/model/test_on_gpu.py", "tests/runtime/test_energy.py"]
 STEP = ["benchmarks/train_step.py", "--bf16"]
+FIVE = ["benchmarks/five_minutes.py", "--seeds", "1", "--rates", "1"]
 LONG = {"1k": ("1024", "64"), "2k": ("2048", "32"), "8k": ("8192", "8")}
 PARTS: dict[str, dict[str, list[str]]] = {
     "A": {
@@ -42,6 +44,7 @@ PARTS: dict[str, dict[str, list[str]]] = {
         },
         "decode": ["benchmarks/decode.py", "--peer", "TORCH", "--rows", "1", "8", "32", "128"],
     },
+    "C": {"five_minutes": [*FIVE, "--scale", "shipped", "--torch", "TORCH", "--torch-seconds", "60"]},
 }
 TINY = {
     "preset": "cpu",
@@ -75,6 +78,8 @@ def smaller(command: list[str]) -> list[str]:
         return [*STEP, *kept, *(f"--{name}={value}" for name, value in TINY.items())]
     if command[0] == "benchmarks/decode.py":
         return [*command[: command.index("--rows")], "--rows", "1", "--shapes", "quickstart", "--rounds", "1"]
+    if command[0] == "benchmarks/five_minutes.py":
+        return [*FIVE, "--seconds", "5", "--torch", "TORCH"]
     return command
 
 

@@ -409,6 +409,7 @@ def test_a_model_that_is_not_there_is_asked_for(capsys: pytest.CaptureFixture[st
 
 ON_ACCELERATORS = (
     "speedrun",
+    "five_minutes",
     "gpt2_124m",
     "gpt_1b",
     "llama3_8b",
