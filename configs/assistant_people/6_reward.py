@@ -1,9 +1,10 @@
 """jaxtrain reward configs/assistant_people/6_reward.py
 
 The model reads every answer once, and a scalar head learns from what it says at the last token. Rate and
-passes were chosen by five parts of the training pairs. Result of the first 832 of 1,596 training pairs on the
-first 320 of the 707 held out, all that has been read yet: 59.4 % ordered as people did, where the shorter
-answer alone has 52.3 %; the difference is 7.0 points, 95 % interval 0.6 to 13.1.
+passes were chosen by five parts of the training pairs. Result of the first 832 of 1,596 training pairs on
+the first 640 of the 707 held out, all that has been read yet, by a copy of the head's loop in NumPy: 61.6 %
+(standard error 1.9) ordered as people did, where the shorter answer alone has 53.7 %; the difference is
+7.9 points, 95 % interval 3.3 to 12.4, which excludes 0.
 """
 
 from jaxtrain.align.run import RewardConfig
