@@ -16,7 +16,7 @@ from jaxtrain import weights
 from jaxtrain.align.distill import DistillConfig, beside, distill_loss
 from jaxtrain.align.grpo import GRPOConfig
 from jaxtrain.align.grpo import policy_loss as grpo_loss
-from jaxtrain.align.heads import Policy, RewardModel, head_learner
+from jaxtrain.align.heads import Policy, RewardModel
 from jaxtrain.align.ppo import PPOConfig
 from jaxtrain.align.ppo import policy_loss as ppo_loss
 from jaxtrain.align.preference import PreferenceConfig, preference_loss
@@ -24,6 +24,7 @@ from jaxtrain.align.reward_model import RewardConfig, reward_loss
 from jaxtrain.align.rollout import AT_ONCE, row_length
 from jaxtrain.finetune.run import FinetuneConfig
 from jaxtrain.model.config import ModelConfig
+from jaxtrain.model.layers import replaced
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.pretrain.run import PretrainConfig
 from jaxtrain.runtime import mesh as meshes
@@ -104,7 +105,12 @@ class Work:
     def learner(self, mesh: AnyMesh) -> Learner:
         """What learns and what stays, as shapes on the mesh, which is set."""
         if isinstance(self.config, RewardConfig) and self.config.trunk == "frozen":
-            return head_learner(drawn(self.module, mesh))
+            # rows are read once and kept: a step of the first epoch, others take next to nothing
+            return Learner(
+                init=lambda key: replaced(self.module(key), transformer=None),
+                frozen=drawn(lambda key: self.module(key).transformer, mesh),
+                assemble=lambda head, trunk, _: replaced(head, transformer=trunk),
+            )
         learner = Learner(init=self.module)
         if self.lora is not None:
             adapted = lambda key: split(self.module(key), self.lora, key)  # noqa: E731
