@@ -36,6 +36,7 @@ PARTS: dict[str, dict[str, list[str]]] = {
     },
     "B": {
         "1b": [*STEP, "--preset", "1b", "--torch", "TORCH", "--rounds", "3"],
+        "1b_float8": [*STEP, "--preset", "1b", "--float8", "--rounds", "3"],
         "1b_packed": [*STEP, "--preset", "1b", "--packed", "--rounds", "3"],
         "350m": [*STEP, "--preset", "350m", "--torch", "TORCH", "--rounds", "3"],
         **{
@@ -74,7 +75,7 @@ def lacking() -> list[str]:
 def smaller(command: list[str]) -> list[str]:
     """The part with small shapes."""
     if command[0] == "benchmarks/train_step.py":
-        kept = [word for word in command if word in ("--packed", "--torch", "TORCH")]
+        kept = [word for word in command if word in ("--packed", "--float8", "--torch", "TORCH")]
         return [*STEP, *kept, *(f"--{name}={value}" for name, value in TINY.items())]
     if command[0] == "benchmarks/decode.py":
         return [*command[: command.index("--rows")], "--rows", "1", "--shapes", "quickstart", "--rounds", "1"]

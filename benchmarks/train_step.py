@@ -74,7 +74,7 @@ PRESETS = {
 class Ours:
     """Our step on random tokens."""
 
-    def __init__(self, shape: dict[str, int], bf16: bool, remat: str, scan: bool, packed: bool):
+    def __init__(self, shape: dict[str, int], bf16: bool, float8: bool, remat: str, scan: bool, packed: bool):
         heads = shape["heads"]
         self.model = ModelConfig(
             vocab_size=shape["vocab"],
@@ -87,6 +87,7 @@ class Ours:
             max_length=shape["length"],
             qk_norm=False,
             dtype="bfloat16" if bf16 else "float32",
+            float8=float8,
             remat=remat,
             scan=scan,
         )
@@ -167,6 +168,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=3, help="a round")
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--float8", action="store_true", help="the blocks' matmuls take 8-bit numbers")
     parser.add_argument(
         "--packed", action="store_true", help="rows with segment ids, as the stages make them"
     )
@@ -179,7 +181,7 @@ def main() -> None:
     shape = {**PRESETS[asked.preset], **given}
     with jax.set_mesh(meshes.make(MeshConfig(), jax.devices()[: asked.devices])):
         peer = Peer(asked.torch, shape, asked.bf16) if asked.torch else None
-        ours = Ours(shape, asked.bf16, asked.remat, not asked.unroll, asked.packed)
+        ours = Ours(shape, asked.bf16, asked.float8, asked.remat, not asked.unroll, asked.packed)
         pairs = []
         for _ in range(asked.rounds):
             theirs = peer.steps(asked.steps) if peer else float("nan")
@@ -217,7 +219,8 @@ def summary(
         "mfu": None if peak is None else round(rate / peak, 3),
         "compile_seconds": round(ours.compile_seconds, 1),
         "settings": {
-            name: dataclasses.asdict(model)[name] for name in ("remat", "scan", "attention", "dtype")
+            name: dataclasses.asdict(model)[name]
+            for name in ("remat", "scan", "attention", "dtype", "float8")
         },
     }
 

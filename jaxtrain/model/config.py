@@ -176,6 +176,9 @@ class ModelConfig:
 
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of activations and matmuls; bfloat16 on accelerators."""
+    float8: bool = False
+    """The blocks' matmuls, those of experts aside, take 8-bit numbers while the model trains: Hopper and
+    newer GPUs multiply these twice as fast."""
     attention: Literal["auto", "xla", "blocks", "ring", "splash", "cudnn", "pallas"] = "auto"
     """Kernel; auto takes the fastest that can do what is asked, and the run says which and why."""
     remat: Literal["none", "dots", "full", "offload"] = "none"

@@ -16,7 +16,9 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec as P
 
+from jaxtrain.model import float8
 from jaxtrain.model.config import ModelConfig
+from jaxtrain.model.float8 import BACKWARD, Codes, Float8
 from jaxtrain.model.quantized import Quantized, operand
 from jaxtrain.runtime import mesh as meshes
 from jaxtrain.runtime.mesh import BATCH, sequence_axes
@@ -346,37 +348,44 @@ def project(equation: str, x: jax.Array, weight: nnx.Param | Adapted, sharding: 
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def contract(equation: str, sharding: P, x: jax.Array, w: jax.Array | Quantized) -> jax.Array:
+def contract(equation: str, sharding: P, x: jax.Array, w: jax.Array | Quantized | Float8) -> jax.Array:
     """`einsum(equation, x, w)` for this network's equations: each index stands in two of the three terms.
 
     The gradients are the einsums that a reader would write, each with its operand's own sharding. JAX's
     derived ones are the same numbers transposed, which XLA for CPUs turns into strided copies of the
     activations: a gated MLP's step took twice as long (`benchmarks/notes.md`). Of a quantised weight they
-    find the codes, and no numbers are kept.
+    find the codes, and no numbers are kept; those of 8-bit floating point find both operands' codes.
     """
+    return _contract_forward(equation, sharding, x, w)[0]
+
+
+def _contract_forward(equation: str, sharding: P, x: jax.Array, w: Any):
     if isinstance(w, Quantized):
-        return w.einsum(equation, x, sharding)
-    return jnp.einsum(equation, x, w, out_sharding=sharding)
+        return w.einsum(equation, x, sharding), (x, w)
+    if isinstance(w, Float8):
+        codes = Codes.of(x), Codes.of(w.weight)
+        return float8.einsum(equation, *codes, sharding, x.dtype), codes
+    return jnp.einsum(equation, x, w, out_sharding=sharding), (x, w)
 
 
-def _contract_forward(equation: str, sharding: P, x: jax.Array, w: jax.Array):
-    return contract(equation, sharding, x, w), (x, w)
-
-
-def _contract_backward(equation: str, sharding: P, saved: tuple[jax.Array, Any], gradient: jax.Array):
+def _contract_backward(equation: str, sharding: P, saved: tuple[Any, Any], gradient: jax.Array):
     x, held = saved
+    is_narrow = isinstance(held, Codes)
     w = held.numbers(x.dtype) if isinstance(held, Quantized) else held
+    x_spec, w_spec = (jax.typeof(one.codes if is_narrow else one).sharding.spec for one in (x, w))
     terms, out = equation.split("->")
     x_term, w_term = terms.split(",")
     # the stream's time may be cut over the axis that cuts the weight: gather it, not the weight
     if out == "btd":
-        x_spec = jax.typeof(x).sharding.spec
         gradient = jax.sharding.reshard(gradient, P(x_spec[0], x_spec[1], None))
-    x_bar = jnp.einsum(f"{out},{w_term}->{x_term}", gradient, w, out_sharding=jax.typeof(x).sharding.spec)
+    einsum: Any = jnp.einsum
+    if is_narrow:
+        einsum, gradient = partial(float8.einsum, dtype=gradient.dtype), Codes.of(gradient, BACKWARD)
+    x_bar = einsum(f"{out},{w_term}->{x_term}", gradient, w, out_sharding=x_spec)
     if isinstance(held, Quantized):
         return x_bar, None
-    w_bar = jnp.einsum(f"{x_term},{out}->{w_term}", x, gradient, out_sharding=jax.typeof(w).sharding.spec)
-    return x_bar, w_bar
+    w_bar = einsum(f"{x_term},{out}->{w_term}", x, gradient, out_sharding=w_spec)
+    return x_bar, Float8(w_bar) if is_narrow else w_bar
 
 
 contract.defvjp(_contract_forward, _contract_backward)

@@ -27,8 +27,8 @@ from jaxtrain.runtime import mesh as meshes
 
 Kind = Literal["model", "int8", "nf4"]
 """model: numbers in the dtype that the model has."""
-MATRIX = re.compile(r"(?!router|taps|shared_gate)(?!.*bias)\w+_E?([A-Z]{2,})")
-"""Names of matrices; the letters are their inputs and outputs."""
+MATRIX = re.compile(r"(?!router|taps|shared_gate)(?!.*bias)\w+_(E?)([A-Z]{2,})")
+"""Names of matrices; the letters are E of experts, and their inputs and outputs."""
 BLOCKS = ("first_blocks", "local_blocks", "blocks")
 """Attributes of a transformer that hold its layers, and are quantised."""
 BLOCK, PART = 64, 1 << 18
@@ -127,17 +127,22 @@ def quantize(model: Any, kind: Kind, parts: Iterable[str] = BLOCKS) -> Any:
     return jax.tree_util.tree_map_with_path(partial(quantized, kind=kind, parts=parts), model)
 
 
+def matrix_at(path: tuple[Any, ...]) -> re.Match[str] | None:
+    """The name of a leaf, where it is a matrix."""
+    names = [str(getattr(key, "name", getattr(key, "key", ""))) for key in path]
+    return MATRIX.fullmatch([name for name in names if name not in ("", "value", "base")][-1])
+
+
 def quantized(
     path: tuple[Any, ...], weight: jax.Array, kind: Kind, parts: Iterable[str] = BLOCKS
 ) -> jax.Array | Quantized:
     """The weight at a leaf's path as it is held."""
-    names = [str(getattr(key, "name", getattr(key, "key", ""))) for key in path]
-    names = [name for name in names if name not in ("", "value", "base")]
-    matrix = MATRIX.fullmatch(names[-1])
-    if kind == "model" or names[0] not in parts or matrix is None:
+    matrix, part = matrix_at(path), getattr(path[0], "name", getattr(path[0], "key", ""))
+    if kind == "model" or part not in parts or matrix is None:
         return weight
-    inputs = len(matrix[1]) - 1 if matrix[1].endswith("D") else 1
-    return _quantized(weight, kind, len(matrix[1]), inputs)
+    axes = matrix[2]
+    inputs = len(axes) - 1 if axes.endswith("D") else 1
+    return _quantized(weight, kind, len(axes), inputs)
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3))

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtrain.model.attention import Attention
 from jaxtrain.model.config import ModelConfig
 from jaxtrain.model.experts import Experts, imbalance
+from jaxtrain.model.float8 import narrowed
 from jaxtrain.model.gated_delta import GatedDelta
 from jaxtrain.model.kernels import Sight, see
 from jaxtrain.model.latent_attention import LatentAttention
@@ -163,6 +164,7 @@ class Transformer(nnx.Module):
         def run(stacks: Stacks, x_BTD: jax.Array, sights: dict[bool, Sight]) -> tuple[jax.Array, jax.Array]:
             def step(carry, block: Block, is_local: bool, _):
                 x_BTD, penalty = carry
+                block = narrowed(block) if config.float8 else block
                 whole = lambda x, block, sight: block.whole(x, sight, layout, is_local)  # noqa: E731
                 x_BTD, uneven = remembered(whole, config.remat)(x_BTD, block, sights[is_local])
                 return x_BTD, penalty + uneven * (config.balance_loss / config.layers)

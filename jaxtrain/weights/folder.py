@@ -100,7 +100,8 @@ class Source(ABC):
 
         held: how the matrices of blocks and head are; the embedding stays in `dtype`.
         """
-        config = self.config if dtype == "model" else dataclasses.replace(self.config, dtype=dtype)
+        own = self.config
+        config = dataclasses.replace(own, float8=False, dtype=own.dtype if dtype == "model" else dtype)
         model = self.load(config, config.dtype, held)
         if held != "model":
             model = replaced(model, head_DV=nnx.data(nnx.Param(model.output_DV)))

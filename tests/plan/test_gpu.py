@@ -5,6 +5,7 @@ The tests marked slow need JAX's CUDA plugin.
 
 import importlib.util
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,8 @@ from jax.sharding import PartitionSpec as P
 
 from jaxtrain.model import cudnn_attention, kernels
 from jaxtrain.model.config import ModelConfig, seen_keys
+from jaxtrain.model.float8 import Float8
+from jaxtrain.model.layers import contract
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.plan import compiler, hardware, hlo
 from jaxtrain.plan.program import Memory, Program
@@ -120,6 +123,26 @@ class TestCompiled:
             text = step.lower(model, rows, rows).compile(compiler_options={"xla_gpu_autotune_level": 0})
         done = sum(hlo.flops(text.as_text()).values())
         assert 0.97 < done / (8 * 1024 * config.flops_per_token()) < 1.10
+
+    def test_8_bit_matmuls_multiply_codes(self) -> None:
+        """A value and both its gradients: what each dot of the program reads."""
+        mesh, cut = one_of("h100"), P(BATCH, None, "tensor")
+
+        def both(x, w, g):
+            value, back = jax.vjp(lambda x, w: contract("btd,df->btf", cut, x, Float8(w)), x, w)
+            return value, back(g)
+
+        specs = {(4, 512, 1024): P(BATCH), (1024, 2048): P("fsdp", "tensor"), (4, 512, 2048): cut}
+        shapes = [
+            jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=NamedSharding(mesh, spec))
+            for shape, spec in specs.items()
+        ]
+        with jax.set_mesh(mesh):
+            step = jax.jit(both).lower(*shapes).compile(compiler_options={"xla_gpu_autotune_level": 0})
+        text = step.as_text()
+        types = dict(re.findall(r"%([\w.\-]+) = (\w+)\[", text))
+        read = [[types[name] for name in pair] for pair in re.findall(r" dot\(%([\w.]+), %([\w.]+)\)", text)]
+        assert sorted(map(sorted, read)) == [["f8e4m3fn", "f8e4m3fn"], *[["f8e4m3fn", "f8e5m2"]] * 2]
 
     @pytest.mark.parametrize(("chip", "kernel"), [("h100", "mosaic_gpu_v2"), ("a100", "dot")])
     def test_a_mixture_multiplies_a_row_once(self, chip: str, kernel: str) -> None:
