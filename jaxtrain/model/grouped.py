@@ -29,36 +29,59 @@ def kernel(w_EIO: jax.Array) -> str:
     return "mosaic" if suits and 9 <= meshes.capability() < 10 else "tiles"
 
 
-def matmul(x_RI: jax.Array, w_EIO: jax.Array, counts_E: jax.Array) -> jax.Array:
+def matmul(x_RI: jax.Array, w_EIO: jax.Array, counts_E: jax.Array, usual: int) -> jax.Array:
     """Of each row with its expert's matrix, [R, O]; 0 in rows behind those of the last expert.
 
-    counts_E: rows of each expert, int32.
+    counts_E: rows of each expert, int32. usual: where there are no more than these, or than twice as many, no
+    more are multiplied.
     """
     if (name := kernel(w_EIO)) == "xla":
         return jax.lax.ragged_dot(x_RI, w_EIO, counts_E)
     is_real_R1 = (jnp.arange(x_RI.shape[0]) < jnp.sum(counts_E))[:, None]
     # nothing is written behind the last expert, and what stands there may be no number
-    return jnp.where(is_real_R1, _matmul(name, x_RI, w_EIO, counts_E), 0)
+    return jnp.where(is_real_R1, _matmul(name, usual, x_RI, w_EIO, counts_E), 0)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _matmul(name: str, x_RI: jax.Array, w_EIO: jax.Array, counts_E: jax.Array) -> jax.Array:
-    return {"mosaic": _mosaic, "tiles": _tiles}[name](x_RI, w_EIO, counts_E)
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _matmul(name: str, usual: int, x_RI: jax.Array, w_EIO: jax.Array, counts_E: jax.Array) -> jax.Array:
+    of = {"mosaic": _mosaic, "tiles": _tiles}[name]
+    return _of_fewer(lambda x_XI: of(x_XI, w_EIO, counts_E), usual, counts_E, x_RI)
 
 
-def _forward(name: str, x_RI: jax.Array, w_EIO: jax.Array, counts_E: jax.Array):
-    return _matmul(name, x_RI, w_EIO, counts_E), (x_RI, w_EIO, counts_E)
+def _forward(name: str, usual: int, x_RI: jax.Array, w_EIO: jax.Array, counts_E: jax.Array):
+    return _matmul(name, usual, x_RI, w_EIO, counts_E), (x_RI, w_EIO, counts_E)
 
 
-def _backward(name: str, saved: tuple[jax.Array, ...], gradient_RO: jax.Array):
+def _backward(name: str, usual: int, saved: tuple[jax.Array, ...], gradient_RO: jax.Array):
     x_RI, w_EIO, counts_E = saved
-    if name == "mosaic":
-        return _mosaic(gradient_RO, w_EIO, counts_E, turned=True), _mosaic_outer(*saved, gradient_RO), None
-    x_bar_RI = _tiles(gradient_RO, w_EIO.swapaxes(1, 2), counts_E)
-    return x_bar_RI, _tiles_outer(x_RI, w_EIO, counts_E, gradient_RO), None
+
+    def to_rows(g_XO: jax.Array) -> jax.Array:
+        if name == "mosaic":
+            return _mosaic(g_XO, w_EIO, counts_E, turned=True)
+        return _tiles(g_XO, w_EIO.swapaxes(1, 2), counts_E)
+
+    def to_matrices(x_XI: jax.Array, g_XO: jax.Array) -> jax.Array:
+        return {"mosaic": _mosaic_outer, "tiles": _tiles_outer}[name](x_XI, w_EIO, counts_E, g_XO)
+
+    x_bar_RI = _of_fewer(to_rows, usual, counts_E, gradient_RO)
+    return x_bar_RI, _of_fewer(to_matrices, usual, counts_E, x_RI, gradient_RO), None
 
 
 _matmul.defvjp(_forward, _backward)
+
+
+def _of_fewer(of: Callable[..., jax.Array], usual: int, counts_E: jax.Array, *arrays: jax.Array) -> jax.Array:
+    """`of` arrays [R, …] without most of the rows that nothing is in; what is missing of R is 0."""
+    rows = arrays[0].shape[0]
+
+    def of_first(count: int, *arrays: jax.Array) -> jax.Array:
+        out = of(*(x[:count] for x in arrays))
+        missing = [(0, rows - count if len(arrays) == 1 else 0), *[(0, 0)] * (out.ndim - 1)]
+        return jnp.pad(out, missing)
+
+    sizes = [rows, *(size for size in (2 * usual, usual) if size < rows)]
+    fitting = sum((jnp.sum(counts_E) <= size).astype(jnp.int32) for size in sizes[1:])
+    return jax.lax.switch(fitting, [partial(of_first, size) for size in sizes], *arrays)
 
 
 def rows_of_a_tile(rows: int, experts: int) -> int:

@@ -11,7 +11,10 @@ import numpy as np
 from jaxtrain.plan import hlo
 from jaxtrain.plan.hlo import ARRAY
 
-KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+KINDS = (
+    *("all-gather", "all-reduce", "reduce-scatter", "ragged-all-to-all", "all-to-all"),
+    "collective-permute",
+)
 WIDTHS = {"pred": 1, "bf16": 2, "f16": 2, "f8e4m3fn": 1, "f8e5m2": 1, "c64": 8}
 
 COLLECTIVE = re.compile(rf"= (.*?) ({'|'.join(KINDS)})(-start)?\(")
@@ -44,8 +47,9 @@ def read(text: str, mesh: dict[str, int]) -> list[Traffic]:
 
     A loop's body counts as often as its condition says. XLA for TPUs shows an asynchronous collective
     several times, on its start, on its end and in what it is fused with: its channel counts once a loop.
+    A ragged exchange counts by the smaller side, room for one device's rows and not for all that may come.
     """
-    computations = hlo.computations(text)
+    computations, of_tpu = hlo.computations(text), ":T(" in text  # arrays in tiles
     times = _times(computations)
     sums: dict[tuple, list[int]] = defaultdict(lambda: [0, 0])
     seen = set()
@@ -56,13 +60,15 @@ def read(text: str, mesh: dict[str, int]) -> list[Traffic]:
             if not found:
                 continue
             channel = re.search(r"channel_id=(\d+)", line)
-            key = (loop, channel[1] if channel else line)
+            key = (loop, channel[1] if channel and of_tpu else line)
             if key in seen:
                 continue
             seen.add(key)
             group = _group(line, math.prod(mesh.values()))
             size = _size(found[1], started=found[3] is not None)
             size *= len(group) if found[2] == "reduce-scatter" else 1
+            if found[2] == "ragged-all-to-all":
+                size = min(size, _array(*ARRAY.findall(found[1])[0]))
             across = found[2] == "collective-permute"  # a pair may lie along no line of the mesh
             if len(group) > 1 or across:
                 entry = sums[found[2], axes_of(group, mesh, across=across), len(group)]
@@ -113,7 +119,7 @@ def _size(types: str, started: bool) -> int:
         return sum(arrays)
     if not types.startswith("(("):
         return arrays[1] if len(arrays) > 1 else arrays[0]
-    return sum(_array(*one) for one in ARRAY.findall(types.split("), (")[-1]))
+    return sum(_array(*one) for one in ARRAY.findall(types.split("), ")[-1]))
 
 
 def _array(kind: str, dims: str) -> int:

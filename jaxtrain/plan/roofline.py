@@ -169,7 +169,7 @@ def expected_traffic(program: Program, work: Work, mesh: AnyMesh, memory: Memory
     stream = int(rows * work.length / n["context"] * model.d_model * width)
     layers = model.layers // n["stage"]
     keys = int(stream / model.d_model * 2 * model.kv_heads * model.head_dim / n["tensor"])
-    choices = model.experts_per_token * n["expert"]
+    experts = 2 * layers * (passes + back) if model.experts else 0
     turns = model.stage_microbatches + n["stage"] - 1 if n["stage"] > 1 else 1
     plan = [
         ("all-gather", "fsdp", passes * parts * turns, whole),
@@ -177,7 +177,7 @@ def expected_traffic(program: Program, work: Work, mesh: AnyMesh, memory: Memory
         ("all-gather", "tensor", 2 * layers * (passes + back), stream),
         ("reduce-scatter", "tensor", 2 * layers * (passes + back), stream),
         ("collective-permute", "context", layers * (passes + 2 * back) * (n["context"] - 1), keys),
-        ("all-to-all", "expert", 2 * layers * (passes + back) if model.experts else 0, choices * stream),
+        ("ragged-all-to-all", "expert", experts, model.experts_per_token * stream),
         ("collective-permute", "stage", (1 + back) * turns, stream // model.stage_microbatches),
         ("all-reduce", "data", back, memory.weights),
     ]

@@ -33,8 +33,9 @@ def real(x_RO: jax.Array, counts_E: jax.Array) -> jax.Array:
     return jnp.where((jnp.arange(ROWS) < jnp.sum(counts_E))[:, None], x_RO, 0)
 
 
+@pytest.mark.parametrize("usual", [ROWS, 160, 90])
 @pytest.mark.parametrize("counts", COUNTS)
-def test_tiles_are_the_ragged_matmul_and_its_gradients(counts: list[int], make_mesh) -> None:
+def test_tiles_are_the_ragged_matmul_and_its_gradients(counts: list[int], usual: int, make_mesh) -> None:
     def outcome(matmul, x_RI, w_EIO, g_RO, counts_E):
         def loss(x_RI, w_EIO):
             out_RO = real(matmul(x_RI, w_EIO, counts_E), counts_E)
@@ -46,7 +47,7 @@ def test_tiles_are_the_ragged_matmul_and_its_gradients(counts: list[int], make_m
     inputs = operands(counts, jnp.float32)
     ours, theirs = (
         on_a_device(make_mesh, partial(outcome, matmul), *inputs)
-        for matmul in (partial(grouped._matmul, "tiles"), jax.lax.ragged_dot)
+        for matmul in (partial(grouped._matmul, "tiles", usual), jax.lax.ragged_dot)
     )
     for mine, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine, other, atol=1e-4)
