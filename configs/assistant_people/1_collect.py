@@ -7,7 +7,7 @@ model for harmful and for harmless things. The comparisons (data/people/SOURCES.
 sexual language: do not read them unprepared. The weights are those of configs/assistant, whose first file
 says where they come from.
 
-About 75 minutes on two quiet cores by the speed of steps and readings; a stage that was cut short goes on.
+About 85 minutes on two quiet cores by the speed of steps and readings; a stage that was cut short goes on.
 DPO, PPO and the evaluation of their models have not been run at this size yet, only at `--scale tiny`.
 """
 

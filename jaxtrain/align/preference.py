@@ -21,7 +21,6 @@ from jaxtrain.align import judged
 from jaxtrain.align import preference_losses as losses
 from jaxtrain.align.comparisons import Part, Rows, encode, epochs, padded, parts_of, rows_of
 from jaxtrain.config import Stage
-from jaxtrain.feed.shuffle import Epochs
 from jaxtrain.fields import Adjustable
 from jaxtrain.model.lora import LoRAConfig
 from jaxtrain.model.transformer import Transformer
@@ -100,12 +99,11 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.rows["tokens"]) // self.rows_a_pair
 
-    def beside(self, reference: Transformer, pairs: np.ndarray) -> Self:
-        """With the reference's log-probability of the answers of these pairs, of others 0."""
+    def beside(self, reference: Transformer) -> Self:
+        """With the reference's log-probability of every answer."""
         reference_RT = np.zeros_like(self.rows["loss_weights"])
         # a number a row, laid over the devices as the row's tokens are
-        numbers_BK = summed_logprobs(reference, self.take(pairs)).reshape(-1, self.rows_a_pair)
-        reference_RT.reshape(len(self), self.rows_a_pair, -1)[pairs, :, 0] = numbers_BK
+        reference_RT[:, 0] = summed_logprobs(reference, self.rows)
         return dataclasses.replace(self, rows=self.rows | {"reference": reference_RT})
 
     def take(self, pairs: np.ndarray) -> Rows:
@@ -180,11 +178,8 @@ def train_preferences(config: PreferenceConfig, folder: Path) -> dict[str, Any]:
         meshes.check_rows(rows, config.length, parts, model.stage_microbatches, name)
         if config.kind not in ("simpo", "orpo"):
             reference = weights.open(config.model).load(model, model.dtype)
-            # of the pairs that the steps come to
-            order = Epochs(len(kept), config.train.seed, "pairs")
-            seen = order[np.arange(min(len(kept), settings.steps * config.batch_pairs))]
-            kept = kept.beside(reference, seen)
-            heldout = heldout.beside(reference, np.arange(len(heldout)))
+            # all pairs: rollbacks leave batches out, so which ones the steps come to is not known before
+            kept, heldout = kept.beside(reference), heldout.beside(reference)
             del reference
 
         def take(pairs: np.ndarray) -> Rows:
