@@ -11,7 +11,7 @@ from jaxtrain.runtime.files import reading
 from jaxtrain.weights.families import BY_TYPE, CAPS, COMMON, FAMILIES, Family
 
 Said = Mapping[str, Any]
-RUN_FIELDS = ("dtype", "attention", "remat", "scan", "stage_microbatches", "balance_loss")
+RUN_FIELDS = ("dtype", "float8", "attention", "remat", "scan", "stage_microbatches", "balance_loss")
 """Fields that say how a model runs and not what it computes; a folder does not carry them."""
 SHARED, CHUNK = "shared_expert_intermediate_size", "attention_chunk_size"
 ALIASES = {"num_local_experts": "num_experts"}  # of Qwen3-MoE in transformers 5

@@ -13,6 +13,7 @@ from jaxtrain.model.float8 import Float8
 from jaxtrain.model.layers import contract
 from jaxtrain.model.transformer import Transformer
 from jaxtrain.runtime.mesh import BATCH
+from jaxtrain.weights import load_pretrained, save_pretrained
 
 LIMITS = {ml_dtypes.float8_e4m3fn: 448, ml_dtypes.float8_e5m2: 57344}
 
@@ -71,3 +72,11 @@ def test_the_field_narrows_the_blocks_alone(config, make_mesh) -> None:
         tokens = jnp.zeros((2, config.max_length), jnp.int32)
         text = str(jax.make_jaxpr(jax.grad(lambda model: model(tokens).mean()))(model))
     assert text.count("new_dtype=float8_e4m3fn") == 14 and text.count("new_dtype=float8_e5m2") == 7
+
+
+def test_a_model_that_trained_with_it_leaves_as_any_other(config, make_mesh, tmp_path) -> None:
+    """It is how a model trains, and nothing that config.json could say."""
+    narrow = dataclasses.replace(config, float8=True)
+    with jax.set_mesh(make_mesh(fsdp=1)):
+        save_pretrained(Transformer(narrow, jax.random.key(0)), tmp_path / "out")
+        assert not load_pretrained(tmp_path / "out").config.float8
