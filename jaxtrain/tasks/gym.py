@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from jaxtrain.runtime.errors import UserError
-from jaxtrain.tasks.task import Exercise, Row, Split, Task
+from jaxtrain.tasks.task import Exercise, Row, Split, Task, nothing
 from jaxtrain.tasks.worlds import calculator
 
 APART = 1_000_000
@@ -70,8 +70,8 @@ def gym(name: str, *, measured: int = 200, practised: int = 2_000, seed: int = 0
         answer = said.rpartition("<answer>")[2].partition("</answer>")[0].strip()
         try:
             worth = grade(answer, row) if CHECKED.get(name, str)(answer) else 0
-        except Exception:  # whatever a grader raises at an answer, it could not read it
-            worth = 0
+        except Exception as error:  # whatever a grader raises at an answer, it could not read it
+            worth = nothing(f"reasoning-gym:{name}", type(error).__name__)
         return min(1.0, max(0.0, float(worth)))
 
     def parse(row: Row) -> Exercise:

@@ -17,7 +17,7 @@ from typing import Any
 from jaxtrain.conversation import Messages
 from jaxtrain.runtime.errors import UserError
 from jaxtrain.tasks.environment import Episode, Reply
-from jaxtrain.tasks.task import Row, Split, Task
+from jaxtrain.tasks.task import Row, Split, Task, nothing
 
 
 def openenv(url: str, *, measured: int = 200, practised: int = 2_000, turns: int = 8, **reset: Any) -> Task:
@@ -79,9 +79,9 @@ class _World:
             return Reply("\n\n".join(str(one["content"]) for one in told))
         try:
             return Reply(reward=self.playing.result(), done=True)
-        except (ValueError, TypeError, LookupError, RuntimeError):
+        except (ValueError, TypeError, LookupError, RuntimeError) as error:
             # an answer that the environment cannot take; where its server is gone, that is an OSError
-            return Reply(done=True)
+            return Reply(reward=nothing("verifiers", type(error).__name__), done=True)
 
 
 class _Agent:

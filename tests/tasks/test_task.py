@@ -142,3 +142,11 @@ def test_a_task_of_ones_own_is_the_file_that_the_documentation_shows(tmp_path):
     with pytest.raises(UserError, match="NameError"):
         (tmp_path / "empty.py").write_text("tusk")
         catalog.find(str(tmp_path / "empty.py"))
+
+
+def test_an_answer_that_a_package_raises_at_is_told_once_of_each_error(capsys):
+    assert [tasks.nothing("reasoning-gym:x", error) for error in ("KeyError", "KeyError", "TypeError")] == [
+        0
+    ] * 3
+    said = capsys.readouterr().err
+    assert said.count("raises KeyError") == said.count("raises TypeError") == 1
