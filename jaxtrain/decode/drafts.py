@@ -64,7 +64,7 @@ class Pace:
     _left: int = field(default=FIRST, repr=False)
     """Turns of the trial, or until the next."""
 
-    def ahead(self, is_alone: bool = True) -> int:
+    def ahead(self, is_alone: bool) -> int:
         """How many tokens the next turn guesses. is_alone: nothing beside it keeps it from being measured."""
         pays = self.with_guesses > self.without > 0
         if not is_alone:

@@ -228,7 +228,7 @@ def test_a_guess_is_what_followed_before(make_mesh):
 def test_guesses_are_tried_as_often_as_that_costs_little(rates: list[float], least: float, most: float):
     pace, guessed = drafts.Pace(), 0
     for turn in range(4000):
-        ahead = pace.ahead()
+        ahead = pace.ahead(is_alone=True)
         guessed += ahead > 0
         pace.measured(ahead, rates[turn % len(rates)] if ahead else 1.0, 1.0)
     assert least * 4000 <= guessed <= most * 4000
@@ -239,7 +239,7 @@ def test_guessing_begins_and_ends_when_the_text_changes():
     for rate in (0.25, 3.0, 0.25, 3.0):
         guessed = 0
         for turn in range(1000):
-            ahead = pace.ahead()
+            ahead = pace.ahead(is_alone=True)
             guessed += ahead > 0 and turn >= 400
             pace.measured(ahead, rate if ahead else 1.0, 1.0)
         assert guessed <= 12 if rate < 1 else guessed >= 560
